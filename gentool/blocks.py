@@ -1,0 +1,68 @@
+"""Running a model in blocks of one fixed shape, so that neighbours never change a pixel.
+
+Convolution libraries choose their algorithm by the batch size, and algorithms round
+differently. Every verb therefore computes in blocks whose size depends on the image shape
+alone, the last one padded: image k of a seed is the same to the byte whatever ``-n`` and
+``--batch``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+
+from gentool.images import ImageShape, Pixels, to_pixels, to_unit
+from gentool.models.base import Model
+
+_PIXELS_PER_BLOCK = 2**16  # bounds memory: 64 images of 32x32, 1 of 256x256
+
+
+def block_size(shape: ImageShape) -> int:
+    """Images per block."""
+    return max(1, min(64, _PIXELS_PER_BLOCK // (shape.height * shape.width)))
+
+
+def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _map(
+    function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, size: int
+) -> Iterator[torch.Tensor]:
+    for block in torch.split(rows, size):
+        yield function(_padded(block, size))[: len(block)]
+
+
+@torch.inference_mode()
+def decode_blocks(model: Model, latents: torch.Tensor) -> Pixels:
+    """uint8 images (N, H, W, C) of latents (N, ...)."""
+    size = block_size(model.shape)
+    return np.concatenate([to_pixels(b) for b in _map(model.decode, latents, size)])
+
+
+@torch.inference_mode()
+def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
+    """Latents (N, ...) of uint8 images (N, H, W, C).
+
+    Raises:
+        NoEncoder: the model has none.
+    """
+    size = block_size(model.shape)
+    rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a copy: caches are read-only
+    return torch.cat(list(_map(lambda block: model.encode(to_unit(block)), rows, size)))
+
+
+@torch.inference_mode()
+def prior_blocks(model: Model, draws: Iterable[tuple[int, int]]) -> torch.Tensor:
+    """Latents (N, ...) for (seed, index) pairs, each row as if it were drawn alone."""
+    size = block_size(model.shape)
+    wanted = list(draws)
+    rows: dict[tuple[int, int], torch.Tensor] = {}
+    for seed in dict.fromkeys(seed for seed, _ in wanted):
+        indices = np.array([i for s, i in wanted if s == seed], dtype=np.int64)
+        for start in range(0, len(indices), size):
+            block = indices[start : start + size]
+            full = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
+            latents = model.prior(full, seed)
+            rows |= {(seed, int(i)): latents[k] for k, i in enumerate(block)}
+    return torch.stack([rows[pair] for pair in wanted])

@@ -1,0 +1,85 @@
+"""The command line: one thin file per verb, each importing its verb when it runs.
+
+``main`` turns gentool's errors into one line on stderr and the documented exit code.
+"""
+
+import os
+import sys
+import time
+
+STARTED = time.monotonic()  # --minutes counts from here
+
+import typer  # noqa: E402 (the clock starts first)
+
+from gentool import __version__  # noqa: E402
+from gentool.cli import info, interpolate, listing, reconstruct, sample, train  # noqa: E402
+from gentool.cli.console import GONE, say  # noqa: E402
+from gentool.errors import GentoolError, exit_code_of  # noqa: E402
+
+app = typer.Typer(
+    name="gentool",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.command)
+app.command("sample")(sample.command)
+app.command("reconstruct")(reconstruct.command)
+app.command("interpolate")(interpolate.command)
+app.command("info")(info.command)
+app.command("list")(listing.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gentool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and exit.", callback=_version, is_eager=True
+    ),
+    debug: bool = typer.Option(
+        False, "--debug", envvar="GENTOOL_DEBUG", help="Show the traceback of an error."
+    ),
+) -> None:
+    """Turn a folder of images into a generative model.
+
+    gentool train gan --data ./faces
+
+    gentool sample runs/gan-faces -n 64
+
+    gentool interpolate runs/gan-faces --seeds 1,5-7 -o film.gif
+
+    Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data, 4 model file, 5 device, 6 diverged,
+    7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C.
+    """
+    if debug:
+        os.environ["GENTOOL_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except GentoolError as error:
+        if os.environ.get("GENTOOL_DEBUG"):
+            raise
+        say(f"error: {error}")
+        sys.exit(exit_code_of(error))
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output is gone: so is stdout, which Python would flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(GONE)
+    except Exception as error:
+        if os.environ.get("GENTOOL_DEBUG"):
+            raise
+        say(
+            f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for more"
+        )
+        sys.exit(1)

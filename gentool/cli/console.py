@@ -1,0 +1,61 @@
+"""What reaches the terminal: results on stdout, everything else on stderr, nothing to escape.
+
+Text from files (class names, paths) may hold control characters or rich's markup; both are
+made harmless here, in one place.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+
+import typer
+
+GONE = 141  # exit code when the reader of stdout has gone, as a shell reports SIGPIPE
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters shown as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def say(message: str) -> None:
+    """One message for people, on stderr."""
+    typer.echo(printable(message), err=True)
+
+
+def emit(line: str) -> None:
+    """One line of results, on stdout, sent at once."""
+    typer.echo(printable(line))
+    sys.stdout.flush()
+
+
+def emit_json(value: object) -> None:
+    """Results as JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, sort_keys=False))
+
+
+def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
+    """Rows of words in aligned columns, on stdout."""
+    listed = [tuple(printable(cell) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    for row in listed:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        typer.echo((indent + "  ".join(cells)).rstrip())
+
+
+def parse_seeds(words: str) -> list[int]:
+    """``0,4-9`` -> [0, 4, 5, 6, 7, 8, 9].
+
+    Raises:
+        typer.BadParameter: not a list of seeds.
+    """
+    seeds: list[int] = []
+    for word in words.split(","):
+        first, dash, last = word.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise typer.BadParameter(f"'{word}' is no seed. Write seeds as 0,4-9")
+        start, end = int(first), int(last) if dash else int(first)
+        if end < start or end - start >= 10**6 or end >= 2**63:
+            raise typer.BadParameter(f"'{word}' is no range of at most a million seeds below 2^63")
+        seeds += range(start, end + 1)
+    return seeds

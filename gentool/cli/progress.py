@@ -1,0 +1,115 @@
+"""How training and intake are shown: a live display on a terminal, plain lines off one."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from gentool.cli.console import say
+from gentool.signals import StopFlag
+
+_PLAIN_SECONDS = 10.0  # between lines off a terminal
+_SECRET = {"images", "seconds", "share", "images_per_second"}
+
+
+class Display:
+    """Reporter for ``train``; a context manager, so that the terminal is always restored.
+
+    Args:
+        stop: Polled during intake, which has nothing to save.
+        total_images: Budget in images, or None when the clock is the budget.
+        quiet: Say nothing while training.
+    """
+
+    def __init__(self, stop: StopFlag, total_images: int | None, *, quiet: bool) -> None:
+        self._stop, self._total, self._quiet = stop, total_images, quiet
+        self._live = sys.stderr.isatty() and not quiet
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}", markup=False),
+            console=Console(stderr=True, soft_wrap=True),
+            disable=not self._live,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+        self._began: tuple[float, float] | None = None
+        self._share = 0.0
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def intake(self, done: int, total: int) -> None:
+        """Called while images are prepared."""
+        self._stop.poll("stopped while preparing images; the cache is as it was")
+        self._show("preparing images", done, total)
+        if done == total and "preparing images" in self._tasks:
+            self._bar.remove_task(self._tasks.pop("preparing images"))
+        if not self._live and not self._quiet and self._due():
+            say(f"preparing images: {done:,} of {total:,}")
+
+    def resumed(self, images: int) -> None:
+        """A run goes on."""
+        say(f"going on at {images:,} images")
+
+    def progress(self, images: int, share: float) -> None:
+        """After every step."""
+        now = time.monotonic()
+        self._began = self._began or (now, share)
+        self._share = share
+        if self._live:
+            total = self._total or (round(images / share) if share > 0 else images)
+            self._show("training", images, max(total, images))
+
+    def logged(self, record: dict[str, float]) -> None:
+        """A line of the log."""
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in _SECRET)
+        speed = f"{record['images_per_second']:.0f} images/s"
+        if self._live:
+            self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")
+        elif not self._quiet and (self._due() or record["share"] >= 1):
+            total = (
+                f" of {self._total:,}" if self._total else f" ({record['share']:.0%} of the time)"
+            )
+            say(f"{record['images']:,.0f}{total} images  {speed}  {self._left()}  {losses}")
+
+    def _left(self) -> str:
+        """Time left, from the speed of this command."""
+        if self._began is None or self._share <= self._began[1]:
+            return "? left"
+        pace = (time.monotonic() - self._began[0]) / (self._share - self._began[1])
+        seconds = round(pace * max(0.0, 1 - self._share))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
+    def _show(self, name: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total, losses="")
+        self._bar.update(self._tasks[name], completed=done, total=total)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line < _PLAIN_SECONDS:
+            return False
+        self._last_line = now
+        return True

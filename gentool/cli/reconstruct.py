@@ -1,0 +1,73 @@
+"""``gentool reconstruct``: images through a model and back."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from gentool.cli.console import emit, emit_json, say
+from gentool.errors import DataError, PartialSuccess
+from gentool.signals import StopFlag
+
+
+def command(
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL"),
+    images: list[Path] = typer.Argument(help="Images, or folders of them.", metavar="IMAGE..."),
+    output: str = typer.Option(
+        "reconstructions", "-o", "--output", metavar="WHERE",
+        help="Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout.",
+    ),
+    image_format: str = typer.Option(
+        "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
+    ),
+    steps: int = typer.Option(
+        300, "--steps", min=1, max=10**6, metavar="N",
+        help="Gradient steps when the model has no encoder.",
+    ),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed of that search.", metavar="SEED"),
+    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
+        show_envvar=False, help="auto, cpu, cuda, mps."),
+    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+) -> None:  # fmt: skip
+    """Write each image beside what the model makes of it, with MSE and PSNR.
+
+    gentool reconstruct model.safetensors photo.png
+
+    gentool reconstruct runs/vae-faces photos/ -o sheet.png
+
+    Prints path, MSE (0 to 1 scale) and PSNR (dB), separated by tabs.
+    """
+    from gentool.checkpoint import load_model
+    from gentool.devices import select_device
+    from gentool.outputs import open_sink
+    from gentool.reconstruction import find_images, pair, read_images, reconstruct
+
+    sink = open_sink(output, image_format, sys.stdout.buffer)
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        wanted = find_images(images)
+        good, bad = read_images(loaded, wanted)
+        for path, reason in bad.items():
+            say(f"error: {path}: {reason}")
+        if not good:
+            raise DataError(f"none of {len(wanted)} images can be read")
+        results = reconstruct(loaded, good, steps, seed, stop)
+        files = [sink.add(named) for named in pair(loaded, results)]
+        sheet = sink.close()
+    rows = []
+    for result, written in zip(results, files, strict=True):
+        where = [str(p) for p in written or sheet]
+        rows.append({"image": str(result.path), "mse": result.mse, "psnr": result.psnr,
+                     "file": where[0] if where else None})  # fmt: skip
+    mean = sum(r.psnr for r in results) / len(results)
+    if as_json:
+        emit_json({"images": rows, "mean_psnr": mean})
+    elif output != "-":
+        for result, row in zip(results, rows, strict=True):
+            name = row["file"] if not sheet else result.path
+            emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}")
+        if sheet:
+            emit(str(sheet[0]))
+    say(f"{len(results)} images, mean PSNR {mean:.2f} dB")
+    if bad:
+        raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")

@@ -1,0 +1,72 @@
+"""``gentool sample``: new images from a model file."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from gentool.cli.console import emit, emit_json, parse_seeds, say
+from gentool.errors import UsageError
+from gentool.signals import StopFlag
+
+
+def command(
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL"),
+    count: int = typer.Option(
+        None, "-n", "--count", min=1, max=10**9, metavar="N",
+        help="Images per seed; default 16 for one seed, 1 for several.",
+    ),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed.", metavar="SEED"),
+    seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
+    start: int = typer.Option(
+        0, "--start", min=0, metavar="K", help="First index, to split a large job."
+    ),
+    output: str = typer.Option(
+        "samples", "-o", "--output", metavar="WHERE",
+        help="Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout.",
+    ),
+    image_format: str = typer.Option(
+        "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
+    ),
+    batch: int = typer.Option(256, "--batch", min=1, metavar="N", help="Images held at once."),
+    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
+        show_envvar=False, help="auto, cpu, cuda, mps."),
+    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+) -> None:  # fmt: skip
+    """Draw new images.
+
+    gentool sample model.safetensors -n 64
+
+    gentool sample runs/gan-faces -n 64 --seed 7 -o grid.png
+
+    gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
+    """
+    if output == "-" and as_json:
+        raise UsageError("-o - sends a tar to stdout, where --json cannot go too; leave one out")
+    several = parse_seeds(seeds) if seeds is not None else [seed]
+    per_seed = count or (16 if seeds is None else 1)
+    draws = [(s, k) for s in several for k in range(start, start + per_seed)]
+    from gentool.checkpoint import load_model
+    from gentool.devices import select_device
+    from gentool.outputs import open_sink
+    from gentool.sampling import sample
+
+    sink = open_sink(output, image_format, sys.stdout.buffer)
+    paths: list[str] = []
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        for image in sample(loaded, draws, batch):
+            stop.poll(f"stopped; {len(paths)} files are whole")
+            paths += _announce(sink.add(image), quiet=as_json)
+        paths += _announce(sink.close(), quiet=as_json)
+    if as_json:
+        emit_json({"model": str(loaded.path), "files": paths, "images": len(draws)})
+    elif output != "-":
+        say(f"{len(draws)} images from {loaded.path}: {loaded.model.summary()}")
+
+
+def _announce(paths: list[Path], *, quiet: bool) -> list[str]:
+    for path in paths:
+        if not quiet:
+            emit(str(path))
+    return [str(path) for path in paths]

@@ -1,0 +1,218 @@
+"""``gentool train``: from images to a model file."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.config import Scalar, from_json, from_words, parse_options, to_json
+from gentool.errors import Stopped, UsageError
+from gentool.presets import PRESETS, largest_side
+from gentool.settings import KEYS, Layers, Setting, collect, resolve
+from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    import torch
+
+    from gentool.data import Source
+    from gentool.models.base import BaseConfig
+    from gentool.training import TrainSettings
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def _option(flag: str, meaning: str, panel: str, metavar: str) -> Any:
+    name = f"GENTOOL_{flag.removeprefix('--').upper()}"
+    return typer.Option(
+        None, flag, help=meaning, envvar=name, rich_help_panel=panel, metavar=metavar,
+        show_envvar=False,
+    )  # fmt: skip
+
+
+def command(
+    context: typer.Context,
+    model: str = typer.Argument(
+        help="gan, vae, autoencoder (gentool list shows all).", autocompletion=_complete_model
+    ),
+    data: str = _option("--data", "Folder, .zip, or builtin:NAME[:COUNT].", "Basic", "SPEC"),
+    out: str = _option("--out", "Run folder; default runs/MODEL-DATA.", "Basic", "FOLDER"),
+    size: str = _option("--size", "Side, or HEIGHTxWIDTH as in 48x64.", "Basic", "SIZE"),
+    mode: str = _option("--mode", "grey, rgb or rgba; default: found.", "Basic", "MODE"),
+    images: int = _option("--images", "Budget: images to train on.", "Training", "N"),
+    minutes: float = _option("--minutes", "Budget: wall-clock minutes.", "Training", "M"),
+    batch: int = _option("--batch", "Images per step.", "Training", "N"),
+    lr: float = _option("--lr", "Learning rate.", "Training", "RATE"),
+    seed: int = _option("--seed", "Seed of everything.", "Training", "SEED"),
+    width: int = _option("--width", "Scales the model; as -o width=N.", "Training", "N"),
+    options: list[str] = typer.Option(
+        [], "-o", "--option", help="Model option (gentool list MODEL shows them).",
+        metavar="KEY=VALUE", rich_help_panel="Training",
+    ),
+    config: Path = typer.Option(
+        None, "--config", help="TOML file of settings.", metavar="FILE", rich_help_panel="Training"
+    ),
+    device: str = _option("--device", "auto, cpu, cuda, cuda:1, mps.", "Hardware", "DEVICE"),
+    precision: str = _option("--precision", "auto, float32, bfloat16.", "Hardware", "NAME"),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Show the settings and where each comes from, and stop.",
+        rich_help_panel="Output",
+    ),
+    stop_after: int = typer.Option(
+        None, "--stop-after", help="Stop, resumable, after N more images (exit 75).",
+        metavar="N", min=1, rich_help_panel="Output",
+    ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="No progress on stderr.", rich_help_panel="Output"
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", help="Result as JSON on stdout.", rich_help_panel="Output"
+    ),
+) -> None:  # fmt: skip
+    """Train a model on images; repeat the command to go on.
+
+    gentool train gan --data ./faces
+
+    gentool train vae --data faces.zip --size 64 --minutes 10
+
+    gentool train gan --data builtin:shapes -o loss=hinge --seed 1
+    """
+    flags = {
+        key: Setting(value, _origin(context, key))
+        for key in KEYS
+        if (value := context.params[key]) is not None
+    }
+    words = parse_options(options)
+    if context.params["width"] is not None:
+        words = {"width": str(width), **words}
+    layers = collect(model, flags, words, config)
+    if layers.get("data") is None:
+        raise UsageError(_no_data(model))
+    with StopFlag() as stop:
+        _train(layers, stop, stop_after, dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+def _origin(context: typer.Context, key: str) -> str:
+    source = context.get_parameter_source(key)
+    if source is not None and source.name == "ENVIRONMENT":
+        return f"environment GENTOOL_{key.upper()}"
+    return f"flag --{key}"
+
+
+def _no_data(model: str) -> str:
+    from gentool.data.procedural import BUILTIN
+
+    names = " or ".join(f"builtin:{name}" for name in BUILTIN)
+    return (
+        f"train needs images. Give --data with a folder, a .zip of one, or {names}, for example: "
+        f"gentool train {model} --data builtin:shapes"
+    )
+
+
+def _train(
+    layers: Layers, stop: StopFlag, stop_after: int | None, *, dry_run: bool, quiet: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from gentool.cli.progress import Display
+    from gentool.data import open_source, prepare, resolve_shape
+    from gentool.devices import select_device
+    from gentool.training import train
+
+    device = select_device(layers.get("device"))
+    values, options = resolve(layers, device.type)
+    config, options = _configure(layers.preset, options)
+    source = open_source(layers.get("data"))
+    shape, notes = resolve_shape(
+        source, layers.get("size"), layers.get("mode"), largest_side(device.type)
+    )
+    settings = _settings(layers.preset, values, config, source, device, stop_after)
+    if dry_run:
+        found = {
+            "size": Setting(f"{shape.height}x{shape.width}", "found from the data"),
+            "mode": Setting(shape.mode, "found from the data"),
+            "out": Setting(str(settings.out), "default"),
+        }
+        chosen = {"device": device.type, "precision": str(settings.precision)[6:]}
+        values |= {k: Setting(v, values[k].origin) for k, v in chosen.items()}
+        _show({**found, **values}, options, as_json=as_json)
+        return
+    if not quiet:
+        say(f"{layers.preset} on {len(source):,} images from {layers.get('data')}, {device.type}")
+        for note in notes:
+            say(f"  {note}")
+    with Display(stop, settings.images, quiet=quiet) as display:
+        dataset = prepare(source, shape, display.intake)
+        _say_bad(dataset.bad, len(source))
+        try:
+            result = train(dataset, settings, display, stop)
+        except Stopped as error:
+            message = f"{error}. Go on with:\n  {_this_command()}"
+            raise Stopped(message, interrupted=error.interrupted) from error
+    if result.already_complete:
+        say(f"already complete: {result.images:,} images. A larger budget goes on from here")
+    if as_json:
+        emit_json({"model": str(result.model_path), "images": result.images})
+    else:
+        emit(str(result.model_path))
+    say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
+
+
+def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
+    """The model's options, checked, each with its origin."""
+    from gentool.models import MODELS
+
+    config_class = MODELS.get(PRESETS[preset].model).Config
+    listing = f"gentool list {preset}"
+    words = {k: s.value for k, s in options.items() if s.origin == "flag -o"}
+    plain: dict[str, Scalar] = {k: s.value for k, s in options.items() if k not in words}
+    config = from_json(config_class, plain | from_words(config_class, words, listing), listing)
+    origins = {k: options[k].origin if k in options else "default" for k in to_json(config)}
+    return config, {k: Setting(v, origins[k]) for k, v in to_json(config).items()}
+
+
+def _settings(
+    preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
+    device: "torch.device", stop_after: int | None,
+) -> "TrainSettings":  # fmt: skip
+    from gentool.cli import STARTED
+    from gentool.devices import select_precision
+    from gentool.training import TrainSettings
+
+    value = {k: s.value for k, s in values.items()}
+    return TrainSettings(
+        model=PRESETS[preset].model,
+        config=config,
+        out=Path(value.get("out") or Path("runs") / f"{preset}-{source.name}").expanduser(),
+        images=value.get("images"),
+        minutes=value.get("minutes"),
+        batch=value["batch"],
+        lr=value["lr"],
+        seed=value["seed"],
+        device=device,
+        precision=select_precision(device, value["precision"]),
+        started=STARTED,
+        stop_after=stop_after,
+    )
+
+
+def _say_bad(bad: tuple[tuple[str, str], ...], total: int) -> None:
+    for path, reason in bad[:3]:
+        say(f"skipped {path}: {reason}")
+    if bad:
+        say(f"skipped {len(bad):,} of {total:,} images that cannot be read")
+
+
+def _show(values: dict[str, Setting], options: dict[str, Setting], *, as_json: bool) -> None:
+    everything = values | {f"-o {k}": s for k, s in options.items()}
+    if as_json:
+        emit_json({k: {"value": s.value, "origin": s.origin} for k, s in everything.items()})
+    else:
+        emit_table((k, str(s.value), s.origin) for k, s in everything.items())
+
+
+def _this_command() -> str:
+    return shlex.join(["gentool", *sys.argv[1:]])

@@ -1,0 +1,152 @@
+"""Data: from a spec (folder, zip, ``builtin:NAME``) to prepared uint8 images.
+
+``open_dataset`` is the whole way; ``open_source``, ``resolve_shape`` and ``prepare`` are its
+three steps, for callers that want to say what they found in between.
+"""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from gentool.data.cache import Dataset, Progress, cache_folder, prepare
+from gentool.data.intake import BadImage, Probe, decode, open_image, probe
+from gentool.data.procedural import BUILTIN
+from gentool.data.sources import IMAGE_SUFFIXES, BuiltinSource, FileSource, Source, open_source
+from gentool.errors import DataError, UsageError
+from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
+
+__all__ = [
+    "BUILTIN",
+    "IMAGE_SUFFIXES",
+    "BadImage",
+    "Dataset",
+    "Source",
+    "cache_folder",
+    "decode",
+    "open_dataset",
+    "open_image",
+    "open_source",
+    "parse_size",
+    "prepare",
+    "resolve_shape",
+]
+
+_SAMPLE = 64  # images looked at to find size and colours
+_SQUARE_BAND = 0.25  # |log(width / height)| below which images count as square
+
+
+def open_dataset(
+    spec: str,
+    size: str | None = None,
+    mode: str | None = None,
+    *,
+    largest_side: int = 64,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Prepared images of ``spec``; see ``resolve_shape`` for what is found when not given.
+
+    Raises:
+        DataError: nothing usable there.
+        UsageError: a size or mode that is not allowed.
+    """
+    source = open_source(spec)
+    shape, _ = resolve_shape(source, size, mode, largest_side)
+    return prepare(source, shape, progress)
+
+
+def parse_size(word: str) -> tuple[int, int]:
+    """``64`` -> (64, 64); ``48x64`` -> (48, 64), height first.
+
+    Raises:
+        UsageError: not a size, or a side that is not a multiple of 4 from 16 to 512.
+    """
+    parts = word.lower().split("x")
+    if len(parts) > 2 or not all(p.strip().isdecimal() for p in parts):
+        raise UsageError(f"size '{word:.40}' is not a size. Write 64, or HEIGHTxWIDTH as in 48x64")
+    sides = [int(p) for p in parts]
+    for side in sides:
+        if problem := side_problem(side):
+            raise UsageError(f"size {word:.40}: {problem}")
+    return sides[0], sides[-1]
+
+
+def resolve_shape(
+    source: Source, size: str | None, mode: str | None, largest_side: int
+) -> tuple[ImageShape, list[str]]:
+    """The shape to train at, and in words why, for whatever the caller left open.
+
+    Args:
+        source: Where the images come from; a sample of them is looked at.
+        size: As for ``parse_size``, or None to find one.
+        mode: ``grey``, ``rgb`` or ``rgba``, or None to find one.
+        largest_side: Largest side chosen unasked; it depends on the device.
+
+    Returns:
+        The shape, and one sentence per choice that was made here.
+    """
+    if mode is not None and mode not in MODES:
+        raise UsageError(f"no colour mode '{mode}'. Modes: {', '.join(MODES)}")
+    given = parse_size(size) if size else None
+    if isinstance(source, BuiltinSource):
+        own = source.procedural
+        found = Probe(
+            ((own.default_side, own.default_side),),
+            next(name for name, channels in MODES.items() if channels == own.channels),
+            "as this set is drawn",
+        )
+    elif given and mode:
+        return ImageShape(*given, MODES[mode]), []
+    else:
+        found = probe(_sample(source))
+    notes = []
+    height, width = given or _choose_size(found, largest_side)
+    if not given:
+        notes.append(f"size {height}x{width}: {_size_reason(found, height, width)}")
+    if mode is None:
+        mode = found.mode
+        notes.append(f"mode {mode}: {found.reason}")
+    return ImageShape(height, width, MODES[mode]), notes
+
+
+def _sample(source: Source) -> list[Image.Image]:
+    """Up to 64 readable images, evenly spread over the source."""
+    assert isinstance(source, FileSource)
+    images, reason = [], ""
+    for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)):
+        try:
+            images.append(open_image(source.read(int(index))))
+        except (BadImage, OSError, ValueError, RuntimeError) as error:
+            reason = reason or f"{source.describe(int(index))}: {error}"
+    if not images:
+        raise DataError(f"none of {_SAMPLE} images looked at can be read; the first, {reason}")
+    return images
+
+
+def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:
+    """A shape with the images' aspect, no larger than they are or than ``largest_side`` allows."""
+    width, height = (float(np.median(side)) for side in zip(*found.sizes, strict=True))
+    aspect = float(np.median([w / h for w, h in found.sizes]))
+    if abs(math.log(aspect)) < _SQUARE_BAND:
+        side = _round_side(min(width, height, largest_side))
+        return side, side
+    stretch = math.sqrt(min(max(aspect, 0.5), 2.0))  # beyond 1:2 a crop loses less than it saves
+    scale = min(largest_side, width / stretch, height * stretch)
+    return _round_side(scale / stretch), _round_side(scale * stretch)
+
+
+def _round_side(side: float) -> int:
+    """Down to a multiple of 8 (of 4 below 32), within the allowed sides."""
+    step = SIDE_MULTIPLE if side < 32 else 2 * SIDE_MULTIPLE
+    return int(min(max(side // step * step, MIN_SIDE), MAX_SIDE))
+
+
+def _size_reason(found: Probe, height: int, width: int) -> str:
+    sizes = sorted(set(found.sizes), key=lambda s: s[0] * s[1])
+    if len(sizes) == 1:
+        own_width, own_height = sizes[0]
+        if (own_height, own_width) == (height, width):
+            return "the images' own size"
+        return f"from {own_height}x{own_width} images (--size chooses another)"
+    (w0, h0), (w1, h1) = sizes[0], sizes[-1]
+    return f"from mixed sizes, {h0}x{w0} to {h1}x{w1} (--size chooses another)"

@@ -1,0 +1,199 @@
+"""The cache: every image prepared once, as one memory-mapped uint8 array on disk.
+
+A cache entry is a folder named by what it depends on (source, shape, policy): ``images.u8``
+holds the pixels (N, H, W, C) back to back, ``meta.json`` the rest. It is built beside its
+place and renamed, so an entry is whole or absent, and two runs may build it at once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.data.intake import POLICY_VERSION, BadImage, decode
+from gentool.data.sources import BuiltinSource, FileSource, Source
+from gentool.errors import DataError
+from gentool.images import ImageShape, Pixels, pil_mode, to_pil
+
+Progress = Callable[[int, int], None]
+_CHUNK = 512  # images prepared between two looks at the stop flag
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prepared images.
+
+    Attributes:
+        name: Short name of the source.
+        images: uint8 (N, H, W, C), memory-mapped.
+        labels: Class index per image, int64 (N,), or None.
+        classes: Class names.
+        shape: Shape of one image.
+        fingerprint: SHA-256 of the pixels and labels: the same on every machine.
+        bad: (path, reason) of the files that were left out.
+    """
+
+    name: str
+    images: Pixels
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    shape: ImageShape
+    fingerprint: str
+    bad: tuple[tuple[str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def cache_folder() -> Path:
+    """Where cached sets live: ``GENTOOL_CACHE``, else the system's place for caches."""
+    if chosen := os.environ.get("GENTOOL_CACHE"):
+        return Path(chosen).expanduser()
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME and no entry in the password file
+        return Path(tempfile.gettempdir()) / "gentool-cache"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "gentool"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "gentool"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "gentool"
+
+
+def prepare(source: Source, shape: ImageShape, progress: Progress | None = None) -> Dataset:
+    """The images of ``source`` in ``shape``, from the cache or made now.
+
+    Args:
+        source: Where the images come from.
+        shape: What they become.
+        progress: Called with (done, total) now and then; may raise to stop, which leaves
+            nothing behind.
+
+    Raises:
+        DataError: not one image could be read, or the cache cannot be written.
+    """
+    words = f"{source.fingerprint}|{shape}|{POLICY_VERSION}"
+    entry = cache_folder() / f"{source.name[:40]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    found = _read(entry, source.name, shape)
+    if found is not None:
+        return found
+    try:
+        _build(entry, source, shape, progress or (lambda done, total: None))
+    except OSError as error:
+        raise DataError(
+            f"cannot write the image cache {entry.parent}: {error.strerror or error}. "
+            "Set GENTOOL_CACHE to a folder with room"
+        ) from error
+    made = _read(entry, source.name, shape)
+    if made is None:
+        raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
+    return made
+
+
+def _read(entry: Path, name: str, shape: ImageShape) -> Dataset | None:
+    """The entry if it is there and whole, else None (it is then built anew)."""
+    try:
+        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
+        dims = (int(meta["count"]), shape.height, shape.width, shape.channels)
+        if (entry / "images.u8").stat().st_size != np.prod(dims):
+            return None
+        labels = meta["labels"]
+        return Dataset(
+            name=name,
+            images=np.memmap(entry / "images.u8", dtype=np.uint8, mode="r", shape=dims),
+            labels=None if labels is None else np.array(labels, dtype=np.int64),
+            classes=tuple(meta["classes"]),
+            shape=shape,
+            fingerprint=meta["fingerprint"],
+            bad=tuple((path, reason) for path, reason in meta["bad"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _build(entry: Path, source: Source, shape: ImageShape, progress: Progress) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as scratch:
+        folder = Path(scratch) / "entry"
+        folder.mkdir()
+        with (folder / "images.u8").open("wb") as out:
+            meta = _write_images(out, source, shape, progress)
+        (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        if entry.exists() and _read(entry, source.name, shape) is None:
+            shutil.rmtree(entry)  # damaged: made again
+        try:
+            folder.rename(entry)
+        except OSError:
+            if not entry.exists():  # else another run finished it first, with the same content
+                raise
+
+
+def _write_images(
+    out: BinaryIO, source: Source, shape: ImageShape, progress: Progress
+) -> dict[str, object]:
+    """Write every readable image and return the entry's meta data."""
+    digest = hashlib.sha256(str(shape).encode())
+    kept: list[int] = []
+    bad: list[tuple[str, str]] = []
+    for index, result in enumerate(_images(source, shape, progress)):
+        if isinstance(result, BadImage):
+            bad.append((source.describe(index), str(result)))
+        else:
+            kept.append(index)
+            out.write(result.tobytes())
+            digest.update(result.tobytes())
+    if not kept:
+        path, reason = bad[0]
+        raise DataError(
+            f"none of the {len(source)} images can be read; the first, {path}: {reason}"
+        )
+    labels = None if source.labels is None else source.labels[kept].tolist()
+    digest.update(json.dumps([source.classes, labels]).encode())
+    return {
+        "count": len(kept),
+        "labels": labels,
+        "classes": source.classes,
+        "fingerprint": digest.hexdigest(),
+        "bad": bad,
+    }
+
+
+def _images(source: Source, shape: ImageShape, progress: Progress) -> Iterator[Pixels | BadImage]:
+    """Every image in order, decoded in threads (Pillow works outside the interpreter lock)."""
+
+    def load(index: int) -> Pixels | BadImage:
+        if isinstance(source, BuiltinSource):
+            drawn = source.procedural.render(index, shape.height, shape.width)
+            return _match_channels(drawn, shape.channels)
+        assert isinstance(source, FileSource)
+        try:
+            return decode(source.read(index), shape)
+        except BadImage as error:
+            return error
+        except Exception as error:  # unreadable file, broken zip member
+            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
+
+    total = len(source)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for start in range(0, total, _CHUNK):
+            progress(start, total)
+            yield from pool.map(load, range(start, min(start + _CHUNK, total)))
+    progress(total, total)
+
+
+def _match_channels(drawn: Pixels, channels: int) -> Pixels:
+    """A drawn image in another colour mode than its own."""
+    if drawn.shape[2] == channels:
+        return drawn
+    converted = to_pil(drawn).convert(pil_mode(channels))
+    return np.asarray(converted, dtype=np.uint8).reshape(*drawn.shape[:2], channels)

@@ -1,0 +1,91 @@
+"""The exceptions a user can meet; the command line turns each into its exit code.
+
+::
+
+    GentoolError                  1  unexpected
+    ├── UsageError                2  options that make no sense
+    │   └── UnknownName              a name in no table, with the nearest ones
+    ├── DataError                 3  images that cannot be used
+    ├── ModelFileError            4  a model file that cannot be trusted or read
+    ├── DeviceError               5  a device or its memory
+    ├── Diverged                  6  training left the finite numbers
+    ├── PartialSuccess            7  some of the inputs failed
+    ├── Stopped              75/130  asked to stop; the run can go on
+    └── NoEncoder                 1  a model that has no encoder (inversion takes over)
+
+A message says what was given, what is allowed and the next step, in one or two lines.
+"""
+
+from typing import ClassVar
+
+
+class GentoolError(Exception):
+    """Base of all errors that are shown as one line instead of a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(GentoolError):
+    """The command or one of its options makes no sense."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that stands in no table."""
+
+
+class DataError(GentoolError):
+    """The images cannot be used."""
+
+    exit_code = 3
+
+
+class ModelFileError(GentoolError):
+    """A model or state file is broken, foreign or not to be trusted."""
+
+    exit_code = 4
+
+
+class DeviceError(GentoolError):
+    """The device that was asked for is absent or out of memory."""
+
+    exit_code = 5
+
+
+class Diverged(GentoolError):
+    """A loss or weight is no longer finite."""
+
+    exit_code = 6
+
+
+class PartialSuccess(GentoolError):
+    """Some inputs of a batch failed; the others were done."""
+
+    exit_code = 7
+
+
+class Stopped(GentoolError):
+    """A signal (or a limit) asked the run to stop; what was done is saved.
+
+    Args:
+        message: What was saved and how to go on.
+        interrupted: True for Ctrl-C (exit 130), False for SIGTERM and limits (exit 75).
+    """
+
+    exit_code = 75
+
+    def __init__(self, message: str, *, interrupted: bool) -> None:
+        super().__init__(message)
+        self.interrupted = interrupted
+
+
+class NoEncoder(GentoolError):
+    """The model has no encoder; its latents must be found by inversion."""
+
+
+def exit_code_of(error: GentoolError) -> int:
+    """The exit code that the command line returns for ``error``."""
+    if isinstance(error, Stopped) and error.interrupted:
+        return 130
+    return error.exit_code

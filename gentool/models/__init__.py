@@ -1,0 +1,30 @@
+"""The models by name. Adding one costs its file and a line in this table.
+
+Importing this package costs no torch: an entry's file is imported when it is asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from gentool.registry import Entry, Registry, at
+
+if TYPE_CHECKING:
+    from gentool.models.base import Model
+
+MODELS: "Registry[type[Model]]" = Registry(
+    "model",
+    "gentool list",
+    {
+        "gan": Entry(
+            "two-player game: generator against discriminator; the sharpest samples",
+            at("gentool.models.gan", "GAN"),
+        ),
+        "vae": Entry(
+            "variational autoencoder: learns p(x); reconstructs, samples, interpolates",
+            at("gentool.models.vae", "VAE"),
+        ),
+        "autoencoder": Entry(
+            "bottleneck and identity mapping; the most faithful reconstructions",
+            at("gentool.models.autoencoder", "Autoencoder"),
+        ),
+    },
+)

@@ -1,0 +1,138 @@
+"""The contract: all that the verbs and the training loop know of a model.
+
+Nothing above this waist names a model. A model says what it can (``prior``, ``decode``,
+``encode``), what is trained in which turn (``phases``), and which of its parts the model file
+holds (``exported``).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gentool.config import option
+from gentool.errors import NoEncoder
+from gentool.images import ImageShape
+from gentool.rng import Draw
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a phase sees: images (B, C, H, W) in [-1, 1], labels int64 (B,) or None."""
+
+    images: torch.Tensor
+    labels: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """A loss before reduction.
+
+    Attributes:
+        total: What is minimised, one value per image, shape (B,).
+        parts: Named values per image, shape (B,), for the log alone.
+    """
+
+    total: torch.Tensor
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One turn of a step: which module learns, and from which loss.
+
+    Attributes:
+        name: For the log and for the noise; unique in the model.
+        module: The part that learns; all others are frozen meanwhile.
+        loss: (batch, draw) -> LossTerms.
+        every: Taken in every n-th step only.
+        repeats: How often per step, each time on images of its own.
+        span: Share of the run, from and to, in which the phase is active.
+        betas: Adam's moments (Kingma and Ba 2015).
+        decay: The learning rate falls along a half cosine to this share of itself.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[Batch, Draw], LossTerms]
+    every: int = 1
+    repeats: int = 1
+    span: tuple[float, float] = (0.0, 1.0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    decay: float = 1.0
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Options that every model has."""
+
+    width: int = option(32, "channels of the widest grid; scales the whole model", low=1, high=1024)
+    ema_images: int = option(
+        10_000, "half-life of the averaged weights, in images seen", low=1, high=10**9
+    )
+
+
+class Model(nn.Module, ABC):
+    """Base of all models.
+
+    Attributes:
+        Config: Frozen dataclass that declares the model's options.
+        exported: Names of the submodules that the model file holds and the verbs need; they
+            alone are averaged over training.
+        interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
+    """
+
+    Config: ClassVar[type[BaseConfig]]
+    exported: ClassVar[tuple[str, ...]]
+    interpolation: ClassVar[str] = "slerp"
+
+    def __init__(self, config: Any, shape: ImageShape) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @abstractmethod
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Latents (B, ...) drawn from p(z); row i depends on (seed, indices[i]) alone."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Images (B, C, H, W) in [-1, 1] of latents."""
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Latents of images (B, C, H, W) in [-1, 1].
+
+        Raises:
+            NoEncoder: the model has none.
+        """
+        raise NoEncoder("this model has no encoder; its latents are found by inversion")
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, in the order of one step."""
+
+    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Fit whatever is fitted after training; called on the averaged model, in eval mode.
+
+        Args:
+            batches: Gives a fresh pass over (a sample of) the training images.
+        """
+
+    def summary(self) -> str:
+        """One sentence on how samples come about, for ``info``."""
+        return "samples decode latents drawn from N(0, I)"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def exported_parts(self) -> dict[str, nn.Module]:
+        """The submodules named in ``exported``."""
+        return {name: getattr(self, name) for name in self.exported}

@@ -1,0 +1,92 @@
+"""The variational autoencoder: learn p(x), and sample from it.
+
+Kingma and Welling 2014 (arXiv:1312.6114). The encoder gives the posterior
+q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps is drawn by reparameterisation, and the
+evidence lower bound (Eq. 10, one draw) is maximised, per image and in nats:
+
+    ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)).
+
+Which p(x|z) is an entry of ``likelihoods``.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from gentool.config import option
+from gentool.images import ImageShape
+from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.likelihoods import LIKELIHOODS
+from gentool.models.priors import draw_normal, kl_to_standard_normal
+from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
+from gentool.rng import Draw
+
+_LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
+
+
+class Posterior(NamedTuple):
+    """q(z|x): mean and log sigma^2, both (B, L), float32."""
+
+    mean: torch.Tensor
+    log_variance: torch.Tensor
+
+
+class VAE(Model):
+    """Encoder, decoder and likelihood."""
+
+    exported = ("encoder", "decoder", "likelihood")
+
+    @dataclass(frozen=True)
+    class Config(BaseConfig):
+        """Options of ``vae``."""
+
+        latent_size: int = option(128, "length of z", low=1, high=4096)
+        likelihood: str = option("gaussian", "what the decoder's output means", choices=LIKELIHOODS)
+        beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
+
+    def __init__(self, config: Config, shape: ImageShape) -> None:
+        super().__init__(config, shape)
+        self.likelihood = LIKELIHOODS.get(config.likelihood)()
+        self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
+        outputs = shape.channels * self.likelihood.params_per_channel
+        self.decoder = ResidualDecoder(shape, config.width, config.latent_size, outputs)
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Z ~ N(0, I), shape (B, latent_size)."""
+        return draw_normal(indices, seed, self.config.latent_size, self.device)
+
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """E[x|z], in [-1, 1]."""
+        return self.likelihood.mean(self.decoder(latents))
+
+    def posterior(self, images: torch.Tensor) -> Posterior:
+        """q(z|x) of images (B, C, H, W) in [-1, 1]."""
+        mean, raw = self.encoder(images).float().chunk(2, dim=1)
+        bound = _LOG_VARIANCE_BOUND
+        return Posterior(mean, bound * torch.tanh(raw / bound))
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The posterior mean."""
+        return self.posterior(images).mean
+
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase: the negative ELBO."""
+        return (Phase("vae", self, self._loss, decay=0.01),)
+
+    def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
+        """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
+        mean, log_variance = self.posterior(images)
+        latents = mean + torch.exp(0.5 * log_variance) * noise
+        log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
+        kl = kl_to_standard_normal(mean, log_variance)
+        return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
+
+    def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        bound = self.elbo(batch.images, draw.normal("posterior", self.config.latent_size))
+        kl = bound.parts["kl"]
+        loss = -bound.parts["log_likelihood"] + self.config.beta * kl
+        return LossTerms(loss, {"elbo": bound.total, "kl": kl})

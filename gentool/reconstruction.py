@@ -1,0 +1,113 @@
+"""Reconstruction: image -> latents -> image, with what was lost on the way.
+
+Models with an encoder use it (the posterior mean, for a VAE); for the others the latents are
+found by inversion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gentool.blocks import decode_blocks, encode_blocks
+from gentool.checkpoint import LoadedModel
+from gentool.data import IMAGE_SUFFIXES, BadImage, decode
+from gentool.errors import DataError, NoEncoder
+from gentool.images import Pixels, grid, mean_squared_error, psnr
+from gentool.inversion import invert
+from gentool.outputs import NamedImage, recipe
+from gentool.signals import StopFlag
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """One image and what the model makes of it.
+
+    Attributes:
+        path: The image's file.
+        original: The image as the model sees it, uint8 (H, W, C).
+        image: The reconstruction, uint8 (H, W, C).
+        mse: Mean squared error on the [0, 1] scale, of the rounded images.
+        psnr: Peak signal-to-noise ratio in dB.
+    """
+
+    path: Path
+    original: Pixels
+    image: Pixels
+    mse: float
+    psnr: float
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as given, folders searched deeply for images.
+
+    Raises:
+        DataError: a folder without images. (A file that is not there is found out on reading.)
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise DataError(f"no images in the folder {path}")
+            found += inside
+        else:
+            found.append(path)
+    return found
+
+
+def read_images(
+    loaded: LoadedModel, paths: Sequence[Path]
+) -> tuple[dict[Path, Pixels], dict[Path, str]]:
+    """Images in the model's shape, and for the others the reason why not."""
+    good: dict[Path, Pixels] = {}
+    bad: dict[Path, str] = {}
+    for path in paths:
+        try:
+            good[path] = decode(path.read_bytes(), loaded.model.shape)
+        except BadImage as error:
+            bad[path] = str(error)
+        except OSError as error:
+            bad[path] = error.strerror or str(error)
+    return good, bad
+
+
+def find_latents(
+    loaded: LoadedModel, images: Pixels, steps: int, seed: int, stop: StopFlag
+) -> torch.Tensor:
+    """Latents (N, ...) of uint8 images (N, H, W, C), by the encoder or by inversion."""
+    try:
+        return encode_blocks(loaded.model, images)
+    except NoEncoder:
+        return invert(loaded.model, images, steps, seed, stop)
+
+
+def reconstruct(
+    loaded: LoadedModel, images: dict[Path, Pixels], steps: int, seed: int, stop: StopFlag
+) -> list[Reconstruction]:
+    """Every image through the model and back, in order."""
+    originals = np.stack(list(images.values()))
+    decoded = decode_blocks(loaded.model, find_latents(loaded, originals, steps, seed, stop))
+    results = []
+    for path, original, image in zip(images, originals, decoded, strict=True):
+        mse = mean_squared_error(original, image)
+        results.append(Reconstruction(path, original, image, mse, psnr(mse)))
+    return results
+
+
+def pair(loaded: LoadedModel, results: Sequence[Reconstruction]) -> list[NamedImage]:
+    """Original beside reconstruction, named after the file (numbered where names repeat)."""
+    named: list[NamedImage] = []
+    taken: set[str] = set()
+    for result in results:
+        name, number = result.path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{result.path.stem}-{number}"
+        taken.add(name)
+        both = grid(np.stack([result.original, result.image]), columns=2)
+        what = recipe(loaded, original=result.path.name, psnr=round(result.psnr, 4))
+        named.append(NamedImage(name, both, what))
+    return named

@@ -1,0 +1,152 @@
+"""Randomness as a function of (seed, purpose, sample index), never a state.
+
+Data order, latents and noise are looked up, not drawn: row ``i`` is the same whatever the
+batch size, the number of workers or where a run was resumed, so only the counter of images
+needs saving. The bits come from the counter-based generator Philox (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3") through numpy, keyed by ``SeedSequence``; the
+normal variates by Box and Muller (1958), which, unlike rejection methods, use a fixed number
+of bits per value and so can be indexed.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+MAX_SEED = 2**63 - 1
+_WORDS_PER_BLOCK = 4  # one Philox counter yields four 64-bit words
+_FEISTEL_ROUNDS = 8
+
+
+def derive_key(seed: int, *purpose: str | int) -> NDArray[np.uint64]:
+    """Mix ``seed`` and ``purpose`` into a Philox key of two 64-bit words."""
+    words = [seed]
+    for part in purpose:
+        digest = hashlib.sha256(str(part).encode()).digest()
+        words.append(int.from_bytes(digest[:8], "little"))
+    return np.random.SeedSequence(words).generate_state(2, np.uint64).astype(np.uint64)
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A 63-bit seed for libraries that want one, such as torch's initialisers."""
+    return int(derive_key(seed, *purpose)[0] >> np.uint64(1))
+
+
+def _runs(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Split ``indices`` into (start, length) of consecutive values."""
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    for run in np.split(indices, breaks):
+        if len(run):
+            yield int(run[0]), len(run)
+
+
+def random_words(
+    seed: int, purpose: str, indices: NDArray[np.int64], size: int
+) -> NDArray[np.uint64]:
+    """Raw 64-bit words, one row per index.
+
+    Args:
+        seed: Any integer in [0, 2^63).
+        purpose: Names the use; different names give independent words.
+        indices: Global sample indices, shape (N,).
+        size: Words per row.
+
+    Returns:
+        Shape (N, size); row i depends on (seed, purpose, indices[i], size) alone.
+    """
+    blocks = -(-size // _WORDS_PER_BLOCK)
+    key = derive_key(seed, purpose, size)
+    rows = [
+        np.random.Philox(counter=start * blocks, key=key)
+        .random_raw(count * blocks * _WORDS_PER_BLOCK)
+        .reshape(count, blocks * _WORDS_PER_BLOCK)[:, :size]
+        for start, count in _runs(np.asarray(indices, dtype=np.int64))
+    ]
+    return np.concatenate(rows) if rows else np.empty((0, size), dtype=np.uint64)
+
+
+def uniform(seed: int, purpose: str, indices: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1) with 53 random bits, shape (N, size)."""
+    words = random_words(seed, purpose, indices, size)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normal(seed: int, purpose: str, indices: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """Standard normal numbers, shape (N, size), float32 (Box and Muller 1958)."""
+    pairs = -(-size // 2)
+    u = uniform(seed, purpose, indices, 2 * pairs)
+    radius = np.sqrt(-2.0 * np.log1p(-u[:, :pairs]))
+    angle = 2.0 * np.pi * u[:, pairs:]
+    z = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return z[:, :size].astype(np.float32)
+
+
+def permute(
+    positions: NDArray[np.int64], length: int, key: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """A keyed bijection of {0, ..., length - 1}, evaluated at ``positions`` only.
+
+    A balanced Feistel network over the next power of four, walked until the value falls
+    inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Costs no memory,
+    so ten million images are shuffled as cheaply as ten.
+    """
+    half = max(1, -(-(length - 1).bit_length() // 2))
+    mask = np.uint64((1 << half) - 1)
+    round_keys = np.random.SeedSequence([int(k) for k in key]).generate_state(
+        _FEISTEL_ROUNDS, np.uint64
+    )
+
+    def encrypt(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = values >> np.uint64(half), values & mask
+        for round_key in round_keys:
+            mixed = right + round_key  # wraps modulo 2^64, as the finaliser below expects
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
+        return (left << np.uint64(half)) | right
+
+    out = encrypt(np.asarray(positions, dtype=np.int64).astype(np.uint64))
+    while (outside := out >= length).any():  # at most 4 times the domain: 4 steps on average
+        out[outside] = encrypt(out[outside])
+    return out.astype(np.int64)
+
+
+def data_order(seed: int, start: int, count: int, length: int) -> NDArray[np.int64]:
+    """Which images stand at positions ``start ... start + count`` of an endless shuffle.
+
+    Each pass over the ``length`` images is one permutation of its own.
+    """
+    positions = np.arange(start, start + count, dtype=np.int64)
+    epochs = positions // length
+    out = np.empty(count, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        out[here] = permute(positions[here] % length, length, derive_key(seed, "order", int(epoch)))
+    return out
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The randomness of one step: rows belong to the step's global sample indices.
+
+    Attributes:
+        seed: The run's seed.
+        phase: Name of the phase, so that two phases never share noise.
+        indices: Global sample indices, shape (B,).
+        step: How many steps came before, for penalties with an interval.
+        device: Where the noise is wanted.
+    """
+
+    seed: int
+    phase: str
+    indices: NDArray[np.int64]
+    step: int
+    device: torch.device
+
+    def normal(self, purpose: str, *shape: int) -> torch.Tensor:
+        """Standard normal noise, shape (B, *shape), float32."""
+        values = normal(self.seed, f"{self.phase}/{purpose}", self.indices, int(np.prod(shape)))
+        return torch.from_numpy(values).view(-1, *shape).to(self.device, non_blocking=True)

@@ -1,0 +1,138 @@
+"""Where each setting of ``train`` comes from: flag > environment > config file > preset > default.
+
+Every value keeps its origin, so that ``--dry-run`` can say it. No torch here: a typo is
+answered before anything heavy is loaded.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gentool.config import Scalar, read_toml
+from gentool.errors import UsageError
+from gentool.presets import get_preset
+from gentool.registry import unknown_name
+
+# name -> (type, smallest, largest); bounds are for whole numbers and numbers
+KEYS: dict[str, tuple[type, float, float]] = {
+    "data": (str, 0, 0),
+    "out": (str, 0, 0),
+    "size": (str, 0, 0),
+    "mode": (str, 0, 0),
+    "images": (int, 1, 10**12),
+    "minutes": (float, 0.01, 10**6),
+    "batch": (int, 1, 65536),
+    "lr": (float, 1e-9, 10),
+    "seed": (int, 0, 2**63 - 1),
+    "device": (str, 0, 0),
+    "precision": (str, 0, 0),
+}
+DEFAULTS: dict[str, Scalar] = {"seed": 0, "device": "auto", "precision": "auto"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value and where it comes from, in words."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Settings as given, before the device is known.
+
+    Attributes:
+        preset: Name of the preset.
+        values: Explicit settings by name, highest origin already chosen.
+        options: Model options as words (flags) or plain values (config file), by name.
+    """
+
+    preset: str
+    values: dict[str, Setting]
+    options: dict[str, Setting]
+
+    def get(self, key: str) -> Any:
+        """The explicit or default value of ``key``, or None."""
+        return self.values[key].value if key in self.values else DEFAULTS.get(key)
+
+
+def collect(
+    preset: str,
+    flags: Mapping[str, Setting],
+    option_words: Mapping[str, str],
+    config_file: Path | None,
+) -> Layers:
+    """Put flags and environment over the config file.
+
+    Args:
+        preset: Name given to ``train``.
+        flags: What the command line and the environment gave.
+        option_words: ``-o`` pairs.
+        config_file: A TOML file with the flags' names as keys and a table ``[options]``.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, or a value out of bounds.
+    """
+    get_preset(preset)
+    values: dict[str, Setting] = {}
+    options: dict[str, Setting] = {}
+    if config_file is not None:
+        table = read_toml(config_file)
+        origin = f"config file {config_file.name}"
+        in_file = table.pop("options", {})
+        if not isinstance(in_file, dict):
+            raise UsageError(f"{config_file}: options is a table; write [options] above its lines")
+        if "width" in table:
+            in_file["width"] = table.pop("width")
+        for key, value in table.items():
+            if key not in KEYS:
+                names = [*KEYS, "width", "options"]
+                raise unknown_name("setting", key, names, "gentool train --help")
+            values[key] = Setting(value, origin)
+        options |= {k: Setting(v, origin) for k, v in in_file.items()}
+    if "images" in flags or "minutes" in flags:  # a budget replaces a lower one of either kind
+        values.pop("images", None)
+        values.pop("minutes", None)
+    values |= flags
+    options |= {k: Setting(v, "flag -o") for k, v in option_words.items()}
+    checked = {k: Setting(_check(k, s.value), s.origin) for k, s in values.items()}
+    if "images" in checked and "minutes" in checked:
+        raise UsageError("--images and --minutes are two budgets for one run; give one of them")
+    return Layers(preset, checked, options)
+
+
+def _check(key: str, value: object) -> Scalar:
+    """``value`` with the type and bounds of ``key``."""
+    kind, low, high = KEYS[key]
+    if kind is str and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # size = 64 in a config file
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UsageError(
+            f"{key} takes {'a number' if kind is not str else 'a word'}, not {value!r}"
+        )
+    if isinstance(value, int | float) and not (math.isfinite(value) and low <= value <= high):
+        raise UsageError(f"--{key} is {value:g}; allowed: {low:g} to {high:g}")
+    return value  # type: ignore[return-value]
+
+
+def resolve(layers: Layers, device_kind: str) -> tuple[dict[str, Setting], dict[str, Setting]]:
+    """Settings and model options with preset and defaults beneath what was given.
+
+    Args:
+        layers: What was given.
+        device_kind: ``cpu``, ``cuda`` or ``mps``, which chooses the preset's column.
+    """
+    origin = f"preset {layers.preset} on {device_kind}"
+    preset = get_preset(layers.preset).settings(device_kind)
+    values = {k: Setting(v, "default") for k, v in DEFAULTS.items()}
+    values |= {k: Setting(v, origin) for k, v in preset.items() if k in KEYS}
+    if "minutes" in layers.values:
+        del values["images"]
+    values |= layers.values
+    options = {k: Setting(v, origin) for k, v in preset.items() if k not in KEYS}
+    return values, options | layers.options

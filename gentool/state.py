@@ -1,0 +1,62 @@
+"""The training state as plain tensors: weights, averages and optimisers by parameter name.
+
+Nothing but these tensors and the counters in the header is needed to go on: order, noise and
+schedules are functions of the counter.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from gentool.checkpoint import Tensors, exported_tensors
+from gentool.models.base import Model, Phase
+
+Optimisers = Mapping[str, torch.optim.Adam]
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def pack(
+    model: Model, average: Model, phases: tuple[Phase, ...], optimisers: Optimisers
+) -> Tensors:
+    """All tensors of a run, by prefixed name."""
+    tensors = {f"live/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
+    for prefix, parameter, optimiser in _parameters(phases, optimisers):
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[prefix + key] = value
+    return tensors
+
+
+@torch.no_grad()
+def unpack(
+    tensors: Tensors,
+    model: Model,
+    average: Model,
+    phases: tuple[Phase, ...],
+    optimisers: Optimisers,
+) -> None:
+    """Put the tensors of ``pack`` back in place.
+
+    Raises:
+        KeyError: a tensor is missing.
+        RuntimeError: one has another shape.
+    """
+    for name, target in model.state_dict().items():
+        target.copy_(tensors[f"live/{name}"])
+    for name, target in exported_tensors(average).items():
+        target.copy_(tensors[f"average/{name}"])
+    for prefix, parameter, optimiser in _parameters(phases, optimisers):
+        if f"{prefix}step" in tensors:  # else the phase has not had its first turn
+            # empty_like keeps the parameter's memory format, which fused Adam relies on
+            state = {k: torch.empty_like(parameter).copy_(tensors[prefix + k]) for k in _MOMENTS}
+            state["step"] = tensors[f"{prefix}step"].to(parameter.device)
+            optimiser.state[parameter] = state
+
+
+def _parameters(
+    phases: tuple[Phase, ...], optimisers: Optimisers
+) -> Iterator[tuple[str, torch.nn.Parameter, torch.optim.Adam]]:
+    """(tensor prefix, parameter, its optimiser) of every phase."""
+    for phase in phases:
+        for name, parameter in phase.module.named_parameters():
+            yield f"optimiser/{phase.name}/{name}/", parameter, optimisers[phase.name]

@@ -1,0 +1,432 @@
+"""Training: the one loop over phases, for every model.
+
+One counter, images seen, drives data order, noise and schedules, so a run stopped anywhere
+goes on as if it had not been: repeat the command. A run folder holds ``model.safetensors``
+(what every verb needs), ``state.safetensors`` (everything needed to go on; the truth),
+``log.jsonl`` and ``samples/``.
+
+The learning rate falls along a half cosine per phase (Loshchilov and Hutter 2017), the
+optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with a half-life
+counted in images (Karras et al. 2018, arXiv:1710.10196).
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.checkpoint import (
+    MODEL_NAME,
+    STATE_NAME,
+    Header,
+    exported_tensors,
+    model_header,
+    read_file,
+    write_file,
+)
+from gentool.config import to_json
+from gentool.data import Dataset
+from gentool.devices import memory_format
+from gentool.errors import (
+    DataError,
+    DeviceError,
+    Diverged,
+    ModelFileError,
+    NoEncoder,
+    Stopped,
+    UsageError,
+)
+from gentool.images import encode, grid, to_unit
+from gentool.models import MODELS
+from gentool.models.base import BaseConfig, Batch, Model, Phase
+from gentool.rng import Draw, data_order, derive_seed
+from gentool.runlog import RunLog
+from gentool.signals import StopFlag
+from gentool.state import pack, unpack
+
+LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"
+_PREVIEW_IMAGES = 64
+_LOG_SECONDS = 5.0
+_FIRST_SAVE_SECONDS = 15.0  # then ever rarer, so that saving stays below a few per cent
+_SAVE_GROWTH = 1.3
+_MOST_SECONDS_BETWEEN_SAVES = 300.0
+_FIT_IMAGES = 4096  # training images that a density is fitted to
+_EMA_RAMP = 0.1  # the half-life is at most this share of the images seen: young averages forget
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides a run, resolved.
+
+    Attributes:
+        model: Name in the table of models.
+        config: Its options.
+        out: The run folder.
+        images: Budget in images, rounded up to whole steps; or None.
+        minutes: Budget in wall-clock minutes from ``started``; or None.
+        batch: Images per step.
+        lr: Adam's learning rate.
+        seed: Seed of everything.
+        device: Where to compute.
+        precision: dtype of autocast.
+        started: ``time.monotonic()`` at the command's start.
+        stop_after: Stop as if asked once this command has seen as many images; or None.
+    """
+
+    model: str
+    config: BaseConfig
+    out: Path
+    images: int | None
+    minutes: float | None
+    batch: int
+    lr: float
+    seed: int
+    device: torch.device
+    precision: torch.dtype
+    started: float
+    stop_after: int | None = None
+
+
+class Reporter(Protocol):
+    """Who is told how training goes."""
+
+    def resumed(self, images: int) -> None:
+        """A run goes on from ``images``."""
+
+    def progress(self, images: int, share: float) -> None:
+        """After every step: images seen, and the share of the run that is done."""
+
+    def logged(self, record: dict[str, float]) -> None:
+        """A line was written to the log."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves: the model file, images seen, whether it was done before."""
+
+    model_path: Path
+    images: int
+    already_complete: bool
+
+
+def train(
+    dataset: Dataset, settings: TrainSettings, reporter: Reporter, stop: StopFlag
+) -> TrainResult:
+    """Train, or go on with, the run in ``settings.out``.
+
+    Raises:
+        UsageError: the folder holds a run with other settings.
+        DataError: fewer images than a batch.
+        Stopped: asked to stop; the state is saved.
+        Diverged: a loss or weight is not finite; the last good files are untouched.
+        DeviceError: out of memory.
+    """
+    if len(dataset) < settings.batch:
+        raise DataError(
+            f"{len(dataset)} images are fewer than a batch of {settings.batch}. "
+            f"Add images, or use --batch {len(dataset)}"
+        )
+    try:
+        return Trainer(dataset, settings, reporter).run(stop)
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"out of memory on {settings.device} at --batch {settings.batch}. "
+            f"Use a smaller --batch (say {max(1, settings.batch // 2)}), --size or --width"
+        ) from error
+
+
+class Trainer:
+    """One run: live weights, averaged weights, optimisers and the counter."""
+
+    def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
+        self.dataset, self.settings, self.reporter = dataset, settings, reporter
+        model_class = MODELS.get(settings.model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
+            self.model: Model = model_class(settings.config, dataset.shape)
+        self.format = memory_format(settings.device)
+        self.model.to(settings.device).to(memory_format=self.format)
+        self.average = _averaged_copy(self.model)
+        self.phases = self.model.phases()
+        self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
+        self.images, self.step, self.seconds_before = 0, 0, 0.0
+        self._images_at_start = 0
+        self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
+        self.log = RunLog(settings.out / LOG_NAME)
+        self._closing_seconds = 1.0  # measured at every save
+        pairs = list(exported_pairs(self.model, self.average))
+        self._live, self._averaged = [p[0] for p in pairs], [p[1] for p in pairs]
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def run(self, stop: StopFlag) -> TrainResult:
+        """Train until the budget is spent; see ``train``."""
+        out = self.settings.out
+        resumed = self.resume()
+        model_path = out / MODEL_NAME
+        if resumed and self.share() >= 1 and model_path.is_file():
+            return TrainResult(model_path, self.images, already_complete=True)
+        (out / PREVIEWS_NAME).mkdir(parents=True, exist_ok=True)
+        self._images_at_start = self.images
+        self.log.cut(self.images)
+        if resumed:
+            self.reporter.resumed(self.images)
+        next_log = time.monotonic() + _LOG_SECONDS
+        gap = _FIRST_SAVE_SECONDS
+        next_save = time.monotonic() + gap
+        while (share := self.share()) < 1:
+            self.take_step(share)
+            self.reporter.progress(self.images, min(self.share(), 1.0))
+            now = time.monotonic()
+            if now >= next_log:
+                self.write_log(share)
+                next_log = now + _LOG_SECONDS
+            self._stop_if_asked(stop)
+            if now >= next_save:
+                self.save()
+                gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
+                next_save = time.monotonic() + gap
+        self.write_log(1.0)
+        self.save()
+        return TrainResult(model_path, self.images, already_complete=False)
+
+    def _stop_if_asked(self, stop: StopFlag) -> None:
+        limit = self.settings.stop_after
+        seen = self.images - self._images_at_start
+        reached = limit is not None and seen >= limit and self.share() < 1
+        if stop.asked is not None or reached:
+            self.save()
+            message = f"stopped at {self.images:,} images; saved in {self.settings.out}"
+            raise Stopped(message, interrupted=stop.interrupted)
+
+    def share(self) -> float:
+        """How much of the budget is spent, from 0 to 1 and over."""
+        if self.settings.minutes is not None:
+            return self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
+        assert self.settings.images is not None
+        return self.images / self.settings.images
+
+    def seconds(self) -> float:
+        """Wall-clock seconds that the run has taken, over all its commands."""
+        return self.seconds_before + time.monotonic() - self.settings.started
+
+    def take_step(self, share: float) -> None:
+        """One step: every phase that is due, then the averages."""
+        self.model.train()
+        for phase in self.phases:
+            if self.step % phase.every or not phase.span[0] <= share < phase.span[1]:
+                continue
+            for repeat in range(phase.repeats):
+                self._update(phase, self.images + repeat * self.settings.batch, share)
+        self.images += self.images_per_step
+        self.step += 1
+        self._average()
+
+    def _update(self, phase: Phase, start: int, share: float) -> None:
+        """One gradient step of one phase on the batch that begins at image ``start``."""
+        settings = self.settings
+        indices = np.arange(start, start + settings.batch, dtype=np.int64)
+        order = data_order(settings.seed, start, settings.batch, len(self.dataset))
+        self.model.requires_grad_(False)
+        phase.module.requires_grad_(True)
+        draw = Draw(settings.seed, phase.name, indices, self.step, settings.device)
+        half = settings.precision != torch.float32
+        with torch.autocast(settings.device.type, settings.precision, enabled=half):
+            terms = phase.loss(self.batch(order), draw)
+        optimiser = self.optimisers[phase.name]
+        for group in optimiser.param_groups:
+            group["lr"] = settings.lr * cosine(share, phase.decay)
+        optimiser.zero_grad(set_to_none=True)
+        loss = terms.total.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
+
+    def batch(self, order: Any) -> Batch:
+        """The images numbered ``order`` as a model sees them."""
+        pixels = torch.from_numpy(self.dataset.images[order])
+        images = to_unit(pixels.to(self.settings.device, non_blocking=True))
+        labels = self.dataset.labels
+        chosen = None if labels is None else torch.from_numpy(labels[order]).to(images.device)
+        return Batch(images.contiguous(memory_format=self.format), chosen)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights towards the live ones; buffers are copied."""
+        half_life = min(self.settings.config.ema_images, _EMA_RAMP * self.images)
+        weight = 1 - 0.5 ** (self.images_per_step / half_life)
+        torch._foreach_lerp_(self._averaged, self._live, weight)
+        for name, part in self.model.exported_parts().items():
+            buffers = dict(getattr(self.average, name).named_buffers())
+            for key, value in part.named_buffers():
+                buffers[key].copy_(value)
+
+    # --- files ------------------------------------------------------------------------------
+
+    def write_log(self, share: float) -> None:
+        """One line of the log: means since the last one.
+
+        Raises:
+            Diverged: a loss since then was not finite.
+        """
+        if self.log.empty:
+            return
+        record = self.log.write(self.images, self.seconds(), min(share, 1.0))
+        self.reporter.logged(record)
+        for name, value in record.items():
+            if not math.isfinite(value):
+                raise _diverged(f"the mean of {name}", self.settings)
+
+    def save(self) -> None:
+        """Write state, model and previews, each whole or not at all.
+
+        Raises:
+            Diverged: a weight is not finite; nothing is written.
+        """
+        began = time.monotonic()
+        for name, tensor in self.model.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise _diverged(f"the weights {name}", self.settings)
+        self.average.finish(self._fit_batches)
+        self.save_previews()
+        self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+        # Files last: a kill before leaves the old pair, a kill between leaves a good state.
+        tensors = pack(self.model, self.average, self.phases, self.optimisers)
+        write_file(self.settings.out / STATE_NAME, tensors, self._state_header())
+        header = model_header(
+            self.settings.model, self.average, self.dataset.classes, self._training_record()
+        )
+        write_file(self.settings.out / MODEL_NAME, exported_tensors(self.average), header)
+        self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+
+    def _fit_batches(self) -> Iterator[Batch]:
+        """A fixed sample of the training images, in the order of a seed."""
+        count = min(len(self.dataset), _FIT_IMAGES)
+        chosen = data_order(self.settings.seed, 0, count, len(self.dataset))
+        for start in range(0, count, 256):
+            yield self.batch(chosen[start : start + 256])
+
+    def save_previews(self) -> None:
+        """A grid of samples with fixed latents; with an encoder, also reconstructions."""
+        folder = self.settings.out / PREVIEWS_NAME
+        seed = self.settings.seed
+        latents = prior_blocks(self.average, [(seed, k) for k in range(_PREVIEW_IMAGES)])
+        samples = grid(decode_blocks(self.average, latents))
+        (folder / f"{self.images:09d}.png").write_bytes(encode(samples, ".png"))
+        originals = self.dataset.images[: _PREVIEW_IMAGES // 2]
+        try:
+            codes = encode_blocks(self.average, originals)
+        except NoEncoder:
+            return
+        pairs = np.stack([originals, decode_blocks(self.average, codes)], axis=1)
+        sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
+        (folder / f"{self.images:09d}-reconstructions.png").write_bytes(encode(sheet, ".png"))
+
+    def _identity(self) -> Header:
+        """What two commands must share to be the same run."""
+        settings = self.settings
+        return {
+            "model": settings.model,
+            **{f"-o {k}": v for k, v in to_json(settings.config).items()},
+            "--size and --mode": str(self.dataset.shape),
+            "--data (its images)": self.dataset.fingerprint[:16],
+            "--batch": settings.batch,
+            "--lr": settings.lr,
+            "--seed": settings.seed,
+            "--precision": str(settings.precision).removeprefix("torch."),
+        }
+
+    def _training_record(self) -> Header:
+        """What the model file says of its training; no time and no path, so files are stable."""
+        settings, data = self.settings, self.dataset
+        return {
+            "images": self.images,
+            "seed": settings.seed,
+            "batch": settings.batch,
+            "lr": settings.lr,
+            "precision": str(settings.precision).removeprefix("torch."),
+            "device": settings.device.type,
+            "data": {"name": data.name, "images": len(data), "fingerprint": data.fingerprint},
+        }
+
+    def _state_header(self) -> Header:
+        return {
+            "kind": "state",
+            "identity": self._identity(),
+            "images": self.images,
+            "step": self.step,
+            "seconds": self.seconds(),
+        }
+
+    def resume(self) -> bool:
+        """Load the state in the run folder, if there is one.
+
+        Raises:
+            UsageError: it belongs to a run with other settings, or there is only a model.
+            ModelFileError: it is damaged.
+        """
+        out = self.settings.out
+        path = out / STATE_NAME
+        if not path.exists():
+            if (out / MODEL_NAME).exists():
+                raise UsageError(
+                    f"{out} holds a model but no state to go on from. Choose another --out"
+                )
+            return False
+        header, tensors = read_file(path)
+        if header.get("kind") != "state":
+            raise ModelFileError(f"{path} is not a training state. Choose another --out")
+        before, now = header["identity"], self._identity()
+        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+        if differing:
+            lines = "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in differing)
+            raise UsageError(
+                f"{out} holds a run with other settings: {lines}. Choose another --out"
+            )
+        try:
+            unpack(tensors, self.model, self.average, self.phases, self.optimisers)
+            self.images, self.step = int(header["images"]), int(header["step"])
+            self.seconds_before = float(header["seconds"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
+        return True
+
+
+def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(live, averaged) weights of the exported parts, in a fixed order."""
+    averaged = average.exported_parts()
+    for name, part in live.exported_parts().items():
+        yield from zip(part.parameters(), averaged[name].parameters(), strict=True)
+
+
+def _averaged_copy(model: Model) -> Model:
+    """A copy of the exported parts for the averages: eval mode, no gradients."""
+    average = copy.deepcopy(model)
+    for name in [n for n, _ in average.named_children() if n not in average.exported]:
+        delattr(average, name)
+    return average.eval().requires_grad_(False)
+
+
+def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        phase.module.parameters(), lr=settings.lr, betas=phase.betas, fused=True
+    )
+
+
+def cosine(share: float, floor: float) -> float:
+    """A half cosine from 1 at share 0 to ``floor`` at share 1."""
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
+
+
+def _diverged(what: str, settings: TrainSettings) -> Diverged:
+    return Diverged(
+        f"{what} left the finite numbers. Files in {settings.out} hold the last good state. "
+        f"Try --lr {settings.lr / 2:g} or --precision float32, with another --out"
+    )
