@@ -1,13 +1,12 @@
 """Sampling: images from the prior, each a function of (seed, index) alone."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, product
 
 from gentool.blocks import block_size, decode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel
 from gentool.images import Pixels
 from gentool.outputs import NamedImage, recipe
-
-Draws = Sequence[tuple[int, int]]
 
 
 def sample_images(loaded: LoadedModel, count: int = 1, seed: int = 0, *, start: int = 0) -> Pixels:
@@ -20,24 +19,26 @@ def sample_images(loaded: LoadedModel, count: int = 1, seed: int = 0, *, start: 
     return decode_blocks(loaded.model, prior_blocks(loaded.model, draws))
 
 
-def sample(loaded: LoadedModel, draws: Draws, batch: int) -> Iterator[NamedImage]:
-    """Images of (seed, index) pairs, made ``batch`` at a time.
+def sample(
+    loaded: LoadedModel, seeds: Sequence[int], indices: range, batch: int
+) -> Iterator[NamedImage]:
+    """Images ``indices`` of every seed, made ``batch`` at a time.
 
     Args:
         loaded: The model.
-        draws: What to draw; images are named by index, or by seed when seeds differ.
+        seeds: One or more.
+        indices: Which images of each seed; files are named by index, by seed, or by both,
+            whichever tells them apart.
         batch: Images held in memory at once, rounded up to whole blocks; no pixel depends
             on it.
     """
     block = block_size(loaded.model.shape)
     step = -(-batch // block) * block
-    several_seeds = len({seed for seed, _ in draws}) > 1
-    several_indices = len({index for _, index in draws}) > 1
-    for start in range(0, len(draws), step):
-        part = draws[start : start + step]
+    draws = product(seeds, indices)
+    while part := list(islice(draws, step)):
         images = decode_blocks(loaded.model, prior_blocks(loaded.model, part))
         for (seed, index), pixels in zip(part, images, strict=True):
             name = f"{index:06d}"
-            if several_seeds:
-                name = f"seed{seed:06d}-{name}" if several_indices else f"seed{seed:06d}"
+            if len(seeds) > 1:
+                name = f"seed{seed:06d}-{name}" if len(indices) > 1 else f"seed{seed:06d}"
             yield NamedImage(name, pixels, recipe(loaded, seed=seed, index=index))

@@ -320,7 +320,8 @@ class Trainer:
         latents = prior_blocks(self.average, [(seed, k) for k in range(_PREVIEW_IMAGES)])
         samples = grid(decode_blocks(self.average, latents))
         (folder / f"{self.images:09d}.png").write_bytes(encode(samples, ".png"))
-        originals = self.dataset.images[: _PREVIEW_IMAGES // 2]
+        chosen = np.linspace(0, len(self.dataset) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
+        originals = self.dataset.images[chosen]
         try:
             codes = encode_blocks(self.average, originals)
         except NoEncoder:
@@ -383,7 +384,9 @@ class Trainer:
         header, tensors = read_file(path)
         if header.get("kind") != "state":
             raise ModelFileError(f"{path} is not a training state. Choose another --out")
-        before, now = header["identity"], self._identity()
+        before, now = header.get("identity"), self._identity()
+        if not isinstance(before, dict):
+            raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
         differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
         if differing:
             lines = "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in differing)

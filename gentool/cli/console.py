@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import typer
 
+from gentool.errors import UsageError
+
 GONE = 141  # exit code when the reader of stdout has gone, as a shell reports SIGPIPE
 
 
@@ -41,6 +43,12 @@ def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
     for row in listed:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         typer.echo((indent + "  ".join(cells)).rstrip())
+
+
+def refuse_json_beside_tar(output: str, *, as_json: bool) -> None:
+    """Stdout carries one thing."""
+    if output == "-" and as_json:
+        raise UsageError("-o - sends a tar to stdout, where --json cannot go too; leave one out")
 
 
 def parse_seeds(words: str) -> list[int]:

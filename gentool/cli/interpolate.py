@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit, emit_json, parse_seeds
+from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar
 from gentool.errors import UsageError
 from gentool.signals import StopFlag
 
@@ -44,8 +44,7 @@ def command(
         raise UsageError(
             f"--seeds {seeds} is one key frame; give at least two, as in --seeds 1,5-7"
         )
-    if output == "-" and as_json:
-        raise UsageError("-o - sends a tar to stdout, where --json cannot go too; leave one out")
+    refuse_json_beside_tar(output, as_json=as_json)
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
     from gentool.interpolation import METHODS, interpolate_seeds

@@ -1,13 +1,18 @@
 """``gentool reconstruct``: images through a model and back."""
 
+import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from gentool.cli.console import emit, emit_json, say
+from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
 from gentool.errors import DataError, PartialSuccess
 from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.reconstruction import Reconstruction
 
 
 def command(
@@ -37,6 +42,7 @@ def command(
 
     Prints path, MSE (0 to 1 scale) and PSNR (dB), separated by tabs.
     """
+    refuse_json_beside_tar(output, as_json=as_json)
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
     from gentool.outputs import open_sink
@@ -52,22 +58,28 @@ def command(
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
         results = reconstruct(loaded, good, steps, seed, stop)
-        files = [sink.add(named) for named in pair(loaded, results)]
+        written = [sink.add(named) for named in pair(loaded, results)]
         sheet = sink.close()
-    rows = []
-    for result, written in zip(results, files, strict=True):
-        where = [str(p) for p in written or sheet]
-        rows.append({"image": str(result.path), "mse": result.mse, "psnr": result.psnr,
-                     "file": where[0] if where else None})  # fmt: skip
+    rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
     mean = sum(r.psnr for r in results) / len(results)
     if as_json:
-        emit_json({"images": rows, "mean_psnr": mean})
+        emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None})
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
-            name = row["file"] if not sheet else result.path
+            name = result.path if sheet else row["file"]
             emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}")
-        if sheet:
-            emit(str(sheet[0]))
+        for path in sheet:
+            emit(str(path))
     say(f"{len(results)} images, mean PSNR {mean:.2f} dB")
     if bad:
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
+
+
+def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:
+    """One image's line of JSON, which knows no infinity: a perfect image has psnr null."""
+    return {
+        "image": str(result.path),
+        "mse": result.mse,
+        "psnr": result.psnr if math.isfinite(result.psnr) else None,
+        "file": str(files[0]) if files else None,
+    }

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit, emit_json, parse_seeds, say
-from gentool.errors import UsageError
+from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
 from gentool.signals import StopFlag
 
 
@@ -41,32 +40,33 @@ def command(
 
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
-    if output == "-" and as_json:
-        raise UsageError("-o - sends a tar to stdout, where --json cannot go too; leave one out")
+    refuse_json_beside_tar(output, as_json=as_json)
     several = parse_seeds(seeds) if seeds is not None else [seed]
-    per_seed = count or (16 if seeds is None else 1)
-    draws = [(s, k) for s in several for k in range(start, start + per_seed)]
+    indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
     from gentool.outputs import open_sink
     from gentool.sampling import sample
 
     sink = open_sink(output, image_format, sys.stdout.buffer)
-    paths: list[str] = []
+    listed: list[str] = []
+
+    def announce(paths: list[Path]) -> None:
+        for path in paths:
+            if as_json:
+                listed.append(str(path))
+            else:
+                emit(str(path))
+
+    done = 0
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
-        for image in sample(loaded, draws, batch):
-            stop.poll(f"stopped; {len(paths)} files are whole")
-            paths += _announce(sink.add(image), quiet=as_json)
-        paths += _announce(sink.close(), quiet=as_json)
+        for image in sample(loaded, several, indices, batch):
+            stop.poll(f"stopped after {done:,} images; every file that was written is whole")
+            announce(sink.add(image))
+            done += 1
+        announce(sink.close())
     if as_json:
-        emit_json({"model": str(loaded.path), "files": paths, "images": len(draws)})
-    elif output != "-":
-        say(f"{len(draws)} images from {loaded.path}: {loaded.model.summary()}")
-
-
-def _announce(paths: list[Path], *, quiet: bool) -> list[str]:
-    for path in paths:
-        if not quiet:
-            emit(str(path))
-    return [str(path) for path in paths]
+        emit_json({"model": str(loaded.path), "files": listed, "images": done})
+    else:
+        say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")

@@ -8,6 +8,7 @@ import hashlib
 import os
 import zipfile
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -28,7 +29,7 @@ class Source(ABC):
         name: Short name for folders and messages.
         paths: Path of every image inside the source, sorted; () for procedural sets.
         classes: Class names, sorted; () without classes.
-        labels: Index into ``classes`` per image, shape (N,), or None.
+        labels: Index into ``classes`` per image, int64 (N,), or None.
         fingerprint: Changes when the images do; cheap to compute.
     """
 
@@ -124,11 +125,15 @@ class BuiltinSource(Source):
         self.procedural = procedural
         self.classes = procedural.classes
         self._count = count
-        self.labels = np.array([procedural.label(i) for i in range(count)], dtype=np.int64)
         self.fingerprint = f"{procedural.name}-v{procedural.version}-{count}"
 
     def __len__(self) -> int:
         return self._count
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:  # type: ignore[override]
+        """The label of every image, worked out when first asked for."""
+        return np.array([self.procedural.label(i) for i in range(self._count)], dtype=np.int64)
 
     def describe(self, index: int) -> str:
         """What to call image ``index`` in a message."""

@@ -53,7 +53,8 @@ class FittedGaussian(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("factor", torch.eye(size))  # lower Cholesky factor of the covariance
+        # The lower Cholesky factor of the covariance. (torch.eye on meta would import sympy.)
+        self.register_buffer("factor", torch.zeros(size, size).fill_diagonal_(1))
 
     @torch.no_grad()
     def fit(self, codes: Iterable[torch.Tensor]) -> None:

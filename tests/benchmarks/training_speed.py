@@ -1,0 +1,127 @@
+"""How much of a bare loop's speed ``gentool train`` keeps, as a ratio measured in one run.
+
+The bare loop is what one would write by hand for the same game: the same networks, loss,
+penalty, optimiser, precision and averages, over float tensors that are already in memory, with
+nothing logged, saved or shown. gentool's side is the whole of ``train``: counter-based order
+and noise, uint8 cache, log, previews and saves. The two take turns, so that a machine whose
+speed drifts slows both.
+
+    python tests/benchmarks/training_speed.py --images 20000 --rounds 3
+"""
+
+import argparse
+import copy
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn.functional import softplus
+
+from gentool.data import Dataset, open_dataset
+from gentool.devices import memory_format, select_device, select_precision
+from gentool.images import to_unit
+from gentool.models.adversarial import squared_gradient_norm
+from gentool.models.gan import GAN
+from gentool.signals import StopFlag
+from gentool.training import TrainSettings, train
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def resumed(self, images: int) -> None:
+        """Ignore."""
+
+    def progress(self, images: int, share: float) -> None:
+        """Ignore."""
+
+    def logged(self, record: dict[str, float]) -> None:
+        """Ignore."""
+
+
+def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
+    """Seconds of a hand-written loop over ``settings.images`` images."""
+    config, half = model.config, settings.precision != torch.float32
+    average = copy.deepcopy(model.generator)
+    optimisers = [
+        torch.optim.Adam(part.parameters(), lr=settings.lr, betas=(0.0, 0.99), fused=True)
+        for part in (model.discriminator, model.generator)
+    ]
+    assert settings.images is not None
+    began = time.perf_counter()
+    for step in range(-(-settings.images // settings.batch)):
+        real_images = data[torch.randint(len(data), (settings.batch,))]
+        latents = torch.randn(2, settings.batch, config.latent_size)
+        with torch.autocast("cpu", settings.precision, enabled=half):
+            with torch.no_grad():
+                fakes = model.generator(latents[0])
+            if step % config.penalty_every == 0:
+                real, r1 = squared_gradient_norm(model._logits, real_images)
+                fake, r2 = squared_gradient_norm(model._logits, fakes)
+                penalty = config.penalty_every * config.penalty / 2 * (r1 + r2)
+            else:
+                real, fake = model._logits(real_images), model._logits(fakes)
+                penalty = torch.zeros(settings.batch)
+        _descend(optimisers[0], (softplus(fake - real) + penalty).mean())
+        model.discriminator.requires_grad_(False)
+        with torch.autocast("cpu", settings.precision, enabled=half):
+            with torch.no_grad():
+                real = model._logits(real_images)
+            fake = model._logits(model.generator(latents[1]))
+        _descend(optimisers[1], softplus(real - fake).mean())
+        model.discriminator.requires_grad_(True)
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(average.parameters()), list(model.generator.parameters()), 0.01
+            )
+    return time.perf_counter() - began
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def gentool_loop(dataset: Dataset, settings: TrainSettings) -> float:
+    """Seconds of ``train`` in a run folder of its own."""
+    with tempfile.TemporaryDirectory() as folder, StopFlag() as stop:
+        began = time.perf_counter()
+        now = replace(settings, out=Path(folder) / "run", started=time.monotonic())
+        train(dataset, now, Silent(), stop)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Print images per second of both and the median of their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=20_000, help="images per turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--data", default="builtin:shapes:8000")
+    arguments = parser.parse_args()
+    device = select_device("cpu")
+    dataset = open_dataset(arguments.data, "32", "rgb")
+    settings = TrainSettings(
+        "gan", GAN.Config(), Path(), arguments.images, None, 64, 5e-4, 0, device,
+        select_precision(device), time.monotonic(),
+    )  # fmt: skip
+    tensors = to_unit(torch.from_numpy(dataset.images[:])).contiguous(
+        memory_format=memory_format(device)
+    )
+    ratios = []
+    for number in range(arguments.rounds + 1):
+        model = GAN(settings.config, dataset.shape)
+        bare = bare_loop(tensors, model.to(memory_format=memory_format(device)), settings)
+        ours = gentool_loop(dataset, settings)
+        if number:  # the first turn warms both up
+            ratios.append(bare / ours)
+            print(f"bare {arguments.images / bare:.0f} images/s, "
+                  f"gentool {arguments.images / ours:.0f}, ratio {ratios[-1]:.3f}")  # fmt: skip
+    print(f"median ratio {statistics.median(ratios):.3f} ({settings.precision}, 32x32 rgb)")
+
+
+if __name__ == "__main__":
+    main()
