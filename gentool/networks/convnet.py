@@ -17,6 +17,7 @@ from gentool.images import ImageShape
 
 _LEAK = 0.2  # DCGAN's slope for the leaky ReLU
 _MAX_FACTOR = 8  # channels stop doubling at width * 8
+_MIN_CHANNELS = 8  # at the pixels, however small the width
 
 
 def pyramid(shape: ImageShape) -> list[tuple[int, int]]:
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
 
     Args:
         shape: Shape of the images; the base grid follows it.
-        width: Channels of the last level before the output, as in ``Encoder``.
+        width: Channels one level below the pixels, as in ``Encoder``; half as many at them.
         inputs: Length of the input vector.
         outputs: Channels of the map, for example colour channels or likelihood parameters.
         norm: ``none``, ``batch`` or ``group``.
@@ -87,7 +88,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = pyramid(shape)[::-1]
-        channels = [*_channels(width, len(sizes) - 1)[::-1], outputs]
+        channels = [*_channels(width, len(sizes) - 1)[::-1], max(width // 2, _MIN_CHANNELS)]
         self.base = (channels[0], *sizes[0])
         self.stem = nn.Linear(inputs, math.prod(self.base))
         layers: list[nn.Module] = [normalisation(norm, channels[0]), nn.LeakyReLU(_LEAK)]
@@ -95,7 +96,9 @@ class Decoder(nn.Module):
             odd = (size[0] % 2, size[1] % 2)
             layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd))
             layers += [normalisation(norm, after), nn.LeakyReLU(_LEAK)]
-        self.body = nn.Sequential(*layers[:-2])  # the output is neither normalised nor bent
+        # At the pixels themselves a transposed convolution alone leaves speckles in flat areas.
+        layers.append(nn.Conv2d(channels[-1], outputs, 3, padding=1))
+        self.body = nn.Sequential(*layers)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Maps (B, outputs, H, W) of vectors (B, inputs)."""
