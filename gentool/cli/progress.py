@@ -5,20 +5,19 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from gentool.cli.console import say
 from gentool.signals import StopFlag
 
 _PLAIN_SECONDS = 10.0  # between lines off a terminal
-_SECRET = {"images", "seconds", "share", "images_per_second"}
+_NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
+
+
+def _words(text: str, ratio: int | None = None) -> TextColumn:
+    """A column that is never wrapped; the one with a ratio is cut when the line is full."""
+    return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
 
 
 class Display:
@@ -34,14 +33,15 @@ class Display:
         self._stop, self._total, self._quiet = stop, total_images, quiet
         self._live = sys.stderr.isatty() and not quiet
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}", markup=False),
-            console=Console(stderr=True, soft_wrap=True),
+            _words("{task.description}"),
+            BarColumn(bar_width=16),
+            _words("{task.percentage:>3.0f}%"),
+            _words("{task.completed:,.0f} of {task.total:,.0f}"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            _words("{task.fields[losses]}", ratio=1),  # takes what is left of the line
+            console=Console(stderr=True),
             disable=not self._live,
+            expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
@@ -84,7 +84,7 @@ class Display:
 
     def logged(self, record: dict[str, float]) -> None:
         """A line of the log."""
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in _SECRET)
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in _NOT_LOSSES)
         speed = f"{record['images_per_second']:.0f} images/s"
         if self._live:
             self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")
