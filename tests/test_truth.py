@@ -1,0 +1,207 @@
+"""Closed forms: KL, the ELBO of probabilistic PCA, likelihoods, the optimal discriminator."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gentool.images import ImageShape
+from gentool.models.adversarial import LOSSES, squared_gradient_norm
+from gentool.models.likelihoods import Bernoulli, Gaussian
+from gentool.models.priors import FittedGaussian, kl_to_standard_normal
+from gentool.models.vae import VAE
+
+
+def test_kl_equals_that_of_torch_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 50, 7, generator=generator)
+    q = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+    p = torch.distributions.Normal(torch.zeros(7), torch.ones(7))
+    expected = torch.distributions.kl_divergence(q, p).sum(dim=1)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_has_its_minimum_zero_at_the_prior() -> None:
+    mean, log_variance = (torch.zeros(1, 3, requires_grad=True) for _ in range(2))
+    kl = kl_to_standard_normal(mean, log_variance)
+    gradients = torch.autograd.grad(kl.sum(), (mean, log_variance))
+    assert kl.item() == 0
+    assert all(not g.any() for g in gradients)
+
+
+class _Linear(nn.Module):
+    """A linear map as an encoder or decoder of tiny images."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.shape = weight, bias, shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x W^T + b."""
+        return (x.flatten(1) @ self.weight.T + self.bias).view(-1, *self.shape)
+
+
+def _ppca(scale: float = 1.0) -> tuple[VAE, torch.Tensor, float, torch.Tensor]:
+    """A linear VAE at the optimum of probabilistic PCA, its data, and the exact log p.
+
+    Tipping and Bishop 1999: W = U (L - s I)^1/2, s = mean of the discarded eigenvalues, and
+    the posterior N(M^-1 W^T (x - m), s M^-1), M = W^T W + s I, diagonal in this basis.
+    """
+    rng = np.random.default_rng(0)
+    dims, latents = 16, 3
+    x = 0.1 * rng.normal(size=(2000, dims)) @ rng.normal(size=(dims, dims)) * 0.3
+    mean, covariance = x.mean(axis=0), np.cov(x, rowvar=False, bias=True)
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    noise = values[latents:].mean()
+    w = scale * vectors[:, :latents] * np.sqrt(values[:latents] - noise)
+    m = (w**2).sum(axis=0) + noise
+    exact = -0.5 * (
+        dims * math.log(2 * math.pi) + np.log(values[:latents]).sum()
+        + (dims - latents) * math.log(noise) + dims
+    )  # fmt: skip
+    shape = ImageShape(4, 4, 1)
+    model = VAE(VAE.Config(latent_size=latents, width=4), ImageShape(16, 16, 1))
+    to_mean = w.T / m[:, None]
+    log_variance = np.log(noise / m)
+    raw = 8 * np.arctanh(log_variance / 8)  # the encoder's log-variance is softly bounded
+
+    def tensor(a: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(a)).float()
+
+    model.encoder = _Linear(
+        tensor(np.concatenate([to_mean, np.zeros_like(to_mean)])),
+        tensor(np.concatenate([-to_mean @ mean, raw])), (2 * latents,),
+    )  # fmt: skip
+    model.decoder = _Linear(tensor(w), tensor(mean), (1, 4, 4))
+    likelihood = model.likelihood
+    assert isinstance(likelihood, Gaussian)
+    with torch.no_grad():  # invert the soft bound on log sigma
+        wanted = 0.5 * math.log(noise)
+        likelihood.raw_log_scale.copy_(torch.tensor((math.log(math.expm1(wanted + 6)) - 6) / 10))
+    return model, tensor(x).view(-1, shape.channels, 4, 4), float(exact), tensor(values)
+
+
+def _mean_elbo(model: VAE, x: torch.Tensor) -> float:
+    generator = torch.Generator().manual_seed(1)
+    total = 0.0
+    for _ in range(64):
+        noise = torch.randn(len(x), model.config.latent_size, generator=generator)
+        pair = model.elbo(x, noise).total + model.elbo(x, -noise).total  # antithetic
+        total += pair.mean().item() / 2
+    return total / 64
+
+
+@torch.no_grad()
+def test_elbo_of_a_linear_vae_is_the_exact_likelihood_of_probabilistic_pca() -> None:
+    model, x, exact, _ = _ppca()
+    assert _mean_elbo(model, x) == pytest.approx(exact, abs=16 * 1e-3)
+
+
+@torch.no_grad()
+def test_elbo_falls_away_from_that_optimum() -> None:
+    model, x, exact, _ = _ppca(scale=1.3)
+    assert _mean_elbo(model, x) < exact - 0.05
+
+
+@torch.no_grad()
+def test_kl_per_latent_is_half_the_log_of_eigenvalue_over_noise() -> None:
+    model, x, _, values = _ppca()
+    mean, log_variance = model.posterior(x)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=0)
+    noise = values[3:].mean()
+    torch.testing.assert_close(kl, 0.5 * torch.log(values[:3] / noise), rtol=1e-3, atol=1e-3)
+
+
+def test_bernoulli_sums_to_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    params = 2 * torch.randn(1, 1, 2, 4, generator=generator)
+    images = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=8))).view(-1, 1, 2, 4)
+    log_mass = Bernoulli().log_prob(params.expand(len(images), -1, -1, -1), images)
+    assert log_mass.double().exp().sum().item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("raw", [-0.3, 0.0, 0.1])
+def test_gaussian_integrates_to_one(raw: float) -> None:
+    likelihood = Gaussian()
+    with torch.no_grad():
+        likelihood.raw_log_scale.fill_(raw)
+        x = torch.linspace(-30, 30, 200_001).view(-1, 1, 1, 1)
+        density = likelihood.log_prob(torch.full_like(x, 0.3), x).double().exp()
+    assert torch.trapezoid(density, x.double().flatten()).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_best_sigma_is_the_root_of_the_mean_squared_error() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 3, 8, 8, generator=generator) * 2 - 1
+    params = x + 0.2 * torch.randn(x.shape, generator=generator)
+    likelihood = Gaussian()
+    wanted = 0.5 * math.log((x - params).square().mean().item())
+    with torch.no_grad():
+        likelihood.raw_log_scale.copy_(torch.tensor((math.log(math.expm1(wanted + 6)) - 6) / 10))
+    (slope,) = torch.autograd.grad(likelihood.log_prob(params, x).mean(), likelihood.raw_log_scale)
+    assert abs(slope.item()) < 0.05  # of some hundreds per unit elsewhere
+
+
+def test_the_discriminator_of_two_gaussians_approaches_the_optimal_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
+        )
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    loss = LOSSES.get("minimax")
+    for step in range(600):
+        for group in optimiser.param_groups:
+            group["lr"] = 5e-3 * (1 - step / 600)
+        real = torch.randn(2048, 1, generator=generator)
+        fake = 1.5 + 0.8 * torch.randn(2048, 1, generator=generator)
+        optimiser.zero_grad()
+        loss.critic(network(real)[:, 0], network(fake)[:, 0]).mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    x = torch.linspace(-1.5, 3, 50)[:, None]
+    p_data = torch.distributions.Normal(0.0, 1.0).log_prob(x).exp()
+    p_g = torch.distributions.Normal(1.5, 0.8).log_prob(x).exp()
+    with torch.no_grad():
+        gap = (torch.sigmoid(network(x)) - p_data / (p_data + p_g)).abs().max()
+    assert gap < 0.05
+
+
+def test_minimax_is_equation_1_and_its_optimum_is_minus_log_4_plus_2_jsd() -> None:
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    q = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+    logits = torch.log(p / q)  # the optimal discriminator, D* = p / (p + q)
+    loss = LOSSES.get("minimax")
+    real = (p * loss.critic(logits, torch.full_like(logits, -100))).sum()
+    fake = (q * loss.critic(torch.full_like(logits, 100), logits)).sum()
+    middle = (p + q) / 2
+    jsd = 0.5 * (p * torch.log(p / middle)).sum() + 0.5 * (q * torch.log(q / middle)).sum()
+    assert -(real + fake).item() == pytest.approx(-math.log(4) + 2 * jsd.item(), abs=1e-12)
+    generator = loss.generator(logits, logits)
+    torch.testing.assert_close(generator, torch.log(1 - torch.sigmoid(logits)))
+
+
+def test_squared_gradient_norm_is_that_of_each_image_alone() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    images = torch.randn(5, 3, 2, 2, dtype=torch.float64)
+    _, norms = squared_gradient_norm(lambda x: network(x)[:, 0], images)
+    for image, norm in zip(images, norms, strict=True):
+        leaf = image[None].clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
+        assert norm.item() == pytest.approx(gradient.square().sum().item(), rel=1e-5)
+
+
+def test_a_fitted_gaussian_has_the_codes_mean_and_covariance() -> None:
+    rng = np.random.default_rng(0)
+    codes = torch.from_numpy(rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6)) + 3).float()
+    density = FittedGaussian(6)
+    density.fit(codes.split(130))  # type: ignore[no-untyped-call]
+    numpy_covariance = np.cov(codes.numpy(), rowvar=False, bias=True)
+    np.testing.assert_allclose(density.mean, codes.numpy().mean(axis=0), atol=1e-5)
+    factor = density.factor.double().numpy()
+    np.testing.assert_allclose(factor @ factor.T, numpy_covariance, rtol=1e-3, atol=1e-3)
