@@ -151,10 +151,10 @@ class Digits(ProceduralSet):
             "slant": 0.5 * (slant - 0.4),
             "angle": 0.3 * (angle - 0.5),
             "wide": 0.5 + 0.25 * wide,
-            "tall": 0.62 + 0.16 * tall,
+            "tall": 0.54 + 0.15 * tall,
             "pen": 0.06 + 0.07 * pen,
             "x": 0.1 * (x - 0.5),
-            "y": 0.1 * (y - 0.5),
+            "y": 0.08 * (y - 0.5),
         }
 
     def render(self, index: int, height: int, width: int) -> Pixels:
