@@ -43,12 +43,14 @@ try:
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 except ImportError as error:
-    raise SystemExit("this example draws with matplotlib: pip install 'gentool[examples]'") from error
+    raise SystemExit(
+        "this example draws with matplotlib: pip install 'gentool[examples]'"
+    ) from error
 
 BATCH = 256
-CRITIC_STEPS = 5  # k of Algorithm 1: how often D moves for every move of G
-CRITIC_RATE, GENERATOR_RATE = 5e-3, 2e-3
-OPTIMUM_STEPS, OPTIMUM_BATCH = 600, 4096  # how D is brought near D* for a picture
+CRITIC_STEPS = 2  # k of Algorithm 1: how often D moves for every move of G
+RATE = 1e-2  # Adam's learning rate, for both players and for D on its way to D*
+OPTIMUM_STEPS, OPTIMUM_BATCH = 800, 1024  # how D is brought near D* for a picture
 SHARES = (0.0, 0.03, 0.15, 1.0)  # of the game, when the pictures are taken
 SEEN = 0.01  # D and D* are compared where (p_data + p_g) / 2 exceeds this: elsewhere D sees nothing
 INK = {"data": "#3b6fb6", "generator": "#e07b39", "trained": "#2a9d5c", "exact": "#222222"}
@@ -62,22 +64,22 @@ class Mixture:
     scales: tuple[float, ...]
 
     def density(self, x: torch.Tensor) -> torch.Tensor:
-        """p_data(x)."""
-        parts = [normal_density((x - m) / s) / s for m, s in zip(self.means, self.scales, strict=True)]
-        return torch.stack(parts).mean(dim=0)
+        """The value p_data(x)."""
+        pairs = zip(self.means, self.scales, strict=True)
+        return torch.stack([normal_density((x - m) / s) / s for m, s in pairs]).mean(dim=0)
 
     def draw(self, count: int) -> torch.Tensor:
         """``count`` draws, the same number from each Gaussian."""
         each = count // len(self.means)
-        parts = [m + s * draw_normal(each) for m, s in zip(self.means, self.scales, strict=True)]
-        return torch.cat(parts)
+        pairs = zip(self.means, self.scales, strict=True)
+        return torch.cat([m + s * draw_normal(each) for m, s in pairs])
 
 
 DATA = {"mixture": Mixture((-1.5, 1.5), (0.5, 0.8)), "gaussian": Mixture((1.5,), (0.6,))}
 
 
 class Generator(nn.Module):
-    """G(z) = b + e^s z + sum_k a_k tanh(w_k z + c_k) with all a_k, w_k > 0: increasing in z."""
+    """G(z) = b + e^s z + sum_k a_k tanh(w_k z + c_k), all a_k, w_k > 0: increasing in z."""
 
     def __init__(self, units: int = 16) -> None:
         super().__init__()
@@ -91,7 +93,7 @@ class Generator(nn.Module):
         return torch.tanh(self.log_w.exp() * z[:, None] + self.c)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """x = G(z), shape (N,)."""
+        """Where G sends each z, shape (N,)."""
         return self.b + self.s.exp() * z + self._units(z) @ self.log_a.exp()
 
     def slope(self, z: torch.Tensor) -> torch.Tensor:
@@ -99,7 +101,7 @@ class Generator(nn.Module):
         return self.s.exp() + (1 - self._units(z).square()) @ (self.log_a + self.log_w).exp()
 
     def density(self, x: torch.Tensor) -> torch.Tensor:
-        """p_g(x) = N(z; 0, 1) / G'(z) at z = G^-1(x), found by halving an interval."""
+        """The value p_g(x) = N(z; 0, 1) / G'(z), with z = G^-1(x) found by halving an interval."""
         low, high = torch.full_like(x, -40.0), torch.full_like(x, 40.0)
         for _ in range(60):
             middle = (low + high) / 2
@@ -108,8 +110,8 @@ class Generator(nn.Module):
         return normal_density(low) / self.slope(low)
 
 
-def make_discriminator(width: int = 64) -> nn.Sequential:
-    """x (N, 1) -> the logit a(x) of D(x) = sigmoid(a(x)), (N, 1)."""
+def make_discriminator(width: int = 32) -> nn.Sequential:
+    """From x (N, 1) to the logit a(x) of D(x) = sigmoid(a(x)), (N, 1)."""
     return nn.Sequential(
         nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
     )
@@ -207,7 +209,7 @@ class Game:
     def best_discriminator(self) -> nn.Module:
         """A copy of D, trained to near its optimum while the generator is held still."""
         trained = copy.deepcopy(self.discriminator)
-        optimiser = torch.optim.Adam(trained.parameters(), lr=1e-2)
+        optimiser = torch.optim.Adam(trained.parameters(), lr=RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, OPTIMUM_STEPS)
         for _ in range(OPTIMUM_STEPS):
             descend(optimiser, self.critic_loss(trained, OPTIMUM_BATCH))
@@ -237,15 +239,13 @@ def play(game: Game, referee: Referee, steps: int) -> Record:
     record = Record()
     pictures = sorted({round(share * steps) for share in SHARES})
     every = max(1, steps // 200)
-    for_d = torch.optim.Adam(game.discriminator.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.99))
-    for_g = torch.optim.Adam(game.generator.parameters(), lr=GENERATOR_RATE, betas=(0.5, 0.99))
+    for_d = torch.optim.Adam(game.discriminator.parameters(), lr=RATE, betas=(0.5, 0.99))
+    for_g = torch.optim.Adam(game.generator.parameters(), lr=RATE, betas=(0.5, 0.99))
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(o, steps) for o in (for_d, for_g)]
     for step in range(steps + 1):
         with torch.no_grad():
             if step in pictures:
-                record.moments.append(
-                    referee.look(step, game.generator, game.best_discriminator())
-                )
+                record.moments.append(referee.look(step, game.generator, game.best_discriminator()))
                 announce(record.moments[-1])
             if step % every == 0:
                 p_g = referee.p_g(game.generator)
@@ -274,49 +274,50 @@ def announce(moment: Moment) -> None:
 def draw_moment(above: Axes, below: Axes, referee: Referee, moment: Moment) -> None:
     """The densities, and under them D trained over D*."""
     x = referee.x.numpy()
-    for p, who, name in ((referee.p_data, "data", "$p_{data}$"), (moment.p_g, "generator", "$p_g$")):
+    curves = ((referee.p_data, "data", "$p_{data}$"), (moment.p_g, "generator", "$p_g$"))
+    for p, who, name in curves:
         above.fill_between(x, p.numpy(), color=INK[who], alpha=0.25, lw=0)
         above.plot(x, p.numpy(), color=INK[who], lw=1.5, label=name)
     above.set_title(f"after {moment.step:,} steps" if moment.step else "before the first step")
-    seen = ((referee.p_data + moment.p_g) / 2 > SEEN).numpy()
-    below.fill_between(x, 0, 1, where=~seen, color="#eeeeee", lw=0)
+    nothing = ((referee.p_data + moment.p_g) / 2 <= SEEN).numpy()
+    below.fill_between(x, -1, 2, where=nothing, color="#eeeeee", lw=0, label="hardly any x")
     below.axhline(0.5, color="#bbbbbb", lw=0.8)
     below.plot(x, moment.trained.numpy(), color=INK["trained"], lw=3.5, label="D, trained")
     below.plot(x, moment.exact.numpy(), "--", color=INK["exact"], lw=1.3, label="D*, Eq. 2")
     below.set_xlabel(
-        f"largest gap {moment.gap:.3f}\nV(D, G) = {moment.value:.3f}\n"
+        f"largest gap of D to D*: {moment.gap:.3f}\nV(D, G) = {moment.value:.3f}\n"
         f"$-\\log 4 + 2\\,JSD$ = {moment.optimum:.3f}"
     )
-    for axes in (above, below):
-        axes.set_xlim(-4.5, 4.5)
+    below.set(xlim=(-4.5, 4.5), ylim=(-0.03, 1.03))
 
 
 def draw_value(axes: Axes, record: Record) -> None:
-    """V over the game, below the best that D could do and above what G strives for."""
-    axes.plot(record.steps, record.optima, "--", color=INK["exact"], lw=1.3,
-              label="best for D: $-\\log 4 + 2\\,JSD(p_{data}\\,\\|\\,p_g)$")  # fmt: skip
+    """V over the game: below the best that D can do, which G pulls down to -log 4."""
+    best = "$-\\log 4 + 2\\,JSD(p_{data}\\,\\|\\,p_g)$, the best for D"
+    axes.plot(record.steps, record.optima, "--", color=INK["exact"], lw=1.3, label=best)
     axes.plot(record.steps, record.values, color=INK["trained"], lw=1.3, label="V(D, G) as played")
     axes.axhline(-math.log(4), color="#999999", lw=0.8)
-    axes.annotate("$-\\log 4$", (1, -math.log(4)), xycoords=("axes fraction", "data"),
-                  xytext=(5, 0), textcoords="offset points", va="center")  # fmt: skip
+    where = (1.005, -math.log(4))
+    axes.annotate("$-\\log 4$", where, xycoords=("axes fraction", "data"), va="center")
     axes.set(xlabel="steps of the generator", ylabel="value", xlim=(0, record.steps[-1]))
     axes.legend(frameon=False, loc="upper right")
 
 
 def draw(record: Record, referee: Referee, title: str, out: Path) -> None:
     """The whole picture."""
-    columns = len(record.moments)
-    figure = plt.figure(figsize=(12, 8.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.3, 1))
-    panels = top.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-    for k, moment in enumerate(record.moments):
-        draw_moment(panels[0, k], panels[1, k], referee, moment)
-    panels[0, 0].set(ylabel="density", ylim=(0, 1.15 * float(max(m.p_g.max() for m in record.moments))))
-    panels[1, 0].set(ylabel="how real x looks", ylim=(-0.03, 1.03))
-    for row, place in ((0, "upper left"), (1, "lower left")):
-        panels[row, 0].legend(frameon=False, loc=place)
+    figure = plt.figure(figsize=(12, 8.6), layout="constrained")
+    top, bottom = (
+        figure.add_subfigure(part) for part in figure.add_gridspec(2, 1, height_ratios=(2.5, 1))
+    )
+    panels = top.subplots(2, len(record.moments), sharex=True, sharey="row", squeeze=False)
+    for column, moment in zip(panels.T, record.moments, strict=True):
+        draw_moment(column[0], column[1], referee, moment)
+    panels[0, 0].set(ylabel="density", ylim=(0, None))
+    panels[1, 0].set(ylabel="D(x), how real x looks")
+    named = [pair for axes in panels[:, 0] for pair in zip(*axes.get_legend_handles_labels())]
+    top.legend(*zip(*named), frameon=False, loc="outside upper center", ncols=len(named))
     draw_value(bottom.subplots(), record)
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(title, fontsize=15)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
@@ -325,7 +326,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("two_player_game.png"), help="the PNG")
-    parser.add_argument("--steps", type=int, default=1500, help="moves of the generator")
+    parser.add_argument("--steps", type=int, default=1000, help="moves of the generator")
     parser.add_argument("--loss", choices=("non-saturating", "minimax"), default="non-saturating",
                         help="what G minimises; D plays the same against both")  # fmt: skip
     parser.add_argument("--data", choices=sorted(DATA), default="mixture", help="p_data")

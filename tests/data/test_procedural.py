@@ -58,7 +58,8 @@ def test_a_shape_lies_wholly_inside_the_frame() -> None:
 def _mask(
     image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return np.abs(image.astype(int) - image[0, 0].astype(int)).sum(axis=2) > 0
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (image != image[0, 0]).any(axis=2)
+    return mask
 
 
 def test_position_and_size_are_those_of_the_factors() -> None:
