@@ -128,7 +128,8 @@ def draw_normal(count: int) -> torch.Tensor:
     Still draws from N(0, 1), but their averages scatter far less than those of free draws.
     """
     u = (torch.arange(count) + torch.rand(count)) / count
-    return ndtri(u.clamp(1e-6, 1 - 1e-6))
+    z: torch.Tensor = ndtri(u.clamp(1e-6, 1 - 1e-6))
+    return z
 
 
 @dataclass(frozen=True)
@@ -306,16 +307,15 @@ def draw_value(axes: Axes, record: Record) -> None:
 def draw(record: Record, referee: Referee, title: str, out: Path) -> None:
     """The whole picture."""
     figure = plt.figure(figsize=(12, 8.6), layout="constrained")
-    top, bottom = (
-        figure.add_subfigure(part) for part in figure.add_gridspec(2, 1, height_ratios=(2.5, 1))
-    )
+    parts = figure.add_gridspec(2, 1, height_ratios=(2.5, 1))
+    top, bottom = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
     panels = top.subplots(2, len(record.moments), sharex=True, sharey="row", squeeze=False)
     for column, moment in zip(panels.T, record.moments, strict=True):
         draw_moment(column[0], column[1], referee, moment)
     panels[0, 0].set(ylabel="density", ylim=(0, None))
     panels[1, 0].set(ylabel="D(x), how real x looks")
-    named = [pair for axes in panels[:, 0] for pair in zip(*axes.get_legend_handles_labels())]
-    top.legend(*zip(*named), frameon=False, loc="outside upper center", ncols=len(named))
+    named = [h for axes in panels[:, 0] for h in axes.get_legend_handles_labels()[0]]
+    top.legend(handles=named, frameon=False, loc="outside upper center", ncols=len(named))
     draw_value(bottom.subplots(), record)
     figure.suptitle(title, fontsize=15)
     figure.savefig(out, dpi=110)
@@ -331,7 +331,10 @@ def parse_arguments() -> argparse.Namespace:
                         help="what G minimises; D plays the same against both")  # fmt: skip
     parser.add_argument("--data", choices=sorted(DATA), default="mixture", help="p_data")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps {arguments.steps}: the game needs at least one move")
+    return arguments
 
 
 def main() -> None:

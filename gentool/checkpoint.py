@@ -123,6 +123,8 @@ def _foreign(start: bytes, size: int) -> str | None:
     """What a file is when it plainly is no safetensors file."""
     if size == 0:
         return "empty"
+    if start[8:9] == b"{":  # first: the length before it may begin with any byte at all
+        return None
     lowered = start.lstrip().lower()
     if start.startswith(b"PK\x03\x04") or start[:1] == b"\x80":
         return (
@@ -133,9 +135,7 @@ def _foreign(start: bytes, size: int) -> str | None:
         return "a web page, not a model file. Download the file itself"
     if lowered.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself. Run 'git lfs pull'"
-    if start[8:9] != b"{":
-        return "not a gentool model file"
-    return None
+    return "not a gentool model file"
 
 
 def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
