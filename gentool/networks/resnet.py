@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        last = nn.Conv2d(channels, channels, 3, padding=1)
+        last = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         nn.init.zeros_(last.weight)
         self.body = nn.Sequential(
             normalisation("group", channels),

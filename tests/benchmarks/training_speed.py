@@ -104,8 +104,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device = select_device("cpu")
     dataset = open_dataset(arguments.data, "32", "rgb")
+    config = GAN.Config()
     settings = TrainSettings(
-        "gan", GAN.Config(), Path(), arguments.images, None, 64, 5e-4, 0, device,
+        "gan", config, Path(), arguments.images, None, 64, 5e-4, 0, device,
         select_precision(device), time.monotonic(),
     )  # fmt: skip
     tensors = to_unit(torch.from_numpy(dataset.images[:])).contiguous(
@@ -113,7 +114,7 @@ def main() -> None:
     )
     ratios = []
     for number in range(arguments.rounds + 1):
-        model = GAN(settings.config, dataset.shape)
+        model = GAN(config, dataset.shape)
         bare = bare_loop(tensors, model.to(memory_format=memory_format(device)), settings)
         ours = gentool_loop(dataset, settings)
         if number:  # the first turn warms both up

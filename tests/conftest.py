@@ -1,0 +1,212 @@
+"""What the tests share: a cache of their own, small images, tiny trained models, the command.
+
+``gentool`` runs the command inside this process, which saves the import of torch; where the
+process is the point (exit codes, signals, what gets imported), ``run_gentool`` starts a real one.
+"""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import gentool.cli
+
+# Tiny models gain nothing from more threads, and lose much where other work shares the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).parents[1]
+IMAGES = 96
+SIDE = 16
+# Small enough that a model is trained in about a second, exact enough that files can be compared.
+TINY = ["--size", SIDE, "--batch", 16, "--width", 4, "-o", "latent_size=8",
+        "--precision", "float32", "--device", "cpu"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended: exit code, bytes on stdout, text on stderr."""
+
+    code: int
+    stdout: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        """Stdout as text."""
+        return self.stdout.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        """Stdout as lines."""
+        return self.out.splitlines()
+
+
+def words(text: str) -> str:
+    """Text without box lines and line breaks, which depend on the width of the terminal."""
+    return " ".join(text.translate(str.maketrans("│╭╮╰╯─", "      ")).split())
+
+
+def gentool_command(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Finished:
+    """Run the command in this process, exactly as ``gentool.cli.main`` does."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    before = dict(os.environ)
+    code: object = 0
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["gentool", *map(str, arguments)])
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            patch.setattr(gentool.cli, "STARTED", time.monotonic())
+            if cwd is not None:
+                patch.chdir(cwd)
+            os.environ.update(env or {})
+            gentool.cli.main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    finally:  # --debug leaves a mark in the environment
+        os.environ.clear()
+        os.environ.update(before)
+    assert isinstance(code, int)
+    return Finished(code, _written(out), _written(err).decode())
+
+
+def _written(stream: io.TextIOWrapper) -> bytes:
+    buffer = stream.buffer
+    assert isinstance(buffer, io.BytesIO)
+    return buffer.getvalue()
+
+
+def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a process that imports gentool from this checkout."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})}
+
+
+def run_python(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Finished:
+    """Run this Python as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd, env=environment(env), capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr.decode())
+
+
+def run_gentool(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Finished:
+    """Run ``python -m gentool`` as a process of its own."""
+    return run_python("-m", "gentool", *arguments, cwd=cwd, env=env)
+
+
+def start_gentool(*arguments: object) -> "subprocess.Popen[bytes]":
+    """Start ``python -m gentool`` without waiting for it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gentool", *map(str, arguments)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def draw(number: int, side: int = SIDE) -> NDArray[np.uint8]:
+    """A disc (even numbers, warm) or a bar (odd, cool) on a shaded ground, uint8 (H, W, 3)."""
+    y, x = np.mgrid[:side, :side] / side
+    shift = 0.2 * np.sin(number)
+    if number % 2:
+        inside = np.abs(x - 0.5 - shift) < 0.15
+        colour = (40, 90 + number % 60, 220)
+    else:
+        inside = np.hypot(x - 0.5 - shift, y - 0.5) < 0.3
+        colour = (220, 60 + number % 60, 40)
+    ground = np.stack([60 + 50 * y, 70 + 40 * x, 60 + 30 * y], axis=-1)
+    return np.where(inside[..., None], colour, ground).astype(np.uint8)
+
+
+def write_images(folder: Path, count: int, side: int = SIDE) -> Path:
+    """``count`` PNG files in the class folders ``bar`` and ``disc``."""
+    for number in range(count):
+        path = folder / ("bar" if number % 2 else "disc") / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(number, side)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the tests' own, and none of the caller's settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("GENTOOL_")]:
+            patch.delenv(name)
+        patch.setenv("GENTOOL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 images of 16x16 RGB in two class folders."""
+    return write_images(tmp_path_factory.mktemp("images") / "toys", IMAGES)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    folder = tmp_path / "own-cache"
+    monkeypatch.setenv("GENTOOL_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Callable[[str], Path]:
+    """Run folder of a tiny model by the model's name; trained once, not to be written to."""
+    runs: dict[str, Path] = {}
+
+    def run_folder(name: str) -> Path:
+        if name not in runs:
+            out = tmp_path_factory.mktemp(name) / "run"
+            done = gentool_command(
+                "train", name, "--data", image_folder, "--out", out, "--images", 320, *TINY
+            )
+            assert done.code == 0, done.err
+            runs[name] = out
+        return runs[name]
+
+    return run_folder
+
+
+@pytest.fixture(scope="session")
+def gan(trained: Callable[[str], Path]) -> Path:
+    """Run folder of a tiny GAN, which has no encoder."""
+    return trained("gan")
+
+
+@pytest.fixture(scope="session")
+def vae(trained: Callable[[str], Path]) -> Path:
+    """Run folder of a tiny VAE."""
+    return trained("vae")
+
+
+@pytest.fixture(scope="session")
+def autoencoder(trained: Callable[[str], Path]) -> Path:
+    """Run folder of a tiny autoencoder."""
+    return trained("autoencoder")
+
+
+@contextlib.contextmanager
+def took_less_than(seconds: float) -> Iterator[None]:
+    """Assert that the block ends in time."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds

@@ -1,0 +1,176 @@
+"""Every model keeps the contract of ``models/base.py``."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
+from gentool.config import from_json, to_json
+from gentool.errors import NoEncoder
+from gentool.images import ImageShape
+from gentool.models import MODELS
+from gentool.models.base import Batch, Model
+from gentool.rng import Draw
+
+SHAPES = [ImageShape(16, 16, 3), ImageShape(20, 36, 1), ImageShape(16, 24, 4)]
+CPU = torch.device("cpu")
+
+
+def build(name: str, shape: ImageShape = SHAPES[0], **options: object) -> Model:
+    """A tiny model with reproducible weights."""
+    model_class = MODELS.get(name)
+    config = from_json(model_class.Config, {"width": 8, "latent_size": 8, **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return model_class(config, shape)
+
+
+def images(shape: ImageShape, count: int = 6) -> torch.Tensor:
+    """Random images in [-1, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, shape.channels, shape.height, shape.width, generator=generator) * 2 - 1
+
+
+def draw(count: int = 6, step: int = 0) -> Draw:
+    """The randomness of one step."""
+    return Draw(0, "test", np.arange(count), step, CPU)
+
+
+@pytest.fixture(params=list(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    """Each model's name in turn."""
+    return str(request.param)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_decoded_images_have_the_shape_and_stay_in_range(name: str, shape: ImageShape) -> None:
+    model = build(name, shape).eval()
+    decoded = model.decode(model.prior(np.arange(5), seed=0))
+    assert decoded.shape == (5, shape.channels, shape.height, shape.width)
+    assert decoded.abs().max() <= 1
+
+
+def test_a_row_of_the_prior_depends_on_seed_and_index_alone(name: str) -> None:
+    model = build(name)
+    together = prior_blocks(model, [(3, 0), (3, 7), (4, 7), (3, 2)])
+    for k, pair in enumerate([(3, 0), (3, 7), (4, 7), (3, 2)]):
+        assert torch.equal(prior_blocks(model, [pair])[0], together[k])
+    assert len({tuple(row.flatten().tolist()) for row in together}) == 4
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_latents_of_images_decode_to_images(name: str, shape: ImageShape) -> None:
+    model = build(name, shape).eval()
+    try:
+        latents = model.encode(images(shape))
+    except NoEncoder:
+        return
+    assert latents.shape == model.prior(np.arange(6), seed=0).shape
+    assert model.decode(latents).shape == images(shape).shape
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_phase_has_one_loss_per_image_and_trains_its_module_alone(
+    name: str, shape: ImageShape
+) -> None:
+    model = build(name, shape).train()
+    for phase in model.phases():
+        model.requires_grad_(False)
+        phase.module.requires_grad_(True)
+        terms = phase.loss(Batch(images(shape)), draw())
+        assert terms.total.shape == (6,)
+        assert all(part.shape == (6,) for part in terms.parts.values())
+        terms.total.mean().backward()  # type: ignore[no-untyped-call]
+        own = set(phase.module.parameters())
+        for parameter in model.parameters():
+            assert (parameter.grad is not None) == (parameter in own)
+            parameter.grad = None
+
+
+def test_a_batch_said_twice_has_the_same_loss(name: str) -> None:
+    options: dict[str, Any] = (
+        {"norm": "group"} if name == "gan" else {}
+    )  # batch statistics are the exception
+    model = build(name, **options).eval()
+    x = images(SHAPES[0])
+    once, twice = draw(), Draw(0, "test", np.concatenate([np.arange(6)] * 2), 0, CPU)
+    for phase in model.phases():
+        a = phase.loss(Batch(x), once).total
+        b = phase.loss(Batch(torch.cat([x, x])), twice).total
+        torch.testing.assert_close(b, torch.cat([a, a]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_saved_model_makes_the_same_images(name: str, tmp_path: Path) -> None:
+    model = build(name).eval()
+    model.finish(lambda: iter([Batch(images(SHAPES[0], 40))]))
+    header = model_header(name, model, (), {})
+    write_file(tmp_path / "any.name", exported_tensors(model), header)
+    loaded = load_model(tmp_path / "any.name").model
+    pairs = [(1, k) for k in range(5)]
+    before = decode_blocks(model, prior_blocks(model, pairs))
+    np.testing.assert_array_equal(before, decode_blocks(loaded, prior_blocks(loaded, pairs)))
+    assert {n for n, _ in loaded.named_children()} == set(model.exported)
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_no_image_depends_on_its_neighbours(name: str) -> None:
+    model = build(name).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    pairs = [(0, k) for k in range(70)]
+    latents = prior_blocks(model, pairs)
+    decoded = decode_blocks(model, latents)
+    for k in (0, 33, 69):
+        np.testing.assert_array_equal(decode_blocks(model, latents[k : k + 1])[0], decoded[k])
+    try:
+        codes = encode_blocks(model, pixels)
+    except NoEncoder:
+        return
+    assert torch.equal(encode_blocks(model, pixels[65:66])[0], codes[65])
+
+
+def test_a_config_goes_through_json_and_back(name: str) -> None:
+    config = MODELS.get(name).Config()
+    assert from_json(MODELS.get(name).Config, to_json(config)) == config
+    for field in fields(config):
+        assert field.metadata["meaning"]
+
+
+def _variants(name: str) -> Iterator[tuple[str, object]]:
+    """Another value for every option of a model."""
+    for field in fields(MODELS.get(name).Config):
+        choices = field.metadata["choices"]
+        if choices is not None:
+            yield from ((field.name, c) for c in choices if c != field.default)
+        elif field.name != "ema_images":  # the loop's; its effect is tested with the loop
+            default: Any = field.default
+            yield field.name, type(default)(default * 2)
+
+
+ALL_VARIANTS = [(n, *v) for n in MODELS for v in _variants(n)]
+
+
+@pytest.mark.parametrize(("model_name", "option", "value"), ALL_VARIANTS)
+def test_every_option_changes_the_parameters_the_loss_or_the_output(
+    model_name: str, option: str, value: object
+) -> None:
+    def fingerprint(**options: Any) -> list[object]:
+        model_class = MODELS.get(model_name)
+        config = replace(model_class.Config(width=8), **options)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = model_class(config, SHAPES[0]).train()
+        shapes = [tuple(p.shape) for p in model.parameters()]
+        losses = [
+            phase.loss(Batch(images(SHAPES[0])), draw(step=step)).total.tolist()
+            for phase in model.phases()
+            for step in (0, 8)
+        ]
+        return [shapes, losses]
+
+    assert fingerprint() != fingerprint(**{option: value})

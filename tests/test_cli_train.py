@@ -1,0 +1,386 @@
+"""``gentool train``: what it says, what it leaves behind, and where its settings come from."""
+
+import json
+import math
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import IMAGES, SIDE, TINY, Finished, gentool_command, words, write_images
+from PIL import Image
+from safetensors.torch import load_file
+
+from gentool.checkpoint import load_model
+from gentool.config import Scalar
+from gentool.presets import PRESETS
+
+LOSSES = {
+    "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
+    "vae": {"elbo", "kl"},
+    "autoencoder": {"mse"},
+}
+HAVE_ENCODER = {"vae", "autoencoder"}
+
+
+def train(model: str, data: object, out: Path, *more: object) -> Finished:
+    """Train a tiny model in ``out``."""
+    return gentool_command("train", model, "--data", data, "--out", out, *TINY, *more)
+
+
+def resolved(*arguments: object, **more: object) -> dict[str, dict[str, Scalar]]:
+    """What ``--dry-run --json`` says: value and origin of every setting."""
+    done = gentool_command("train", *arguments, "--dry-run", "--json", **more)  # type: ignore[arg-type]
+    assert done.code == 0, done.err
+    found: dict[str, dict[str, Scalar]] = json.loads(done.out)
+    return found
+
+
+# --- a run and what it leaves -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_stdout_holds_the_model_path_alone_and_stderr_ends_with_the_next_command(
+    model: str, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = train(model, image_folder, out, "--images", 64)
+    assert done.code == 0, done.err
+    assert done.out == f"{out / 'model.safetensors'}\n"
+    assert done.err.splitlines()[-1] == f"next: gentool sample {out} -n 64"
+    assert "\x1b" not in done.err
+
+
+def test_the_next_command_works_as_it_stands(image_folder: Path, tmp_path: Path) -> None:
+    done = train("vae", image_folder, tmp_path / "my run", "--images", 32)
+    last = done.err.splitlines()[-1]
+    assert last == f"next: gentool sample '{tmp_path / 'my run'}' -n 64"
+    after = gentool_command(*shlex.split(last.partition("gentool ")[2]), cwd=tmp_path)
+    assert after.code == 0, after.err
+    assert len(list((tmp_path / "samples").iterdir())) == 64
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_log_lines_are_json_with_images_and_the_losses(
+    model: str, trained: Callable[[str], Path]
+) -> None:
+    lines = (trained(model) / "log.jsonl").read_text().splitlines()
+    assert lines
+    for record in map(json.loads, lines):
+        assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] == set(record)
+        assert all(math.isfinite(v) for v in record.values())
+    assert json.loads(lines[-1])["images"] == 320
+    assert json.loads(lines[-1])["share"] == 1
+
+
+@pytest.mark.parametrize("model", PRESETS)
+def test_previews_show_samples_and_with_an_encoder_reconstructions(
+    model: str, trained: Callable[[str], Path]
+) -> None:
+    names = {p.name for p in (trained(model) / "samples").iterdir()}
+    wanted = {"000000320.png"}
+    if model in HAVE_ENCODER:
+        wanted.add("000000320-reconstructions.png")
+    assert names == wanted
+    with Image.open(trained(model) / "samples" / "000000320.png") as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
+
+
+def test_run_folder_holds_four_things_and_no_leftovers(vae: Path) -> None:
+    names = sorted(p.name for p in vae.iterdir())
+    assert names == ["log.jsonl", "model.safetensors", "samples", "state.safetensors"]
+
+
+def test_default_run_folder_is_named_after_model_and_data(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    done = gentool_command(
+        "train", "gan", "--data", image_folder, "--images", 32, *TINY, cwd=tmp_path
+    )
+    assert done.lines == [str(Path("runs") / "gan-toys" / "model.safetensors")]
+    assert (tmp_path / "runs" / "gan-toys" / "state.safetensors").is_file()
+
+
+def test_a_builtin_set_needs_no_file(tmp_path: Path) -> None:
+    done = gentool_command(
+        "train", "gan", "--data", "builtin:shapes:64", "--images", 32, *TINY, cwd=tmp_path
+    )
+    assert done.code == 0, done.err
+    assert load_model(tmp_path / "runs" / "gan-shapes").header["classes"][0] == "circle"
+
+
+def test_budget_is_rounded_up_to_whole_steps(image_folder: Path, tmp_path: Path) -> None:
+    done = train("autoencoder", image_folder, tmp_path / "run", "--images", 20, "--json")
+    assert json.loads(done.out)["images"] == 32
+
+
+def test_json_result(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = train("autoencoder", image_folder, out, "--images", 32, "--json")
+    assert json.loads(done.out) == {"model": str(out / "model.safetensors"), "images": 32}
+
+
+def test_quiet_says_the_next_command_alone(image_folder: Path, tmp_path: Path) -> None:
+    done = train("autoencoder", image_folder, tmp_path / "run", "--images", 32, "--quiet")
+    assert done.err == f"next: gentool sample {tmp_path / 'run'} -n 64\n"
+
+
+def test_choices_made_unasked_are_said(image_folder: Path, tmp_path: Path) -> None:
+    done = gentool_command(
+        "train", "vae", "--data", image_folder, "--out", tmp_path / "run", "--images", 16,
+        "--batch", 16, "--width", 4, "--device", "cpu",
+    )  # fmt: skip
+    assert f"vae on {IMAGES} images from {image_folder}, cpu" in done.err
+    assert f"size {SIDE}x{SIDE}: the images' own size" in done.err
+    assert "mode rgb: 64 of 64 looked at have colour" in done.err
+
+
+def test_files_that_cannot_be_read_are_named_counted_and_left_out(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "toys", 20)
+    (folder / "bar" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    done = train("autoencoder", folder, tmp_path / "run", "--images", 16)
+    assert done.code == 0
+    assert "skipped bar/broken.png: " in done.err
+    assert "skipped 1 of 21 images that cannot be read" in done.err
+    assert load_model(tmp_path / "run").header["training"]["data"]["images"] == 20
+
+
+def test_class_folders_stand_in_the_model_file(vae: Path) -> None:
+    assert load_model(vae).header["classes"] == ["bar", "disc"]
+
+
+# --- repeating the command ----------------------------------------------------------------------
+
+
+def test_repeating_a_complete_run_says_so_and_touches_nothing(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    first = train("autoencoder", image_folder, tmp_path / "run", "--images", 64)
+    before = {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))}
+    again = train("autoencoder", image_folder, tmp_path / "run", "--images", 64)
+    assert again.code == 0
+    assert again.out == first.out
+    assert "already complete: 64 images" in again.err
+    assert {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))} == before
+
+
+def test_a_larger_budget_goes_on(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train("autoencoder", image_folder, out, "--images", 64)
+    before = load_file(out / "model.safetensors")
+    done = train("autoencoder", image_folder, out, "--images", 128, "--json")
+    assert json.loads(done.out)["images"] == 128
+    assert "going on at 64 images" in done.err
+    after = load_file(out / "model.safetensors")
+    assert any(not after[k].equal(before[k]) for k in before)
+    images = [json.loads(line)["images"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert images == [64, 128]
+
+
+def test_a_run_can_be_moved_and_goes_on(image_folder: Path, tmp_path: Path) -> None:
+    train("autoencoder", image_folder, tmp_path / "here", "--images", 32)
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    done = train("autoencoder", image_folder, tmp_path / "there", "--images", 64)
+    assert done.code == 0
+    assert "going on at 32 images" in done.err
+
+
+def test_a_model_without_its_state_is_not_overwritten(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train("autoencoder", image_folder, out, "--images", 16)
+    (out / "state.safetensors").unlink()
+    before = (out / "model.safetensors").read_bytes()
+    done = train("autoencoder", image_folder, out, "--images", 32)
+    assert done.code == 2
+    assert "holds a model but no state to go on from" in done.err
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_minutes_end_in_time_and_leave_a_usable_model(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    began = time.monotonic()
+    done = train("gan", image_folder, out, "--minutes", 0.05, "--json")
+    took = time.monotonic() - began
+    assert done.code == 0, done.err
+    assert took < 3 * 1.5
+    assert json.loads(done.out)["images"] > 0
+    assert json.loads((out / "log.jsonl").read_text().splitlines()[-1])["share"] == 1
+    assert gentool_command("sample", out, "-n", 2, cwd=tmp_path).code == 0
+    again = train("gan", image_folder, out, "--minutes", 0.05)
+    assert "already complete" in again.err
+
+
+def test_the_smallest_budget_of_time_still_leaves_a_model(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    done = train("autoencoder", image_folder, tmp_path / "run", "--minutes", 0.01)
+    assert done.code == 0, done.err
+    load_model(tmp_path / "run")
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def test_without_data_the_builtin_sets_are_named() -> None:
+    done = gentool_command("train", "gan")
+    assert done.code == 2
+    assert "builtin:shapes" in done.err
+    assert "builtin:digits" in done.err
+    assert "gentool train gan --data builtin:shapes" in done.err
+
+
+def test_dry_run_leaves_nothing_behind(image_folder: Path, tmp_path: Path, own_cache: Path) -> None:
+    done = gentool_command("train", "gan", "--data", image_folder, "--dry-run", cwd=tmp_path)
+    assert done.code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert not own_cache.exists()
+
+
+def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
+    found = resolved(
+        "gan", "--data", image_folder, "--batch", 32, "-o", "loss=hinge", "--device", "cpu"
+    )
+    assert found["batch"] == {"value": 32, "origin": "flag --batch"}
+    assert found["data"] == {"value": str(image_folder), "origin": "flag --data"}
+    assert found["seed"] == {"value": 0, "origin": "default"}
+    assert found["out"] == {"value": str(Path("runs") / "gan-toys"), "origin": "default"}
+    assert found["size"] == {"value": f"{SIDE}x{SIDE}", "origin": "found from the data"}
+    assert found["mode"] == {"value": "rgb", "origin": "found from the data"}
+    assert found["lr"] == {"value": PRESETS["gan"].cpu["lr"], "origin": "preset gan on cpu"}
+    assert found["-o loss"] == {"value": "hinge", "origin": "flag -o"}
+    assert found["-o norm"]["origin"] == "default"
+    assert found["-o width"]["origin"] == "preset gan on cpu"
+
+
+def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:
+    arguments = ("vae", "--data", image_folder, "--device", "cpu", "--minutes", 2)
+    found = resolved(*arguments)
+    text = gentool_command("train", *arguments, "--dry-run").lines
+    assert len(text) == len(found)
+    for line, (name, setting) in zip(text, found.items(), strict=True):
+        assert words(line) == words(f"{name} {setting['value']} {setting['origin']}")
+
+
+def test_a_dry_run_is_what_a_run_does(image_folder: Path, tmp_path: Path) -> None:
+    found = resolved("vae", "--data", image_folder, *TINY, "--images", 16)
+    train("vae", image_folder, tmp_path / "run", "--images", 16)
+    header = load_model(tmp_path / "run").header
+    for name in ("seed", "batch", "lr", "precision", "device"):
+        assert header["training"][name] == found[name]["value"]
+    for name, value in header["config"].items():
+        assert found[f"-o {name}"]["value"] == value
+
+
+LAYERS = {
+    "flag": (("--batch", 24), {"GENTOOL_BATCH": "32"}, "batch = 40", 24, "flag --batch"),
+    "environment": ((), {"GENTOOL_BATCH": "32"}, "batch = 40", 32, "environment GENTOOL_BATCH"),
+    "config file": ((), {}, "batch = 40", 40, "config file settings.toml"),
+    "preset": ((), {}, "", PRESETS["gan"].cpu["batch"], "preset gan on cpu"),
+}
+
+
+@pytest.mark.parametrize(("flags", "env", "toml", "value", "origin"), LAYERS.values(), ids=LAYERS)
+def test_the_higher_layer_wins(
+    flags: tuple[object, ...],
+    env: dict[str, str],
+    toml: str,
+    value: int,
+    origin: str,
+    image_folder: Path,
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(toml)
+    found = resolved(
+        "gan", "--data", image_folder, "--device", "cpu", "--config", config, *flags, env=env
+    )
+    assert found["batch"] == {"value": value, "origin": origin}
+
+
+def test_a_model_option_comes_from_flag_then_config_then_preset(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("seed = 7\n[options]\nwidth = 6\nloss = 'hinge'\npenalty = 2\n")
+    found = resolved(
+        "gan", "--data", image_folder, "--device", "cpu", "--config", config, "-o", "loss=minimax"
+    )
+    assert found["-o loss"] == {"value": "minimax", "origin": "flag -o"}
+    assert found["-o width"] == {"value": 6, "origin": "config file settings.toml"}
+    assert found["-o penalty"] == {"value": 2.0, "origin": "config file settings.toml"}
+    assert found["seed"] == {"value": 7, "origin": "config file settings.toml"}
+
+
+def test_everything_can_come_from_a_config_file(image_folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(
+        f"data = '{image_folder}'\nout = '{tmp_path / 'run'}'\nsize = 16\nimages = 32\nbatch = 16\n"
+        "lr = 1e-3\nseed = 3\ndevice = 'cpu'\nprecision = 'float32'\nmode = 'grey'\nwidth = 4\n"
+    )
+    done = gentool_command("train", "autoencoder", "--config", config)
+    assert done.code == 0, done.err
+    loaded = load_model(tmp_path / "run")
+    assert loaded.header["training"]["seed"] == 3
+    assert str(loaded.model.shape) == "16x16 grey"
+
+
+def test_images_and_minutes_replace_each_other(image_folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("images = 500\n")
+    base = ("gan", "--data", image_folder, "--device", "cpu")
+    assert "minutes" not in resolved(*base)
+    found = resolved(*base, "--minutes", 2)
+    assert found["minutes"] == {"value": 2.0, "origin": "flag --minutes"}
+    assert "images" not in found
+    found = resolved(*base, "--config", config, "--minutes", 2)
+    assert "images" not in found
+    assert resolved(*base, "--config", config)["images"]["value"] == 500
+
+
+def test_a_flag_budget_replaces_one_of_the_environment(image_folder: Path) -> None:
+    found = resolved(
+        "gan", "--data", image_folder, "--device", "cpu", "--minutes", 2,
+        env={"GENTOOL_IMAGES": "500"},
+    )  # fmt: skip
+    assert found["minutes"] == {"value": 2.0, "origin": "flag --minutes"}
+    assert "images" not in found
+
+
+def test_width_is_a_flag_of_its_own_and_an_option(image_folder: Path) -> None:
+    base = ("gan", "--data", image_folder, "--device", "cpu")
+    assert resolved(*base, "--width", 8)["-o width"]["value"] == 8
+    assert resolved(*base, "-o", "width=12")["-o width"] == {"value": 12, "origin": "flag -o"}
+    assert resolved(*base, env={"GENTOOL_WIDTH": "9"})["-o width"]["value"] == 9
+
+
+def test_width_names_its_origin(image_folder: Path) -> None:
+    base = ("gan", "--data", image_folder, "--device", "cpu")
+    assert resolved(*base, "--width", 8)["-o width"]["origin"] == "flag --width"
+    found = resolved(*base, env={"GENTOOL_WIDTH": "9"})
+    assert found["-o width"]["origin"] == "environment GENTOOL_WIDTH"
+
+
+def test_an_empty_variable_is_no_setting(image_folder: Path) -> None:
+    found = resolved("gan", "--data", image_folder, "--device", "cpu", env={"GENTOOL_BATCH": ""})
+    assert found["batch"]["origin"] == "preset gan on cpu"
+
+
+def test_size_and_mode_change_the_shape(image_folder: Path) -> None:
+    found = resolved("gan", "--data", image_folder, "--size", "20x16", "--mode", "grey")
+    assert found["size"] == {"value": "20x16", "origin": "flag --size"}
+    assert found["mode"] == {"value": "grey", "origin": "flag --mode"}
+
+
+def test_home_is_understood_in_data_and_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_images(tmp_path / "toys", 16)
+    done = gentool_command(
+        "train", "autoencoder", "--data", "~/toys", "--out", "~/run", "--images", 16, *TINY
+    )
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "model.safetensors").is_file()
