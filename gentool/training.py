@@ -54,10 +54,10 @@ from gentool.state import pack, unpack
 LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"
 _PREVIEW_IMAGES = 64
 _LOG_SECONDS = 5.0
-_FIRST_SAVE_SECONDS = 15.0  # then ever rarer, so that saving stays below a few per cent
-_SAVE_GROWTH = 1.3
+_FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
+_SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
-_FIT_IMAGES = 4096  # training images that a density is fitted to
+_FIT_IMAGES = 8192  # training images that a density is fitted to
 _EMA_RAMP = 0.1  # the half-life is at most this share of the images seen: young averages forget
 
 

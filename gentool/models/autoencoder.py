@@ -2,9 +2,9 @@
 
 x -> encoder -> code (much shorter than x) -> decoder -> x^, trained to make x^ = x by squared
 error (Rumelhart, Hinton and Williams 1986; Hinton and Salakhutdinov 2006). It learns no p(x):
-random codes decode to nothing in particular. So that ``sample`` works, a full-covariance
-Gaussian is fitted to the codes of the training images when training ends (ex-post density
-estimation, Ghosh et al. 2020).
+random codes decode to nothing in particular. So that ``sample`` works, a mixture of Gaussians
+is fitted to the codes of the training images when training ends (ex-post density estimation,
+Ghosh et al. 2020).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FittedGaussian, draw_normal
+from gentool.models.priors import FittedMixture, draw_normal, draw_uniform
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
@@ -33,19 +33,22 @@ class Autoencoder(Model):
         """Options of ``autoencoder``."""
 
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
+        components: int = option(
+            10, "Gaussians in the density fitted to the codes", low=1, high=100
+        )
 
     def __init__(self, config: Config, shape: ImageShape) -> None:
         super().__init__(config, shape)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
-        self.density = FittedGaussian(config.latent_size)
+        self.density = FittedMixture(config.latent_size, config.components)
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Codes (B, latent_size) from the Gaussian fitted to those of the training images."""
+        """Codes (B, latent_size) from the mixture fitted to those of the training images."""
         noise = draw_normal(indices, seed, self.config.latent_size, self.device)
-        return self.density.transform(noise)
+        return self.density.transform(noise, draw_uniform(indices, seed, self.device))
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images of codes."""
@@ -65,10 +68,11 @@ class Autoencoder(Model):
         error = (output - batch.images).square().sum(dim=(1, 2, 3))
         return LossTerms(error, {"mse": error / (4 * self.shape.dims)})  # on the [0, 1] scale
 
+    @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the density to the codes of the training images."""
-        self.density.fit(self.encode(batch.images) for batch in batches())
+        self.density.fit(torch.cat([self.encode(batch.images) for batch in batches()]))
 
     def summary(self) -> str:
         """How samples come about."""
-        return "samples decode codes drawn from a Gaussian fitted to the training images' codes"
+        return "samples decode codes drawn from a mixture fitted to the training images' codes"

@@ -73,7 +73,7 @@ class GAN(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Z ~ N(0, I), shape (B, latent_size)."""
+        """Rows z ~ N(0, I), shape (B, latent_size)."""
         return draw_normal(indices, seed, self.config.latent_size, self.device)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

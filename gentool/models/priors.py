@@ -1,24 +1,33 @@
-"""Densities over latents: the KL to N(0, I), and a Gaussian fitted to codes after training.
+"""Densities over latents: the KL to N(0, I), and a mixture fitted to codes after training.
 
 "Ex-post density estimation" is the name Ghosh et al. 2020 (arXiv:1903.12436) give to fitting
-p(z) to the codes of a trained autoencoder, which turns it into a generator.
+p(z) to the codes of a trained autoencoder. It makes a generator of an autoencoder, and in a
+VAE it closes the holes that the codes leave in N(0, I), where the decoder was never trained.
 """
 
-from collections.abc import Iterable
+import math
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gentool.rng import normal
+from gentool.rng import normal, uniform
 
-_JITTER = 1e-6  # share of the mean variance added to the diagonal, so that Cholesky exists
+_JITTER = 1e-3  # share of the mean variance added to every component's diagonal
+_KMEANS_STEPS, _EM_STEPS = 15, 20
+_EM_GAIN = 1e-2  # nats per code; less gained in a step, and the fit is done
 
 
 def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
     """Rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) alone."""
     return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
+
+
+def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
+    """Uniform numbers in [0, 1), shape (B,), float32; entry i as in ``draw_normal``."""
+    numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
+    return torch.from_numpy(numbers).to(device, torch.float32)
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -38,43 +47,96 @@ def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> tor
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
 
 
-class FittedGaussian(nn.Module):
-    """N(mean, factor factor^T), fitted to codes in closed form; buffers, not weights.
+class FittedMixture(nn.Module):
+    """A mixture of full-covariance Gaussians fitted to codes by expectation maximisation.
 
-    Until it is fitted it is N(0, I).
+    p(z) = sum_k pi_k N(z; m_k, F_k F_k^T) (Dempster et al. 1977; Bishop 2006, section 9.2.2).
+    Buffers, not weights; until it is fitted it is N(0, I).
 
     Args:
         size: Length L of a code.
+        components: Number of Gaussians; one is fitted in closed form.
     """
 
-    mean: torch.Tensor
-    factor: torch.Tensor
+    shares: torch.Tensor
+    means: torch.Tensor
+    factors: torch.Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, components: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        # The lower Cholesky factor of the covariance. (torch.eye on meta would import sympy.)
-        self.register_buffer("factor", torch.zeros(size, size).fill_diagonal_(1))
+        self.register_buffer("shares", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, size))
+        # Lower Cholesky factors. (torch.eye and repeat on the meta device would import sympy.)
+        self.register_buffer("factors", torch.zeros(components, size, size))
+        for factor in self.factors:
+            factor.fill_diagonal_(1)
 
     @torch.no_grad()
-    def fit(self, codes: Iterable[torch.Tensor]) -> None:
-        """Maximum likelihood from batches of codes (B, L); sums in float64 on the CPU."""
-        count = 0
-        size = len(self.mean)
-        total = torch.zeros(size, dtype=torch.float64)
-        outer = torch.zeros(size, size, dtype=torch.float64)
-        for batch in codes:
-            rows = batch.to("cpu", torch.float64)
-            count += len(rows)
-            total += rows.sum(dim=0)
-            outer += rows.T @ rows
-        mean = total / count
-        covariance = outer / count - torch.outer(mean, mean)
-        jitter = _JITTER * covariance.diagonal().mean().clamp(min=1e-12)
-        factor = torch.linalg.cholesky(covariance + jitter * torch.eye(size, dtype=torch.float64))
-        self.mean.copy_(mean)
-        self.factor.copy_(factor)
+    def fit(self, codes: torch.Tensor) -> None:
+        """Fit to codes (N, L), in float64 on the CPU; a function of the codes alone."""
+        rows = codes.to("cpu", torch.float64)
+        components = len(self.shares)
+        responsibilities = _nearest_centre(rows, min(components, len(rows)))
+        before = -math.inf
+        for _ in range(_EM_STEPS):
+            mixture = _maximise(rows, responsibilities)
+            log_joint = _log_joint(rows, *mixture)
+            log_likelihood = log_joint.logsumexp(dim=1).mean().item()
+            if log_likelihood - before < _EM_GAIN:
+                break
+            before = log_likelihood
+            responsibilities = log_joint.softmax(dim=1)
+        for buffer, value in zip((self.shares, self.means, self.factors), mixture, strict=True):
+            buffer.zero_()
+            buffer[: len(value)] = value.to(buffer)
 
-    def transform(self, noise: torch.Tensor) -> torch.Tensor:
-        """Rows of the fitted density from rows (B, L) of N(0, I)."""
-        return self.mean + noise @ self.factor.T
+    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """Rows of the fitted density from rows (B, L) of N(0, I) and uniform numbers (B,)."""
+        steps = self.shares.cumsum(dim=0)
+        chosen = torch.searchsorted(steps, uniform * steps[-1], right=True)
+        chosen = chosen.clamp(max=int((self.shares > 0).sum()) - 1)
+        return self.means[chosen] + (self.factors[chosen] @ noise[:, :, None])[:, :, 0]
+
+
+def _nearest_centre(rows: torch.Tensor, components: int) -> torch.Tensor:
+    """Responsibilities (N, K) of 0 or 1 by Lloyd's k-means, begun at evenly spaced rows."""
+    start = torch.linspace(0, len(rows) - 1, components, dtype=torch.float64).long()
+    centres = rows[start]
+    for _ in range(_KMEANS_STEPS):
+        nearest = torch.cdist(rows, centres).argmin(dim=1)
+        members = nn.functional.one_hot(nearest, components).to(rows)
+        count = members.sum(dim=0)[:, None]
+        centres = torch.where(count > 0, members.T @ rows / count.clamp(min=1), centres)
+    return members
+
+
+def _maximise(
+    rows: torch.Tensor, responsibilities: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Shares (K,), means (K, L) and Cholesky factors (K, L, L): Bishop 2006, Eq. 9.24 to 9.26.
+
+    A share of the overall variance is added to every diagonal, so that no component shrinks
+    onto single codes.
+    """
+    identity = torch.eye(rows.shape[1], dtype=rows.dtype)
+    floor = _JITTER * rows.var(dim=0, correction=0).mean().clamp(min=1e-9)
+    counts = responsibilities.sum(dim=0).clamp(min=1e-9)
+    means = responsibilities.T @ rows / counts[:, None]
+    factors = []
+    for weight, mean, count in zip(responsibilities.T, means, counts, strict=True):
+        spread = (rows - mean) * weight.sqrt()[:, None]
+        factors.append(torch.linalg.cholesky(spread.T @ spread / count + floor * identity))
+    return counts / len(rows), means, torch.stack(factors)
+
+
+def _log_joint(
+    rows: torch.Tensor, shares: torch.Tensor, means: torch.Tensor, factors: torch.Tensor
+) -> torch.Tensor:
+    """The joint log p(z, k) = log pi_k + log N(z; m_k, F_k F_k^T), shape (N, K)."""
+    constant = 0.5 * rows.shape[1] * math.log(2 * math.pi)
+    columns = []
+    for share, mean, factor in zip(shares, means, factors, strict=True):
+        white = torch.linalg.solve_triangular(factor, (rows - mean).T, upper=False)
+        log_root = factor.diagonal().log().sum()
+        columns.append(share.log() - constant - log_root - 0.5 * white.square().sum(dim=0))
+    return torch.stack(columns, dim=1)

@@ -171,6 +171,7 @@ def test_every_option_changes_the_parameters_the_loss_or_the_output(
             for phase in model.phases()
             for step in (0, 8)
         ]
-        return [shapes, losses]
+        model.eval().finish(lambda: iter([Batch(images(SHAPES[0], 64))]))
+        return [shapes, losses, model.prior(np.arange(40), seed=0).tolist()]
 
     assert fingerprint() != fingerprint(**{option: value})
