@@ -78,7 +78,8 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
             os.fsync(out.fileno())
         scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
@@ -147,11 +148,12 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
         header = json.loads(words)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
-    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
+    version = header.get("format") if isinstance(header, dict) else None
+    if type(version) is not int or version < 1:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
-    if header["format"] > FORMAT:
+    if version > FORMAT:
         raise ModelFileError(
-            f"{path} has format {header['format']}; gentool {__version__} reads up to {FORMAT}. "
+            f"{path} has format {version!s:.20}; gentool {__version__} reads up to {FORMAT}. "
             "Upgrade gentool"
         )
     return header
@@ -184,9 +186,14 @@ def read_file(path: Path) -> tuple[Header, Tensors]:
         ModelFileError: as in ``read_header``.
     """
     header, _ = read_header(path)
+    return header, _parse_tensors(path, path.read_bytes())
+
+
+def _parse_tensors(path: Path, data: bytes) -> Tensors:
+    """The tensors in the bytes of a file whose header was found good."""
     try:
-        return header, safetensors.torch.load(path.read_bytes())
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        return safetensors.torch.load(data)
+    except (ValueError, safetensors.SafetensorError) as error:
         raise ModelFileError(f"cannot read {path}: {error}") from error
 
 
@@ -274,7 +281,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     expected = exported_tensors(model)
     _compare(file, expected, table)
     data = file.read_bytes()
-    weights = {k: v.to(device) for k, v in safetensors.torch.load(data).items()}
+    weights = {k: v.to(device) for k, v in _parse_tensors(file, data).items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:
         delattr(model, name)  # the discriminator, for one, stays in the state file
     # assign, not copy: to_empty and copy_ on the meta device import sympy, 0.3 s of every start

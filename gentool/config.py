@@ -86,13 +86,13 @@ def from_json(cls: type[C], values: Mapping[str, object], listing: str = "gentoo
 def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
     """``value`` as ``kind`` and within the bounds of ``spec``, or a UsageError."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**63 else math.inf
+        value = float(min(max(value, -(2**63)), 2**63))
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f"option {spec.name} takes {_an(kind)}, not {value!r:.80}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
-        if not (math.isfinite(value) and low <= value <= high):
-            raise UsageError(f"option {spec.name} is {value:.6g}; allowed: {low:g} to {high:g}")
+        if not low <= value <= high or value in (math.inf, -math.inf):  # NaN compares false
+            raise UsageError(f"option {spec.name} is {value!s:.20}; allowed: {low:g} to {high:g}")
     choices = spec.metadata.get("choices")
     if choices is not None and value not in choices:
         if hasattr(choices, "check"):

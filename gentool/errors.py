@@ -11,6 +11,7 @@
     ├── Diverged                  6  training left the finite numbers
     ├── PartialSuccess            7  some of the inputs failed
     ├── Stopped              75/130  asked to stop; the run can go on
+    ├── OutputClosed            141  the reader of stdout has gone
     └── NoEncoder                 1  a model that has no encoder (inversion takes over)
 
 A message says what was given, what is allowed and the next step, in one or two lines.
@@ -78,6 +79,12 @@ class Stopped(GentoolError):
     def __init__(self, message: str, *, interrupted: bool) -> None:
         super().__init__(message)
         self.interrupted = interrupted
+
+
+class OutputClosed(GentoolError):
+    """Whoever read stdout has gone; a shell reports SIGPIPE by the same number."""
+
+    exit_code = 141
 
 
 class NoEncoder(GentoolError):

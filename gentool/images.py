@@ -50,8 +50,11 @@ def side_problem(side: int) -> str | None:
     """Why ``side`` is not allowed as a height or width, or None if it is."""
     if MIN_SIDE <= side <= MAX_SIDE and side % SIDE_MULTIPLE == 0:
         return None
-    near = min(max(round(side / SIDE_MULTIPLE) * SIDE_MULTIPLE, MIN_SIDE), MAX_SIDE)
-    return f"{side} is not a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}; try {near}"
+    near = round(min(max(side, MIN_SIDE), MAX_SIDE) / SIDE_MULTIPLE) * SIDE_MULTIPLE
+    return (
+        f"{side!s:.20} is not a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}; "
+        f"try {near}"
+    )
 
 
 def to_unit(pixels: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,12 @@ The verbs hand over named images; the suffix of ``-o`` decides the rest. Files a
 under another name first and renamed, so that a stop never leaves half an image.
 """
 
+import contextlib
 import io
 import os
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 
 from gentool import __version__
 from gentool.checkpoint import LoadedModel
-from gentool.errors import UsageError
+from gentool.errors import OutputClosed, UsageError
 from gentool.images import SUFFIXES, Pixels, encode, encode_animation, grid
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
@@ -66,7 +67,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
         scratch.write_bytes(data)
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
@@ -162,14 +164,25 @@ class TarSink(Sink):
         data = encode(image.pixels, self.suffix, image.recipe)
         member = tarfile.TarInfo(f"{image.name}{self.suffix}")
         member.size, member.mode = len(data), 0o644
-        self._tar.addfile(member, io.BytesIO(data))
+        with _reader():
+            self._tar.addfile(member, io.BytesIO(data))
         return []
 
     def close(self) -> list[Path]:
         """Write the end of the archive."""
-        self._tar.close()
-        self._stream.flush()
+        with _reader():
+            self._tar.close()
+            self._stream.flush()
         return []
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """Turn a broken pipe into gentool's own error."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed("the reader of stdout has gone") from error
 
 
 def merge_recipes(recipes: list[Mapping[str, object]]) -> dict[str, object]:

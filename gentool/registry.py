@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from gentool.errors import UnknownName
 
 T = TypeVar("T")
+_SHOWN = 60  # characters of a wrong name that a message repeats
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ def at(module: str, name: str) -> Callable[[], Any]:
 
 def unknown_name(kind: str, given: str, names: list[str], listing: str) -> UnknownName:
     """The error for a name in no table, with the nearest name if one is near."""
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
-    return UnknownName(f"no {kind} named '{given}'. {hint}({listing} shows all {len(names)})")
+    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
+    return UnknownName(f"no {kind} named '{shown}'. {hint}({listing} shows all {len(names)})")
 
 
 class Registry(Generic[T]):

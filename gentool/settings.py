@@ -4,7 +4,6 @@ Every value keeps its origin, so that ``--dry-run`` can say it. No torch here: a
 answered before anything heavy is loaded.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,7 @@ class Layers:
 def collect(
     preset: str,
     flags: Mapping[str, Setting],
-    option_words: Mapping[str, str],
+    flag_options: Mapping[str, Setting],
     config_file: Path | None,
 ) -> Layers:
     """Put flags and environment over the config file.
@@ -70,7 +69,7 @@ def collect(
     Args:
         preset: Name given to ``train``.
         flags: What the command line and the environment gave.
-        option_words: ``-o`` pairs.
+        flag_options: Model options from there: ``-o`` pairs as words, and the width.
         config_file: A TOML file with the flags' names as keys and a table ``[options]``.
 
     Raises:
@@ -97,7 +96,13 @@ def collect(
         values.pop("images", None)
         values.pop("minutes", None)
     values |= flags
-    options |= {k: Setting(v, "flag -o") for k, v in option_words.items()}
+    if {"images", "minutes"} <= values.keys():  # a flag's budget goes over the environment's
+        for key in ("images", "minutes"):
+            other = values["minutes" if key == "images" else "images"]
+            if values[key].origin.startswith("environment") and other.origin.startswith("flag"):
+                del values[key]
+                break
+    options |= flag_options
     checked = {k: Setting(_check(k, s.value), s.origin) for k, s in values.items()}
     if "images" in checked and "minutes" in checked:
         raise UsageError("--images and --minutes are two budgets for one run; give one of them")
@@ -110,14 +115,19 @@ def _check(key: str, value: object) -> Scalar:
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # size = 64 in a config file
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(min(max(value, -(2**63)), 2**63))
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UsageError(
             f"{key} takes {'a number' if kind is not str else 'a word'}, not {value!r}"
         )
-    if isinstance(value, int | float) and not (math.isfinite(value) and low <= value <= high):
-        raise UsageError(f"--{key} is {value:g}; allowed: {low:g} to {high:g}")
+    if isinstance(value, int | float) and not low <= value <= high:  # NaN compares false
+        raise UsageError(f"--{key} is {_short(value)}; allowed: {low:g} to {high:g}")
     return value  # type: ignore[return-value]
+
+
+def _short(number: float) -> str:
+    """A number in few characters, however many digits it was given in."""
+    return f"{number:g}" if isinstance(number, float) else f"{number!s:.20}"
 
 
 def resolve(layers: Layers, device_kind: str) -> tuple[dict[str, Setting], dict[str, Setting]]:

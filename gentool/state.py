@@ -42,15 +42,24 @@ def unpack(
         RuntimeError: one has another shape.
     """
     for name, target in model.state_dict().items():
-        target.copy_(tensors[f"live/{name}"])
+        _fill(target, tensors[f"live/{name}"])
     for name, target in exported_tensors(average).items():
-        target.copy_(tensors[f"average/{name}"])
+        _fill(target, tensors[f"average/{name}"])
     for prefix, parameter, optimiser in _parameters(phases, optimisers):
         if f"{prefix}step" in tensors:  # else the phase has not had its first turn
             # empty_like keeps the parameter's memory format, which fused Adam relies on
-            state = {k: torch.empty_like(parameter).copy_(tensors[prefix + k]) for k in _MOMENTS}
-            state["step"] = tensors[f"{prefix}step"].to(parameter.device)
+            state = {k: _fill(torch.empty_like(parameter), tensors[prefix + k]) for k in _MOMENTS}
+            state["step"] = _fill(
+                torch.zeros((), device=parameter.device), tensors[f"{prefix}step"]
+            )
             optimiser.state[parameter] = state
+
+
+def _fill(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Copy ``source`` into ``target``; unlike ``copy_`` alone, without broadcasting."""
+    if target.shape != source.shape:
+        raise RuntimeError(f"shape {list(source.shape)} where {list(target.shape)} is due")
+    return target.copy_(source)
 
 
 def _parameters(

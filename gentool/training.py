@@ -11,6 +11,7 @@ counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
 import copy
+import errno
 import math
 import time
 from collections.abc import Iterator
@@ -140,6 +141,12 @@ def train(
             f"out of memory on {settings.device} at --batch {settings.batch}. "
             f"Use a smaller --batch (say {max(1, settings.batch // 2)}), --size or --width"
         ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"{reason} in {settings.out}; the last files there are whole. Make room"
+            raise Stopped(message, interrupted=False) from error
+        raise UsageError(f"cannot write the run folder {settings.out}: {reason}") from error
 
 
 class Trainer:
@@ -395,9 +402,11 @@ class Trainer:
             )
         try:
             unpack(tensors, self.model, self.average, self.phases, self.optimisers)
-            self.images, self.step = int(header["images"]), int(header["step"])
+            self.images, self.step = _count(header["images"]), _count(header["step"])
             self.seconds_before = float(header["seconds"])
-        except (KeyError, ValueError, RuntimeError) as error:
+            if not 0 <= self.seconds_before < math.inf:
+                raise ValueError("seconds")
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
         return True
 
@@ -421,6 +430,13 @@ def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
     return torch.optim.Adam(
         phase.module.parameters(), lr=settings.lr, betas=phase.betas, fused=True
     )
+
+
+def _count(value: object) -> int:
+    """A counter from a state file."""
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError("counter")
+    return value
 
 
 def cosine(share: float, floor: float) -> float:

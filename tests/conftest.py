@@ -117,7 +117,7 @@ def start_gentool(*arguments: object) -> "subprocess.Popen[bytes]":
     """Start ``python -m gentool`` without waiting for it."""
     return subprocess.Popen(
         [sys.executable, "-m", "gentool", *map(str, arguments)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
     )  # fmt: skip
 
 

@@ -1,7 +1,12 @@
-"""The house stands: no import upwards, no circle, no model's name above the waist."""
+"""The house stands: nothing imports upwards, no circle, no model's name above the waist.
+
+Read from the source, so imports inside functions and under TYPE_CHECKING count too.
+"""
 
 import ast
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,122 +15,285 @@ import gentool
 from gentool.models import MODELS
 
 PACKAGE = Path(gentool.__file__).parent
-# A file may import only from lower floors, or from its own folder where that is a package.
-FLOORS = {
-    0: ["errors"],
-    1: ["rng", "devices", "signals"],
-    2: ["registry", "images"],
-    3: ["config"],
-    4: ["presets", "networks", "data"],
-    5: ["settings", "models"],
-    6: ["checkpoint"],
-    7: ["blocks", "state", "runlog", "outputs"],
-    8: ["inversion"],
-    9: ["training", "sampling", "reconstruction", "interpolation"],
-    10: ["cli"],
-}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-ABOVE_THE_WAIST = [n for floor, names in FLOORS.items() if floor > 5 for n in names]
-FREE = ("__init__", "__main__", "config", "errors", "presets", "registry", "settings", "signals")
+PROJECT = PACKAGE.parent
+
+# Rooms (a file or a folder directly under the package) from the ground up. A room imports from
+# lower rows alone; rooms of one row know nothing of each other. The number is the floor in
+# CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
+FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (1, ("errors",)),
+    (1, ("rng", "devices", "signals")),
+    (2, ("registry", "images")),
+    (2, ("config",)),
+    (2, ("presets",)),
+    (2, ("settings",)),
+    (3, ("networks", "data")),
+    (4, ("models",)),
+    (5, ("checkpoint",)),
+    (5, ("blocks", "state", "runlog", "outputs")),
+    (6, ("inversion",)),
+    (6, ("training", "sampling", "reconstruction", "interpolation")),
+    (7, ("cli",)),
+)
+ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
+WAIST = ROW["models"]
+ABOVE_THE_WAIST = [room for room, row in ROW.items() if row > WAIST]
+DOORS = {"__init__", "__main__"}  # stand outside: public names, python -m
+
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
-FILES = sorted(PACKAGE.rglob("*.py"))
+# What answers --help, usage errors and settings.
+LIGHT = {"__init__", "__main__", "config", "errors", "presets", "registry", "settings", "signals",
+         "cli"}  # fmt: skip
 
 
-def _room(path: Path) -> str:
-    """The file or folder directly under the package that ``path`` belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(path: Path) -> str:
+    """``gentool.data.cache`` for its file, ``gentool.data`` for the package's."""
+    parts = ["gentool", *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """Every module of gentool that a tree imports, anywhere in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            if node.module == "gentool":
-                names = [f"gentool.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+
+
+def room_of(module: str) -> str:
+    """The room that a module belongs to."""
+    return [*module.split("."), "__init__"][1]
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; ``late`` if importing the file does not import it."""
+
+    target: str
+    line: int
+    late: bool
+
+
+def _statements(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node, and whether it stands in a function or under TYPE_CHECKING."""
+    for node in ast.iter_child_nodes(tree):
+        yield node, late
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for child in node.body:
+                yield child, True
+                yield from _statements(child, True)
+            for child in node.orelse:
+                yield child, late
+                yield from _statements(child, late)
         else:
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _statements(node, late or inside)
+
+
+def imports(tree: ast.AST) -> Iterator[Import]:
+    """All imports in a tree; a name that is a module of gentool counts as that module."""
+    for node, late in _statements(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, late)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield Import(inner if inner in FILES else node.module, node.lineno, late)
+
+
+IMPORTS = {module: list(imports(tree)) for module, tree in TREES.items()}
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(module) for module in FILES} - DOORS == set(ROW)
+
+
+def test_floors_rise_with_the_rows() -> None:
+    numbers = [number for number, _ in FLOORS]
+    assert numbers == sorted(numbers)
+
+
+def test_the_floors_are_those_of_the_house_rules() -> None:
+    lines = (PROJECT / "CONTRIBUTING.md").read_text().splitlines()
+    told: dict[str, int] = {}
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].isdecimal():
+            words = cells[1].replace("`", " ").replace("/", " ").replace(",", " ").split()
+            told |= dict.fromkeys(words, int(cells[0]))
+    assert told == {room: number for number, rooms in FLOORS for room in rooms}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_imports_upwards_or_a_sibling(module: str) -> None:
+    room = room_of(module)
+    for found in IMPORTS[module]:
+        target = room_of(found.target)
+        if not found.target.startswith("gentool.") or room in DOORS or target == room:
             continue
-        yield from (name for name in names if name.split(".")[0] == "gentool")
+        assert ROW[target] < ROW[room], f"{module}:{found.line} imports {found.target}"
 
 
-def test_every_file_has_a_floor() -> None:
-    rooms = {_room(path) for path in FILES} - {"__init__", "__main__"}
-    assert rooms == set(FLOOR_OF)
+@pytest.mark.parametrize("module", FILES)
+def test_only_the_version_is_taken_from_the_front_door(module: str) -> None:
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.ImportFrom) and node.module == "gentool":
+            assert [alias.name for alias in node.names] == ["__version__"]
+        if isinstance(node, ast.Import):
+            assert "gentool" not in [alias.name for alias in node.names]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_nothing_imports_upwards_or_a_sibling(path: Path) -> None:
-    room = _room(path)
-    if room in ("__init__", "__main__"):
-        return
-    for name in _imports(ast.parse(path.read_text())):
-        target = [*name.split("."), ""][1]
-        if target in FLOOR_OF and target != room:
-            assert FLOOR_OF[target] < FLOOR_OF[room], f"{path.name} imports {name}"
-
-
-def test_no_import_circle_inside_a_package() -> None:
-    modules = {
-        ".".join(("gentool", *p.relative_to(PACKAGE).with_suffix("").parts)): p for p in FILES
-    }
+def test_no_import_circles() -> None:
+    """Between modules, wherever the import stands. The front door names what lies behind it."""
     graph = {
-        name: {i for i in _imports(ast.parse(path.read_text())) if i in modules and i != name}
-        for name, path in modules.items()
+        module: {i.target for i in found if i.target in FILES}
+        for module, found in IMPORTS.items()
+        if module != "gentool"
     }
     done: set[str] = set()
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join((*trail, name))
-        if name not in done:
-            for target in graph[name]:
-                visit(target, (*trail, name))
-            done.add(name)
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail[trail.index(module) :], module))
+        if module not in done and module in graph:
+            for target in graph[module]:
+                visit(target, (*trail, module))
+            done.add(module)
 
-    for name in graph:
-        visit(name, ())
+    for module in graph:
+        visit(module, ())
 
 
-def _documentation(tree: ast.AST) -> set[int]:
-    """The docstrings and typer help texts in a tree: words for people, by identity."""
-    out: set[int] = set()
+# --- the waist ----------------------------------------------------------------------------------
+
+
+def _words_for_people(tree: ast.AST) -> set[int]:
+    """Docstrings and the help texts of options, by identity."""
+    found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            out.add(id(node.value))
+            found.add(id(node.value))
         if isinstance(node, ast.keyword) and node.arg == "help":
-            out |= {id(n) for n in ast.walk(node)}
-    return out
+            found |= {id(inner) for inner in ast.walk(node.value)}
+    return found
 
 
-@pytest.mark.parametrize("room", ABOVE_THE_WAIST)
-def test_no_model_is_named_above_the_waist(room: str) -> None:
-    classes = {MODELS.get(name).__name__ for name in MODELS}
-    for path in [p for p in FILES if _room(p) == room]:
-        tree = ast.parse(path.read_text())
-        words = _documentation(tree)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and id(node) not in words:
-                assert node.value not in set(MODELS), f"{path.name}:{node.lineno}"
-            if isinstance(node, ast.Name):
-                assert node.id not in classes, f"{path.name}:{node.lineno}"
-        imported = set(_imports(tree))
-        assert not imported & {f"gentool.models.{name}" for name in MODELS}
+def models_named(tree: ast.AST) -> Iterator[str]:
+    """Where code names a model: its name or class or module as a string or an identifier."""
+    classes = {MODELS.get(name) for name in MODELS}
+    modules = {c.__module__ for c in classes}
+    names = {*MODELS, *modules, *(c.__name__ for c in classes)}
+    people = _words_for_people(tree)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(word)) if id(node) not in people:
+                found = word.strip()
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.arg(arg=word):
+                found = word
+            case ast.FunctionDef(name=word) | ast.ClassDef(name=word) | ast.keyword(arg=str(word)):
+                found = word
+            case _:
+                continue
+        if found in names:
+            yield f"line {getattr(node, 'lineno', '?')}: {found}"
+    for imported in imports(tree):
+        if imported.target in modules:
+            yield f"line {imported.line}: {imported.target}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_the_torch_free_files_import_nothing_heavy_at_module_level(path: Path) -> None:
-    inside = path.relative_to(PACKAGE).with_suffix("").as_posix()
-    if inside not in FREE and _room(path) != "cli":
-        return
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-            assert (module or "").split(".")[0] not in HEAVY
+@pytest.mark.parametrize("module", [m for m in FILES if room_of(m) in ABOVE_THE_WAIST])
+def test_no_model_is_named_above_the_waist(module: str) -> None:
+    assert list(models_named(TREES[module])) == []
 
 
-def test_the_public_names_are_there() -> None:
-    for name in gentool.__all__:
-        assert callable(getattr(gentool, name))
-    with pytest.raises(AttributeError, match="nonsense"):
+@pytest.mark.parametrize(
+    "code",
+    [
+        "if name == 'gan': pass",
+        "table = {'vae': 1}",
+        "from gentool.models.gan import Generator",
+        "from gentool.models import gan",
+        "import gentool.models.vae",
+        "isinstance(model, VAE)",
+        "models.autoencoder",
+        "def f(gan): pass",
+        "f(gan=3)",
+        "import_module('gentool.models.gan')",
+    ],
+)
+def test_naming_a_model_is_noticed(code: str) -> None:
+    assert list(models_named(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["'''gan'''", "Option(help='gan')", "x = 'gan, vae'", "from gentool.models import MODELS"],
+)
+def test_words_for_people_may_name_a_model(code: str) -> None:
+    assert not list(models_named(ast.parse(code)))
+
+
+# --- laziness -----------------------------------------------------------------------------------
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    """A module and the packages around it, whose ``__init__`` is run as well."""
+    parts = module.split(".")
+    yield from (".".join(parts[:k]) for k in range(1, len(parts) + 1))
+
+
+def heavy_at_import(module: str, seen: set[str]) -> Iterator[str]:
+    """Heavy imports that importing a module of gentool causes, with the way to them."""
+    for parent in _with_parents(module):
+        if parent in seen or parent not in FILES:
+            continue
+        seen.add(parent)
+        for found in IMPORTS[parent]:
+            if found.late:
+                continue
+            if found.target.split(".")[0] in HEAVY:
+                yield f"{parent}:{found.line} imports {found.target}"
+            yield from heavy_at_import(found.target, seen)
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if room_of(m) in LIGHT])
+def test_light_files_import_nothing_heavy_however_indirectly(module: str) -> None:
+    assert list(heavy_at_import(module, set())) == []
+
+
+def test_a_heavy_import_is_noticed() -> None:
+    assert list(heavy_at_import("gentool.images", set()))
+    assert list(heavy_at_import("gentool.interpolation", set()))
+
+
+def test_the_lint_rule_guards_the_same_files() -> None:
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    (pattern,) = [p for p, rules in settings["per-file-ignores"].items() if "TID253" in rules]
+    inner = pattern.removeprefix("!gentool/{").removesuffix("}")
+    guarded = {word.removesuffix(".py").removesuffix("/*") for word in inner.split(",")}
+    assert guarded == LIGHT
+    assert set(settings["flake8-tidy-imports"]["banned-module-level-imports"]) == HEAVY
+
+
+# --- the front door -----------------------------------------------------------------------------
+
+
+def test_public_names_are_what_can_be_imported() -> None:
+    listed: dict[str, object] = {}
+    exec("from gentool import *", listed)  # what a user can write
+    del listed["__builtins__"]
+    assert set(listed) == set(gentool.__all__)
+    assert all(callable(value) for value in listed.values())
+
+
+def test_public_names_are_told_to_type_checkers() -> None:
+    told = {
+        alias.name
+        for node, late in _statements(TREES["gentool"])
+        if isinstance(node, ast.ImportFrom) and late
+        for alias in node.names
+    }
+    assert told == set(gentool.__all__)
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         gentool.nonsense  # noqa: B018

@@ -13,8 +13,8 @@ import typer  # noqa: E402 (the clock starts first)
 
 from gentool import __version__  # noqa: E402
 from gentool.cli import info, interpolate, listing, reconstruct, sample, train  # noqa: E402
-from gentool.cli.console import GONE, say  # noqa: E402
-from gentool.errors import GentoolError, exit_code_of  # noqa: E402
+from gentool.cli.console import say, say_error  # noqa: E402
+from gentool.errors import GentoolError, OutputClosed, exit_code_of  # noqa: E402
 
 app = typer.Typer(
     name="gentool",
@@ -64,18 +64,18 @@ def main() -> None:
     """Run the command line and exit."""
     try:
         app()
+    except OutputClosed as error:
+        # Python flushes stdout once more at exit, which must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exit_code_of(error))
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
-        say(f"error: {error}")
+        say_error(error)
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output is gone: so is stdout, which Python would flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(GONE)
     except Exception as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise

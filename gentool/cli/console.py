@@ -10,9 +10,7 @@ from collections.abc import Iterable
 
 import typer
 
-from gentool.errors import UsageError
-
-GONE = 141  # exit code when the reader of stdout has gone, as a shell reports SIGPIPE
+from gentool.errors import OutputClosed, UsageError
 
 
 def printable(text: str) -> str:
@@ -25,15 +23,28 @@ def say(message: str) -> None:
     typer.echo(printable(message), err=True)
 
 
+def say_error(error: Exception) -> None:
+    """An error in one line, unless gentool itself wrote it in several (indented) ones."""
+    text = str(error).replace("\n  ", "\0").replace("\n", "\\n").replace("\0", "\n  ")
+    say(f"error: {text}")
+
+
 def emit(line: str) -> None:
-    """One line of results, on stdout, sent at once."""
-    typer.echo(printable(line))
-    sys.stdout.flush()
+    """One line of results, on stdout, sent at once.
+
+    Raises:
+        OutputClosed: the reader of stdout has gone.
+    """
+    try:
+        typer.echo(printable(line))
+        sys.stdout.flush()
+    except BrokenPipeError as error:  # typer would end with exit code 1
+        raise OutputClosed("the reader of stdout has gone") from error
 
 
 def emit_json(value: object) -> None:
     """Results as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, sort_keys=False))
+    emit(json.dumps(value, indent=2))
 
 
 def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
@@ -42,7 +53,7 @@ def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
     widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
     for row in listed:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        typer.echo((indent + "  ".join(cells)).rstrip())
+        emit((indent + "  ".join(cells)).rstrip())
 
 
 def refuse_json_beside_tar(output: str, *, as_json: bool) -> None:
@@ -60,7 +71,7 @@ def parse_seeds(words: str) -> list[int]:
     seeds: list[int] = []
     for word in words.split(","):
         first, dash, last = word.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
             raise typer.BadParameter(f"'{word}' is no seed. Write seeds as 0,4-9")
         start, end = int(first), int(last) if dash else int(first)
         if end < start or end - start >= 10**6 or end >= 2**63:

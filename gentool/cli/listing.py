@@ -2,7 +2,7 @@
 
 import typer
 
-from gentool.cli.console import emit_json, emit_table
+from gentool.cli.console import emit, emit_json, emit_table
 from gentool.registry import unknown_name
 
 
@@ -31,7 +31,7 @@ def command(
         emit_json(chosen)
         return
     for title, rows in chosen.items():
-        typer.echo(f"{title}")
+        emit(title)
         emit_table(rows.items())
 
 
@@ -58,5 +58,5 @@ def _list_options(model: str, *, as_json: bool) -> None:
         emit_json({r.name: {"type": r.type, "default": r.default, "meaning": r.meaning}
                    for r in rows})  # fmt: skip
         return
-    typer.echo(f"options of {model}, as -o name=value")
+    emit(f"options of {model}, as -o name=value")
     emit_table((r.name, r.type, str(r.default), r.meaning) for r in rows)

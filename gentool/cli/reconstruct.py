@@ -29,7 +29,9 @@ def command(
         300, "--steps", min=1, max=10**6, metavar="N",
         help="Gradient steps when the model has no encoder.",
     ),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed of that search.", metavar="SEED"),
+    seed: int = typer.Option(
+        0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of that search."
+    ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),

@@ -15,10 +15,10 @@ def command(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
         help="Images per seed; default 16 for one seed, 1 for several.",
     ),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed.", metavar="SEED"),
+    seed: int = typer.Option(0, "--seed", min=0, max=2**63 - 1, help="Seed.", metavar="SEED"),
     seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
     start: int = typer.Option(
-        0, "--start", min=0, metavar="K", help="First index, to split a large job."
+        0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
     ),
     output: str = typer.Option(
         "samples", "-o", "--output", metavar="WHERE",

@@ -86,10 +86,10 @@ def command(
         for key in KEYS
         if (value := context.params[key]) is not None
     }
-    words = parse_options(options)
+    flag_options = {k: Setting(v, "flag -o") for k, v in parse_options(options).items()}
     if context.params["width"] is not None:
-        words = {"width": str(width), **words}
-    layers = collect(model, flags, words, config)
+        flag_options = {"width": Setting(width, _origin(context, "width")), **flag_options}
+    layers = collect(model, flags, flag_options, config)
     if layers.get("data") is None:
         raise UsageError(_no_data(model))
     with StopFlag() as stop:
