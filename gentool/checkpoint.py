@@ -145,7 +145,7 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
     if not isinstance(words, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
     try:
-        header = json.loads(words)
+        header: Header = json.loads(words)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
     version = header.get("format") if isinstance(header, dict) else None

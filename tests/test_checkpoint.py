@@ -463,6 +463,10 @@ def put(value: object, *path: str) -> Callable[[Json], object]:
     return change
 
 
+# Annotated, since an inline tuple of such a mixture has no type that a checker finds by itself.
+BAD_CLASSES: list[object] = [None, "bar", [1], [None], [["bar"]], {"bar": 1}, 3, ["a", True]]
+BAD_RECORDS: list[object] = [None, [], "x", 3]
+
 HUGE = 10**400  # larger than any float
 HEADERS: dict[str, Callable[[Json], object]] = {
     **{f"model {value!r:.20}": put(value, "model")
@@ -489,11 +493,10 @@ HEADERS: dict[str, Callable[[Json], object]] = {
     "image missing": lambda h: h.pop("image"),
     "image a list": put([16, 16, 3], "image"),
     "image empty": put({}, "image"),
-    **{f"classes {value!r:.20}": put(value, "classes")
-       for value in (None, "bar", [1], [None], [["bar"]], {"bar": 1}, 3, ["a", True])},
+    **{f"classes {value!r:.20}": put(value, "classes") for value in BAD_CLASSES},
     "too many classes": put(["a"] * 100_001, "classes"),
     "classes missing": lambda h: h.pop("classes"),
-    **{f"training {value!r:.20}": put(value, "training") for value in (None, [], "x", 3)},
+    **{f"training {value!r:.20}": put(value, "training") for value in BAD_RECORDS},
     "training missing": lambda h: h.pop("training"),
     **{f"kind {value!r:.20}": put(value, "kind") for value in ("state", "", None, 3, ["model"])},
     "kind missing": lambda h: h.pop("kind"),
