@@ -56,8 +56,12 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
                 "'gentool train' made"
             )
         return inside
-    if not path.exists():
-        raise ModelFileError(f"no model file at {path}. 'gentool train' makes one")
+    try:
+        found = path.exists()
+    except OSError:  # a name that no file can have, such as one too long
+        found = False
+    if not found:
+        raise ModelFileError(f"no model file at {path!s:.200}. 'gentool train' makes one")
     return path
 
 

@@ -69,7 +69,7 @@ def gentool_command(
             patch.setattr(sys, "argv", ["gentool", *map(str, arguments)])
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
-            patch.setattr(gentool.cli, "STARTED", time.monotonic())
+            patch.setattr(gentool.cli.console, "STARTED", time.monotonic())
             if cwd is not None:
                 patch.chdir(cwd)
             os.environ.update(env or {})

@@ -34,6 +34,7 @@ from gentool.errors import (
     GentoolError,
     ModelFileError,
     NoEncoder,
+    OutputClosed,
     PartialSuccess,
     Stopped,
     UnknownName,
@@ -237,6 +238,7 @@ CONFIG: dict[str, Row] = {
 
 MODEL_FILES: dict[str, Row] = {
     "not there": ("{top}/none.safetensors", 4, ("no model file at", "'gentool train' makes one")),
+    "name too long for a file": ("x" * 5000, 4, ("no model file at", "x")),
     "folder without a model": ("{empty}", 4, ("holds no model.safetensors", "run folder")),
     "pickle in a zip": ("{zip_pickle}", 4, ("is a pickle", "can run code when opened")),
     "old pickle": ("{legacy_pickle}", 4, ("is a pickle", "can run code when opened")),
@@ -477,6 +479,7 @@ EXIT_CODES: dict[Callable[[], GentoolError], int] = {
     lambda: PartialSuccess(""): 7,
     lambda: Stopped("", interrupted=False): 75,
     lambda: Stopped("", interrupted=True): 130,
+    lambda: OutputClosed(""): 141,
     lambda: NoEncoder(""): 1,
 }
 

@@ -5,16 +5,13 @@
 
 import os
 import sys
-import time
 
-STARTED = time.monotonic()  # --minutes counts from here
+import typer
 
-import typer  # noqa: E402 (the clock starts first)
-
-from gentool import __version__  # noqa: E402
-from gentool.cli import info, interpolate, listing, reconstruct, sample, train  # noqa: E402
-from gentool.cli.console import say, say_error  # noqa: E402
-from gentool.errors import GentoolError, OutputClosed, exit_code_of  # noqa: E402
+from gentool import __version__
+from gentool.cli import info, interpolate, listing, reconstruct, sample, train
+from gentool.cli.console import say, say_error
+from gentool.errors import GentoolError, OutputClosed, exit_code_of
 
 app = typer.Typer(
     name="gentool",

@@ -6,11 +6,14 @@ made harmless here, in one place.
 
 import json
 import sys
+import time
 from collections.abc import Iterable
 
 import typer
 
 from gentool.errors import OutputClosed, UsageError
+
+STARTED = time.monotonic()  # --minutes counts from here, a moment after the command's start
 
 
 def printable(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gentool.cli import console
 from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
@@ -178,7 +179,6 @@ def _settings(
     preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
     device: "torch.device", stop_after: int | None,
 ) -> "TrainSettings":  # fmt: skip
-    from gentool.cli import STARTED
     from gentool.devices import select_precision
     from gentool.training import TrainSettings
 
@@ -194,7 +194,7 @@ def _settings(
         seed=value["seed"],
         device=device,
         precision=select_precision(device, value["precision"]),
-        started=STARTED,
+        started=console.STARTED,
         stop_after=stop_after,
     )
 

@@ -107,11 +107,13 @@ def _read(entry: Path, name: str, shape: ImageShape) -> Dataset | None:
         dims = (int(meta["count"]), shape.height, shape.width, shape.channels)
         if (entry / "images.u8").stat().st_size != np.prod(dims):
             return None
-        labels = meta["labels"]
+        labels = None if meta["labels"] is None else np.array(meta["labels"], dtype=np.int64)
+        if labels is not None and not _labels_fit(labels, dims[0], len(meta["classes"])):
+            return None
         return Dataset(
             name=name,
             images=np.memmap(entry / "images.u8", dtype=np.uint8, mode="r", shape=dims),
-            labels=None if labels is None else np.array(labels, dtype=np.int64),
+            labels=labels,
             classes=tuple(meta["classes"]),
             shape=shape,
             fingerprint=meta["fingerprint"],
@@ -119,6 +121,11 @@ def _read(entry: Path, name: str, shape: ImageShape) -> Dataset | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
+    """One label per image, each naming a class."""
+    return labels.shape == (count,) and int(labels.min()) >= 0 and int(labels.max()) < classes
 
 
 def _build(entry: Path, source: Source, shape: ImageShape, progress: Progress) -> None:

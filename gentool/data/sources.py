@@ -150,13 +150,20 @@ def open_source(spec: str) -> Source:
     if spec.startswith(BUILTIN_PREFIX):
         return _open_builtin(spec.removeprefix(BUILTIN_PREFIX))
     path = Path(spec).expanduser()
-    if path.is_dir():
-        return FolderSource(path)
-    if path.is_file():
-        if zipfile.is_zipfile(path):
-            return ZipSource(path)
-        raise DataError(f"{spec} is a file but not a zip. Give a folder, a .zip or {_builtins()}")
-    raise DataError(f"nothing at {spec}. Give a folder of images, a .zip of one, or {_builtins()}")
+    try:
+        if path.is_dir():
+            return FolderSource(path)
+        if path.is_file():
+            if zipfile.is_zipfile(path):
+                return ZipSource(path)
+            raise DataError(
+                f"{spec} is a file but not a zip. Give a folder, a .zip or {_builtins()}"
+            )
+    except OSError as error:  # a name that no file can have, or a folder that may not be read
+        raise DataError(f"cannot read {spec:.200}: {error.strerror}") from error
+    raise DataError(
+        f"nothing at {spec:.200}. Give a folder of images, a .zip of one, or {_builtins()}"
+    )
 
 
 def _open_builtin(words: str) -> BuiltinSource:
@@ -164,9 +171,10 @@ def _open_builtin(words: str) -> BuiltinSource:
     procedural = BUILTIN.get(name)
     if not count_word:
         return BuiltinSource(procedural, procedural.default_count)
-    if not count_word.isdecimal() or not 1 <= int(count_word) <= _MAX_BUILTIN:
+    digits = len(count_word) <= 20 and count_word.isdecimal()
+    if not digits or not 1 <= int(count_word) <= _MAX_BUILTIN:
         raise UsageError(
-            f"builtin:{name}:{count_word}: after the name stands how many images, "
+            f"builtin:{name}:{count_word:.20}: after the name stands how many images, "
             f"1 to {_MAX_BUILTIN}, for example builtin:{name}:10000"
         )
     return BuiltinSource(procedural, int(count_word))
