@@ -10,6 +10,7 @@ from gentool.errors import UsageError
 from gentool.signals import StopFlag
 
 _ANIMATIONS = (".gif", ".webp")
+_WIDEST_STRIP = 4096  # pixels
 
 
 def command(
@@ -53,12 +54,14 @@ def command(
 
     if method is not None and method not in METHODS:
         raise unknown_name("method", method, list(METHODS), "gentool interpolate --help")
-    if Path(output).suffix.lower() in _ANIMATIONS:
-        sink: Sink = AnimationSink(Path(output).expanduser(), milliseconds)
-    else:
-        sink = open_sink(output, "png", sys.stdout.buffer, columns=None if loop else steps)
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
+        if Path(output).suffix.lower() in _ANIMATIONS:
+            sink: Sink = AnimationSink(Path(output).expanduser(), milliseconds)
+        else:  # a strip is one row; where that gets too wide, a row from each key
+            across = len(keys) * steps * loaded.model.shape.width
+            columns = steps if across > _WIDEST_STRIP else len(keys) * steps
+            sink = open_sink(output, "png", sys.stdout.buffer, columns)
         frames = 0
         paths: list[str] = []
         for image in interpolate_seeds(loaded, keys, steps, method, loop=loop):
