@@ -37,11 +37,8 @@ from torch.special import ndtri
 from gentool.models.adversarial import LOSSES, AdversarialLoss
 
 try:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 except ImportError as error:
     raise SystemExit(
         "this example draws with matplotlib: pip install 'gentool[examples]'"
@@ -306,7 +303,7 @@ def draw_value(axes: Axes, record: Record) -> None:
 
 def draw(record: Record, referee: Referee, title: str, out: Path) -> None:
     """The whole picture."""
-    figure = plt.figure(figsize=(12, 8.6), layout="constrained")
+    figure = Figure(figsize=(12, 8.6), layout="constrained")
     parts = figure.add_gridspec(2, 1, height_ratios=(2.5, 1))
     top, bottom = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
     panels = top.subplots(2, len(record.moments), sharex=True, sharey="row", squeeze=False)
@@ -319,14 +316,13 @@ def draw(record: Record, referee: Referee, title: str, out: Path) -> None:
     draw_value(bottom.subplots(), record)
     figure.suptitle(title, fontsize=15)
     figure.savefig(out, dpi=110)
-    plt.close(figure)
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("two_player_game.png"), help="the PNG")
-    parser.add_argument("--steps", type=int, default=1000, help="moves of the generator")
+    parser.add_argument("--steps", type=int, default=1500, help="moves of the generator")
     parser.add_argument("--loss", choices=("non-saturating", "minimax"), default="non-saturating",
                         help="what G minimises; D plays the same against both")  # fmt: skip
     parser.add_argument("--data", choices=sorted(DATA), default="mixture", help="p_data")

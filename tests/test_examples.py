@@ -1,28 +1,50 @@
 """The examples, each as a process of its own with small settings: what they make, and its truth."""
 
+import importlib.util
 import math
 import os
 import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 from conftest import ROOT, Finished, environment, run_python
 from PIL import Image
 
 EXAMPLES = ROOT / "examples"
-PICTURES = ("two_player_game.py", "autoencoder_vs_vae.py")
+GAME, CONTRAST = EXAMPLES / "two_player_game.py", EXAMPLES / "autoencoder_vs_vae.py"
+BATCH = EXAMPLES / "generate_batch.sh"
 
 
-def assert_png(path: Path, width: int, height: int) -> None:
+def assert_picture(path: Path, width: int, height: int) -> None:
     """A whole PNG of at least this size, with something on it."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width >= width and image.height >= height
         assert len(image.convert("RGB").getcolors(maxcolors=2**24) or []) > 100
+
+
+def load(path: Path) -> ModuleType:
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("example", [GAME, CONTRAST], ids=lambda path: path.stem)
+def test_missing_matplotlib_is_named_with_its_extra(example: Path, tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('as if it were not installed')\n")
+    done = run_python(example, cwd=tmp_path, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert done.code == 1
+    assert "pip install 'gentool[examples]'" in done.err
+    assert "Traceback" not in done.err
 
 
 # --- two_player_game ----------------------------------------------------------------------------
@@ -31,28 +53,95 @@ NUMBER = r"([+-]?\d+\.\d+)"
 MOMENT = re.compile(rf"step +(\d+) +largest gap .* {NUMBER} +V\(D,G\) {NUMBER} .* {NUMBER}$")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--loss", "minimax", "--data", "gaussian")])
-def test_trained_discriminator_is_the_papers_optimum(
-    arguments: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_trained_discriminator_is_the_papers_optimum(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "game.png"
-    done = run_python(EXAMPLES / "two_player_game.py", "--steps", 40, "--out", out, *arguments)
+    done = run_python(GAME, "--steps", 40, "--loss", "minimax", "--out", out)
     assert done.code == 0, done.err
     *lines, path = done.lines
     assert path == str(out)
-    assert_png(out, 1000, 700)
+    assert_picture(out, 1000, 700)
     moments = [match.groups() for line in lines if (match := MOMENT.match(line))]
     assert [int(step) for step, *_ in moments] == [0, 1, 6, 40]
     for _, gap, value, optimum in moments:
         assert float(gap) < 0.03
         assert float(value) == pytest.approx(float(optimum), abs=0.002)
         assert -math.log(4) < float(optimum) < 0
-    # The generator lowers what is left for the best discriminator.
-    assert float(moments[-1][3]) < float(moments[0][3]) - 0.02
+    assert float(moments[-1][3]) < float(moments[0][3]) - 0.02  # G leaves D less and less
+
+
+def test_density_in_closed_form_is_that_of_the_generators_draws() -> None:
+    pytest.importorskip("matplotlib")
+    game = load(GAME)
+    torch.manual_seed(0)
+    generator = game.Generator().double()
+    for parameter in generator.parameters():  # any shape, not the straight line it begins as
+        torch.nn.init.normal_(parameter, std=0.7)
+    with torch.no_grad():
+        x = generator(game.draw_normal(200_000).double())
+        edges = torch.linspace(float(x.min()), float(x.max()), 41, dtype=torch.float64)
+        fine = torch.linspace(float(x.min()), float(x.max()), 4001, dtype=torch.float64)
+        heights = generator.density(fine)
+    shares = torch.histc(x, 40, float(edges[0]), float(edges[-1])) / len(x)
+    pieces = heights.unfold(0, 101, 100)
+    exact = torch.trapezoid(pieces, dx=float(fine[1] - fine[0]))
+    assert torch.allclose(shares, exact, atol=1e-3)
 
 
 # --- autoencoder_vs_vae -------------------------------------------------------------------------
 
 
 # --- generate_batch -----------------------------------------------------------------------------
+
+
+def generate_batch(folder: Path, *arguments: object, env: dict[str, str] | None = None) -> Finished:
+    """Run the script where ``gentool`` on the path is this checkout's."""
+    shim = folder / "bin" / "gentool"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gentool "$@"\n')
+    shim.chmod(0o755)
+    path = os.pathsep.join([str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [BATCH, *map(str, arguments)],
+        cwd=folder, env=environment({"PATH": path, **(env or {})}), capture_output=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr.decode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+def test_batch_makes_exactly_its_files_and_shards_equal_one_run(vae: Path, tmp_path: Path) -> None:
+    done = generate_batch(tmp_path, vae, "out", 5)
+    assert done.code == 0, done.err
+    out = tmp_path / "out"
+    images = [f"seed-{seed}/{k:06d}.png" for seed in (0, 1) for k in range(5)]
+    lists = [f"lists/seed-{seed}-{start}.json" for seed in (0, 1) for start in (0, 2)]
+    found = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
+    assert sorted(found) == sorted([*images, *lists, "seed-0.tar.gz", "grid.png"])
+    assert done.lines == [f"out/{name}" for name in images]
+    assert (out / images[0]).read_bytes() != (out / images[5]).read_bytes()
+    with tarfile.open(out / "seed-0.tar.gz") as whole:  # made in one run
+        for member in whole.getmembers():
+            content = whole.extractfile(member)
+            assert content is not None
+            assert content.read() == (out / "seed-0" / member.name).read_bytes()
+        assert len(whole.getmembers()) == 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+@pytest.mark.parametrize(
+    "arguments", [(), ("model", "out"), ("model", "out", "0"), ("m", "o", "x")]
+)
+def test_batch_explains_its_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = generate_batch(tmp_path, *arguments)
+    assert done.code == 2
+    assert "usage: generate_batch.sh MODEL OUT COUNT" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+def test_batch_stops_at_the_first_error(tmp_path: Path) -> None:
+    done = generate_batch(tmp_path, tmp_path / "absent.safetensors", "out", 2)
+    assert done.code == 4
+    assert "no model file" in done.err
+    assert not list(tmp_path.rglob("*.png"))

@@ -135,8 +135,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "count of none": lambda e: _set(e, "count", 0),
     "a label too few": lambda e: _set(e, "labels", [0] * 9),
     "labels that are no classes": lambda e: _set(e, "labels", [7] * 10),
-    "empty folder": lambda e: [shutil.rmtree(e), os.mkdir(e)],
+    "empty folder": lambda e: _empty(e),
 }
+
+
+def _empty(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.mkdir()
 
 
 def _set(entry: Path, key: str, value: object) -> None:
