@@ -161,15 +161,13 @@ def square_around(codes: torch.Tensor) -> dict[str, tuple[float, float]]:
 
 
 def draw_codes(axes: Axes, title: str, codes: torch.Tensor, labels: NDArray[np.int64]) -> None:
-    """Codes (N, 2) as points coloured by label, and circles around most of N(0, I)."""
+    """Codes (N, 2) as points coloured by label, and where N(0, I) lies."""
     x, y = codes.numpy().T
     points = axes.scatter(x, y, c=labels, cmap="tab10", vmin=-0.5, vmax=9.5, s=5, lw=0)
     angle = np.linspace(0, 2 * np.pi, 200)
     for radius in (1, 2, 3):
-        label = "N(0, I): 1, 2, 3 sigma" if radius == 1 else None
-        axes.plot(radius * np.cos(angle), radius * np.sin(angle), "k-", lw=0.9, label=label)
+        axes.plot(radius * np.cos(angle), radius * np.sin(angle), "k-", lw=0.9)
     axes.set(title=title, aspect="equal", **square_around(codes))
-    axes.legend(loc="upper right", fontsize=9, framealpha=0.9)
     bar = axes.figure.colorbar(points, ax=axes, ticks=range(10), fraction=0.045, pad=0.02)
     bar.ax.tick_params(length=0)
 
@@ -206,7 +204,7 @@ def draw(models: dict[str, Model], data: Dataset, seed: int, out: Path) -> None:
         codes = encode_blocks(model, data.images[:CODES])
         draw_codes(axes, f"{name}: codes of {len(codes):,} digits", codes, data.labels[:CODES])
         spread = "standard deviations {:.2f} and {:.2f}".format(*codes.std(dim=0).tolist())
-        axes.set_xlabel(spread)
+        axes.set_xlabel(f"{spread}; circles: N(0, I) at 1, 2, 3 sigma")
         print(f"{name}: codes have {spread}")
     sheets = make_sheets(autoencoder, vae, data, seed)
     for axes, sheet in zip(panels[:, 1:].flat, sheets, strict=True):

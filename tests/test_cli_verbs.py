@@ -243,12 +243,22 @@ def interpolate(model: Path, out: Path | str, *more: object) -> Finished:
     return done
 
 
-def test_strip_has_a_row_per_pair_and_its_default_name(gan: Path, tmp_path: Path) -> None:
+def test_strip_is_one_row_and_has_a_default_name(gan: Path, tmp_path: Path) -> None:
     done = gentool_command("interpolate", gan, "--seeds", "1,5-6", "--steps", 4, cwd=tmp_path)
     assert done.lines == ["interpolation.png"]
-    # 2 pairs of 4 frames and the last key frame in a third row
     height, width, _ = pixels(tmp_path / "interpolation.png").shape
-    assert (height, width) == (3 * (SIDE + 2) - 2, 4 * (SIDE + 2) - 2)
+    assert (height, width) == (SIDE, 9 * (SIDE + 2) - 2)
+
+
+def test_a_strip_that_gets_too_wide_has_a_row_from_each_key(gan: Path, tmp_path: Path) -> None:
+    interpolate(gan, tmp_path / "strip.png", "--seeds", "0-2", "--steps", 100, "--loop")
+    interpolate(gan, tmp_path / "frames", "--seeds", "0-2", "--steps", 100, "--loop")
+    sheet = pixels(tmp_path / "strip.png")
+    assert sheet.shape[:2] == (3 * (SIDE + 2) - 2, 100 * (SIDE + 2) - 2)
+    for row in range(3):
+        top = row * (SIDE + 2)
+        key = pixels(tmp_path / "frames" / f"{100 * row:06d}.png")
+        assert np.array_equal(sheet[top : top + SIDE, :SIDE], key)
 
 
 @pytest.mark.parametrize("model", MODELS)
