@@ -25,6 +25,7 @@ import torch
 
 from gentool import __version__
 from gentool.config import from_json, to_json
+from gentool.data import is_folder
 from gentool.errors import ModelFileError, UsageError
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
@@ -48,7 +49,7 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    if path.is_dir():
+    if is_folder(path):
         inside = path / name
         if not inside.is_file():
             raise ModelFileError(

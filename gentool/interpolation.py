@@ -35,7 +35,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
         t: Share of the way, from 0 to 1. Opposite vectors turn through a fixed plane.
     """
     norm_a, norm_b = vector_norm(a), vector_norm(b)
-    if norm_a == 0 or norm_b == 0:
+    if norm_a == 0 or norm_b == 0 or len(a) == 1:  # on a line there is no arc
         return lerp(a, b, t)
     u, v = a / norm_a, b / norm_b
     # atan2 keeps full precision where acos of the dot product loses half the digits.

@@ -18,6 +18,7 @@ import numpy as np
 
 from gentool import __version__
 from gentool.checkpoint import LoadedModel
+from gentool.data import is_folder
 from gentool.errors import OutputClosed, UsageError
 from gentool.images import SUFFIXES, Pixels, encode, encode_animation, grid
 
@@ -223,7 +224,7 @@ def open_sink(output: str, image_format: str, stdout: BinaryIO, columns: int | N
         return TarSink(stdout, suffix)
     path = Path(output).expanduser()
     kind = path.suffix.lower()
-    if path.is_dir() or output.endswith(("/", os.sep)) or not kind:
+    if is_folder(path) or output.endswith(("/", os.sep)) or not kind:
         return FolderSink(path, suffix)
     if kind in SUFFIXES:
         return GridSink(path, columns)

@@ -13,8 +13,8 @@ import torch
 
 from gentool.blocks import decode_blocks, encode_blocks
 from gentool.checkpoint import LoadedModel
-from gentool.data import IMAGE_SUFFIXES, BadImage, decode
-from gentool.errors import DataError, NoEncoder
+from gentool.data import BadImage, FolderSource, decode, is_folder
+from gentool.errors import NoEncoder
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import invert
 from gentool.outputs import NamedImage, recipe
@@ -41,18 +41,15 @@ class Reconstruction:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, folders searched deeply for images.
+    """Files as given, folders searched as they are for training.
 
     Raises:
         DataError: a folder without images. (A file that is not there is found out on reading.)
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise DataError(f"no images in the folder {path}")
-            found += inside
+        if is_folder(path):
+            found += [path / inside for inside in FolderSource(path).paths]
         else:
             found.append(path)
     return found

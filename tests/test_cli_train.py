@@ -112,6 +112,17 @@ def test_a_builtin_set_needs_no_file(tmp_path: Path) -> None:
     assert load_model(tmp_path / "runs" / "gan-shapes").header["classes"][0] == "circle"
 
 
+@pytest.mark.parametrize("model", PRESETS)
+def test_one_plain_image_is_enough(model: str, tmp_path: Path) -> None:
+    """No variance anywhere: nothing that is fitted to the images may divide by it."""
+    (tmp_path / "plain").mkdir()
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "plain" / "black.png")
+    done = train(model, tmp_path / "plain", tmp_path / "run", "--images", 4, "--batch", 1)
+    assert done.code == 0, done.err
+    sampled = gentool_command("sample", tmp_path / "run", "-n", 3, cwd=tmp_path)
+    assert sampled.code == 0, sampled.err
+
+
 def test_budget_is_rounded_up_to_whole_steps(image_folder: Path, tmp_path: Path) -> None:
     done = train("autoencoder", image_folder, tmp_path / "run", "--images", 20, "--json")
     assert json.loads(done.out)["images"] == 32

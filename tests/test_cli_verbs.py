@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIDE, Finished, draw, environment, gentool_command, run_gentool, words
+from conftest import (
+    SIDE,
+    TINY,
+    Finished,
+    draw,
+    environment,
+    gentool_command,
+    run_gentool,
+    words,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
@@ -322,6 +331,23 @@ def test_the_method_suits_the_model_unless_given(
     assert recipe["frame"] == [0, 1, 2, 3]
 
 
+def test_in_one_dimension_the_arc_is_a_line(image_folder: Path, tmp_path: Path) -> None:
+    """Two numbers of opposite sign are opposite vectors, with no plane to turn in."""
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", "gan", "--data", image_folder, "--out", run, "--images", 32, *TINY,
+        "-o", "latent_size=1",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for method in ("slerp", "lerp"):
+        interpolate(
+            run, tmp_path / method, "--seeds", "0-5", "--steps", 4, "--loop", "--method", method
+        )
+    for a in (tmp_path / "lerp").iterdir():
+        found = pixels(tmp_path / "slerp" / a.name).astype(int)
+        assert np.abs(found - pixels(a)).max() <= 1
+
+
 def test_interpolation_json_and_tar(gan: Path, tmp_path: Path) -> None:
     done = interpolate(gan, tmp_path / "a.jpg", "--seeds", "0,1", "--steps", 3, "--json")
     assert json.loads(done.out) == {
@@ -447,6 +473,20 @@ def test_a_missing_image_counts_as_bad(vae: Path, photos: Path, tmp_path: Path) 
     )
     assert done.code == 7
     assert f"{photos / 'none.png'}: No such file or directory" in done.err
+
+
+def test_a_folder_is_searched_as_it_is_for_training(
+    vae: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Deeply, in any case, without hidden files or folders named like images."""
+    (photos / "deep.png").mkdir()
+    (photos / "p2.png").rename(photos / "deep.png" / "P2.PNG")
+    (photos / "._p0.png").write_bytes(b"what macOS leaves beside a file")
+    (photos / ".thumbs").mkdir()
+    (photos / ".thumbs" / "p0.png").write_bytes(b"broken")
+    done = gentool_command("reconstruct", vae, photos, "-o", tmp_path / "r")
+    assert done.code == 0, done.err
+    assert list(files_by_name(tmp_path / "r")) == ["P2.png", "p0.png", "p1.png"]
 
 
 def test_nothing_but_bad_images_is_unusable_data(vae: Path, tmp_path: Path) -> None:

@@ -238,7 +238,6 @@ CONFIG: dict[str, Row] = {
 
 MODEL_FILES: dict[str, Row] = {
     "not there": ("{top}/none.safetensors", 4, ("no model file at", "'gentool train' makes one")),
-    "name too long for a file": ("x" * 5000, 4, ("no model file at", "x")),
     "folder without a model": ("{empty}", 4, ("holds no model.safetensors", "run folder")),
     "pickle in a zip": ("{zip_pickle}", 4, ("is a pickle", "can run code when opened")),
     "old pickle": ("{legacy_pickle}", 4, ("is a pickle", "can run code when opened")),
@@ -405,6 +404,41 @@ def test_a_model_file_that_may_not_be_read(gan: Path, tmp_path: Path) -> None:
     locked.write_bytes((gan / "model.safetensors").read_bytes())
     locked.chmod(0)
     check(gentool_command("info", locked), 4, ("cannot read ", "Permission denied"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")
+def test_an_image_that_may_not_be_read_is_one_bad_image_among_good_ones(
+    vae: Path, tmp_path: Path
+) -> None:
+    for name in ("good.png", "locked.png"):
+        Image.fromarray(draw(0)).save(tmp_path / name)
+    (tmp_path / "locked.png").chmod(0)
+    done = gentool_command(
+        "reconstruct", vae, tmp_path / "good.png", tmp_path / "locked.png", "-o", tmp_path / "r"
+    )
+    assert done.code == 7, done.err
+    assert len(done.lines) == 1
+    assert f"{tmp_path / 'locked.png'}: Permission denied" in done.err
+
+
+LONG_NAMES = {
+    "data": ("train gan --data {name} --out {out}", 3),
+    "config": ("train gan --data {toys} --out {out} --config {name}", 2),
+    "run folder": ("train gan --data {toys} --out {top}/{name} --images 16 --device cpu", 2),
+    "model": ("sample {name} -o {out}", 4),
+    "image": ("reconstruct {vae} {name} -o {out}", 3),
+    "output": ("sample {gan} -n 1 -o {top}/{name}", 2),
+    "grid": ("sample {gan} -n 1 -o {top}/{name}.png", 2),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), LONG_NAMES.values(), ids=LONG_NAMES)
+def test_a_name_that_is_too_long_for_a_file(line: str, code: int, places: dict[str, Path]) -> None:
+    arguments = [word.format(**{**places, "name": "x" * 5000}) for word in line.split()]
+    done = gentool_command(*arguments)
+    assert done.code == code, done.err[:300]
+    assert "Traceback" not in done.err
+    assert "unexpected" not in done.err
 
 
 # --- form ---------------------------------------------------------------------------------------

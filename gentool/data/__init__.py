@@ -12,18 +12,26 @@ from PIL import Image
 from gentool.data.cache import Dataset, Progress, cache_folder, prepare
 from gentool.data.intake import BadImage, Probe, decode, open_image, probe
 from gentool.data.procedural import BUILTIN
-from gentool.data.sources import IMAGE_SUFFIXES, BuiltinSource, FileSource, Source, open_source
+from gentool.data.sources import (
+    BuiltinSource,
+    FileSource,
+    FolderSource,
+    Source,
+    is_folder,
+    open_source,
+)
 from gentool.errors import DataError, UsageError
 from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
 
 __all__ = [
     "BUILTIN",
-    "IMAGE_SUFFIXES",
     "BadImage",
     "Dataset",
+    "FolderSource",
     "Source",
     "cache_folder",
     "decode",
+    "is_folder",
     "open_dataset",
     "open_image",
     "open_source",

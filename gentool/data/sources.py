@@ -140,6 +140,14 @@ class BuiltinSource(Source):
         return f"{BUILTIN_PREFIX}{self.name} image {index}"
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands at ``path``; no for a name that no file can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def open_source(spec: str) -> Source:
     """The source that ``spec`` names: a folder, a .zip, or ``builtin:NAME[:COUNT]``.
 
