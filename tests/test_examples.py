@@ -91,6 +91,36 @@ def test_density_in_closed_form_is_that_of_the_generators_draws() -> None:
 # --- autoencoder_vs_vae -------------------------------------------------------------------------
 
 
+def contrast(folder: Path, *arguments: object) -> dict[str, str]:
+    """Run the example; what it prints, by the words before the colon."""
+    pytest.importorskip("matplotlib")
+    out = folder / "contrast.png"
+    done = run_python(CONTRAST, "--runs", folder / "runs", "--out", out, *arguments)
+    assert done.code == 0, done.err
+    *lines, path = done.lines
+    assert path == str(out)
+    assert_picture(out, 1400, 900)
+    return dict(line.split(": ") for line in lines)
+
+
+def test_kl_gives_the_vae_codes_the_spread_of_its_prior(tmp_path: Path) -> None:
+    found = contrast(tmp_path, "--images", 6400, "--digits", 1000)
+    assert len(found) == 6
+    spread = [float(number) for number in re.findall(NUMBER, found["VAE"])]
+    assert len(spread) == 2
+    assert all(0.6 < deviation < 1.4 for deviation in spread)
+    for name in ("autoencoder", "vae"):
+        assert (tmp_path / "runs" / name / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_only_the_vae_makes_all_digits_from_the_prior(tmp_path: Path) -> None:
+    found = contrast(tmp_path)
+    missed, made = found["Autoencoder, z from N(0, I)"], found["VAE, the same z from N(0, I)"]
+    assert len(missed.split()) - 1 <= 8  # the first word is "digits"
+    assert made == "digits 0 1 2 3 4 5 6 7 8 9"
+
+
 # --- generate_batch -----------------------------------------------------------------------------
 
 

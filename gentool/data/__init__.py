@@ -13,6 +13,7 @@ from gentool.data.cache import Dataset, Progress, cache_folder, prepare
 from gentool.data.intake import BadImage, Probe, decode, open_image, probe
 from gentool.data.procedural import BUILTIN
 from gentool.data.sources import (
+    IMAGE_SUFFIXES,
     BuiltinSource,
     FileSource,
     FolderSource,
@@ -25,6 +26,7 @@ from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape,
 
 __all__ = [
     "BUILTIN",
+    "IMAGE_SUFFIXES",
     "BadImage",
     "Dataset",
     "FolderSource",
