@@ -7,16 +7,17 @@ autoencoder (Kingma and Welling 2014, arXiv:1312.6114) maximises
 
     ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)),
 
-whose second term makes the codes of all images together fill N(0, I): a draw from N(0, I) is
-then a code like any other, and decodes to a digit.
+whose second term makes the codes of all images together nearly fill N(0, I): a draw from
+N(0, I) is then a code like any other, and decodes to a digit, or in the holes that are left to
+a blend of two.
 
 The picture shows where the codes lie, and what the same draws from N(0, I) become in both
-models: the autoencoder makes only the few digits whose codes happen to lie around the origin,
-the VAE makes all of them. Top right: a mixture of Gaussians fitted to the finished autoencoder's
-codes, which is how ``gentool sample`` makes a generator of it after all (Ghosh et al. 2020,
-arXiv:1903.12436). Bottom right: the VAE's decoder at points of the plane that are equally likely
-under N(0, I), as in the paper's figure 4. Under each sheet stand the digits found among many
-draws, each draw being called what its nearest image of the data is.
+models: the autoencoder makes some of the digits only, those whose codes happen to lie around
+the origin; the VAE makes all. Top right: a mixture of Gaussians fitted to the finished
+autoencoder's codes, by which ``gentool sample`` makes a generator of it after all (Ghosh et al.
+2020, arXiv:1903.12436). Bottom right: the VAE's decoder at points of the plane that are equally
+likely under N(0, I), as in the paper's figure 4. Under each sheet stand the digits found among
+many draws, each draw being called what its nearest image of the data is.
 
     python examples/autoencoder_vs_vae.py --out autoencoder_vs_vae.png
     python examples/autoencoder_vs_vae.py --images 10000
@@ -168,6 +169,7 @@ def draw_codes(axes: Axes, title: str, codes: torch.Tensor, labels: NDArray[np.i
     for radius in (1, 2, 3):
         axes.plot(radius * np.cos(angle), radius * np.sin(angle), "k-", lw=0.9)
     axes.set(title=title, aspect="equal", **square_around(codes))
+    axes.locator_params(nbins=6)
     bar = axes.figure.colorbar(points, ax=axes, ticks=range(10), fraction=0.045, pad=0.02)
     bar.ax.tick_params(length=0)
 

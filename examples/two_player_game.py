@@ -13,7 +13,8 @@ and it is worth V(D*, G) = -log 4 + 2 JSD(p_data || p_g) (Theorem 1). Here both 
 a closed form: p_data is a mixture of two Gaussians, or one, and G increases with z, so that
 p_g(x) = N(z; 0, 1) / G'(z) at x = G(z). At four moments of the game a copy of the
 discriminator is trained until it is nearly optimal, while the generator waits, and is drawn
-over D*. In the end p_g is p_data, D* is 1/2 where there are data, and V is -log 4.
+over D*. In the end p_g is all but p_data, D* is near 1/2 where there are data, and V is near
+-log 4, the least that G can reach.
 
 Both players learn from gentool's own losses, entries of ``gentool.models.adversarial``.
 

@@ -154,6 +154,18 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_of_the_old_file_still_reads_the_old_file(tmp_path: Path) -> None:
+    """The new file takes the old one's name, it is not written into it."""
+    path = tmp_path / "file"
+    write_file(path, some_tensors(), {"kind": "state"})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        write_file(path, {"other": torch.ones(1000)}, {"kind": "state"})
+        assert reader.read() == before
+    assert set(read_file(path)[1]) == {"other"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file or directory"):
         write_file(tmp_path / "none" / "file", some_tensors(), {})

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 
+from gentool.checkpoint import load_model
 from gentool.models import MODELS
 from gentool.models.adversarial import LOSSES
 from gentool.models.likelihoods import LIKELIHOODS
+from gentool.sampling import sample_images
 
 
 def files_by_name(folder: Path) -> dict[str, bytes]:
@@ -98,6 +100,17 @@ def test_image_k_of_a_seed_is_the_same_file_whatever_count_batch_and_start(
         sample(run, part, "--seed", 5, *more)
         found = files_by_name(part)
         assert found == {name: whole[name] for name in found}
+
+
+@pytest.mark.parametrize("count", [1, 3, 64, 70])
+def test_the_network_sees_batches_of_one_size_whatever_the_count(count: int, gan: Path) -> None:
+    """Why the bytes agree: libraries choose algorithms, and so rounding, by the batch size."""
+    loaded = load_model(gan)
+    seen: list[int] = []
+    for part in loaded.model.children():
+        part.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    assert len(sample_images(loaded, count, seed=3)) == count
+    assert set(seen) == {64}
 
 
 def test_different_seeds_and_indices_give_different_images(vae: Path, tmp_path: Path) -> None:
