@@ -47,6 +47,7 @@ from gentool.images import Pixels, grid
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.models.priors import draw_normal
+from gentool.scoring import Score
 from gentool.signals import StopFlag
 from gentool.training import TrainSettings, train
 
@@ -92,6 +93,9 @@ class Progress:
         self._said = self._share
         losses = "  ".join(f"{k} {record[k]:.4g}" for k in ("mse", "elbo", "kl") if k in record)
         print(f"{self.name}: {record['images']:,.0f} images  {losses}", file=sys.stderr)
+
+    def scored(self, images: int, score: Score) -> None:
+        """Nothing is scored here."""
 
 
 @dataclass(frozen=True)

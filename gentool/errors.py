@@ -12,7 +12,8 @@
     ├── PartialSuccess            7  some of the inputs failed
     ├── Stopped              75/130  asked to stop; the run can go on
     ├── OutputClosed            141  the reader of stdout has gone
-    └── NoEncoder                 1  a model that has no encoder (inversion takes over)
+    ├── NoEncoder                 1  a model that has no encoder (inversion takes over)
+    └── NoLikelihood              1  a model that gives no log p(x)
 
 A message says what was given, what is allowed and the next step, in one or two lines.
 """
@@ -89,6 +90,10 @@ class OutputClosed(GentoolError):
 
 class NoEncoder(GentoolError):
     """The model has no encoder; its latents must be found by inversion."""
+
+
+class NoLikelihood(GentoolError):
+    """The model gives no bound on log p(x)."""
 
 
 def exit_code_of(error: GentoolError) -> int:

@@ -49,6 +49,11 @@ class RunLog:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
+    def note(self, images: int, values: Mapping[str, object]) -> None:
+        """Write a line of its own, such as a score."""
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"images": images, **values}) + "\n")
+
     def write(self, images: int, seconds: float, share: float) -> dict[str, float]:
         """Write the means as one line and start over.
 

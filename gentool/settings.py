@@ -25,10 +25,18 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "batch": (int, 1, 65536),
     "lr": (float, 1e-9, 10),
     "seed": (int, 0, 2**63 - 1),
+    "holdout": (float, 0, 0.9),
+    "score_every": (int, 0, 10**12),
     "device": (str, 0, 0),
     "precision": (str, 0, 0),
 }
-DEFAULTS: dict[str, Scalar] = {"seed": 0, "device": "auto", "precision": "auto"}
+DEFAULTS: dict[str, Scalar] = {
+    "seed": 0,
+    "holdout": 0.0,
+    "score_every": 0,
+    "device": "auto",
+    "precision": "auto",
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,9 @@ def _check(key: str, value: object) -> Scalar:
             f"{key} takes {'a number' if kind is not str else 'a word'}, not {value!r}"
         )
     if isinstance(value, int | float) and not low <= value <= high:  # NaN compares false
-        raise UsageError(f"--{key} is {_short(value)}; allowed: {low:g} to {high:g}")
+        raise UsageError(
+            f"--{key.replace('_', '-')} is {_short(value)}; allowed: {low:g} to {high:g}"
+        )
     return value  # type: ignore[return-value]
 
 

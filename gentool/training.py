@@ -49,10 +49,11 @@ from gentool.models import MODELS
 from gentool.models.base import BaseConfig, Batch, Model, Phase
 from gentool.rng import Draw, data_order, derive_seed
 from gentool.runlog import RunLog
+from gentool.scoring import Score, Scorer
 from gentool.signals import StopFlag
 from gentool.state import pack, unpack
 
-LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"
+LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
 _PREVIEW_IMAGES = 64
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
@@ -78,6 +79,8 @@ class TrainSettings:
         device: Where to compute.
         precision: dtype of autocast.
         started: ``time.monotonic()`` at the command's start.
+        holdout: Share of the images, by content, that is never trained on.
+        score_every: Score the averaged weights once per as many images; 0 for never.
         stop_after: Stop as if asked once this command has seen as many images; or None.
     """
 
@@ -92,6 +95,8 @@ class TrainSettings:
     device: torch.device
     precision: torch.dtype
     started: float
+    holdout: float = 0.0
+    score_every: int = 0
     stop_after: int | None = None
 
 
@@ -106,6 +111,9 @@ class Reporter(Protocol):
 
     def logged(self, record: dict[str, float]) -> None:
         """A line was written to the log."""
+
+    def scored(self, images: int, score: Score) -> None:
+        """The averaged weights were scored."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +137,11 @@ def train(
         Diverged: a loss or weight is not finite; the last good files are untouched.
         DeviceError: out of memory.
     """
-    if len(dataset) < settings.batch:
+    count = len(dataset.split(settings.holdout)[0])
+    if count < settings.batch:
         raise DataError(
-            f"{len(dataset)} images are fewer than a batch of {settings.batch}. "
-            f"Add images, or use --batch {len(dataset)}"
+            f"{count} images are fewer than a batch of {settings.batch}. "
+            f"Add images, or use --batch {max(count, 1)}"
         )
     try:
         return Trainer(dataset, settings, reporter).run(stop)
@@ -154,6 +163,9 @@ class Trainer:
 
     def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
+        self.rows, held_out = dataset.split(settings.holdout)
+        self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
+        self.best_score = math.inf
         model_class = MODELS.get(settings.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "initial weights"))
@@ -195,6 +207,7 @@ class Trainer:
             if now >= next_log:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
+            self._score_if_due()
             self._stop_if_asked(stop)
             if now >= next_save:
                 self.save()
@@ -240,7 +253,7 @@ class Trainer:
         """One gradient step of one phase on the batch that begins at image ``start``."""
         settings = self.settings
         indices = np.arange(start, start + settings.batch, dtype=np.int64)
-        order = data_order(settings.seed, start, settings.batch, len(self.dataset))
+        order = self.rows[data_order(settings.seed, start, settings.batch, len(self.rows))]
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
         draw = Draw(settings.seed, phase.name, indices, self.step, settings.device)
@@ -307,16 +320,33 @@ class Trainer:
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
         tensors = pack(self.model, self.average, self.phases, self.optimisers)
         write_file(self.settings.out / STATE_NAME, tensors, self._state_header())
-        header = model_header(
-            self.settings.model, self.average, self.dataset.classes, self._training_record()
-        )
-        write_file(self.settings.out / MODEL_NAME, exported_tensors(self.average), header)
+        self._write_model(MODEL_NAME)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+
+    def _write_model(self, name: str, **more: object) -> None:
+        """Write the averaged weights; ``more`` goes into the training record."""
+        record = {**self._training_record(), **more}
+        header = model_header(self.settings.model, self.average, self.dataset.classes, record)
+        write_file(self.settings.out / name, exported_tensors(self.average), header)
+
+    def _score_if_due(self) -> None:
+        """Score the averages when the counter has passed a multiple; keep the best so far."""
+        every = self.settings.score_every
+        before = self.images - self.images_per_step
+        if self.scorer is None or self.images // every == before // every:
+            return
+        self.average.finish(self._fit_batches)
+        score = self.scorer.score(self.average)
+        self.log.note(self.images, score.record)
+        self.reporter.scored(self.images, score)
+        if score.distance < self.best_score:
+            self.best_score = score.distance
+            self._write_model(BEST_NAME, score=score.record)
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images, in the order of a seed."""
-        count = min(len(self.dataset), _FIT_IMAGES)
-        chosen = data_order(self.settings.seed, 0, count, len(self.dataset))
+        count = min(len(self.rows), _FIT_IMAGES)
+        chosen = self.rows[data_order(self.settings.seed, 0, count, len(self.rows))]
         for start in range(0, count, 256):
             yield self.batch(chosen[start : start + 256])
 
@@ -327,8 +357,8 @@ class Trainer:
         latents = prior_blocks(self.average, [(seed, k) for k in range(_PREVIEW_IMAGES)])
         samples = grid(decode_blocks(self.average, latents))
         (folder / f"{self.images:09d}.png").write_bytes(encode(samples, ".png"))
-        chosen = np.linspace(0, len(self.dataset) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
-        originals = self.dataset.images[chosen]
+        chosen = np.linspace(0, len(self.rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
+        originals = self.dataset.images[self.rows[chosen]]
         try:
             codes = encode_blocks(self.average, originals)
         except NoEncoder:
@@ -348,6 +378,7 @@ class Trainer:
             "--batch": settings.batch,
             "--lr": settings.lr,
             "--seed": settings.seed,
+            "--holdout": settings.holdout,
             "--precision": str(settings.precision).removeprefix("torch."),
         }
 
@@ -361,7 +392,12 @@ class Trainer:
             "lr": settings.lr,
             "precision": str(settings.precision).removeprefix("torch."),
             "device": settings.device.type,
-            "data": {"name": data.name, "images": len(data), "fingerprint": data.fingerprint},
+            "data": {
+                "name": data.name,
+                "images": len(self.rows),
+                "fingerprint": data.fingerprint,
+                "holdout": settings.holdout,
+            },
         }
 
     def _state_header(self) -> Header:
@@ -371,6 +407,7 @@ class Trainer:
             "images": self.images,
             "step": self.step,
             "seconds": self.seconds(),
+            "best_score": self.best_score if math.isfinite(self.best_score) else None,
         }
 
     def resume(self) -> bool:
@@ -404,6 +441,8 @@ class Trainer:
             unpack(tensors, self.model, self.average, self.phases, self.optimisers)
             self.images, self.step = _count(header["images"]), _count(header["step"])
             self.seconds_before = float(header["seconds"])
+            best = header["best_score"]
+            self.best_score = math.inf if best is None else float(best)
             if not 0 <= self.seconds_before < math.inf:
                 raise ValueError("seconds")
         except (KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -27,12 +27,12 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, ("config",)),
     (2, ("presets",)),
     (2, ("settings",)),
-    (3, ("networks", "data")),
+    (3, ("networks", "data", "metrics")),
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("inversion",)),
-    (6, ("training", "sampling", "reconstruction", "interpolation")),
+    (6, ("inversion", "scoring")),
+    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

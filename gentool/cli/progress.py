@@ -3,6 +3,7 @@
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -10,6 +11,9 @@ from rich.table import Column
 
 from gentool.cli.console import say
 from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.scoring import Score
 
 _PLAIN_SECONDS = 10.0  # between lines off a terminal
 _NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
@@ -93,6 +97,14 @@ class Display:
                 f" of {self._total:,}" if self._total else f" ({record['share']:.0%} of the time)"
             )
             say(f"{record['images']:,.0f}{total} images  {speed}  {self._left()}  {losses}")
+
+    def scored(self, images: int, score: "Score") -> None:
+        """A score, and what it warns of."""
+        if not self._quiet:
+            words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
+            say(f"scored at {images:,} images: {words}")
+        for warning in score.warnings:
+            say(f"warning: {warning}")
 
     def _left(self) -> str:
         """Time left, from the speed of this command."""

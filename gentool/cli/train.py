@@ -28,7 +28,7 @@ def _complete_model(incomplete: str) -> list[str]:
 
 
 def _option(flag: str, meaning: str, panel: str, metavar: str) -> Any:
-    name = f"GENTOOL_{flag.removeprefix('--').upper()}"
+    name = f"GENTOOL_{flag.removeprefix('--').upper().replace('-', '_')}"
     return typer.Option(
         None, flag, help=meaning, envvar=name, rich_help_panel=panel, metavar=metavar,
         show_envvar=False,
@@ -48,6 +48,12 @@ def command(
     minutes: float = _option("--minutes", "Budget: wall-clock minutes.", "Training", "M"),
     batch: int = _option("--batch", "Images per step.", "Training", "N"),
     lr: float = _option("--lr", "Learning rate.", "Training", "RATE"),
+    holdout: float = _option(
+        "--holdout", "Share of the images kept out, by content, for evaluate.", "Training", "SHARE"
+    ),
+    score_every: int = _option(
+        "--score-every", "Score every N images and keep best.safetensors.", "Training", "N"
+    ),
     seed: int = _option("--seed", "Seed of everything.", "Training", "SEED"),
     width: int = _option("--width", "Scales the model; as -o width=N.", "Training", "N"),
     options: list[str] = typer.Option(
@@ -101,7 +107,7 @@ def _origin(context: typer.Context, key: str) -> str:
     source = context.get_parameter_source(key)
     if source is not None and source.name == "ENVIRONMENT":
         return f"environment GENTOOL_{key.upper()}"
-    return f"flag --{key}"
+    return f"flag --{key.replace('_', '-')}"
 
 
 def _no_data(model: str) -> str:
@@ -195,6 +201,8 @@ def _settings(
         device=device,
         precision=select_precision(device, value["precision"]),
         started=console.STARTED,
+        holdout=value["holdout"],
+        score_every=value["score_every"],
         stop_after=stop_after,
     )
 

@@ -39,6 +39,8 @@ class Dataset:
         labels: Class index per image, int64 (N,), or None.
         classes: Class names.
         shape: Shape of one image.
+        hashes: 64 bits of the SHA-256 of each image's source (its file's bytes), uint64 (N,):
+            what a split goes by, so that it outlives renaming and copying.
         fingerprint: SHA-256 of the pixels and labels: the same on every machine.
         bad: (path, reason) of the files that were left out.
     """
@@ -48,11 +50,21 @@ class Dataset:
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
     shape: ImageShape
+    hashes: NDArray[np.uint64]
     fingerprint: str
     bad: tuple[tuple[str, str], ...]
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def split(self, holdout: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the images to train on and of those kept out.
+
+        Args:
+            holdout: Share that is kept out, by content: copies fall on one side together.
+        """
+        kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
+        return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
 
 
 def cache_folder() -> Path:
@@ -116,6 +128,7 @@ def _read(entry: Path, name: str, shape: ImageShape) -> Dataset | None:
             labels=labels,
             classes=tuple(meta["classes"]),
             shape=shape,
+            hashes=np.array(meta["hashes"], dtype=np.uint64),
             fingerprint=meta["fingerprint"],
             bad=tuple((path, reason) for path, reason in meta["bad"]),
         )
@@ -151,12 +164,14 @@ def _write_images(
     """Write every readable image and return the entry's meta data."""
     digest = hashlib.sha256(str(shape).encode())
     kept: list[int] = []
+    hashes: list[int] = []
     bad: list[tuple[str, str]] = []
-    for index, result in enumerate(_images(source, shape, progress)):
+    for index, (result, content) in enumerate(_images(source, shape, progress)):
         if isinstance(result, BadImage):
             bad.append((source.describe(index), str(result)))
         else:
             kept.append(index)
+            hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"))
             out.write(result.tobytes())
             digest.update(result.tobytes())
     if not kept:
@@ -170,25 +185,32 @@ def _write_images(
         "count": len(kept),
         "labels": labels,
         "classes": source.classes,
+        "hashes": hashes,
         "fingerprint": digest.hexdigest(),
         "bad": bad,
     }
 
 
-def _images(source: Source, shape: ImageShape, progress: Progress) -> Iterator[Pixels | BadImage]:
-    """Every image in order, decoded in threads (Pillow works outside the interpreter lock)."""
+def _images(
+    source: Source, shape: ImageShape, progress: Progress
+) -> Iterator[tuple[Pixels | BadImage, bytes]]:
+    """Every image in order with its source's bytes, decoded in threads.
 
-    def load(index: int) -> Pixels | BadImage:
+    Pillow works outside the interpreter lock.
+    """
+
+    def load(index: int) -> tuple[Pixels | BadImage, bytes]:
         if isinstance(source, BuiltinSource):
             drawn = source.procedural.render(index, shape.height, shape.width)
-            return _match_channels(drawn, shape.channels)
+            return _match_channels(drawn, shape.channels), source.describe(index).encode()
         assert isinstance(source, FileSource)
         try:
-            return decode(source.read(index), shape)
+            content = source.read(index)
+            return decode(content, shape), content
         except BadImage as error:
-            return error
+            return error, b""
         except Exception as error:  # unreadable file, broken zip member
-            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
+            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0]), b""
 
     total = len(source)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

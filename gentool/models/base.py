@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.config import option
-from gentool.errors import NoEncoder
+from gentool.errors import NoEncoder, NoLikelihood
 from gentool.images import ImageShape
 from gentool.rng import Draw
 
@@ -116,6 +116,27 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of one step."""
+
+    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
+        """A lower bound on log p(x) per image in nats, shape (B,), tight as samples grow.
+
+        Raises:
+            NoLikelihood: the model has none.
+        """
+        raise NoLikelihood("this model has no likelihood")
+
+    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
+
+        Raises:
+            NoLikelihood: the model has no posterior.
+        """
+        raise NoLikelihood("this model has no posterior")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
+        return False
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.

@@ -12,6 +12,7 @@ N(0, I) and the decoder knows nothing of the holes; ``-o prior=normal`` keeps N(
 prior of the bound.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -99,6 +100,32 @@ class VAE(Model):
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
         kl = kl_to_standard_normal(mean, log_variance)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
+
+    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
+        """The importance-weighted bound (Burda et al. 2016, arXiv:1509.00519, Eq. 8), nats.
+
+        log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x); one sample is the ELBO with its KL drawn.
+        """
+        mean, log_variance = self.posterior(images)
+        weights = []
+        for k in range(samples):
+            noise = draw.normal(f"importance/{k}", self.config.latent_size)
+            latents = mean + torch.exp(0.5 * log_variance) * noise
+            # log p(z) - log q(z|x): the two normalising constants cancel.
+            log_ratio = 0.5 * (noise.square() + log_variance - latents.square()).sum(dim=1)
+            weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
+        return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
+
+    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Posterior mean and KL per latent, (B, L)."""
+        mean, log_variance = self.posterior(images)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        return mean, kl
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the likelihood is a mass."""
+        return self.likelihood.discrete
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
         bound = self.elbo(batch.images, draw.normal("posterior", self.config.latent_size))

@@ -25,6 +25,7 @@ from gentool.devices import memory_format, select_device, select_precision
 from gentool.images import to_unit
 from gentool.models.adversarial import squared_gradient_norm
 from gentool.models.gan import GAN
+from gentool.scoring import Score
 from gentool.signals import StopFlag
 from gentool.training import TrainSettings, train
 
@@ -39,6 +40,9 @@ class Silent:
         """Ignore."""
 
     def logged(self, record: dict[str, float]) -> None:
+        """Ignore."""
+
+    def scored(self, images: int, score: Score) -> None:
         """Ignore."""
 
 

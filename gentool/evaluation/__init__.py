@@ -1,0 +1,209 @@
+"""Scores of model files, or of folders of images, against images.
+
+The same prepared uint8 pixels on both sides: samples rounded as they would be saved, the
+reference through the same intake at the same shape. Every figure comes with its protocol:
+extractor and hash, numbers of images, split, seed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
+from gentool.data import Dataset, Source, open_source, prepare, resolve_shape
+from gentool.data.sources import FolderSource
+from gentool.errors import UsageError
+from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
+from gentool.evaluation.scores import (
+    BATCH,
+    Poll,
+    Scores,
+    neighbour_sheet,
+    sampled,
+    score_likelihood,
+    score_reconstruction,
+    score_samples,
+)
+from gentool.images import ImageShape, Pixels
+from gentool.metrics.extractors import Extractor, check_extractor
+
+METRICS = ("frechet", "kernel", "overlap", "memorisation", "reconstruction", "likelihood")
+SPLITS = ("auto", "held-out", "training", "all")
+_LOSSY = {".jpg", ".jpeg"}
+_LARGEST_SIDE = 64  # of the shape chosen when neither a model nor the caller says one
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, and how.
+
+    Attributes:
+        targets: Model files, run folders, or folders of images.
+        data: Spec of the images to compare with.
+        metrics: Some of ``METRICS``.
+        count: Samples per target, and at most as many reference images.
+        seed: Of the samples.
+        split: One of ``SPLITS``; ``auto`` is held-out where a model kept images out.
+        features: Name of an extractor, or ``auto``: labels where there are classes.
+        weights: File of a pretrained extractor.
+        download: Whether pretrained weights may be fetched.
+        importance: Samples of the importance-weighted bound.
+        size: Shape when no target is a model.
+        device: Where models run.
+    """
+
+    targets: tuple[Path, ...]
+    data: str
+    metrics: tuple[str, ...] = METRICS
+    count: int = 10_000
+    seed: int = 0
+    split: str = "auto"
+    features: str = "auto"
+    weights: Path | None = None
+    download: bool = False
+    importance: int = 50
+    size: str | None = None
+    device: torch.device | str = "cpu"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores per target, what they were measured with, and the pictures of neighbours."""
+
+    table: list[Scores]
+    protocol: dict[str, object]
+    sheets: list[Pixels]
+
+
+def evaluate(request: Request, poll: Poll) -> Evaluation:
+    """Score every target.
+
+    Args:
+        request: What and how.
+        poll: Called between batches; may raise to stop.
+
+    Raises:
+        ModelFileError: a target that is neither model nor folder of images.
+        UsageError: settings that contradict each other.
+        DataError: images that cannot be used.
+    """
+    opened = {path: _open(path, request.device) for path in request.targets}
+    models = [target for target in opened.values() if isinstance(target, LoadedModel)]
+    source = open_source(request.data)
+    shape = _shape(models, source, request.size)
+    holdout = _holdout(models)
+    split = request.split if request.split != "auto" else ("held-out" if holdout else "all")
+    if split == "held-out" and not holdout:
+        raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
+    dataset = prepare(source, shape, lambda done, total: poll())
+    labelled = dataset.labels is not None
+    name = request.features if request.features != "auto" else "labels" if labelled else "random"
+    check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
+    extractor = make_extractor(name, dataset, dataset.split(holdout)[0], request.weights)
+    reference = make_reference(dataset, extractor, holdout, split, request.count)
+    table, sheets = [], []
+    for path, target in opened.items():
+        scores = Scores(str(path))
+        first = _score(scores, target, request, dataset, extractor, reference, poll)
+        table.append(scores)
+        sheets.append(neighbour_sheet(first, extractor, dataset, reference))
+    for scores, target in zip(table, opened.values(), strict=True):
+        if isinstance(target, LoadedModel) and split != "held-out" and _trained_on(target, dataset):
+            scores.notes.append(
+                "it was trained on images of the reference; --holdout keeps some out"
+            )
+    protocol = {
+        "features": extractor.name,
+        "features_hash": extractor.hash,
+        "samples": request.count,
+        "reference": len(reference.rows),
+        "split": split,
+        "seed": request.seed,
+        "data": dataset.name,
+        "shape": str(shape),
+    }
+    return Evaluation(table, protocol, sheets)
+
+
+def _open(path: Path, device: torch.device | str) -> LoadedModel | Source:
+    if path.is_dir() and not (path / MODEL_NAME).is_file():
+        return FolderSource(path)
+    return load_model(path, device)
+
+
+def _shape(models: list[LoadedModel], source: Source, size: str | None) -> ImageShape:
+    """The one shape that all models share, or else what ``train`` would choose."""
+    shapes = {m.model.shape for m in models}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"the models make images of {' and '.join(sorted(map(str, shapes)))}; scores compare "
+            "only at one shape. Score them one by one"
+        )
+    if shapes:
+        return shapes.pop()
+    return resolve_shape(source, size, None, _LARGEST_SIDE)[0]
+
+
+def _holdout(models: list[LoadedModel]) -> float:
+    """The share that every model kept out.
+
+    Raises:
+        UsageError: they differ.
+    """
+    shares = set()
+    for loaded in models:
+        data = loaded.header["training"].get("data")
+        share = data.get("holdout", 0.0) if isinstance(data, dict) else 0.0
+        shares.add(share if isinstance(share, float) and 0 <= share < 1 else 0.0)
+    if len(shares) > 1:
+        raise UsageError(
+            f"the models kept out different shares ({sorted(shares)}); score them one by one"
+        )
+    return shares.pop() if shares else 0.0
+
+
+def _trained_on(loaded: LoadedModel, dataset: Dataset) -> bool:
+    data = loaded.header["training"].get("data")
+    return isinstance(data, dict) and data.get("fingerprint") == dataset.fingerprint
+
+
+def _score(
+    scores: Scores,
+    target: LoadedModel | Source,
+    request: Request,
+    dataset: Dataset,
+    extractor: Extractor,
+    reference: Reference,
+    poll: Poll,
+) -> Pixels:
+    """All figures of one target into ``scores``; its first few images."""
+    batches: Iterator[Pixels]
+    if isinstance(target, LoadedModel):
+        batches = sampled(target, request.count, request.seed)
+    else:
+        images = prepare(target, dataset.shape, lambda done, total: poll()).images
+        if len(images) < request.count:
+            scores.notes.append(f"{len(images)} images only")
+        images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
+        batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
+        _note_formats(scores, target, request.data)
+    first = score_samples(scores, batches, extractor, reference, request.metrics, poll)
+    if isinstance(target, LoadedModel):
+        poll()
+        if "reconstruction" in request.metrics:
+            score_reconstruction(scores, target, dataset, reference.rows)
+        if "likelihood" in request.metrics:
+            rows, k = reference.rows, request.importance
+            score_likelihood(scores, target, dataset, rows, k, request.seed)
+    return first
+
+
+def _note_formats(scores: Scores, target: Source, data: str) -> None:
+    """Say when one side is JPEG and the other is not: its artefacts would be scored."""
+    reference = open_source(data)
+    kinds = [{Path(p).suffix.lower() in _LOSSY for p in side.paths} for side in (target, reference)]
+    if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
+        scores.notes.append("one side is JPEG and the other is not: part of the distance is that")

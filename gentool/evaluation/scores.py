@@ -1,0 +1,176 @@
+"""The figures of one target: samples, reconstructions, likelihood, and the picture."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
+from gentool.checkpoint import LoadedModel
+from gentool.data import Dataset
+from gentool.errors import NoEncoder, NoLikelihood
+from gentool.evaluation.reference import Reference, some_rows
+from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
+from gentool.metrics.extractors import Extractor
+from gentool.metrics.frechet import Moments, distance_between, extrapolated
+from gentool.metrics.kernel import kernel_distance
+from gentool.metrics.neighbours import memorisation, nearest, overlap
+from gentool.metrics.pixels import ssim
+from gentool.rng import Draw, derive_seed
+
+BATCH = 512  # samples drawn between two looks at the stop flag
+_RECONSTRUCTED, _LIKELIHOOD_IMAGES = 1000, 256
+_ACTIVE = 0.01  # Burda et al. 2016: a unit is active if its posterior mean varies this much
+_SHOWN = 12  # samples in the picture of neighbours
+Poll = Callable[[], None]
+
+
+@dataclass
+class Scores:
+    """What was measured of one target, and what to know when reading it."""
+
+    name: str
+    values: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def sampled(loaded: LoadedModel, count: int, seed: int) -> Iterator[Pixels]:
+    """Images 0 ... count of a seed, in batches, as ``sample`` would write them."""
+    for start in range(0, count, BATCH):
+        draws = [(seed, k) for k in range(start, min(start + BATCH, count))]
+        yield decode_blocks(loaded.model, prior_blocks(loaded.model, draws))
+
+
+def score_samples(
+    scores: Scores,
+    batches: Iterator[Pixels],
+    extractor: Extractor,
+    reference: Reference,
+    metrics: tuple[str, ...],
+    poll: Poll,
+) -> Pixels:
+    """Sample quality into ``scores``; returns the first few samples, for the picture."""
+    gathered = Moments()
+    kept: list[torch.Tensor] = []
+    first: Pixels | None = None
+    for pixels in batches:
+        poll()
+        first = pixels[:_SHOWN] if first is None else first
+        features = extractor.features(pixels)
+        gathered.add(features.numpy())
+        if set(metrics) - {"frechet"}:  # the Frechet distance alone needs no sample twice
+            kept.append(features)
+    assert first is not None
+    size = gathered.mean.size
+    if min(gathered.count, len(reference.features)) <= size:
+        scores.notes.append(
+            f"fewer images than the {size} features: the Frechet distance is far too large"
+        )
+    all_features = torch.cat(kept) if kept else None
+    if "frechet" in metrics:
+        scores.values[extractor.score] = distance_between(gathered, reference.moments)
+    if all_features is not None:
+        _score_features(scores, all_features, extractor, reference, metrics)
+    return first
+
+
+def _score_features(
+    scores: Scores,
+    samples: torch.Tensor,
+    extractor: Extractor,
+    reference: Reference,
+    metrics: tuple[str, ...],
+) -> None:
+    rng = np.random.default_rng(derive_seed(0, "evaluation"))
+    array, values = samples.numpy(), scores.values
+    if "frechet" in metrics:
+        values[f"{extractor.score}-inf"] = extrapolated(array, reference.moments, rng)
+    if "kernel" in metrics:
+        found = kernel_distance(array, reference.features.numpy(), rng)
+        values["kernel"], values["kernel +-"] = found
+    if "overlap" in metrics:
+        shares = overlap(samples, reference.features)
+        values |= vars(shares)
+    if "memorisation" in metrics and reference.training is not None:
+        values["memorisation"] = memorisation(samples, reference.training, reference.features)
+
+
+def score_reconstruction(
+    scores: Scores, loaded: LoadedModel, dataset: Dataset, rows: NDArray[np.int64]
+) -> None:
+    """MSE, PSNR and SSIM in the mean over (at most 1,000) images ``rows``."""
+    originals = dataset.images[some_rows(rows, _RECONSTRUCTED)]
+    try:
+        codes = encode_blocks(loaded.model, originals)
+    except NoEncoder:
+        return
+    decoded = decode_blocks(loaded.model, codes)
+    errors = [mean_squared_error(a, b) for a, b in zip(originals, decoded, strict=True)]
+    scores.values["mse"] = float(np.mean(errors))
+    scores.values["psnr"] = float(np.mean([psnr(e) for e in errors]))
+    scores.values["ssim"] = float(ssim(originals, decoded).mean())
+
+
+@torch.inference_mode()
+def score_likelihood(
+    scores: Scores,
+    loaded: LoadedModel,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    samples: int,
+    seed: int,
+) -> None:
+    """ELBO, the importance-weighted bound, and how many latents are in use."""
+    model = loaded.model
+    chosen = some_rows(rows, _LIKELIHOOD_IMAGES)
+    size = block_size(model.shape)
+    elbo, bound, means, kls = [], [], [], []
+    for start in range(0, len(chosen) - len(chosen) % size or len(chosen), size):
+        part = chosen[start : start + size]
+        images = to_unit(torch.from_numpy(dataset.images[part])).to(model.device)
+        indices = np.arange(start, start + len(part))
+        draw = Draw(seed, "evaluation", indices, 0, model.device)
+        try:
+            elbo.append(model.log_prob_bound(images, draw, 1))
+        except NoLikelihood:
+            return
+        bound.append(model.log_prob_bound(images, draw, samples))
+        mean, kl = model.posterior_terms(images)
+        means.append(mean)
+        kls.append(kl)
+    dims = model.shape.dims
+    nats = float(torch.cat(elbo).mean()), float(torch.cat(bound).mean())
+    scores.values["elbo"], scores.values[f"iw-{samples}"] = nats
+    # A density on [-1, 1] counts in units of 1 / 127.5 grey levels.
+    shift = 0.0 if model.discrete else math.log2(127.5)
+    scores.values["bits/dim"] = -nats[1] / (dims * math.log(2)) + shift
+    kind = "mass" if model.discrete else "density; bits/dim are per 8-bit grey level"
+    scores.notes.append(f"elbo and iw-{samples} in nats per image, a log {kind}")
+    scores.values["kl"] = float(torch.cat(kls).sum(dim=1).mean())
+    active = int((torch.cat(means).var(dim=0) > _ACTIVE).sum())
+    scores.values["active units"] = active
+    if active == 0:
+        scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
+
+
+def neighbour_sheet(
+    samples: Pixels, extractor: Extractor, dataset: Dataset, reference: Reference
+) -> Pixels:
+    """Each sample beside its three nearest training images (or reference images)."""
+    features, rows = reference.features, reference.rows
+    if reference.training is not None:
+        features, rows = reference.training, reference.training_rows
+    own = extractor.features(samples)
+    lines = []
+    left = features.clone()
+    columns = [samples]
+    for _ in range(3):
+        _, found = nearest(own, left)
+        columns.append(dataset.images[rows[found.numpy()]])
+        left[found] = math.inf  # the next nearest is another image
+    for line in zip(*columns, strict=True):
+        lines += list(line)
+    return grid(np.stack(lines), columns=4 * 2)

@@ -1,0 +1,244 @@
+"""Feature extractors: uint8 images -> float32 features (N, D), with a name and a hash.
+
+``random``: a fixed convolutional network with weights from a pinned seed, for any data.
+``labels``: a small classifier trained once on the data's own class folders, kept beside the
+image cache. ``inception`` and ``dinov2``: pretrained networks through torch-fidelity (extra
+``fid``), from a local file of weights. Only a distance in Inception's features may be called
+FID; the others say whose features they are.
+
+Every extractor sees RGB (grey repeated, alpha laid on white) and runs in eval mode and
+float32, so that an image's features do not depend on its neighbours.
+"""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, interpolate, relu
+
+from gentool.errors import DataError, GentoolError, UsageError
+from gentool.images import Pixels
+from gentool.registry import unknown_name
+from gentool.rng import data_order, derive_seed, normal
+
+BLOCK = 64  # images at once, the last block padded: features never depend on their number
+_SIDE = 32  # the random and labels networks see images at most this large
+EXTRACTORS = ("labels", "random", "inception", "dinov2")
+
+
+class Extractor(ABC):
+    """Images to features.
+
+    Attributes:
+        name: In the table of extractors.
+        score: What a Frechet distance in these features is called.
+        hash: Of the weights: two figures compare only under the same one.
+    """
+
+    name: str
+    score: str
+    hash: str
+
+    @abstractmethod
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (B, D) of RGB images (B, 3, H, W), uint8."""
+
+    @torch.inference_mode()
+    def blocks(self, pixels: Pixels) -> Iterator[torch.Tensor]:
+        """Features of uint8 images (N, H, W, C) in blocks (at most 64, D), float32, on the CPU."""
+        for start in range(0, len(pixels), BLOCK):
+            rows = torch.from_numpy(as_rgb(np.array(pixels[start : start + BLOCK])))
+            padded = torch.cat([rows, rows[-1:].expand(BLOCK - len(rows), *rows.shape[1:])])
+            yield self._features(padded.permute(0, 3, 1, 2))[: len(rows)].float().cpu()
+
+    def features(self, pixels: Pixels) -> torch.Tensor:
+        """Features (N, D) of uint8 images (N, H, W, C)."""
+        return torch.cat(list(self.blocks(pixels)))
+
+
+def as_rgb(pixels: Pixels) -> Pixels:
+    """uint8 (N, H, W, C) as RGB: grey repeated, alpha laid on white."""
+    if pixels.shape[3] == 1:
+        return np.repeat(pixels, 3, axis=3)
+    if pixels.shape[3] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        laid = pixels[..., :3] * alpha + 255 * (1 - alpha)
+        return np.round(laid).astype(np.uint8)
+    return pixels
+
+
+def _to_small(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, 3, H, W) -> float32 in [-1, 1], at most 32 pixels on the short side."""
+    scaled = images.float() / 127.5 - 1
+    short = min(images.shape[2:])
+    if short <= _SIDE:
+        return scaled
+    size = [round(side * _SIDE / short) for side in images.shape[2:]]
+    return interpolate(scaled, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+class RandomExtractor(Extractor):
+    """Four strided convolutions with pinned random weights; means and deviations per channel.
+
+    Random features tell sharp from blurred and right from wrong colours, but know no objects:
+    good for watching one run, weak for comparing families.
+    """
+
+    name, score = "random", "FD-random"
+    _WIDTHS = (3, 16, 32, 64, 64)
+
+    def __init__(self) -> None:
+        layers = []
+        for level, (before, after) in enumerate(pairwise(self._WIDTHS)):
+            layer = nn.Conv2d(before, after, 3, 2, 1, bias=False)
+            noise = normal(0, f"extractor/random/v1/{level}", np.arange(after), before * 9)
+            weight = torch.from_numpy(noise).view(after, before, 3, 3)
+            layer.weight = nn.Parameter(weight * math.sqrt(2 / (9 * before)), requires_grad=False)
+            layers.append(layer)
+        self._layers = nn.ModuleList(layers).eval()
+        self.hash = _hash(self._layers)
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        x, found = _to_small(images), []
+        for layer in self._layers:
+            x = relu(layer(x))
+            found += [x.mean(dim=(2, 3)), x.std(dim=(2, 3), correction=0)]
+        return torch.cat(found, dim=1)
+
+
+class Classifier(nn.Module):
+    """A small residual network with group normalisation; its last pooled layer is the feature."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+
+        def block(before: int, after: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(before, after, 3, stride, 1), nn.GroupNorm(8, after), nn.ReLU()
+            )
+
+        self.body = nn.Sequential(
+            block(3, 32, 1), block(32, 64, 2), block(64, 64, 1), block(64, 128, 2),
+            block(128, 128, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.Linear(128, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
+        return self.head(self.body(images))  # type: ignore[no-any-return]
+
+
+class LabelsExtractor(Extractor):
+    """The features of a classifier trained on the data's own classes."""
+
+    name, score = "labels", "FD-labels"
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._body = classifier.body.eval().requires_grad_(False)
+        self.hash = _hash(self._body)
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        return self._body(_to_small(images))  # type: ignore[no-any-return]
+
+
+_TRAIN_IMAGES, _TRAIN_BATCH, _TRAIN_LR = 150_000, 128, 2e-3
+
+
+def train_classifier(
+    pixels: Pixels, labels: Any, classes: int, seed: int, images: int = _TRAIN_IMAGES
+) -> Classifier:
+    """Train the classifier: Adam, one cosine, random shifts; a function of its arguments.
+
+    Args:
+        pixels: uint8 (N, H, W, C).
+        labels: int64 (N,).
+        classes: Number of classes.
+        seed: Of weights and order.
+        images: Budget.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "classifier"))
+        network = Classifier(classes)
+    network.train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=_TRAIN_LR, fused=True)
+    steps = max(1, images // _TRAIN_BATCH)
+    for step in range(steps):
+        order = data_order(seed, step * _TRAIN_BATCH, _TRAIN_BATCH, len(pixels))
+        batch = torch.from_numpy(as_rgb(pixels[order])).permute(0, 3, 1, 2)
+        small = _to_small(batch)
+        shift = int(derive_seed(seed, "shift", step) % 25)
+        small = torch.roll(small, (shift // 5 - 2, shift % 5 - 2), dims=(2, 3))
+        for group in optimiser.param_groups:
+            group["lr"] = _TRAIN_LR * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.zero_grad(set_to_none=True)
+        loss = cross_entropy(network(small), torch.from_numpy(labels[order]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return network.eval()
+
+
+class PretrainedExtractor(Extractor):
+    """A pretrained network of torch-fidelity.
+
+    Args:
+        name: ``inception`` or ``dinov2``.
+        weights: A local file, or None to let torch-fidelity fetch its own, which the caller
+            must have been asked for.
+    """
+
+    _KNOWN: ClassVar[dict[str, tuple[str, str, str]]] = {
+        "inception": ("inception-v3-compat", "2048", "FID"),
+        "dinov2": ("dinov2-vit-b-14", "dinov2", "FD-dinov2"),
+    }
+
+    def __init__(self, name: str, weights: Path | None) -> None:
+        try:
+            from torch_fidelity.utils import create_feature_extractor
+        except ImportError as error:
+            raise GentoolError(
+                f"the {name} features need torch-fidelity. Install it: pip install 'gentool[fid]'"
+            ) from error
+        library_name, layer, self.score = self._KNOWN[name]
+        self.name = name
+        options = {} if weights is None else {"feature_extractor_weights_path": str(weights)}
+        self._network = create_feature_extractor(
+            library_name, [layer], cuda=False, verbose=False, **options
+        )
+        self.hash = _hash(self._network)
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        return self._network(images)[0]  # type: ignore[no-any-return]
+
+
+def check_extractor(name: str, *, labelled: bool, weights: Path | None, download: bool) -> None:
+    """Whether ``name`` can be used here.
+
+    Raises:
+        UsageError: no such extractor, or one whose weights are neither given nor asked for.
+        DataError: ``labels`` without classes.
+    """
+    if name not in EXTRACTORS:
+        raise unknown_name("feature extractor", name, list(EXTRACTORS), "gentool evaluate --help")
+    if name == "labels" and not labelled:
+        raise DataError("the labels features need class folders. Use --features random")
+    if name in PretrainedExtractor._KNOWN and weights is None and not download:
+        raise UsageError(
+            f"the {name} features need pretrained weights: give --weights FILE, or --download to "
+            "fetch them"
+        )
+    if weights is not None and not weights.is_file():
+        raise UsageError(f"no weights at {weights}")

@@ -1,0 +1,214 @@
+"""``gentool evaluate``, ``--holdout`` and ``--score-every``, end to end on tiny models."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, gentool_command, write_images
+from PIL import Image
+
+from gentool.checkpoint import load_model, read_file
+from gentool.data import open_dataset
+from gentool.evaluation import Request, evaluate
+from gentool.images import ImageShape
+from gentool.models.likelihoods import Gaussian
+from gentool.models.vae import VAE
+from gentool.rng import Draw
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 images in two class folders."""
+    return write_images(tmp_path_factory.mktemp("toys") / "toys", 240)
+
+
+@pytest.fixture(scope="module")
+def run(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VAE that kept a quarter out and was scored while it trained."""
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    done = gentool_command(
+        "train", "vae", "--data", toys, "--out", out, "--images", 640, "--holdout", 0.25,
+        "--score-every", 200, *TINY,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "scored at" in done.err
+    return out
+
+
+def _scores(*arguments: object) -> Any:
+    done = gentool_command("evaluate", "-n", 120, *arguments, "--device", "cpu", "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_a_model_is_scored_on_images_it_kept_out(run: Path, toys: Path) -> None:
+    answer = _scores(run, "--data", toys, "--features", "random", "--importance", 5)
+    protocol, (row,) = answer["protocol"], answer["scores"]
+    assert protocol["split"] == "held-out"
+    assert protocol["reference"] == len(open_dataset(str(toys)).split(0.25)[1])
+    assert len(protocol["features_hash"]) == 12
+    names = ("FD-random", "FD-random-inf", "kernel", "kernel +-", "precision", "recall", "density",
+             "coverage", "memorisation", "mse", "psnr", "ssim", "elbo", "iw-5", "bits/dim", "kl",
+             "active units")  # fmt: skip
+    assert set(names) <= set(row)
+    assert any("fewer images than" in note for note in row["notes"])
+
+
+def test_a_folder_of_the_samples_scores_as_the_model_does(
+    run: Path, toys: Path, tmp_path: Path
+) -> None:
+    made = gentool_command("sample", run, "-n", 120, "-o", tmp_path / "made", "--device", "cpu")
+    assert made.code == 0
+    answer = _scores(
+        run, tmp_path / "made", "--data", toys, "--features", "random", "--split", "all",
+        "--metrics", "frechet,kernel,overlap",
+    )  # fmt: skip
+    model, folder = answer["scores"]
+    for name in ("FD-random", "kernel", "precision", "coverage"):
+        assert folder[name] == pytest.approx(model[name], rel=1e-9)
+
+
+def test_the_images_themselves_score_perfectly(toys: Path) -> None:
+    answer = _scores(toys, "--data", toys, "--features", "random", "-n", 240)
+    (row,) = answer["scores"]
+    assert row["precision"] > 0.95
+    assert row["FD-random"] < 1e-6
+
+
+def test_class_folders_give_features_of_their_own(toys: Path, own_cache: Path) -> None:
+    request = Request((toys,), str(toys), ("frechet",), count=100)
+    found = evaluate(request, lambda: None)
+    assert found.protocol["features"] == "labels"
+    assert "FD-labels" in found.table[0].values
+    kept = {p.name.split("-")[0] for p in own_cache.iterdir()}
+    assert {"classifier", "features"} <= kept
+    again = evaluate(request, lambda: None)
+    assert again.table[0].values == found.table[0].values
+    assert again.protocol == found.protocol
+
+
+def test_the_picture_of_neighbours_shows_samples_and_training_images(
+    run: Path, toys: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "near.png"
+    _scores(run, "--data", toys, "--features", "random", "--neighbours", picture)
+    with Image.open(picture) as image:
+        assert image.size == (8 * 18 - 2, 6 * 18 - 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (("--metrics", "fid"), 2, "no metric named 'fid'"),
+        (("--features", "inceptoin"), 2, "Did you mean 'inception'?"),
+        (("--features", "inception"), 2, "--weights FILE, or --download"),
+        (("--features", "dinov2", "--weights", "nowhere.pth"), 2, "no weights at nowhere.pth"),
+        (("--split", "held"), 2, "no split named 'held'"),
+        (("--neighbours", "x.txt"), 2, "--neighbours x.txt"),
+    ],
+)
+def test_wrong_arguments_are_explained(
+    run: Path, toys: Path, arguments: tuple[str, ...], code: int, fragment: str
+) -> None:
+    done = gentool_command("evaluate", run, "--data", toys, "-n", 50, *arguments)
+    assert done.code == code
+    assert fragment in done.err
+    assert "Traceback" not in done.err
+
+
+def test_held_out_needs_a_model_that_kept_images_out(vae: Path, toys: Path) -> None:
+    done = gentool_command("evaluate", vae, "--data", toys, "--split", "held-out", "-n", 50)
+    assert done.code == 2
+    assert "--holdout 0.1" in done.err
+
+
+def test_the_split_goes_by_content_and_outlives_renaming(toys: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for number, path in enumerate(sorted(toys.rglob("*.png"), reverse=True)):
+        shutil.copy(path, renamed / f"x{number:05d}.png")
+    before, after = open_dataset(str(toys)), open_dataset(str(renamed))
+    for kind in (0, 1):
+        a = {before.images[i].tobytes() for i in before.split(0.3)[kind]}
+        assert a == {after.images[i].tobytes() for i in after.split(0.3)[kind]}
+
+
+def test_a_split_has_the_share_and_smaller_ones_lie_inside_larger(toys: Path) -> None:
+    dataset = open_dataset("builtin:shapes:4000", "16")
+    trained, kept_out = dataset.split(0.1)
+    assert len(trained) + len(kept_out) == 4000
+    assert len(kept_out) == pytest.approx(400, abs=80)
+    assert set(kept_out) < set(dataset.split(0.3)[1])
+    assert len(dataset.split(0.0)[1]) == 0
+
+
+def test_training_never_sees_what_it_keeps_out(run: Path, toys: Path) -> None:
+    header, _ = read_file(run / "model.safetensors")
+    dataset = open_dataset(str(toys))
+    data = header["training"]["data"]
+    assert data["holdout"] == 0.25
+    assert data["images"] == len(dataset.split(0.25)[0])
+
+
+def test_scores_are_logged_and_the_best_is_kept(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scored = [line for line in lines if "fd_random" in line]
+    assert [line["images"] for line in scored] == [208, 400, 608]
+    assert all(0 < line["diversity"] < 3 for line in scored)
+    best = load_model(run / "best.safetensors").header["training"]
+    assert best["score"]["fd_random"] == min(line["fd_random"] for line in scored)
+
+
+def test_scoring_changes_nothing_of_the_training(run: Path, toys: Path, tmp_path: Path) -> None:
+    out = tmp_path / "unscored"
+    done = gentool_command(
+        "train", "vae", "--data", toys, "--out", out, "--images", 640, "--holdout", 0.25, *TINY
+    )
+    assert done.code == 0
+    assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+# --- likelihood ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_vae() -> VAE:
+    """An untrained VAE; its bound is loose."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VAE(VAE.Config(width=8, latent_size=4), ImageShape(16, 16, 1)).eval()
+
+
+@torch.no_grad()
+def test_the_importance_weighted_bound_rises_with_its_samples(small_vae: VAE) -> None:
+    images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cpu = torch.device("cpu")
+    bounds = []
+    for samples in (1, 2, 5, 20, 100):
+        draws = [Draw(seed, "test", np.arange(64), 0, cpu) for seed in range(5)]
+        values = [small_vae.log_prob_bound(images, draw, samples).mean() for draw in draws]
+        bounds.append(torch.stack(values).mean().item())
+    assert bounds == sorted(bounds)
+    assert bounds[-1] > bounds[0]
+
+
+@torch.no_grad()
+def test_one_importance_sample_is_the_elbo_in_the_mean(small_vae: VAE) -> None:
+    images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    rows = images.repeat(2000, 1, 1, 1)
+    draw = Draw(0, "test", np.arange(len(rows)), 0, torch.device("cpu"))
+    bound = small_vae.log_prob_bound(rows, draw, 1)
+    elbo = small_vae.elbo(rows, draw.normal("other", 4)).total
+    error = (bound.std() / len(rows) ** 0.5).item()
+    assert abs((bound.mean() - elbo.mean()).item()) < 5 * error
+
+
+def test_the_likelihood_says_what_it_is(small_vae: VAE) -> None:
+    assert isinstance(small_vae.likelihood, Gaussian)
+    assert not small_vae.discrete
+    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16))
+    assert mean.shape == kl.shape == (3, 4)
