@@ -242,5 +242,6 @@ if __name__ == "__main__":
     try:
         main()
     except GentoolError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # What gentool's messages call --out is --runs here.
+        print(f"error: {str(error).replace('--out', '--runs')}", file=sys.stderr)
         sys.exit(exit_code_of(error))

@@ -68,7 +68,7 @@ class Shapes(ProceduralSet):
     """One coloured shape on a darker plain background; always wholly inside the frame."""
 
     name = "shapes"
-    version = 1
+    version = 2
     channels = 3
     default_side = 32
     default_count = 20_000
@@ -129,7 +129,9 @@ def _distance(kind: str, x: Plane, y: Plane) -> Plane:
     dent = (inner * math.cos(math.pi / points), inner * math.sin(math.pi / points))
     edge = (dent[0] - tip[0], dent[1] - tip[1])
     normal = (edge[1], -edge[0])
-    return ((along - tip[0]) * normal[0] + (across - tip[1]) * normal[1]) / math.hypot(*normal)
+    side = ((along - tip[0]) * normal[0] + (across - tip[1]) * normal[1]) / math.hypot(*normal)
+    # A line runs on past the sharp tip; without the circle its blur would reach the frame.
+    return np.maximum(side, r - tip[0])
 
 
 class Digits(ProceduralSet):

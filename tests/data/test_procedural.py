@@ -47,12 +47,13 @@ def test_images_hardly_ever_repeat(name: str) -> None:
     assert len({drawn.render(int(i), 32, 32).tobytes() for i in chosen}) == 3000
 
 
-def test_a_shape_lies_wholly_inside_the_frame() -> None:
+@pytest.mark.parametrize("size", [(16, 16), (20, 20), (32, 32), (48, 64), (16, 512)])
+def test_a_shape_lies_wholly_inside_the_frame(size: tuple[int, int]) -> None:
     shapes = BUILTIN.get("shapes")
-    for index in range(120):
-        image = shapes.render(index, 32, 48)
+    for index in range(300):
+        image = shapes.render(index, *size)
         border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-        assert (border == border[0]).all()
+        assert (border == border[0]).all(), index
 
 
 def _mask(
@@ -88,6 +89,24 @@ def test_colours_are_those_of_the_factors() -> None:
         turn = abs(hue - cast("float", f["hue"]))
         assert min(turn, 1 - turn) < 0.01
         assert value == pytest.approx(f["brightness"], abs=0.01)
+
+
+def test_shapes_of_two_classes_differ_in_form() -> None:
+    # How much of each ring around its centre a shape fills knows no place, size, angle or colour.
+    shapes = BUILTIN.get("shapes")
+    profiles = []
+    for index in range(120):
+        f = {k: v for k, v in shapes.factors(index).items() if isinstance(v, float)}
+        radius = 128 * f["size"]
+        x, y = (radius + 1 + f[axis] * (126 - 2 * radius) for axis in ("x", "y"))
+        steps = np.arange(128) + 0.5
+        rings = (8 * np.hypot(steps[None] - x, steps[:, None] - y) / radius).astype(int)
+        mask = _mask(shapes.render(index, 128, 128))
+        profiles.append([mask[rings == ring].mean() for ring in range(8)])
+    table = np.array(profiles).reshape(20, 6, 8)
+    means = table[:10].mean(axis=0)
+    nearest = ((table[10:, :, None] - means) ** 2).sum(axis=-1).argmin(axis=-1)
+    assert (nearest == np.arange(6)).all()
 
 
 def test_digits_of_a_class_look_more_alike_than_digits_of_two() -> None:
