@@ -12,7 +12,7 @@ from gentool.signals import StopFlag
 
 def command(
     targets: list[Path] = typer.Argument(
-        help="Model files, run folders, or folders of images.", metavar="MODEL..."
+        help="Model files, run folders, or folders of images.", metavar="MODEL...", readable=False
     ),
     data: str = typer.Option(..., "--data", help="Images to compare with.", metavar="SPEC"),
     metrics: str = typer.Option(
@@ -30,7 +30,7 @@ def command(
         help="labels, random, inception, dinov2; auto: labels where there are classes.",
     ),
     weights: Path = typer.Option(
-        None, "--weights", metavar="FILE", help="Weights of a pretrained extractor."
+        None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
     download: bool = typer.Option(False, "--download", help="Fetch pretrained weights."),
     importance: int = typer.Option(

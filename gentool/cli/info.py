@@ -8,7 +8,7 @@ from gentool.cli.console import emit_json, emit_table
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="FILE"),
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="FILE", readable=False),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:
     """Show what a model file holds.

@@ -14,7 +14,7 @@ _WIDEST_STRIP = 4096  # pixels
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL"),
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
     seeds: str = typer.Option("0-3", "--seeds", help="Key frames, as 1,5-7.", metavar="LIST"),
     steps: int = typer.Option(
         16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."

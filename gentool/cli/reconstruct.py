@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL"),
-    images: list[Path] = typer.Argument(help="Images, or folders of them.", metavar="IMAGE..."),
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
+    images: list[Path] = typer.Argument(
+        help="Images, or folders of them.", metavar="IMAGE...", readable=False
+    ),
     output: str = typer.Option(
         "reconstructions", "-o", "--output", metavar="WHERE",
         help="Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout.",

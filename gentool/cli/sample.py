@@ -10,7 +10,7 @@ from gentool.signals import StopFlag
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL"),
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
     count: int = typer.Option(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
         help="Images per seed; default 16 for one seed, 1 for several.",

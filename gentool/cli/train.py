@@ -61,7 +61,8 @@ def command(
         metavar="KEY=VALUE", rich_help_panel="Training",
     ),
     config: Path = typer.Option(
-        None, "--config", help="TOML file of settings.", metavar="FILE", rich_help_panel="Training"
+        None, "--config", help="TOML file of settings.", metavar="FILE", readable=False,
+        rich_help_panel="Training",
     ),
     device: str = _option("--device", "auto, cpu, cuda, cuda:1, mps.", "Hardware", "DEVICE"),
     precision: str = _option("--precision", "auto, float32, bfloat16.", "Hardware", "NAME"),
@@ -97,7 +98,7 @@ def command(
     if context.params["width"] is not None:
         flag_options = {"width": Setting(width, _origin(context, "width")), **flag_options}
     layers = collect(model, flags, flag_options, config)
-    if layers.get("data") is None:
+    if not (layers.get("data") or "").strip():
         raise UsageError(_no_data(model))
     with StopFlag() as stop:
         _train(layers, stop, stop_after, dry_run=dry_run, quiet=quiet, as_json=as_json)
