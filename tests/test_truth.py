@@ -13,6 +13,7 @@ from gentool.models.adversarial import LOSSES, squared_gradient_norm
 from gentool.models.likelihoods import Bernoulli, Gaussian
 from gentool.models.priors import FittedMixture, kl_to_standard_normal
 from gentool.models.vae import VAE
+from gentool.rng import Draw
 
 
 def test_kl_equals_that_of_torch_distributions() -> None:
@@ -100,6 +101,28 @@ def _mean_elbo(model: VAE, x: torch.Tensor) -> float:
 def test_elbo_of_a_linear_vae_is_the_exact_likelihood_of_probabilistic_pca() -> None:
     model, x, exact, _ = _ppca()
     assert _mean_elbo(model, x) == pytest.approx(exact, abs=16 * 1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [1, 7])
+def test_importance_weights_of_the_exact_posterior_are_all_p_of_x(samples: int) -> None:
+    """Then the bound is log p(x) itself, image by image, for any number of samples."""
+    model, x, _, _ = _ppca()
+    decoder = model.decoder
+    assert isinstance(decoder, _Linear)
+    likelihood = model.likelihood
+    assert isinstance(likelihood, Gaussian)
+    w, noise = decoder.weight.double(), torch.exp(2 * likelihood.log_scale).double()
+    covariance = w @ w.T + noise * torch.eye(16, dtype=torch.float64)
+    rows = x[:40].flatten(1).double() - decoder.bias
+    exact = -0.5 * (
+        (rows @ torch.linalg.inv(covariance) * rows).sum(dim=1)
+        + torch.logdet(covariance)
+        + 16 * math.log(2 * math.pi)
+    )
+    draw = Draw(0, "test", np.arange(40), 0, torch.device("cpu"))
+    bound = model.log_prob_bound(x[:40], draw, samples)
+    torch.testing.assert_close(bound.double(), exact, rtol=0, atol=5e-3)
 
 
 @torch.no_grad()

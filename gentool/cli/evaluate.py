@@ -30,7 +30,8 @@ def command(
         help="labels, random, inception, dinov2; auto: labels where there are classes.",
     ),
     weights: Path = typer.Option(
-        None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
+        None, "--weights", metavar="FILE", readable=False,
+        help="Weights of a pretrained extractor, opened as a pickle: only ones you trust.",
     ),
     download: bool = typer.Option(False, "--download", help="Fetch pretrained weights."),
     importance: int = typer.Option(
