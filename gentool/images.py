@@ -1,7 +1,8 @@
 """Images on their way in and out: uint8 <-> [-1, 1] (the only place), grids, PNG with its recipe.
 
 Inside gentool an image is uint8 (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA, straight
-alpha); a model sees float32 (B, C, H, W) in [-1, 1].
+alpha); a model sees float32 (B, C, H, W) in [-1, 1]. Torch is not imported here, so that what
+only prepares images starts quickly.
 """
 
 import io
@@ -9,11 +10,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+
+if TYPE_CHECKING:
+    import torch
 
 MODES = {"grey": 1, "rgb": 3, "rgba": 4}
 _PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -57,15 +61,16 @@ def side_problem(side: int) -> str | None:
     )
 
 
-def to_unit(pixels: torch.Tensor) -> torch.Tensor:
+def to_unit(pixels: "torch.Tensor") -> "torch.Tensor":
     """uint8 (B, H, W, C) -> float32 (B, C, H, W) in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1.0)
+    return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
-def to_pixels(images: torch.Tensor) -> Pixels:
+def to_pixels(images: "torch.Tensor") -> Pixels:
     """Float (B, C, H, W) in [-1, 1] (clipped) -> uint8 (B, H, W, C)."""
-    scaled = images.detach().to(torch.float32).add(1.0).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    scaled = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
+    found: Pixels = scaled.byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return found
 
 
 def to_pil(pixels: Pixels) -> Image.Image:

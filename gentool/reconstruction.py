@@ -13,7 +13,7 @@ import torch
 
 from gentool.blocks import decode_blocks, encode_blocks
 from gentool.checkpoint import LoadedModel
-from gentool.data import BadImage, FolderSource, decode, is_folder
+from gentool.data import BadImage, FolderSource, Policy, decode, is_folder
 from gentool.errors import NoEncoder
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import invert
@@ -63,7 +63,7 @@ def read_images(
     bad: dict[Path, str] = {}
     for path in paths:
         try:
-            good[path] = decode(path.read_bytes(), loaded.model.shape)
+            good[path] = decode(path.read_bytes(), Policy(loaded.model.shape))
         except BadImage as error:
             bad[path] = str(error)
         except OSError as error:

@@ -11,10 +11,13 @@ of bits per value and so can be indexed.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_SEED = 2**63 - 1
 _WORDS_PER_BLOCK = 4  # one Philox counter yields four 64-bit words
@@ -144,9 +147,11 @@ class Draw:
     phase: str
     indices: NDArray[np.int64]
     step: int
-    device: torch.device
+    device: "torch.device"
 
-    def normal(self, purpose: str, *shape: int) -> torch.Tensor:
+    def normal(self, purpose: str, *shape: int) -> "torch.Tensor":
         """Standard normal noise, shape (B, *shape), float32."""
+        import torch  # here, so that data and its worker processes start without it
+
         values = normal(self.seed, f"{self.phase}/{purpose}", self.indices, int(np.prod(shape)))
         return torch.from_numpy(values).view(-1, *shape).to(self.device, non_blocking=True)

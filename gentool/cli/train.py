@@ -126,7 +126,7 @@ def _train(
     as_json: bool,
 ) -> None:  # fmt: skip
     from gentool.cli.progress import Display
-    from gentool.data import open_source, prepare, resolve_shape
+    from gentool.data import Policy, open_source, prepare, resolve_shape
     from gentool.devices import select_device
     from gentool.training import train
 
@@ -153,7 +153,7 @@ def _train(
         for note in notes:
             say(f"  {note}")
     with Display(stop, settings.images, quiet=quiet) as display:
-        dataset = prepare(source, shape, display.intake)
+        dataset = prepare(source, Policy(shape), display.intake)
         _say_bad(dataset.bad, len(source))
         try:
             result = train(dataset, settings, display, stop)

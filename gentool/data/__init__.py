@@ -10,12 +10,11 @@ import numpy as np
 from PIL import Image
 
 from gentool.data.cache import Dataset, Progress, cache_folder, prepare
-from gentool.data.intake import BadImage, Probe, decode, open_image, probe
+from gentool.data.intake import BadImage, Policy, Probe, decode, probe
 from gentool.data.procedural import BUILTIN
 from gentool.data.sources import (
     IMAGE_SUFFIXES,
     BuiltinSource,
-    FileSource,
     FolderSource,
     Source,
     is_folder,
@@ -30,12 +29,12 @@ __all__ = [
     "BadImage",
     "Dataset",
     "FolderSource",
+    "Policy",
     "Source",
     "cache_folder",
     "decode",
     "is_folder",
     "open_dataset",
-    "open_image",
     "open_source",
     "parse_size",
     "prepare",
@@ -62,7 +61,7 @@ def open_dataset(
     """
     source = open_source(spec)
     shape, _ = resolve_shape(source, size, mode, largest_side)
-    return prepare(source, shape, progress)
+    return prepare(source, Policy(shape), progress)
 
 
 def parse_size(word: str) -> tuple[int, int]:
@@ -121,11 +120,10 @@ def resolve_shape(
 
 def _sample(source: Source) -> list[Image.Image]:
     """Up to 64 readable images, evenly spread over the source."""
-    assert isinstance(source, FileSource)
     images, reason = [], ""
     for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)):
         try:
-            images.append(open_image(source.read(int(index))))
+            images.append(source.open(int(index)))
         except (BadImage, OSError, ValueError, RuntimeError) as error:
             reason = reason or f"{source.describe(int(index))}: {error}"
     if not images:

@@ -20,10 +20,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.intake import POLICY_VERSION, BadImage, decode
-from gentool.data.sources import BuiltinSource, FileSource, Source
+from gentool.data.intake import BadImage, Policy
+from gentool.data.sources import Loaded, Source
 from gentool.errors import DataError
-from gentool.images import ImageShape, Pixels, pil_mode, to_pil
+from gentool.images import ImageShape, Pixels
 
 Progress = Callable[[int, int], None]
 _CHUNK = 512  # images prepared between two looks at the stop flag
@@ -82,31 +82,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "gentool"
 
 
-def prepare(source: Source, shape: ImageShape, progress: Progress | None = None) -> Dataset:
-    """The images of ``source`` in ``shape``, from the cache or made now.
+def prepare(source: Source, policy: Policy, progress: Progress | None = None) -> Dataset:
+    """The images of ``source``, prepared, from the cache or made now.
 
     Args:
         source: Where the images come from.
-        shape: What they become.
+        policy: What they become.
         progress: Called with (done, total) now and then; may raise to stop, which leaves
             nothing behind.
 
     Raises:
         DataError: not one image could be read, or the cache cannot be written.
     """
-    words = f"{source.fingerprint}|{shape}|{POLICY_VERSION}"
+    words = f"{source.fingerprint}|{policy}"
     entry = cache_folder() / f"{source.name[:40]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-    found = _read(entry, source.name, shape)
+    found = _read(entry, source.name, policy.shape)
     if found is not None:
         return found
     try:
-        _build(entry, source, shape, progress or (lambda done, total: None))
+        _build(entry, source, policy, progress or (lambda done, total: None))
     except OSError as error:
         raise DataError(
             f"cannot write the image cache {entry.parent}: {error.strerror or error}. "
             "Set GENTOOL_CACHE to a folder with room"
         ) from error
-    made = _read(entry, source.name, shape)
+    made = _read(entry, source.name, policy.shape)
     if made is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
     return made
@@ -141,15 +141,15 @@ def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
     return labels.shape == (count,) and int(labels.min()) >= 0 and int(labels.max()) < classes
 
 
-def _build(entry: Path, source: Source, shape: ImageShape, progress: Progress) -> None:
+def _build(entry: Path, source: Source, policy: Policy, progress: Progress) -> None:
     entry.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as scratch:
         folder = Path(scratch) / "entry"
         folder.mkdir()
         with (folder / "images.u8").open("wb") as out:
-            meta = _write_images(out, source, shape, progress)
+            meta = _write_images(out, source, policy, progress)
         (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if entry.exists() and _read(entry, source.name, shape) is None:
+        if entry.exists() and _read(entry, source.name, policy.shape) is None:
             shutil.rmtree(entry)  # damaged: made again
         try:
             folder.rename(entry)
@@ -159,21 +159,22 @@ def _build(entry: Path, source: Source, shape: ImageShape, progress: Progress) -
 
 
 def _write_images(
-    out: BinaryIO, source: Source, shape: ImageShape, progress: Progress
+    out: BinaryIO, source: Source, policy: Policy, progress: Progress
 ) -> dict[str, object]:
     """Write every readable image and return the entry's meta data."""
-    digest = hashlib.sha256(str(shape).encode())
+    digest = hashlib.sha256(str(policy.shape).encode())
     kept: list[int] = []
     hashes: list[int] = []
     bad: list[tuple[str, str]] = []
-    for index, (result, content) in enumerate(_images(source, shape, progress)):
+    for index, result in enumerate(_images(source, policy, progress)):
         if isinstance(result, BadImage):
             bad.append((source.describe(index), str(result)))
         else:
             kept.append(index)
-            hashes.append(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"))
-            out.write(result.tobytes())
-            digest.update(result.tobytes())
+            hashes.append(result.content_hash)
+            pixels = result.pixels.tobytes()
+            out.write(pixels)
+            digest.update(pixels)
     if not kept:
         path, reason = bad[0]
         raise DataError(
@@ -191,26 +192,16 @@ def _write_images(
     }
 
 
-def _images(
-    source: Source, shape: ImageShape, progress: Progress
-) -> Iterator[tuple[Pixels | BadImage, bytes]]:
-    """Every image in order with its source's bytes, decoded in threads.
+def _images(source: Source, policy: Policy, progress: Progress) -> Iterator[Loaded | BadImage]:
+    """Every image in order, decoded in threads (Pillow works outside the interpreter lock)."""
 
-    Pillow works outside the interpreter lock.
-    """
-
-    def load(index: int) -> tuple[Pixels | BadImage, bytes]:
-        if isinstance(source, BuiltinSource):
-            drawn = source.procedural.render(index, shape.height, shape.width)
-            return _match_channels(drawn, shape.channels), source.describe(index).encode()
-        assert isinstance(source, FileSource)
+    def load(index: int) -> Loaded | BadImage:
         try:
-            content = source.read(index)
-            return decode(content, shape), content
+            return source.load(index, policy)
         except BadImage as error:
-            return error, b""
+            return error
         except Exception as error:  # unreadable file, broken zip member
-            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0]), b""
+            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
 
     total = len(source)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -218,11 +209,3 @@ def _images(
             progress(start, total)
             yield from pool.map(load, range(start, min(start + _CHUNK, total)))
     progress(total, total)
-
-
-def _match_channels(drawn: Pixels, channels: int) -> Pixels:
-    """A drawn image in another colour mode than its own."""
-    if drawn.shape[2] == channels:
-        return drawn
-    converted = to_pil(drawn).convert(pil_mode(channels))
-    return np.asarray(converted, dtype=np.uint8).reshape(*drawn.shape[:2], channels)

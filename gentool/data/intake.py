@@ -25,13 +25,32 @@ class BadImage(Exception):
     """One file that cannot become an image; the text says why."""
 
 
-def decode(data: bytes, shape: ImageShape) -> Pixels:
-    """One encoded image as uint8 (H, W, C) of ``shape``.
+@dataclass(frozen=True)
+class Policy:
+    """What intake does, beside what it always does.
+
+    Attributes:
+        shape: Of the prepared images.
+    """
+
+    shape: ImageShape
+
+    def __str__(self) -> str:
+        return f"{self.shape}, policy {POLICY_VERSION}"
+
+
+def decode(data: bytes, policy: Policy) -> Pixels:
+    """One encoded image as uint8 (H, W, C).
 
     Raises:
         BadImage: not one of ``FORMATS``, cut short, too large, or otherwise broken.
     """
-    image = open_image(data)
+    return convert(open_image(data), policy)
+
+
+def convert(image: Image.Image, policy: Policy) -> Pixels:
+    """One decoded image as uint8 (H, W, C)."""
+    shape = policy.shape
     fitted = ImageOps.fit(
         _to_mode(image, shape.channels), (shape.width, shape.height), Image.Resampling.LANCZOS
     )

@@ -10,16 +10,27 @@ import zipfile
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from gentool.data.intake import Policy, decode, open_image
 from gentool.data.procedural import BUILTIN, ProceduralSet
 from gentool.errors import DataError, UsageError
+from gentool.images import Pixels, pil_mode, to_pil
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 BUILTIN_PREFIX = "builtin:"
 _MAX_BUILTIN = 2**32
+
+
+class Loaded(NamedTuple):
+    """A prepared image, and 64 bits of the SHA-256 of what it was made from."""
+
+    pixels: Pixels
+    content_hash: int
 
 
 class Source(ABC):
@@ -46,6 +57,14 @@ class Source(ABC):
         """What to call image ``index`` in a message."""
         return self.paths[index]
 
+    @abstractmethod
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared; BadImage, OSError and others if it cannot be read."""
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as it is, upright, for looking at; raises like ``load``."""
+
     def _label_by_folder(self) -> None:
         """Use top-level folders as classes when every image stands in one of at least two."""
         tops = [PurePosixPath(p).parts for p in self.paths]
@@ -63,6 +82,20 @@ class FileSource(Source):
     @abstractmethod
     def read(self, index: int) -> bytes:
         """The bytes of file ``index``; OSError or zipfile errors if it cannot be read."""
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared."""
+        content = self.read(index)
+        return Loaded(decode(content, policy), content_hash(content))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as it is."""
+        return open_image(self.read(index))
+
+
+def content_hash(content: bytes) -> int:
+    """64 bits of the SHA-256: what a holdout split goes by, so that it outlives renaming."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little")
 
 
 class FolderSource(FileSource):
@@ -138,6 +171,28 @@ class BuiltinSource(Source):
     def describe(self, index: int) -> str:
         """What to call image ``index`` in a message."""
         return f"{BUILTIN_PREFIX}{self.name} image {index}"
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, drawn at the wanted size."""
+        shape = policy.shape
+        drawn = self.procedural.render(index, shape.height, shape.width)
+        return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` at the set's own size."""
+        side = self.procedural.default_side
+        return to_pil(self.procedural.render(index, side, side))
+
+    def _id(self, index: int) -> bytes:
+        return self.describe(index).encode()
+
+
+def _match_channels(drawn: Pixels, channels: int) -> Pixels:
+    """A drawn image in another colour mode than its own."""
+    if drawn.shape[2] == channels:
+        return drawn
+    converted = to_pil(drawn).convert(pil_mode(channels))
+    return np.asarray(converted, dtype=np.uint8).reshape(*drawn.shape[:2], channels)
 
 
 def is_folder(path: Path) -> bool:

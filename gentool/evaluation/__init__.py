@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
-from gentool.data import Dataset, Source, open_source, prepare, resolve_shape
+from gentool.data import Dataset, Policy, Source, open_source, prepare, resolve_shape
 from gentool.data.sources import FolderSource
 from gentool.errors import UsageError
 from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
@@ -98,7 +98,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     split = request.split if request.split != "auto" else ("held-out" if holdout else "all")
     if split == "held-out" and not holdout:
         raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
-    dataset = prepare(source, shape, lambda done, total: poll())
+    dataset = prepare(source, Policy(shape), lambda done, total: poll())
     labelled = dataset.labels is not None
     name = request.features if request.features != "auto" else "labels" if labelled else "random"
     check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
@@ -184,7 +184,7 @@ def _score(
     if isinstance(target, LoadedModel):
         batches = sampled(target, request.count, request.seed)
     else:
-        images = prepare(target, dataset.shape, lambda done, total: poll()).images
+        images = prepare(target, Policy(dataset.shape), lambda done, total: poll()).images
         if len(images) < request.count:
             scores.notes.append(f"{len(images)} images only")
         images = images[some_rows(np.arange(len(images)), request.count)]  # of every class

@@ -14,7 +14,7 @@ import pytest
 from conftest import draw, environment, gentool_command, write_images
 from PIL import Image
 
-from gentool.data import Dataset, cache_folder, open_dataset, open_source, prepare
+from gentool.data import Dataset, Policy, cache_folder, open_dataset, open_source, prepare
 from gentool.errors import DataError, Stopped
 from gentool.images import ImageShape
 
@@ -45,7 +45,9 @@ def test_a_second_look_decodes_nothing(folder: Path, own_cache: Path) -> None:
     first = load(folder)
     before = entries(own_cache)
     calls: list[int] = []
-    second = prepare(open_source(str(folder)), SHAPE, lambda done, total: calls.append(done))
+    second = prepare(
+        open_source(str(folder)), Policy(SHAPE), lambda done, total: calls.append(done)
+    )
     assert entries(own_cache) == before
     assert calls == []
     assert np.array_equal(first.images, second.images)
@@ -181,7 +183,7 @@ def test_an_interrupted_build_leaves_nothing(folder: Path, own_cache: Path) -> N
         raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(open_source(str(folder)), SHAPE, stop)
+        prepare(open_source(str(folder)), Policy(SHAPE), stop)
     assert list(own_cache.iterdir()) == []
     assert len(load(folder)) == 10
 
@@ -192,13 +194,13 @@ def test_a_build_interrupted_at_the_very_end_leaves_nothing(folder: Path, own_ca
             raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(open_source(str(folder)), SHAPE, stop)
+        prepare(open_source(str(folder)), Policy(SHAPE), stop)
     assert list(own_cache.iterdir()) == []
 
 
 def test_progress_counts_up_to_the_total(folder: Path, own_cache: Path) -> None:
     calls: list[tuple[int, int]] = []
-    prepare(open_source("builtin:shapes:1200"), SHAPE, lambda d, t: calls.append((d, t)))
+    prepare(open_source("builtin:shapes:1200"), Policy(SHAPE), lambda d, t: calls.append((d, t)))
     assert calls[0] == (0, 1200)
     assert calls[-1] == (1200, 1200)
     assert [d for d, _ in calls] == sorted({d for d, _ in calls})

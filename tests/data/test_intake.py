@@ -12,15 +12,15 @@ from conftest import draw
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.data import BadImage, decode, open_dataset, open_image, open_source, resolve_shape
-from gentool.data.intake import FORMATS, probe
+from gentool.data import BadImage, Policy, decode, open_dataset, open_source, resolve_shape
+from gentool.data.intake import FORMATS, open_image, probe
 from gentool.errors import DataError, UsageError
 from gentool.images import MODES, ImageShape
 
 SIDE = 16
-RGB = ImageShape(SIDE, SIDE, 3)
-GREY = ImageShape(SIDE, SIDE, 1)
-RGBA = ImageShape(SIDE, SIDE, 4)
+RGB = Policy(ImageShape(SIDE, SIDE, 3))
+GREY = Policy(ImageShape(SIDE, SIDE, 1))
+RGBA = Policy(ImageShape(SIDE, SIDE, 4))
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -221,13 +221,13 @@ def test_scaling_down_averages() -> None:
 
 
 def test_small_images_are_enlarged_without_new_colours() -> None:
-    found = decode(encoded(Image.new("RGB", (1, 1), (9, 8, 7))), ImageShape(64, 48, 3))
+    found = decode(encoded(Image.new("RGB", (1, 1), (9, 8, 7))), Policy(ImageShape(64, 48, 3)))
     assert found.shape == (64, 48, 3)
     assert (found == [9, 8, 7]).all()
 
 
 def test_other_shapes_than_squares() -> None:
-    found = decode(encoded(Image.fromarray(draw(0, side=64))), ImageShape(20, 40, 3))
+    found = decode(encoded(Image.fromarray(draw(0, side=64))), Policy(ImageShape(20, 40, 3)))
     assert found.shape == (20, 40, 3)
 
 
