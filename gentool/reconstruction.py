@@ -17,6 +17,7 @@ from gentool.data import BadImage, FolderSource, Policy, decode, is_folder
 from gentool.errors import NoEncoder
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import invert
+from gentool.metrics.pixels import ssim
 from gentool.outputs import NamedImage, recipe
 from gentool.signals import StopFlag
 
@@ -31,6 +32,7 @@ class Reconstruction:
         image: The reconstruction, uint8 (H, W, C).
         mse: Mean squared error on the [0, 1] scale, of the rounded images.
         psnr: Peak signal-to-noise ratio in dB.
+        ssim: Structural similarity, 1 for equal images.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Reconstruction:
     image: Pixels
     mse: float
     psnr: float
+    ssim: float
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -87,10 +90,11 @@ def reconstruct(
     """Every image through the model and back, in order."""
     originals = np.stack(list(images.values()))
     decoded = decode_blocks(loaded.model, find_latents(loaded, originals, steps, seed, stop))
+    similarities = ssim(originals, decoded)
     results = []
-    for path, original, image in zip(images, originals, decoded, strict=True):
+    for path, original, image, like in zip(images, originals, decoded, similarities, strict=True):
         mse = mean_squared_error(original, image)
-        results.append(Reconstruction(path, original, image, mse, psnr(mse)))
+        results.append(Reconstruction(path, original, image, mse, psnr(mse), float(like)))
     return results
 
 

@@ -393,7 +393,7 @@ def measured(path: Path) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_reconstruct_prints_path_mse_and_psnr_that_the_written_pair_bears_out(
+def test_reconstruct_prints_path_and_figures_that_the_written_pair_bears_out(
     model: str, trained: Callable[[str], Path], photos: Path, tmp_path: Path
 ) -> None:
     """The GAN has no encoder: its latents are found by inversion."""
@@ -401,10 +401,11 @@ def test_reconstruct_prints_path_mse_and_psnr_that_the_written_pair_bears_out(
     assert done.code == 0, done.err
     assert len(done.lines) == 3
     for k, line in enumerate(done.lines):
-        path, mse, psnr = line.split("\t")
+        path, mse, psnr, ssim = line.split("\t")
         assert path == str(Path("reconstructions") / f"p{k}.png")
         true_mse, true_psnr = measured(tmp_path / path)
         assert float(mse) == pytest.approx(true_mse, abs=5e-7)
+        assert 0 <= float(ssim) < 1
         assert float(psnr) == pytest.approx(true_psnr, abs=5e-3)
         assert np.array_equal(pixels(tmp_path / path)[:, :SIDE], draw(200 + k))
     assert "3 images, mean PSNR" in done.err

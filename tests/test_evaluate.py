@@ -1,5 +1,6 @@
 """``gentool evaluate``, ``--holdout`` and ``--score-every``, end to end on tiny models."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -51,9 +52,11 @@ def test_a_model_is_scored_on_images_it_kept_out(run: Path, toys: Path) -> None:
     assert protocol["split"] == "held-out"
     assert protocol["reference"] == len(open_dataset(str(toys)).split(0.25)[1])
     assert len(protocol["features_hash"]) == 12
-    names = ("FD-random", "FD-random-inf", "kernel", "kernel +-", "precision", "recall", "density",
-             "coverage", "memorisation", "mse", "psnr", "ssim", "elbo", "iw-5", "bits/dim", "kl",
-             "active units")  # fmt: skip
+    names = (
+        "FD-random", "FD-random +-", "FD-random-inf", "kernel", "kernel +-", "precision", "recall",
+        "density", "coverage", "memorisation", "mse", "psnr", "psnr +-", "ssim", "elbo", "iw-5",
+        "bits/dim", "kl", "active units",
+    )  # fmt: skip
     assert set(names) <= set(row)
     assert any("fewer images than" in note for note in row["notes"])
 
@@ -98,6 +101,35 @@ def test_the_picture_of_neighbours_shows_samples_and_training_images(
     _scores(run, "--data", toys, "--features", "random", "--neighbours", picture)
     with Image.open(picture) as image:
         assert image.size == (8 * 18 - 2, 6 * 18 - 2)
+
+
+def test_every_reconstruction_has_a_line_that_reconstruct_confirms(
+    run: Path, toys: Path, tmp_path: Path
+) -> None:
+    answer = _scores(
+        run, "--data", toys, "--features", "random", "--metrics", "reconstruction",
+        "--per-image", tmp_path / "images.csv",
+    )  # fmt: skip
+    with (tmp_path / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(open_dataset(str(toys)).split(0.25)[1])
+    assert answer["scores"][0]["psnr"] == pytest.approx(
+        np.mean([float(row["psnr"]) for row in rows])
+    )
+    done = gentool_command(
+        "reconstruct", run, *(toys / row["image"] for row in rows[:5]), "--json",
+        "-o", tmp_path / "sheet.png", "--device", "cpu",
+    )  # fmt: skip
+    for line, row in zip(json.loads(done.out)["images"], rows, strict=False):
+        for name in ("mse", "psnr", "ssim"):
+            assert line[name] == pytest.approx(float(row[name]), rel=1e-6)
+
+
+def test_too_few_images_are_no_score(toys: Path, tmp_path: Path) -> None:
+    few = write_images(tmp_path / "few", 19)
+    done = gentool_command("evaluate", few, "--data", toys, "--features", "random")
+    assert done.code == 3
+    assert "holds 19 images; a score needs 20 or more" in done.err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """``gentool evaluate``: how good are the samples, the reconstructions, the likelihood?"""
 
+import csv
+import io
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,6 +12,9 @@ from gentool.cli.console import emit_json, emit_table, say
 from gentool.errors import UsageError
 from gentool.registry import unknown_name
 from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.evaluation import Evaluation
 
 
 def command(
@@ -19,7 +26,7 @@ def command(
         None, "--metrics", metavar="LIST",
         help="frechet, kernel, overlap, memorisation, reconstruction, likelihood; default all.",
     ),
-    count: int = typer.Option(10_000, "-n", "--count", min=10, metavar="N", help="Samples."),
+    count: int = typer.Option(10_000, "-n", "--count", min=20, metavar="N", help="Samples."),
     seed: int = typer.Option(0, "--seed", min=0, metavar="SEED", help="Seed of the samples."),
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
@@ -30,8 +37,7 @@ def command(
         help="labels, random, inception, dinov2; auto: labels where there are classes.",
     ),
     weights: Path = typer.Option(
-        None, "--weights", metavar="FILE", readable=False,
-        help="Weights of a pretrained extractor, opened as a pickle: only ones you trust.",
+        None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
     download: bool = typer.Option(False, "--download", help="Fetch pretrained weights."),
     importance: int = typer.Option(
@@ -42,6 +48,9 @@ def command(
     ),
     neighbours: Path = typer.Option(
         None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."
+    ),
+    per_image: Path = typer.Option(
+        None, "--per-image", metavar="FILE", help="CSV: MSE, PSNR and SSIM of every image."
     ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
@@ -55,8 +64,6 @@ def command(
     """
     from gentool.devices import select_device
     from gentool.evaluation import METRICS, SPLITS, Request, evaluate
-    from gentool.images import SUFFIXES, encode
-    from gentool.outputs import write_bytes
 
     wanted = tuple(metrics.split(",")) if metrics else METRICS
     for name in wanted:
@@ -64,8 +71,7 @@ def command(
             raise unknown_name("metric", name, list(METRICS), "gentool evaluate --help")
     if split not in SPLITS:
         raise unknown_name("split", split, list(SPLITS), "gentool evaluate --help")
-    if neighbours is not None and neighbours.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--neighbours {neighbours}: write it as {', '.join(SUFFIXES)}")
+    _check_picture(neighbours)
     request = Request(
         tuple(targets), data, wanted, count, seed, split, features, weights, download,
         importance, size, select_device(device),
@@ -73,18 +79,46 @@ def command(
     with StopFlag() as stop:
         found = evaluate(request, lambda: stop.poll("stopped; nothing was scored"))
     if neighbours is not None:
-        for number, sheet in enumerate(found.sheets):
-            name = (
-                neighbours.name
-                if not number
-                else f"{neighbours.stem}-{number + 1}{neighbours.suffix}"
-            )
-            path = write_bytes(neighbours.with_name(name), encode(sheet, neighbours.suffix.lower()))
-            say(f"samples beside their nearest images: {path}")
+        _write_sheets(found, neighbours)
+    if per_image is not None:
+        _write_images(found, per_image)
     if as_json:
-        rows = [{"target": s.name, **s.values, "notes": s.notes} for s in found.table]
+        rows = [{"target": s.name, **_finite(s.values), "notes": s.notes} for s in found.table]
         emit_json({"protocol": found.protocol, "scores": rows})
-        return
+    else:
+        _show(found)
+
+
+def _check_picture(path: Path | None) -> None:
+    from gentool.images import SUFFIXES
+
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--neighbours {path}: write it as {', '.join(SUFFIXES)}")
+
+
+def _write_sheets(found: "Evaluation", path: Path) -> None:
+    """One picture per target: near.png, near-2.png, ..."""
+    from gentool.images import encode
+    from gentool.outputs import write_bytes
+
+    for number, sheet in enumerate(found.sheets, start=1):
+        name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
+        written = write_bytes(path.with_name(name), encode(sheet, path.suffix.lower()))
+        say(f"samples beside their nearest images: {written}")
+
+
+def _write_images(found: "Evaluation", path: Path) -> None:
+    from gentool.outputs import write_bytes
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("target", "image", "mse", "psnr", "ssim"))
+    writer.writerows(found.images)
+    written = write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    say(f"{len(found.images)} reconstructions, one a line: {written}")
+
+
+def _show(found: "Evaluation") -> None:
     names = list(dict.fromkeys(name for s in found.table for name in s.values))
     header = ("", *(s.name for s in found.table))
     lines = [(n, *(_number(s.values.get(n)) for s in found.table)) for n in names]
@@ -93,6 +127,11 @@ def command(
     for scores in found.table:
         for note in scores.notes:
             say(f"note: {scores.name}: {note}")
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON knows no infinity, which is the PSNR of a perfect image."""
+    return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 
 def _number(value: float | None) -> str:

@@ -38,13 +38,13 @@ def command(
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
-    """Write each image beside what the model makes of it, with MSE and PSNR.
+    """Write each image beside what the model makes of it, with MSE, PSNR and SSIM.
 
     gentool reconstruct model.safetensors photo.png
 
     gentool reconstruct runs/vae-faces photos/ -o sheet.png
 
-    Prints path, MSE (0 to 1 scale) and PSNR (dB), separated by tabs.
+    Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs.
     """
     refuse_json_beside_tar(output, as_json=as_json)
     from gentool.checkpoint import load_model
@@ -71,7 +71,7 @@ def command(
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
             name = result.path if sheet else row["file"]
-            emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}")
+            emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}\t{result.ssim:.4f}")
         for path in sheet:
             emit(str(path))
     say(f"{len(results)} images, mean PSNR {mean:.2f} dB")
@@ -85,5 +85,6 @@ def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:
         "image": str(result.path),
         "mse": result.mse,
         "psnr": result.psnr if math.isfinite(result.psnr) else None,
+        "ssim": result.ssim,
         "file": str(files[0]) if files else None,
     }

@@ -15,10 +15,11 @@ import torch
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
 from gentool.data import Dataset, Policy, Source, open_source, prepare, resolve_shape
 from gentool.data.sources import FolderSource
-from gentool.errors import UsageError
+from gentool.errors import DataError, UsageError
 from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
 from gentool.evaluation.scores import (
     BATCH,
+    ImageScore,
     Poll,
     Scores,
     neighbour_sheet,
@@ -28,9 +29,11 @@ from gentool.evaluation.scores import (
     score_samples,
 )
 from gentool.images import ImageShape, Pixels
-from gentool.metrics.extractors import Extractor, check_extractor
+from gentool.metrics.extractors import Extractor
+from gentool.metrics.pretrained import check_extractor
 
 METRICS = ("frechet", "kernel", "overlap", "memorisation", "reconstruction", "likelihood")
+FEWEST = 20  # images that can be scored
 SPLITS = ("auto", "held-out", "training", "all")
 _LOSSY = {".jpg", ".jpeg"}
 _LARGEST_SIDE = 64  # of the shape chosen when neither a model nor the caller says one
@@ -71,11 +74,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores per target, what they were measured with, and the pictures of neighbours."""
+    """What was found.
+
+    Attributes:
+        table: Scores per target.
+        protocol: What they were measured with.
+        sheets: Samples beside their neighbours, per target.
+        images: (target, image, mse, psnr, ssim) of every image that was reconstructed.
+    """
 
     table: list[Scores]
     protocol: dict[str, object]
     sheets: list[Pixels]
+    images: list[tuple[str, str, float, float, float]]
 
 
 def evaluate(request: Request, poll: Poll) -> Evaluation:
@@ -103,13 +114,23 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     name = request.features if request.features != "auto" else "labels" if labelled else "random"
     check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
     extractor = make_extractor(name, dataset, dataset.split(holdout)[0], request.weights)
+    extractor.to(request.device)
     reference = make_reference(dataset, extractor, holdout, split, request.count)
-    table, sheets = [], []
+    table, sheets, images = [], [], []
+    names = _names(source, dataset)
     for path, target in opened.items():
         scores = Scores(str(path))
-        first = _score(scores, target, request, dataset, extractor, reference, poll)
+        sheets.append(
+            neighbour_sheet(
+                _score_samples(scores, target, request, dataset, extractor, reference, poll),
+                extractor, dataset, reference,
+            )
+        )  # fmt: skip
+        if isinstance(target, LoadedModel):
+            poll()
+            found = _score_model(scores, target, request, dataset, reference)
+            images += [(scores.name, names[image.row], *image[1:]) for image in found]
         table.append(scores)
-        sheets.append(neighbour_sheet(first, extractor, dataset, reference))
     for scores, target in zip(table, opened.values(), strict=True):
         if isinstance(target, LoadedModel) and split != "held-out" and _trained_on(target, dataset):
             scores.notes.append(
@@ -125,7 +146,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "data": dataset.name,
         "shape": str(shape),
     }
-    return Evaluation(table, protocol, sheets)
+    return Evaluation(table, protocol, sheets, images)
 
 
 def _open(path: Path, device: torch.device | str) -> LoadedModel | Source:
@@ -170,7 +191,13 @@ def _trained_on(loaded: LoadedModel, dataset: Dataset) -> bool:
     return isinstance(data, dict) and data.get("fingerprint") == dataset.fingerprint
 
 
-def _score(
+def _names(source: Source, dataset: Dataset) -> list[str]:
+    """What to call each prepared image: the source's own names without the bad ones."""
+    bad = {path for path, _ in dataset.bad}
+    return [name for k in range(len(source)) if (name := source.describe(k)) not in bad]
+
+
+def _score_samples(
     scores: Scores,
     target: LoadedModel | Source,
     request: Request,
@@ -179,26 +206,35 @@ def _score(
     reference: Reference,
     poll: Poll,
 ) -> Pixels:
-    """All figures of one target into ``scores``; its first few images."""
+    """Sample quality of one target into ``scores``; its first few images."""
     batches: Iterator[Pixels]
     if isinstance(target, LoadedModel):
         batches = sampled(target, request.count, request.seed)
     else:
         images = prepare(target, Policy(dataset.shape), lambda done, total: poll()).images
+        if len(images) < FEWEST:
+            raise DataError(
+                f"{scores.name} holds {len(images)} images; a score needs {FEWEST} or more"
+            )
         if len(images) < request.count:
             scores.notes.append(f"{len(images)} images only")
         images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
         batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
         _note_formats(scores, target, request.data)
-    first = score_samples(scores, batches, extractor, reference, request.metrics, poll)
-    if isinstance(target, LoadedModel):
-        poll()
-        if "reconstruction" in request.metrics:
-            score_reconstruction(scores, target, dataset, reference.rows)
-        if "likelihood" in request.metrics:
-            rows, k = reference.rows, request.importance
-            score_likelihood(scores, target, dataset, rows, k, request.seed)
-    return first
+    return score_samples(scores, batches, extractor, reference, request.metrics, poll)
+
+
+def _score_model(
+    scores: Scores, model: LoadedModel, request: Request, dataset: Dataset, reference: Reference
+) -> list[ImageScore]:
+    """What only a model has, reconstructions and a likelihood, into ``scores``."""
+    images: list[ImageScore] = []
+    if "reconstruction" in request.metrics:
+        images = score_reconstruction(scores, model, dataset, reference.rows)
+    if "likelihood" in request.metrics:
+        rows, k = reference.rows, request.importance
+        score_likelihood(scores, model, dataset, rows, k, request.seed)
+    return images
 
 
 def _note_formats(scores: Scores, target: Source, data: str) -> None:

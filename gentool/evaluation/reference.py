@@ -15,11 +15,11 @@ from gentool.metrics.extractors import (
     Classifier,
     Extractor,
     LabelsExtractor,
-    PretrainedExtractor,
     RandomExtractor,
     train_classifier,
 )
 from gentool.metrics.frechet import Moments, moments
+from gentool.metrics.pretrained import load_pretrained
 from gentool.rng import data_order
 
 
@@ -49,7 +49,7 @@ def make_extractor(
         return RandomExtractor()
     if name == "labels":
         return LabelsExtractor(_classifier(dataset, rows))
-    return PretrainedExtractor(name, weights)
+    return load_pretrained(name, weights)
 
 
 def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from gentool.errors import NoEncoder, NoLikelihood
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
 from gentool.metrics.extractors import Extractor
-from gentool.metrics.frechet import Moments, distance_between, extrapolated
+from gentool.metrics.frechet import Folds
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, nearest, overlap
 from gentool.metrics.pixels import ssim
@@ -37,6 +38,15 @@ class Scores:
     notes: list[str] = field(default_factory=list)
 
 
+class ImageScore(NamedTuple):
+    """How well one image of the prepared set is reconstructed."""
+
+    row: int
+    mse: float
+    psnr: float
+    ssim: float
+
+
 def sampled(loaded: LoadedModel, count: int, seed: int) -> Iterator[Pixels]:
     """Images 0 ... count of a seed, in batches, as ``sample`` would write them."""
     for start in range(0, count, BATCH):
@@ -53,7 +63,7 @@ def score_samples(
     poll: Poll,
 ) -> Pixels:
     """Sample quality into ``scores``; returns the first few samples, for the picture."""
-    gathered = Moments()
+    gathered = Folds()
     kept: list[torch.Tensor] = []
     first: Pixels | None = None
     for pixels in batches:
@@ -64,30 +74,29 @@ def score_samples(
         if set(metrics) - {"frechet"}:  # the Frechet distance alone needs no sample twice
             kept.append(features)
     assert first is not None
-    size = gathered.mean.size
+    size = reference.features.shape[1]
     if min(gathered.count, len(reference.features)) <= size:
         scores.notes.append(
             f"fewer images than the {size} features: the Frechet distance is far too large"
         )
     all_features = torch.cat(kept) if kept else None
     if "frechet" in metrics:
-        scores.values[extractor.score] = distance_between(gathered, reference.moments)
+        name, found = extractor.score, gathered.distance(reference.moments)
+        scores.values[name], scores.values[f"{name} +-"] = found.value, found.standard_error
+        scores.values[f"{name}-inf"] = found.extrapolated
     if all_features is not None:
-        _score_features(scores, all_features, extractor, reference, metrics)
+        _score_features(scores, all_features, reference, metrics)
     return first
 
 
 def _score_features(
     scores: Scores,
     samples: torch.Tensor,
-    extractor: Extractor,
     reference: Reference,
     metrics: tuple[str, ...],
 ) -> None:
     rng = np.random.default_rng(derive_seed(0, "evaluation"))
     array, values = samples.numpy(), scores.values
-    if "frechet" in metrics:
-        values[f"{extractor.score}-inf"] = extrapolated(array, reference.moments, rng)
     if "kernel" in metrics:
         found = kernel_distance(array, reference.features.numpy(), rng)
         values["kernel"], values["kernel +-"] = found
@@ -100,18 +109,28 @@ def _score_features(
 
 def score_reconstruction(
     scores: Scores, loaded: LoadedModel, dataset: Dataset, rows: NDArray[np.int64]
-) -> None:
-    """MSE, PSNR and SSIM in the mean over (at most 1,000) images ``rows``."""
-    originals = dataset.images[some_rows(rows, _RECONSTRUCTED)]
+) -> list[ImageScore]:
+    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread."""
+    chosen = some_rows(rows, _RECONSTRUCTED)
+    originals = dataset.images[chosen]
     try:
         codes = encode_blocks(loaded.model, originals)
     except NoEncoder:
-        return
+        return []
     decoded = decode_blocks(loaded.model, codes)
     errors = [mean_squared_error(a, b) for a, b in zip(originals, decoded, strict=True)]
-    scores.values["mse"] = float(np.mean(errors))
-    scores.values["psnr"] = float(np.mean([psnr(e) for e in errors]))
-    scores.values["ssim"] = float(ssim(originals, decoded).mean())
+    each = [
+        ImageScore(int(row), error, psnr(error), float(similarity))
+        for row, error, similarity in zip(chosen, errors, ssim(originals, decoded), strict=True)
+    ]
+    for name in ("mse", "psnr", "ssim"):
+        values = [getattr(image, name) for image in each]
+        scores.values[name] = float(np.mean(values))
+        scores.values[f"{name} +-"] = float(np.std(values))
+    scores.notes.append(
+        f"mse, psnr and ssim in the mean over {len(each)} images, +- the deviation between them"
+    )
+    return each
 
 
 @torch.inference_mode()

@@ -2,9 +2,8 @@
 
 ``random``: a fixed convolutional network with weights from a pinned seed, for any data.
 ``labels``: a small classifier trained once on the data's own class folders, kept beside the
-image cache. ``inception`` and ``dinov2``: pretrained networks through torch-fidelity (extra
-``fid``), from a local file of weights. Only a distance in Inception's features may be called
-FID; the others say whose features they are.
+image cache. The pretrained ones stand in ``pretrained``. Only a distance in Inception's features
+may be called FID; the others say whose features they are.
 
 Every extractor sees RGB (grey repeated, alpha laid on white) and runs in eval mode and
 float32, so that an image's features do not depend on its neighbours.
@@ -15,26 +14,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, relu
 
-from gentool.errors import DataError, GentoolError, UsageError
 from gentool.images import Pixels
-from gentool.registry import unknown_name
 from gentool.rng import data_order, derive_seed, normal
 
 BLOCK = 64  # images at once, the last block padded: features never depend on their number
 _SIDE = 32  # the random and labels networks see images at most this large
-EXTRACTORS = ("labels", "random", "inception", "dinov2")
 
 
 class Extractor(ABC):
     """Images to features.
+
+    Args:
+        network: What computes them.
 
     Attributes:
         name: In the table of extractors.
@@ -44,7 +42,17 @@ class Extractor(ABC):
 
     name: str
     score: str
-    hash: str
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.hash = hash_weights(network)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> "Extractor":
+        """Compute on ``device`` from now on."""
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        return self
 
     @abstractmethod
     def _features(self, images: torch.Tensor) -> torch.Tensor:
@@ -56,7 +64,10 @@ class Extractor(ABC):
         for start in range(0, len(pixels), BLOCK):
             rows = torch.from_numpy(as_rgb(np.array(pixels[start : start + BLOCK])))
             padded = torch.cat([rows, rows[-1:].expand(BLOCK - len(rows), *rows.shape[1:])])
-            yield self._features(padded.permute(0, 3, 1, 2))[: len(rows)].float().cpu()
+            images = padded.permute(0, 3, 1, 2).to(self.device)
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                features = self._features(images)
+            yield features[: len(rows)].float().cpu()
 
     def features(self, pixels: Pixels) -> torch.Tensor:
         """Features (N, D) of uint8 images (N, H, W, C)."""
@@ -84,7 +95,8 @@ def _to_small(images: torch.Tensor) -> torch.Tensor:
     return interpolate(scaled, size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def _hash(module: nn.Module) -> str:
+def hash_weights(module: nn.Module) -> str:
+    """12 hexadecimal digits of the SHA-256 of names and tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
@@ -109,12 +121,12 @@ class RandomExtractor(Extractor):
             weight = torch.from_numpy(noise).view(after, before, 3, 3)
             layer.weight = nn.Parameter(weight * math.sqrt(2 / (9 * before)), requires_grad=False)
             layers.append(layer)
-        self._layers = nn.ModuleList(layers).eval()
-        self.hash = _hash(self._layers)
+        super().__init__(nn.ModuleList(layers))
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         x, found = _to_small(images), []
-        for layer in self._layers:
+        assert isinstance(self.network, nn.ModuleList)
+        for layer in self.network:
             x = relu(layer(x))
             found += [x.mean(dim=(2, 3)), x.std(dim=(2, 3), correction=0)]
         return torch.cat(found, dim=1)
@@ -148,11 +160,10 @@ class LabelsExtractor(Extractor):
     name, score = "labels", "FD-labels"
 
     def __init__(self, classifier: Classifier) -> None:
-        self._body = classifier.body.eval().requires_grad_(False)
-        self.hash = _hash(self._body)
+        super().__init__(classifier.body)
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
-        return self._body(_to_small(images))  # type: ignore[no-any-return]
+        return self.network(_to_small(images))  # type: ignore[no-any-return]
 
 
 _TRAIN_IMAGES, _TRAIN_BATCH, _TRAIN_LR = 150_000, 128, 2e-3
@@ -189,56 +200,3 @@ def train_classifier(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return network.eval()
-
-
-class PretrainedExtractor(Extractor):
-    """A pretrained network of torch-fidelity.
-
-    Args:
-        name: ``inception`` or ``dinov2``.
-        weights: A local file, or None to let torch-fidelity fetch its own, which the caller
-            must have been asked for.
-    """
-
-    _KNOWN: ClassVar[dict[str, tuple[str, str, str]]] = {
-        "inception": ("inception-v3-compat", "2048", "FID"),
-        "dinov2": ("dinov2-vit-b-14", "dinov2", "FD-dinov2"),
-    }
-
-    def __init__(self, name: str, weights: Path | None) -> None:
-        try:
-            from torch_fidelity.utils import create_feature_extractor
-        except ImportError as error:
-            raise GentoolError(
-                f"the {name} features need torch-fidelity. Install it: pip install 'gentool[fid]'"
-            ) from error
-        library_name, layer, self.score = self._KNOWN[name]
-        self.name = name
-        options = {} if weights is None else {"feature_extractor_weights_path": str(weights)}
-        self._network = create_feature_extractor(
-            library_name, [layer], cuda=False, verbose=False, **options
-        )
-        self.hash = _hash(self._network)
-
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        return self._network(images)[0]  # type: ignore[no-any-return]
-
-
-def check_extractor(name: str, *, labelled: bool, weights: Path | None, download: bool) -> None:
-    """Whether ``name`` can be used here.
-
-    Raises:
-        UsageError: no such extractor, or one whose weights are neither given nor asked for.
-        DataError: ``labels`` without classes.
-    """
-    if name not in EXTRACTORS:
-        raise unknown_name("feature extractor", name, list(EXTRACTORS), "gentool evaluate --help")
-    if name == "labels" and not labelled:
-        raise DataError("the labels features need class folders. Use --features random")
-    if name in PretrainedExtractor._KNOWN and weights is None and not download:
-        raise UsageError(
-            f"the {name} features need pretrained weights: give --weights FILE, or --download to "
-            "fetch them"
-        )
-    if weights is not None and not weights.is_file():
-        raise UsageError(f"no weights at {weights}")

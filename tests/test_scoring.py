@@ -1,0 +1,78 @@
+"""The warnings of ``--score-every``, on models whose fault is known: collapsed, copying, honest."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gentool.data import Dataset, open_dataset
+from gentool.images import to_unit
+from gentool.models.base import BaseConfig, Model, Phase
+from gentool.scoring import Scorer, mean_distance
+
+
+class Replaying(Model):
+    """A model whose sample k is image k of a list, turned around: no learning, known faults."""
+
+    Config = BaseConfig
+    exported = ("bank",)
+
+    def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
+        super().__init__(BaseConfig(), dataset.shape)
+        self.bank = nn.ParameterList([to_unit(torch.from_numpy(dataset.images[rows]))])
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Numbers of images."""
+        return torch.from_numpy(np.asarray(indices) % len(self.bank[0]))
+
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The images themselves."""
+        return self.bank[0][latents]  # type: ignore[no-any-return]
+
+    def phases(self) -> tuple[Phase, ...]:
+        """None: it does not learn."""
+        return ()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """Digits enough that 500 can be kept out."""
+    return open_dataset("builtin:digits:3000", "16")
+
+
+def _scorer(dataset: Dataset) -> tuple[Scorer, NDArray[np.int64], NDArray[np.int64]]:
+    rows, held_out = dataset.split(0.4)
+    return Scorer(dataset, rows[:1000], held_out[:1000]), rows[:1000], rows[1000:]
+
+
+def test_fresh_images_raise_no_warning(digits: Dataset) -> None:
+    scorer, _, unseen = _scorer(digits)
+    score = scorer.score(Replaying(digits, unseen))
+    assert score.warnings == ()
+    assert score.record["diversity"] == pytest.approx(1, abs=0.1)
+    assert score.record["memorisation"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_collapsed_model_is_told(digits: Dataset) -> None:
+    scorer, _, unseen = _scorer(digits)
+    collapsed = scorer.score(Replaying(digits, unseen[:1]))
+    assert collapsed.record["diversity"] < 0.01
+    assert "diverse as the images (collapse?)" in collapsed.warnings[0]
+    assert collapsed.distance > scorer.score(Replaying(digits, unseen)).distance
+
+
+def test_a_model_that_copies_is_told(digits: Dataset) -> None:
+    scorer, rows, _ = _scorer(digits)
+    score = scorer.score(Replaying(digits, rows))
+    assert score.record["memorisation"] > 0.95
+    assert any("nearer to training images" in warning for warning in score.warnings)
+
+
+def test_mean_distance_is_that_of_the_pairs() -> None:
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 8.0]])
+    assert mean_distance(rows) == pytest.approx((5 + 8 + 5) / 3)
