@@ -10,7 +10,6 @@ Reading decides by content, never by extension, checks the header against bounds
 the model's own names, shapes and dtypes before any weight is loaded, and never unpickles.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from gentool import __version__
 from gentool.config import from_json, to_json
 from gentool.data import is_folder
 from gentool.errors import ModelFileError, UsageError
+from gentool.files import replacing
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
@@ -75,27 +75,8 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     words = json.dumps({**header, "format": FORMAT}, sort_keys=True, allow_nan=False)
     plain = {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
     data = safetensors.torch.save(plain, {_KEY: words})
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as out:  # open() applies the umask, as the user expects
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can open folders."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    with replacing(path, sync=True) as out:
+        out.write(data)
 
 
 def read_header(path: Path) -> tuple[Header, dict[str, Any]]:

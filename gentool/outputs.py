@@ -20,6 +20,7 @@ from gentool import __version__
 from gentool.checkpoint import LoadedModel
 from gentool.data import is_folder
 from gentool.errors import OutputClosed, UsageError
+from gentool.files import write_bytes
 from gentool.images import SUFFIXES, Pixels, encode, encode_animation, grid
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
@@ -54,24 +55,6 @@ class Sink(ABC):
     def close(self) -> list[Path]:
         """Finish; the files that are now complete."""
         return []
-
-
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name and rename it.
-
-    Raises:
-        UsageError: it cannot be written there.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(data)
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
-    return path
 
 
 class FolderSink(Sink):

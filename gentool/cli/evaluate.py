@@ -98,8 +98,8 @@ def _check_picture(path: Path | None) -> None:
 
 def _write_sheets(found: "Evaluation", path: Path) -> None:
     """One picture per target: near.png, near-2.png, ..."""
+    from gentool.files import write_bytes
     from gentool.images import encode
-    from gentool.outputs import write_bytes
 
     for number, sheet in enumerate(found.sheets, start=1):
         name = path.name if number == 1 else f"{path.stem}-{number}{path.suffix}"
@@ -108,7 +108,7 @@ def _write_sheets(found: "Evaluation", path: Path) -> None:
 
 
 def _write_images(found: "Evaluation", path: Path) -> None:
-    from gentool.outputs import write_bytes
+    from gentool.files import write_bytes
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

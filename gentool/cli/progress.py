@@ -24,6 +24,56 @@ def _words(text: str, ratio: int | None = None) -> TextColumn:
     return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
 
 
+class IntakeBar:
+    """Progress of a pass over images: a bar on a terminal, a plain line now and then off one.
+
+    Args:
+        stop: Polled at every update; there is nothing to save.
+        what: What is being done, in the words of the bar.
+    """
+
+    def __init__(self, stop: StopFlag, what: str) -> None:
+        self._stop, self._what = stop, what
+        self._live = sys.stderr.isatty()
+        self._bar = Progress(
+            _words("{task.description}"),
+            BarColumn(bar_width=16),
+            _words("{task.completed:,.0f} of {task.total:,.0f}"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            console=Console(stderr=True),
+            disable=not self._live,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "IntakeBar":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Called now and then.
+
+        Raises:
+            Stopped: asked to.
+        """
+        self._stop.poll("stopped; nothing was written")
+        if self._task is None:
+            self._task = self._bar.add_task(self._what, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+        if not self._live and time.monotonic() - self._last_line > _PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            say(f"{self._what}: {done:,} of {total:,}")
+
+
 class Display:
     """Reporter for ``train``; a context manager, so that the terminal is always restored.
 

@@ -1,0 +1,146 @@
+"""``gentool data``: look at images before training, pack them, tidy the cache."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.cli.progress import IntakeBar
+from gentool.errors import UsageError
+from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.data.survey import Survey
+    from gentool.images import ImageShape
+
+_SHOWN = 5  # names or groups shown of a long list; --json has all
+app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
+
+_SPEC = typer.Argument(help="Folder, archive or set, as for train --data.", metavar="SPEC")
+_SIZE = typer.Option(None, "--size", metavar="SIZE", help="64 or HEIGHTxWIDTH, as in train.")
+_MODE = typer.Option(None, "--mode", metavar="MODE", help="grey, rgb or rgba.")
+_JSON = typer.Option(False, "--json", help="Result as JSON on stdout.")
+
+
+@app.command()
+def check(
+    spec: str = _SPEC,
+    size: str = _SIZE,
+    mode: str = _MODE,
+    output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
+    as_json: bool = _JSON,
+) -> None:
+    """Say what is there, what is broken or there twice, and what training would make of it.
+
+    gentool data check ./photos
+
+    gentool data check photos.zip -o sheet.png --json
+    """
+    from gentool.data import Policy, open_source, resolve_shape
+    from gentool.data.survey import sheet_of, survey
+    from gentool.files import write_bytes
+    from gentool.images import SUFFIXES, encode, grid
+
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
+    with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
+        source = open_source(spec)
+        shape, notes = resolve_shape(source, size, mode, _largest_side())
+        found = survey(source, bar.update)
+    if as_json:
+        training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
+        emit_json({"data": spec, **_as_json(found), "training": training})
+    else:
+        _show(spec, found, shape, notes)
+    if output is not None:
+        sheet = encode(grid(sheet_of(source, Policy(shape))), output.suffix.lower())
+        say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
+
+
+@app.command()
+def pack(
+    spec: str = _SPEC,
+    out: Path = typer.Argument(help="The .zip to write.", metavar="OUT.zip"),
+    size: str = _SIZE,
+    mode: str = _MODE,
+    as_json: bool = _JSON,
+) -> None:
+    """Write the prepared images as PNG into a .zip, which is itself good for --data.
+
+    gentool data pack ./photos photos64.zip --size 64
+    """
+    from gentool.data import Policy, open_source, resolve_shape
+    from gentool.data.pack import pack as write_pack
+
+    if out.suffix.lower() != ".zip":
+        raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
+    with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
+        source = open_source(spec)
+        shape, _ = resolve_shape(source, size, mode, _largest_side())
+        count, bad = write_pack(source, Policy(shape), out, bar.update)
+    for name, reason in bad[:_SHOWN]:
+        say(f"skipped {name}: {reason}")
+    say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
+    if as_json:
+        emit_json({"file": str(out), "images": count, "bad": bad})
+    else:
+        emit(str(out))
+
+
+def _largest_side() -> int:
+    from gentool.presets import largest_side
+
+    return largest_side("cpu")
+
+
+def _as_json(found: "Survey") -> dict[str, object]:
+    return {
+        "images": found.total,
+        "readable": sum(found.modes.values()),
+        "modes": found.modes,
+        "formats": found.formats,
+        "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in found.sizes.items()],
+        "classes": found.classes,
+        "duplicates": found.duplicates,
+        "near_duplicates": found.near,
+        "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
+    }
+
+
+def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> None:
+    readable = sum(found.modes.values())
+    sizes = [f"{h}x{w}" for w, h in sorted(found.sizes, key=lambda s: s[0] * s[1])]
+    rows = [
+        ("images", f"{found.total:,}, of which {readable:,} can be read"),
+        ("formats", _counts(found.formats)),
+        ("colour modes", _counts(found.modes)),
+        ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
+        ("classes", _counts(found.classes) or "none"),
+        ("same content", _groups(found.duplicates)),
+        ("look alike", _groups(found.near) if found.near is not None else
+         "not looked for (pip install 'gentool[check]')"),
+        ("training", f"{shape}"),
+    ]  # fmt: skip
+    emit(spec)
+    emit_table(rows)
+    for note in notes:
+        emit(f"  {note}")
+    for name, reason in found.bad[:_SHOWN]:
+        emit(f"  bad: {name}: {reason}")
+    if len(found.bad) > _SHOWN:
+        emit(f"  bad: {len(found.bad) - _SHOWN:,} more (--json lists them)")
+
+
+def _counts(counted: dict[str, int]) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(counted.items())[: 4 * _SHOWN]]
+    more = len(counted) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _groups(groups: list[list[str]]) -> str:
+    if not groups:
+        return "none"
+    extra = sum(len(group) - 1 for group in groups)
+    first = " = ".join(groups[0][:3])
+    return f"{extra:,} images too many, in {len(groups):,} groups; the first: {first}"

@@ -1,0 +1,76 @@
+"""Prepared images as a .zip of PNG files, to look at, to move or to give away.
+
+The zip is itself a source: training on it gives the same pixels as training on what it was
+made from. Class folders are kept or, for labels from elsewhere, made.
+"""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from gentool.data.intake import Policy
+from gentool.data.sources import Source
+from gentool.errors import DataError, UsageError
+from gentool.files import replacing
+from gentool.images import encode
+
+Progress = Callable[[int, int], None]
+_POLL = 64  # images between two looks at the stop flag
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that equal images make equal zips
+
+
+def pack(
+    source: Source, policy: Policy, out: Path, progress: Progress
+) -> tuple[int, list[tuple[str, str]]]:
+    """Write the prepared images of ``source``.
+
+    Args:
+        source: Where the images come from.
+        policy: What they become.
+        out: The .zip; replaced when all is written.
+        progress: Called with (done, total); may raise to stop.
+
+    Returns:
+        How many were written, and (name, reason) of those that could not be read.
+
+    Raises:
+        UsageError: the file cannot be written.
+        DataError: no image can be read.
+    """
+    taken: set[str] = set()
+    bad: list[tuple[str, str]] = []
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for index in range(len(source)):
+                if index % _POLL == 0:
+                    progress(index, len(source))
+                try:
+                    pixels = source.load(index, policy).pixels
+                except Exception as error:  # whatever a broken file makes a decoder raise
+                    bad.append((source.describe(index), str(error).splitlines()[0]))
+                    continue
+                name = _member(source, index, taken)
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), encode(pixels, ".png"))
+            if not taken:
+                raise DataError(f"none of the {len(source)} images can be read: {bad[0][1]}")
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
+    progress(len(source), len(source))
+    return len(taken), bad
+
+
+def _member(source: Source, index: int, taken: set[str]) -> str:
+    """``class/name.png``, numbered where two files differ only in their suffix."""
+    own = PurePosixPath(source.paths[index]) if source.paths else PurePosixPath(f"{index:08d}")
+    stem = str(own.with_suffix(""))
+    if source.labels is not None:
+        kind = source.classes[source.labels[index]].replace("/", "_")
+        if own.parts[0] != kind:
+            stem = f"{kind}/{stem}"
+    name, number = f"{stem}.png", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}.png"
+    taken.add(name)
+    return name
