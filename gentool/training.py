@@ -15,89 +15,41 @@ import errno
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
-from gentool.checkpoint import (
-    MODEL_NAME,
-    STATE_NAME,
-    Header,
-    exported_tensors,
-    model_header,
-    read_file,
-    write_file,
-)
-from gentool.config import to_json
+from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset
 from gentool.devices import memory_format
-from gentool.errors import (
-    DataError,
-    DeviceError,
-    Diverged,
-    ModelFileError,
-    NoEncoder,
-    Stopped,
-    UsageError,
-)
-from gentool.images import encode, grid, to_unit
+from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
+from gentool.images import to_unit
 from gentool.models import MODELS
-from gentool.models.base import BaseConfig, Batch, Model, Phase
+from gentool.models.base import Batch, Model, Phase
 from gentool.rng import Draw, data_order, derive_seed
+from gentool.runfolder import (
+    BEST_NAME,
+    PREVIEWS_NAME,
+    Counters,
+    Learner,
+    RunFolder,
+    TrainSettings,
+)
 from gentool.runlog import RunLog
 from gentool.scoring import Score, Scorer
 from gentool.signals import StopFlag
-from gentool.state import pack, unpack
 
-LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
-_PREVIEW_IMAGES = 64
+__all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "cosine", "train"]
+
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
 _EMA_RAMP = 0.1  # the half-life is at most this share of the images seen: young averages forget
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides a run, resolved.
-
-    Attributes:
-        model: Name in the table of models.
-        config: Its options.
-        out: The run folder.
-        images: Budget in images, rounded up to whole steps; or None.
-        minutes: Budget in wall-clock minutes from ``started``; or None.
-        batch: Images per step.
-        lr: Adam's learning rate.
-        seed: Seed of everything.
-        device: Where to compute.
-        precision: dtype of autocast.
-        started: ``time.monotonic()`` at the command's start.
-        holdout: Share of the images, by content, that is never trained on.
-        score_every: Score the averaged weights once per as many images; 0 for never.
-        stop_after: Stop as if asked once this command has seen as many images; or None.
-    """
-
-    model: str
-    config: BaseConfig
-    out: Path
-    images: int | None
-    minutes: float | None
-    batch: int
-    lr: float
-    seed: int
-    device: torch.device
-    precision: torch.dtype
-    started: float
-    holdout: float = 0.0
-    score_every: int = 0
-    stop_after: int | None = None
 
 
 class Reporter(Protocol):
@@ -165,7 +117,6 @@ class Trainer:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
-        self.best_score = math.inf
         model_class = MODELS.get(settings.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "initial weights"))
@@ -175,10 +126,11 @@ class Trainer:
         self.average = _averaged_copy(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
-        self.images, self.step, self.seconds_before = 0, 0, 0.0
+        self.counters = Counters()
+        self.folder = RunFolder(settings, dataset, self.rows)
         self._images_at_start = 0
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
-        self.log = RunLog(settings.out / LOG_NAME)
+        self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
         pairs = list(exported_pairs(self.model, self.average))
         self._live, self._averaged = [p[0] for p in pairs], [p[1] for p in pairs]
@@ -187,22 +139,23 @@ class Trainer:
 
     def run(self, stop: StopFlag) -> TrainResult:
         """Train until the budget is spent; see ``train``."""
-        out = self.settings.out
-        resumed = self.resume()
-        model_path = out / MODEL_NAME
+        out, model_path = self.settings.out, self.folder.model_path
+        before = self.folder.read_state(self._learner())
+        resumed = before is not None
+        self.counters = before or self.counters
         if resumed and self.share() >= 1 and model_path.is_file():
-            return TrainResult(model_path, self.images, already_complete=True)
+            return TrainResult(model_path, self.counters.images, already_complete=True)
         (out / PREVIEWS_NAME).mkdir(parents=True, exist_ok=True)
-        self._images_at_start = self.images
-        self.log.cut(self.images)
+        self._images_at_start = self.counters.images
+        self.log.cut(self.counters.images)
         if resumed:
-            self.reporter.resumed(self.images)
+            self.reporter.resumed(self.counters.images)
         next_log = time.monotonic() + _LOG_SECONDS
         gap = _FIRST_SAVE_SECONDS
         next_save = time.monotonic() + gap
         while (share := self.share()) < 1:
             self.take_step(share)
-            self.reporter.progress(self.images, min(self.share(), 1.0))
+            self.reporter.progress(self.counters.images, min(self.share(), 1.0))
             now = time.monotonic()
             if now >= next_log:
                 self.write_log(share)
@@ -215,15 +168,15 @@ class Trainer:
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()
-        return TrainResult(model_path, self.images, already_complete=False)
+        return TrainResult(model_path, self.counters.images, already_complete=False)
 
     def _stop_if_asked(self, stop: StopFlag) -> None:
         limit = self.settings.stop_after
-        seen = self.images - self._images_at_start
+        seen = self.counters.images - self._images_at_start
         reached = limit is not None and seen >= limit and self.share() < 1
         if stop.asked is not None or reached:
             self.save()
-            message = f"stopped at {self.images:,} images; saved in {self.settings.out}"
+            message = f"stopped at {self.counters.images:,} images; saved in {self.settings.out}"
             raise Stopped(message, interrupted=stop.interrupted)
 
     def share(self) -> float:
@@ -231,22 +184,22 @@ class Trainer:
         if self.settings.minutes is not None:
             return self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
         assert self.settings.images is not None
-        return self.images / self.settings.images
+        return self.counters.images / self.settings.images
 
     def seconds(self) -> float:
         """Wall-clock seconds that the run has taken, over all its commands."""
-        return self.seconds_before + time.monotonic() - self.settings.started
+        return self.counters.seconds + time.monotonic() - self.settings.started
 
     def take_step(self, share: float) -> None:
         """One step: every phase that is due, then the averages."""
         self.model.train()
         for phase in self.phases:
-            if self.step % phase.every or not phase.span[0] <= share < phase.span[1]:
+            if self.counters.step % phase.every or not phase.span[0] <= share < phase.span[1]:
                 continue
             for repeat in range(phase.repeats):
-                self._update(phase, self.images + repeat * self.settings.batch, share)
-        self.images += self.images_per_step
-        self.step += 1
+                self._update(phase, self.counters.images + repeat * self.settings.batch, share)
+        self.counters.images += self.images_per_step
+        self.counters.step += 1
         self._average()
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
@@ -256,7 +209,7 @@ class Trainer:
         order = self.rows[data_order(settings.seed, start, settings.batch, len(self.rows))]
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
-        draw = Draw(settings.seed, phase.name, indices, self.step, settings.device)
+        draw = Draw(settings.seed, phase.name, indices, self.counters.step, settings.device)
         half = settings.precision != torch.float32
         with torch.autocast(settings.device.type, settings.precision, enabled=half):
             terms = phase.loss(self.batch(order), draw)
@@ -280,7 +233,7 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged weights towards the live ones; buffers are copied."""
-        half_life = min(self.settings.config.ema_images, _EMA_RAMP * self.images)
+        half_life = min(self.settings.config.ema_images, _EMA_RAMP * self.counters.images)
         weight = 1 - 0.5 ** (self.images_per_step / half_life)
         torch._foreach_lerp_(self._averaged, self._live, weight)
         for name, part in self.model.exported_parts().items():
@@ -298,7 +251,7 @@ class Trainer:
         """
         if self.log.empty:
             return
-        record = self.log.write(self.images, self.seconds(), min(share, 1.0))
+        record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
         self.reporter.logged(record)
         for name, value in record.items():
             if not math.isfinite(value):
@@ -315,33 +268,31 @@ class Trainer:
             if not torch.isfinite(tensor).all():
                 raise _diverged(f"the weights {name}", self.settings)
         self.average.finish(self._fit_batches)
-        self.save_previews()
+        self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
-        tensors = pack(self.model, self.average, self.phases, self.optimisers)
-        write_file(self.settings.out / STATE_NAME, tensors, self._state_header())
-        self._write_model(MODEL_NAME)
+        self.folder.write_state(self._learner(), replace(self.counters, seconds=self.seconds()))
+        self.folder.write_model(self.average, self.counters.images, MODEL_NAME)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
 
-    def _write_model(self, name: str, **more: object) -> None:
-        """Write the averaged weights; ``more`` goes into the training record."""
-        record = {**self._training_record(), **more}
-        header = model_header(self.settings.model, self.average, self.dataset.classes, record)
-        write_file(self.settings.out / name, exported_tensors(self.average), header)
+    def _learner(self) -> Learner:
+        return Learner(self.model, self.average, self.phases, self.optimisers)
 
     def _score_if_due(self) -> None:
         """Score the averages when the counter has passed a multiple; keep the best so far."""
         every = self.settings.score_every
-        before = self.images - self.images_per_step
-        if self.scorer is None or self.images // every == before // every:
+        before = self.counters.images - self.images_per_step
+        if self.scorer is None or self.counters.images // every == before // every:
             return
         self.average.finish(self._fit_batches)
         score = self.scorer.score(self.average)
-        self.log.note(self.images, score.record)
-        self.reporter.scored(self.images, score)
-        if score.distance < self.best_score:
-            self.best_score = score.distance
-            self._write_model(BEST_NAME, score=score.record)
+        self.log.note(self.counters.images, score.record)
+        self.reporter.scored(self.counters.images, score)
+        if score.distance < self.counters.best_score:
+            self.counters.best_score = score.distance
+            self.folder.write_model(
+                self.average, self.counters.images, BEST_NAME, score=score.record
+            )
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images, in the order of a seed."""
@@ -349,105 +300,6 @@ class Trainer:
         chosen = self.rows[data_order(self.settings.seed, 0, count, len(self.rows))]
         for start in range(0, count, 256):
             yield self.batch(chosen[start : start + 256])
-
-    def save_previews(self) -> None:
-        """A grid of samples with fixed latents; with an encoder, also reconstructions."""
-        folder = self.settings.out / PREVIEWS_NAME
-        seed = self.settings.seed
-        latents = prior_blocks(self.average, [(seed, k) for k in range(_PREVIEW_IMAGES)])
-        samples = grid(decode_blocks(self.average, latents))
-        (folder / f"{self.images:09d}.png").write_bytes(encode(samples, ".png"))
-        chosen = np.linspace(0, len(self.rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
-        originals = self.dataset.images[self.rows[chosen]]
-        try:
-            codes = encode_blocks(self.average, originals)
-        except NoEncoder:
-            return
-        pairs = np.stack([originals, decode_blocks(self.average, codes)], axis=1)
-        sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
-        (folder / f"{self.images:09d}-reconstructions.png").write_bytes(encode(sheet, ".png"))
-
-    def _identity(self) -> Header:
-        """What two commands must share to be the same run."""
-        settings = self.settings
-        return {
-            "model": settings.model,
-            **{f"-o {k}": v for k, v in to_json(settings.config).items()},
-            "--size and --mode": str(self.dataset.shape),
-            "--data (its images)": self.dataset.fingerprint[:16],
-            "--batch": settings.batch,
-            "--lr": settings.lr,
-            "--seed": settings.seed,
-            "--holdout": settings.holdout,
-            "--precision": str(settings.precision).removeprefix("torch."),
-        }
-
-    def _training_record(self) -> Header:
-        """What the model file says of its training; no time and no path, so files are stable."""
-        settings, data = self.settings, self.dataset
-        return {
-            "images": self.images,
-            "seed": settings.seed,
-            "batch": settings.batch,
-            "lr": settings.lr,
-            "precision": str(settings.precision).removeprefix("torch."),
-            "device": settings.device.type,
-            "data": {
-                "name": data.name,
-                "images": len(self.rows),
-                "fingerprint": data.fingerprint,
-                "holdout": settings.holdout,
-            },
-        }
-
-    def _state_header(self) -> Header:
-        return {
-            "kind": "state",
-            "identity": self._identity(),
-            "images": self.images,
-            "step": self.step,
-            "seconds": self.seconds(),
-            "best_score": self.best_score if math.isfinite(self.best_score) else None,
-        }
-
-    def resume(self) -> bool:
-        """Load the state in the run folder, if there is one.
-
-        Raises:
-            UsageError: it belongs to a run with other settings, or there is only a model.
-            ModelFileError: it is damaged.
-        """
-        out = self.settings.out
-        path = out / STATE_NAME
-        if not path.exists():
-            if (out / MODEL_NAME).exists():
-                raise UsageError(
-                    f"{out} holds a model but no state to go on from. Choose another --out"
-                )
-            return False
-        header, tensors = read_file(path)
-        if header.get("kind") != "state":
-            raise ModelFileError(f"{path} is not a training state. Choose another --out")
-        before, now = header.get("identity"), self._identity()
-        if not isinstance(before, dict):
-            raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
-        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
-        if differing:
-            lines = "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in differing)
-            raise UsageError(
-                f"{out} holds a run with other settings: {lines}. Choose another --out"
-            )
-        try:
-            unpack(tensors, self.model, self.average, self.phases, self.optimisers)
-            self.images, self.step = _count(header["images"]), _count(header["step"])
-            self.seconds_before = float(header["seconds"])
-            best = header["best_score"]
-            self.best_score = math.inf if best is None else float(best)
-            if not 0 <= self.seconds_before < math.inf:
-                raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
-        return True
 
 
 def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -469,13 +321,6 @@ def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
     return torch.optim.Adam(
         phase.module.parameters(), lr=settings.lr, betas=phase.betas, fused=True
     )
-
-
-def _count(value: object) -> int:
-    """A counter from a state file."""
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError("counter")
-    return value
 
 
 def cosine(share: float, floor: float) -> float:
