@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,10 +26,10 @@ from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset
 from gentool.devices import memory_format
 from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
-from gentool.images import to_unit
+from gentool.feeding import Feeder
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model, Phase
-from gentool.rng import Draw, data_order, derive_seed
+from gentool.rng import Draw, derive_seed
 from gentool.runfolder import (
     BEST_NAME,
     PREVIEWS_NAME,
@@ -121,8 +121,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "initial weights"))
             self.model: Model = model_class(settings.config, dataset.shape)
-        self.format = memory_format(settings.device)
-        self.model.to(settings.device).to(memory_format=self.format)
+        self.model.to(settings.device).to(memory_format=memory_format(settings.device))
+        self.feeder = Feeder(dataset, self.rows, settings.seed, settings.batch, settings.device)
         self.average = _averaged_copy(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
@@ -206,13 +206,12 @@ class Trainer:
         """One gradient step of one phase on the batch that begins at image ``start``."""
         settings = self.settings
         indices = np.arange(start, start + settings.batch, dtype=np.int64)
-        order = self.rows[data_order(settings.seed, start, settings.batch, len(self.rows))]
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
         draw = Draw(settings.seed, phase.name, indices, self.counters.step, settings.device)
         half = settings.precision != torch.float32
         with torch.autocast(settings.device.type, settings.precision, enabled=half):
-            terms = phase.loss(self.batch(order), draw)
+            terms = phase.loss(self.feeder.batch(start), draw)
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * cosine(share, phase.decay)
@@ -221,14 +220,6 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
-
-    def batch(self, order: Any) -> Batch:
-        """The images numbered ``order`` as a model sees them."""
-        pixels = torch.from_numpy(self.dataset.images[order])
-        images = to_unit(pixels.to(self.settings.device, non_blocking=True))
-        labels = self.dataset.labels
-        chosen = None if labels is None else torch.from_numpy(labels[order]).to(images.device)
-        return Batch(images.contiguous(memory_format=self.format), chosen)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -295,11 +286,8 @@ class Trainer:
             )
 
     def _fit_batches(self) -> Iterator[Batch]:
-        """A fixed sample of the training images, in the order of a seed."""
-        count = min(len(self.rows), _FIT_IMAGES)
-        chosen = self.rows[data_order(self.settings.seed, 0, count, len(self.rows))]
-        for start in range(0, count, 256):
-            yield self.batch(chosen[start : start + 256])
+        """A fixed sample of the training images."""
+        return self.feeder.fixed(_FIT_IMAGES)
 
 
 def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,0 +1,96 @@
+"""Batches for training: from prepared images to tensors on the device, by the run's counter.
+
+Which images a step sees is a function of (seed, images seen), so nothing here has a state that
+a resumed run would need. Small sets live on the GPU; sets that are streamed are decoded one
+batch ahead, in a thread.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gentool.data import Dataset
+from gentool.devices import memory_format
+from gentool.images import Pixels, to_unit
+from gentool.models.base import Batch
+from gentool.rng import data_order
+
+_RESIDENT_SHARE = 0.25  # of the free GPU memory that the images may take
+_FIXED_BATCH = 256
+
+Order = NDArray[np.int64]
+
+
+class Feeder:
+    """Batches of one run.
+
+    Args:
+        dataset: Prepared images.
+        rows: Numbers of those to train on; a number may stand there more than once.
+        seed: Of the order.
+        batch: Images per batch.
+        device: Where the batches are wanted.
+    """
+
+    def __init__(
+        self, dataset: Dataset, rows: Order, seed: int, batch: int, device: torch.device
+    ) -> None:
+        self._dataset, self._rows, self._seed, self._size = dataset, rows, seed, batch
+        self._device, self._format = device, memory_format(device)
+        self._resident = _on_device(dataset, device)
+        self._ahead: dict[int, Future[Pixels]] = {}
+        self._pool = None if isinstance(dataset.images, np.ndarray) else ThreadPoolExecutor(1)
+        self._last: tuple[int, Batch] | None = None
+
+    def batch(self, start: int) -> Batch:
+        """The batch whose first image is number ``start`` of the endless shuffle."""
+        if self._last is None or self._last[0] != start:  # both players see the same images
+            order = self._order(start)
+            self._last = start, self._as_batch(self._pixels(start, order), order)
+        return self._last[1]
+
+    def fixed(self, count: int) -> Iterator[Batch]:
+        """The first ``count`` images of the shuffle, fewer if there are not as many."""
+        chosen = self._rows[data_order(self._seed, 0, min(len(self._rows), count), len(self._rows))]
+        for start in range(0, len(chosen), _FIXED_BATCH):
+            order = chosen[start : start + _FIXED_BATCH]
+            yield self._as_batch(self._read(order), order)
+
+    def _order(self, start: int) -> Order:
+        return self._rows[data_order(self._seed, start, self._size, len(self._rows))]
+
+    def _pixels(self, start: int, order: Order) -> torch.Tensor:
+        if self._pool is None:
+            return self._read(order)
+        ready = self._ahead.pop(start, None)
+        self._ahead.clear()
+        following = start + self._size
+        found = ready.result() if ready is not None else self._dataset.images[order]
+        self._ahead[following] = self._pool.submit(
+            self._dataset.images.__getitem__, self._order(following)
+        )
+        return torch.from_numpy(found)
+
+    def _read(self, order: Order) -> torch.Tensor:
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(order).to(self._device)]
+        return torch.from_numpy(self._dataset.images[order])
+
+    def _as_batch(self, pixels: torch.Tensor, order: Order) -> Batch:
+        images = to_unit(pixels.to(self._device, non_blocking=True))
+        labels = self._dataset.labels
+        chosen = None if labels is None else torch.from_numpy(labels[order]).to(self._device)
+        return Batch(images.contiguous(memory_format=self._format), chosen)
+
+
+def _on_device(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
+    """All pixels on a CUDA device where they fit well, else None."""
+    if device.type != "cuda" or not isinstance(dataset.images, np.ndarray):
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if dataset.images.nbytes > _RESIDENT_SHARE * free:
+        return None
+    return torch.from_numpy(np.ascontiguousarray(dataset.images)).to(device)
