@@ -53,8 +53,16 @@ def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def prior_blocks(model: Model, draws: Iterable[tuple[int, int]]) -> torch.Tensor:
-    """Latents (N, ...) for (seed, index) pairs, each row as if it were drawn alone."""
+def prior_blocks(
+    model: Model, draws: Iterable[tuple[int, int]], label: int | None = None
+) -> torch.Tensor:
+    """Latents (N, ...) for (seed, index) pairs, each row as if it were drawn alone.
+
+    Args:
+        model: Any.
+        draws: (seed, index) of each row.
+        label: A class that all rows shall be of, for a conditional model.
+    """
     size = block_size(model.shape)
     wanted = list(draws)
     rows: dict[tuple[int, int], torch.Tensor] = {}
@@ -63,6 +71,7 @@ def prior_blocks(model: Model, draws: Iterable[tuple[int, int]]) -> torch.Tensor
         for start in range(0, len(indices), size):
             block = indices[start : start + size]
             full = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
-            latents = model.prior(full, seed)
+            labels = None if label is None else torch.full((size,), label, device=model.device)
+            latents = model.prior(full, seed, labels)
             rows |= {(seed, int(i)): latents[k] for k, i in enumerate(block)}
     return torch.stack([rows[pair] for pair in wanted])

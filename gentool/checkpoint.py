@@ -30,6 +30,7 @@ from gentool.files import replacing
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
+from gentool.registry import unknown_name
 
 FORMAT = 1  # raise when an older gentool could not read the file
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
@@ -199,6 +200,19 @@ class LoadedModel:
     sha256: str
     path: Path
 
+    def class_number(self, name: str) -> int:
+        """The number of a class of a conditional model.
+
+        Raises:
+            UsageError: the model is not conditional, or has no such class.
+        """
+        classes: list[str] = self.header["classes"]
+        if not self.model.classes:
+            raise UsageError(f"{self.path} is not conditional: it has no classes to choose from")
+        if name not in classes:
+            raise unknown_name("class", name, classes, f"gentool info {self.path}")
+        return classes.index(name)
+
 
 def model_header(
     name: str, model: Model, classes: tuple[str, ...], training: Mapping[str, object]
@@ -211,6 +225,7 @@ def model_header(
         "config": to_json(model.config),
         "image": {"height": shape.height, "width": shape.width, "channels": shape.channels},
         "classes": list(classes),
+        "conditional": bool(model.classes),
         "training": dict(training),
         "gentool": __version__,
     }
@@ -239,13 +254,20 @@ def build(header: Header, path: Path) -> Model:
         model_class = MODELS.get(header["model"])
         config = from_json(model_class.Config, header["config"])
         with torch.device("meta"):
-            return model_class(config, shape)
+            return model_class(config, shape, _classes(header))
     except (KeyError, TypeError) as error:
         raise ModelFileError(f"{path}: its header is damaged ({error})") from error
     except UsageError as error:
         raise ModelFileError(
             f"{path} asks for what gentool {__version__} does not have: {error}"
         ) from error
+
+
+def _classes(header: Header) -> int:
+    """How many classes the model is conditional on."""
+    if type(header["conditional"]) is not bool or not isinstance(header["classes"], list):
+        raise TypeError("classes")
+    return len(header["classes"]) if header["conditional"] else 0
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:

@@ -86,7 +86,13 @@ def path(keys: torch.Tensor, steps: int, method: str, *, loop: bool) -> torch.Te
 
 
 def interpolate_seeds(
-    loaded: LoadedModel, seeds: Sequence[int], steps: int, method: str | None, *, loop: bool
+    loaded: LoadedModel,
+    seeds: Sequence[int],
+    steps: int,
+    method: str | None,
+    *,
+    loop: bool,
+    class_name: str | None = None,
 ) -> Iterator[NamedImage]:
     """Frames of a path whose key frames are image 0 of each seed; see ``path``.
 
@@ -96,10 +102,16 @@ def interpolate_seeds(
         steps: Frames from one key to the next.
         method: ``slerp``, ``lerp``, or None for what suits the model's latents.
         loop: Go back to the first key.
+        class_name: One class for all key frames of a conditional model.
     """
     method = method or loaded.model.interpolation
-    keys = prior_blocks(loaded.model, [(seed, 0) for seed in seeds])
-    frames = decode_blocks(loaded.model, path(keys, steps, method, loop=loop))
+    label = None if class_name is None else loaded.class_number(class_name)
+    keys = prior_blocks(loaded.model, [(seed, 0) for seed in seeds], label)
+    latents = path(keys, steps, method, loop=loop)
+    if classes := loaded.model.classes:  # shares of classes are no directions on a sphere
+        z = path(keys[:, :-classes], steps, method, loop=loop)
+        latents = torch.cat([z, path(keys[:, -classes:], steps, "lerp", loop=loop)], dim=1)
+    frames = decode_blocks(loaded.model, latents)
     what = recipe(loaded, seeds=list(seeds), steps=steps, method=method, loop=loop)
     for number, pixels in enumerate(frames):
         yield NamedImage(f"{number:06d}", pixels, {**what, "frame": number})

@@ -53,6 +53,7 @@ class TrainSettings:
         started: ``time.monotonic()`` at the command's start.
         holdout: Share of the images, by content, that is never trained on.
         score_every: Score the averaged weights once per as many images; 0 for never.
+        conditional: Whether a model that can be is conditional on the classes of the data.
         stop_after: Stop as if asked once this command has seen as many images; or None.
     """
 
@@ -69,6 +70,7 @@ class TrainSettings:
     started: float
     holdout: float = 0.0
     score_every: int = 0
+    conditional: bool = True
     stop_after: int | None = None
 
 
@@ -125,6 +127,7 @@ class RunFolder:
             "--lr": settings.lr,
             "--seed": settings.seed,
             "--holdout": settings.holdout,
+            "--unconditional": not settings.conditional,
             "--precision": str(settings.precision).removeprefix("torch."),
         }
 

@@ -9,18 +9,30 @@ from gentool.images import Pixels
 from gentool.outputs import NamedImage, recipe
 
 
-def sample_images(loaded: LoadedModel, count: int = 1, seed: int = 0, *, start: int = 0) -> Pixels:
-    """``count`` images of one seed, from index ``start`` on.
+def sample_images(
+    loaded: LoadedModel,
+    count: int = 1,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    class_name: str | None = None,
+) -> Pixels:
+    """``count`` images of one seed, from index ``start`` on, of any class or of one.
 
     Returns:
         uint8, shape (count, H, W, C). Image k is the same whatever ``count`` and ``start``.
     """
     draws = [(seed, k) for k in range(start, start + count)]
-    return decode_blocks(loaded.model, prior_blocks(loaded.model, draws))
+    label = None if class_name is None else loaded.class_number(class_name)
+    return decode_blocks(loaded.model, prior_blocks(loaded.model, draws, label))
 
 
 def sample(
-    loaded: LoadedModel, seeds: Sequence[int], indices: range, batch: int
+    loaded: LoadedModel,
+    seeds: Sequence[int],
+    indices: range,
+    batch: int,
+    class_names: Sequence[str] | None = None,
 ) -> Iterator[NamedImage]:
     """Images ``indices`` of every seed, made ``batch`` at a time.
 
@@ -31,14 +43,37 @@ def sample(
             whichever tells them apart.
         batch: Images held in memory at once, rounded up to whole blocks; no pixel depends
             on it.
+        class_names: Classes of a conditional model, each of which gets the same latents;
+            None draws a class for every image.
     """
+    if class_names is None:
+        yield from _sample_class(loaded, seeds, indices, batch, None)
+        return
+    labels = {name: loaded.class_number(name) for name in class_names}
+    for label in labels.values():
+        yield from _sample_class(loaded, seeds, indices, batch, label)
+
+
+def _sample_class(
+    loaded: LoadedModel, seeds: Sequence[int], indices: range, batch: int, label: int | None
+) -> Iterator[NamedImage]:
     block = block_size(loaded.model.shape)
     step = -(-batch // block) * block
     draws = product(seeds, indices)
+    kind = None if label is None else str(loaded.header["classes"][label])
     while part := list(islice(draws, step)):
-        images = decode_blocks(loaded.model, prior_blocks(loaded.model, part))
+        images = decode_blocks(loaded.model, prior_blocks(loaded.model, part, label))
         for (seed, index), pixels in zip(part, images, strict=True):
+            what: dict[str, object] = {"seed": seed, "index": index}
             name = f"{index:06d}"
             if len(seeds) > 1:
                 name = f"seed{seed:06d}-{name}" if len(indices) > 1 else f"seed{seed:06d}"
-            yield NamedImage(name, pixels, recipe(loaded, seed=seed, index=index))
+            if kind is not None:
+                what["class"] = kind
+                name = f"{file_name(kind)}-{name}"
+            yield NamedImage(name, pixels, recipe(loaded, **what))
+
+
+def file_name(text: str) -> str:
+    """``text`` as a part of a file name: a stranger's class may be called ``../x``."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text)[:60] or "_"

@@ -27,6 +27,7 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "seed": (int, 0, 2**63 - 1),
     "holdout": (float, 0, 0.9),
     "score_every": (int, 0, 10**12),
+    "unconditional": (bool, 0, 0),
     "device": (str, 0, 0),
     "precision": (str, 0, 0),
 }
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Scalar] = {
     "seed": 0,
     "holdout": 0.0,
     "score_every": 0,
+    "unconditional": False,
     "device": "auto",
     "precision": "auto",
 }
@@ -124,11 +126,12 @@ def _check(key: str, value: object) -> Scalar:
         value = str(value)  # size = 64 in a config file
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(2**63)), 2**63))
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise UsageError(
-            f"{key} takes {'a number' if kind is not str else 'a word'}, not {value!r}"
-        )
-    if isinstance(value, int | float) and not low <= value <= high:  # NaN compares false
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        words = {str: "a word", bool: "true or false"}.get(kind, "a number")
+        raise UsageError(f"{key} takes {words}, not {value!r}")
+    if (
+        isinstance(value, int | float) and kind is not bool and not low <= value <= high
+    ):  # NaN compares false
         raise UsageError(
             f"--{key.replace('_', '-')} is {_short(value)}; allowed: {low:g} to {high:g}"
         )

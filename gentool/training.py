@@ -120,7 +120,9 @@ class Trainer:
         model_class = MODELS.get(settings.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "initial weights"))
-            self.model: Model = model_class(settings.config, dataset.shape)
+            self.model: Model = model_class(
+                settings.config, dataset.shape, _classes(settings, dataset)
+            )
         self.model.to(settings.device).to(memory_format=memory_format(settings.device))
         self.feeder = Feeder(dataset, self.rows, settings.seed, settings.batch, settings.device)
         self.average = _averaged_copy(self.model)
@@ -288,6 +290,12 @@ class Trainer:
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images."""
         return self.feeder.fixed(_FIT_IMAGES)
+
+
+def _classes(settings: TrainSettings, dataset: Dataset) -> int:
+    """How many classes the model is conditional on."""
+    wanted = settings.conditional and MODELS.get(settings.model).takes_classes
+    return len(dataset.classes) if wanted and dataset.labels is not None else 0
 
 
 def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

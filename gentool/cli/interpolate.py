@@ -22,6 +22,9 @@ def command(
     method: str = typer.Option(
         None, "--method", metavar="NAME", help="slerp or lerp; default: what suits the model."
     ),
+    class_name: str = typer.Option(
+        None, "--class", metavar="NAME", help="One class for all key frames."
+    ),
     loop: bool = typer.Option(False, "--loop", help="Go back to the first key frame."),
     output: str = typer.Option(
         "interpolation.png", "-o", "--output", metavar="WHERE",
@@ -64,7 +67,9 @@ def command(
             sink = open_sink(output, "png", sys.stdout.buffer, columns)
         frames = 0
         paths: list[str] = []
-        for image in interpolate_seeds(loaded, keys, steps, method, loop=loop):
+        for image in interpolate_seeds(
+            loaded, keys, steps, method, loop=loop, class_name=class_name
+        ):
             stop.poll("stopped")
             paths += [str(p) for p in sink.add(image)]
             frames += 1

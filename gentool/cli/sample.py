@@ -20,6 +20,9 @@ def command(
     start: int = typer.Option(
         0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
     ),
+    class_name: str = typer.Option(
+        None, "--class", metavar="NAME", help="Of one class, or all: the same latents in each."
+    ),
     output: str = typer.Option(
         "samples", "-o", "--output", metavar="WHERE",
         help="Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout.",
@@ -37,6 +40,8 @@ def command(
     gentool sample model.safetensors -n 64
 
     gentool sample runs/gan-faces -n 64 --seed 7 -o grid.png
+
+    gentool sample runs/gan-faces -n 8 --class all -o classes.png
 
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
@@ -61,7 +66,10 @@ def command(
     done = 0
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
-        for image in sample(loaded, several, indices, batch):
+        kinds = [class_name] if class_name not in (None, "all") else None
+        if class_name == "all":
+            kinds = loaded.header["classes"] if loaded.model.classes else ["all"]
+        for image in sample(loaded, several, indices, batch, kinds):
             stop.poll(f"stopped after {done:,} images; every file that was written is whole")
             announce(sink.add(image))
             done += 1

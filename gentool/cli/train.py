@@ -54,6 +54,10 @@ def command(
     score_every: int = _option(
         "--score-every", "Score every N images and keep best.safetensors.", "Training", "N"
     ),
+    unconditional: bool = typer.Option(
+        None, "--unconditional", help="Take no notice of class folders.",
+        envvar="GENTOOL_UNCONDITIONAL", show_envvar=False, rich_help_panel="Training",
+    ),
     seed: int = _option("--seed", "Seed of everything.", "Training", "SEED"),
     width: int = _option("--width", "Scales the model; as -o width=N.", "Training", "N"),
     options: list[str] = typer.Option(
@@ -203,6 +207,7 @@ def _settings(
         precision=select_precision(device, value["precision"]),
         started=console.STARTED,
         holdout=value["holdout"],
+        conditional=not value["unconditional"],
         score_every=value["score_every"],
         stop_after=stop_after,
     )

@@ -37,8 +37,8 @@ class Autoencoder(Model):
             10, "Gaussians in the density fitted to the codes", low=1, high=100
         )
 
-    def __init__(self, config: Config, shape: ImageShape) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
         self.density = FittedMixture(config.latent_size, config.components)

@@ -84,22 +84,33 @@ class Model(nn.Module, ABC):
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
+        takes_classes: Whether the model can be conditional on the classes of the data. The
+            last ``classes`` numbers of its latents then say how much of each class is wanted.
+        classes: Number of classes that this one is conditional on; 0 for none.
     """
 
     Config: ClassVar[type[BaseConfig]]
     exported: ClassVar[tuple[str, ...]]
     interpolation: ClassVar[str] = "slerp"
+    takes_classes: ClassVar[bool] = False
 
-    def __init__(self, config: Any, shape: ImageShape) -> None:
+    def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         self.config = config
         self.shape = shape
+        self.classes = classes
 
     @abstractmethod
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, ...) drawn from p(z); row i depends on (seed, indices[i]) alone."""
+        """Latents (B, ...) drawn from p(z); row i depends on (seed, indices[i]) alone.
+
+        Args:
+            indices: Which rows, (B,).
+            seed: Any.
+            labels: Classes wanted, int64 (B,); None draws them too, as often as in the data.
+        """
 
     @abstractmethod
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

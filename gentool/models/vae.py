@@ -58,8 +58,8 @@ class VAE(Model):
         components: int = option(10, "Gaussians in the mixture", low=1, high=100)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
 
-    def __init__(self, config: Config, shape: ImageShape) -> None:
-        super().__init__(config, shape)
+    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
         self.likelihood = LIKELIHOODS.get(config.likelihood)()
         self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
         self.density = FittedMixture(config.latent_size, config.components)

@@ -67,9 +67,13 @@ class Encoder(nn.Module):
         base_height, base_width = sizes[-1]
         self.head = nn.Linear(channels[-1] * base_height * base_width, outputs)
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The last maps as vectors (B, F) of images (B, C, H, W)."""
+        return self.body(images).flatten(1)  # type: ignore[no-any-return]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Vectors (B, outputs) of images (B, C, H, W)."""
-        return self.head(self.body(images).flatten(1))  # type: ignore[no-any-return]
+        return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):

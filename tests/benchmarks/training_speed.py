@@ -63,18 +63,18 @@ def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
             with torch.no_grad():
                 fakes = model.generator(latents[0])
             if step % config.penalty_every == 0:
-                real, r1 = squared_gradient_norm(model._logits, real_images)
-                fake, r2 = squared_gradient_norm(model._logits, fakes)
+                real, r1 = squared_gradient_norm(model.discriminator, real_images)
+                fake, r2 = squared_gradient_norm(model.discriminator, fakes)
                 penalty = config.penalty_every * config.penalty / 2 * (r1 + r2)
             else:
-                real, fake = model._logits(real_images), model._logits(fakes)
+                real, fake = model.discriminator(real_images), model.discriminator(fakes)
                 penalty = torch.zeros(settings.batch)
         _descend(optimisers[0], (softplus(fake - real) + penalty).mean())
         model.discriminator.requires_grad_(False)
         with torch.autocast("cpu", settings.precision, enabled=half):
             with torch.no_grad():
-                real = model._logits(real_images)
-            fake = model._logits(model.generator(latents[1]))
+                real = model.discriminator(real_images)
+            fake = model.discriminator(model.generator(latents[1]))
         _descend(optimisers[1], softplus(real - fake).mean())
         model.discriminator.requires_grad_(True)
         with torch.no_grad():
