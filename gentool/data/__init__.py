@@ -9,8 +9,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from gentool.data.cache import Dataset, Progress, cache_folder, prepare
+from gentool.data.cache import Dataset, Progress, prepare
 from gentool.data.intake import BadImage, Policy, Probe, decode, probe
+from gentool.data.places import cache_folder
 from gentool.data.procedural import BUILTIN
 from gentool.data.sources import (
     IMAGE_SUFFIXES,
