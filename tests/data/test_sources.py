@@ -167,19 +167,6 @@ def test_a_zip_needs_no_suffix(image_folder: Path, tmp_path: Path) -> None:
     assert len(open_source(str(zip_of(image_folder, tmp_path / "pack")))) == IMAGES
 
 
-def test_members_that_point_outside_write_nothing(image_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "inner" / "x.zip"
-    path.parent.mkdir()
-    png = (image_folder / "bar" / "001.png").read_bytes()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../outside.png", png)
-        archive.writestr("/absolute.png", png)
-        archive.writestr("plain.png", png)
-    assert "plain.png" in open_source(str(path)).paths
-    open_dataset(str(path), "16", "rgb")
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
-
-
 def test_a_damaged_member_is_left_out_and_named(image_folder: Path, tmp_path: Path) -> None:
     """One byte of the stored data is changed, so that its checksum fails."""
     path = tmp_path / "x.zip"
