@@ -20,6 +20,7 @@ from gentool.data.sources import (
     Source,
     is_folder,
     open_source,
+    open_sources,
 )
 from gentool.errors import DataError, UsageError
 from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
@@ -37,6 +38,7 @@ __all__ = [
     "is_folder",
     "open_dataset",
     "open_source",
+    "open_sources",
     "parse_size",
     "prepare",
     "resolve_shape",

@@ -4,16 +4,19 @@ A source finds and names images and hands out their bytes; what happens to the b
 ``intake``'s business. Each kind lives in a file of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gentool.data.archives import ArchiveSource, is_archive
 from gentool.data.base import IMAGE_SUFFIXES, Access, FileSource, Loaded, Source, content_hash
 from gentool.data.builtin import BUILTIN_PREFIX, BuiltinSource, open_builtin
 from gentool.data.folders import FolderSource
-from gentool.data.labels import refuse_labels
+from gentool.data.imagesets import open_imageset
+from gentool.data.joined import JoinedSource, split_weight
+from gentool.data.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
 from gentool.data.procedural import BUILTIN
-from gentool.errors import DataError
+from gentool.data.shards import open_shards
+from gentool.errors import DataError, UsageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,16 +26,20 @@ __all__ = [
     "BuiltinSource",
     "FileSource",
     "FolderSource",
+    "JoinedSource",
     "Loaded",
     "Source",
     "content_hash",
     "is_folder",
     "open_source",
+    "open_sources",
 ]
 
 # What follows the prefix, and whether it may be fetched -> the source.
 PREFIXES: dict[str, Callable[[str, bool], Source]] = {
     BUILTIN_PREFIX: lambda words, download: open_builtin(words),
+    "torchvision:": open_imageset,
+    "shards:": open_shards,
 }
 
 
@@ -50,7 +57,7 @@ def open_source(
     """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
 
     Args:
-        spec: A path, or ``builtin:NAME[:COUNT]``.
+        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME``, or ``shards:PATH-or-URL``.
         download: Whether what is not here may be fetched.
         labels: For a folder or an archive: the path of a CSV of path,label or of a
             ``dataset.json``; ``folders``; ``none``. Unasked a ``dataset.json`` or ``labels.csv``
@@ -80,6 +87,45 @@ def open_source(
     raise DataError(
         f"nothing at {spec:.200}. Give a folder of images, a .zip or .tar of one, or {_builtins()}"
     )
+
+
+def open_sources(
+    specs: Sequence[str],
+    *,
+    download: bool = False,
+    labels: str | None = None,
+    refresh: bool = False,
+) -> Source:
+    """Several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
+
+    Args:
+        specs: At least one; a path that is there is taken as it stands, whatever it ends in.
+        download: As for ``open_source``.
+        labels: As for ``open_source``; a file of labels only for a single source.
+        refresh: As for ``open_source``.
+
+    Raises:
+        DataError: as ``open_source``.
+        UsageError: no source, a weight that is none, or one file of labels for several.
+    """
+    if not specs:
+        raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())
+    if len(specs) > 1 and labels not in (None, FROM_FOLDERS, NO_LABELS):
+        raise UsageError("one file of labels cannot serve several sources. Join them in one folder")
+    parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in specs]
+    sources = [
+        open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
+    ]
+    if len(sources) == 1:
+        return sources[0]
+    return JoinedSource(sources, [weight for _, weight in parted])
+
+
+def _is_there(spec: str) -> bool:
+    try:
+        return Path(spec).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
 
 
 def _builtins() -> str:
