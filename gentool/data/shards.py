@@ -234,7 +234,7 @@ def _open(place: str, digest: str, scratch: Path) -> Any:
         found = litdata.StreamingDataset(
             place, cache_dir=str(local), serializers=serializers, index_path=str(scratch)
         )
-        found.on_demand_bytes = False  # whole chunks, not a request for every image
+        _ = found[0:0]  # a slice makes litdata fetch whole chunks, not image by image
         return found
     except Exception as error:
         reason = str(error).partition("\n")[0]

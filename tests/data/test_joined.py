@@ -108,7 +108,8 @@ def test_a_single_source_is_itself(places: tuple[str, str, str]) -> None:
 
 @pytest.mark.parametrize(("spec", "parted"), [
     ("a", ("a", 1)), ("a@2", ("a", 2)), ("a@0.5", ("a", 0.5)), ("a@b", ("a@b", 1)),
-    ("@2", ("@2", 1)), ("a@b@3", ("a@b", 3)), ("builtin:x:10@1e2", ("builtin:x:10", 100)), ("2", ("2", 1)),
+    ("@2", ("@2", 1)), ("a@b@3", ("a@b", 3)), ("builtin:x:10@1e2", ("builtin:x:10", 100)),
+    ("2", ("2", 1)),
 ])  # fmt: skip
 def test_weights(spec: str, parted: tuple[str, float]) -> None:
     assert split_weight(spec) == parted
