@@ -122,9 +122,12 @@ def resolve_shape(
 
 
 def _sample(source: Source) -> list[Image.Image]:
-    """Up to 64 readable images, evenly spread over the source."""
+    """Up to 64 readable images, evenly spread over the source, or the first of a stream."""
     images, reason = [], ""
-    for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)):
+    spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
+    if source.access == "sequential":  # a stream: its first images, or all of it would be read
+        spread = np.arange(min(_SAMPLE, len(source)))
+    for index in spread:
         try:
             images.append(source.open(int(index)))
         except (BadImage, OSError, ValueError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from gentool.data.archives import ArchiveSource, is_archive
 from gentool.data.base import IMAGE_SUFFIXES, Access, FileSource, Loaded, Source, content_hash
 from gentool.data.builtin import BUILTIN_PREFIX, BuiltinSource, open_builtin
 from gentool.data.folders import FolderSource
+from gentool.data.hub import open_hub
 from gentool.data.imagesets import open_imageset
 from gentool.data.joined import JoinedSource, split_weight
 from gentool.data.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
@@ -40,6 +41,7 @@ PREFIXES: dict[str, Callable[[str, bool], Source]] = {
     BUILTIN_PREFIX: lambda words, download: open_builtin(words),
     "torchvision:": open_imageset,
     "shards:": open_shards,
+    "hub:": open_hub,
 }
 
 
@@ -57,7 +59,8 @@ def open_source(
     """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
 
     Args:
-        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME``, or ``shards:PATH-or-URL``.
+        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME``,
+            ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether what is not here may be fetched.
         labels: For a folder or an archive: the path of a CSV of path,label or of a
             ``dataset.json``; ``folders``; ``none``. Unasked a ``dataset.json`` or ``labels.csv``
