@@ -9,8 +9,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from gentool.data.cache import Dataset, Progress, cache_folder, prepare
+from gentool.data.cache import Dataset, Progress, prepare
 from gentool.data.intake import BadImage, Policy, Probe, decode, probe
+from gentool.data.places import cache_folder
 from gentool.data.procedural import BUILTIN
 from gentool.data.sources import (
     IMAGE_SUFFIXES,
@@ -19,6 +20,7 @@ from gentool.data.sources import (
     Source,
     is_folder,
     open_source,
+    open_sources,
 )
 from gentool.errors import DataError, UsageError
 from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
@@ -36,6 +38,7 @@ __all__ = [
     "is_folder",
     "open_dataset",
     "open_source",
+    "open_sources",
     "parse_size",
     "prepare",
     "resolve_shape",
@@ -119,9 +122,12 @@ def resolve_shape(
 
 
 def _sample(source: Source) -> list[Image.Image]:
-    """Up to 64 readable images, evenly spread over the source."""
+    """Up to 64 readable images, evenly spread over the source, or the first of a stream."""
     images, reason = [], ""
-    for index in np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)):
+    spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
+    if source.access == "sequential":  # a stream: its first images, or all of it would be read
+        spread = np.arange(min(_SAMPLE, len(source)))
+    for index in spread:
         try:
             images.append(source.open(int(index)))
         except (BadImage, OSError, ValueError, RuntimeError) as error:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.data.intake import BadImage, Policy
+from gentool.data.places import cache_folder
 from gentool.data.sources import Loaded, Source
 from gentool.errors import DataError
 from gentool.images import ImageShape, Pixels
@@ -65,21 +65,6 @@ class Dataset:
         """
         kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
         return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
-
-
-def cache_folder() -> Path:
-    """Where cached sets live: ``GENTOOL_CACHE``, else the system's place for caches."""
-    if chosen := os.environ.get("GENTOOL_CACHE"):
-        return Path(chosen).expanduser()
-    try:
-        home = Path.home()
-    except RuntimeError:  # no HOME and no entry in the password file
-        return Path(tempfile.gettempdir()) / "gentool-cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "gentool"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "gentool"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "gentool"
 
 
 def prepare(source: Source, policy: Policy, progress: Progress | None = None) -> Dataset:

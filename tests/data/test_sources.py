@@ -1,20 +1,24 @@
 """Sources: what is found in folders, zips and built-in sets, and what it is called."""
 
 import io
+import multiprocessing
+import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import IMAGES, ROOT, draw, write_images
+from conftest import IMAGES, ROOT, draw, run_python, write_images
 from PIL import Image
 
-from gentool.data import IMAGE_SUFFIXES, Source, open_dataset, open_source, parse_size
+from gentool.data import IMAGE_SUFFIXES, Policy, Source, open_dataset, open_source, parse_size
 from gentool.data.procedural import BUILTIN
 from gentool.data.sources import FileSource
 from gentool.errors import DataError, UsageError
+from gentool.images import ImageShape
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -167,19 +171,6 @@ def test_a_zip_needs_no_suffix(image_folder: Path, tmp_path: Path) -> None:
     assert len(open_source(str(zip_of(image_folder, tmp_path / "pack")))) == IMAGES
 
 
-def test_members_that_point_outside_write_nothing(image_folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / "inner" / "x.zip"
-    path.parent.mkdir()
-    png = (image_folder / "bar" / "001.png").read_bytes()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../outside.png", png)
-        archive.writestr("/absolute.png", png)
-        archive.writestr("plain.png", png)
-    assert "plain.png" in open_source(str(path)).paths
-    open_dataset(str(path), "16", "rgb")
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
-
-
 def test_a_damaged_member_is_left_out_and_named(image_folder: Path, tmp_path: Path) -> None:
     """One byte of the stored data is changed, so that its checksum fails."""
     path = tmp_path / "x.zip"
@@ -283,6 +274,35 @@ def test_fingerprints_differ_with_names_sizes_and_times(image_folder: Path, tmp_
     (fewer / "bar" / "001.png").unlink()
     found = {open_source(str(p)).fingerprint for p in (base, renamed, touched, fewer)}
     assert len(found) == 4
+
+
+def test_data_starts_without_torch(image_folder: Path, tmp_path: Path) -> None:
+    """A worker process must be there at once."""
+    archive = zip_of(image_folder, tmp_path / "x.zip")
+    code = f"""
+import sys
+from gentool.data import Policy, open_source
+from gentool.images import ImageShape
+for spec in ({str(image_folder)!r}, {str(archive)!r}, "builtin:shapes:3"):
+    open_source(spec).load(0, Policy(ImageShape(16, 16, 3)))
+print(sorted({{"torch", "torchvision", "datasets", "litdata", "fsspec"}} & set(sys.modules)))
+"""
+    assert run_python("-c", code).lines == ["[]"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "builtin"])
+def test_a_source_travels_to_a_worker(kind: str, image_folder: Path, tmp_path: Path) -> None:
+    spec = {"folder": str(image_folder), "builtin": "builtin:digits:1000"}.get(kind)
+    source = open_source(spec or str(zip_of(image_folder, tmp_path / "x.zip")))
+    assert source.labels is not None  # looked at before, as training does
+    assert source.access == "processes"
+    words = pickle.dumps(source)
+    assert len(words) < 40 * IMAGES + 2000
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(source.load, 3, Policy(ImageShape(16, 16, 3))).result()
+    here = source.load(3, Policy(ImageShape(16, 16, 3)))
+    assert np.array_equal(found.pixels, here.pixels)
+    assert found.content_hash == here.content_hash
 
 
 # --- real images --------------------------------------------------------------------------------
