@@ -55,7 +55,7 @@ def make_extractor(
 def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:
     """Trained on images ``rows``, once per data set and split."""
     assert dataset.labels is not None
-    words = f"{dataset.fingerprint}|{hashlib.sha256(rows.tobytes()).hexdigest()}|v1"
+    words = f"{dataset.fingerprint}|{hashlib.sha256(rows.tobytes()).hexdigest()}|v2"
     path = cache_folder() / f"classifier-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     network = Classifier(len(dataset.classes))
     try:

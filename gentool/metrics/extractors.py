@@ -166,11 +166,12 @@ class LabelsExtractor(Extractor):
         return self.network(_to_small(images))  # type: ignore[no-any-return]
 
 
-_TRAIN_IMAGES, _TRAIN_BATCH, _TRAIN_LR = 150_000, 128, 2e-3
+_TRAIN_BATCH, _TRAIN_LR = 128, 2e-3
+_EPOCHS, _FEWEST, _MOST = 40, 6_400, 150_000  # passes over the images, within these budgets
 
 
 def train_classifier(
-    pixels: Pixels, labels: Any, classes: int, seed: int, images: int = _TRAIN_IMAGES
+    pixels: Pixels, labels: Any, classes: int, seed: int, images: int | None = None
 ) -> Classifier:
     """Train the classifier: Adam, one cosine, random shifts; a function of its arguments.
 
@@ -179,14 +180,15 @@ def train_classifier(
         labels: int64 (N,).
         classes: Number of classes.
         seed: Of weights and order.
-        images: Budget.
+        images: Budget; None: 40 passes, but 6,400 to 150,000.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier"))
         network = Classifier(classes)
     network.train()
     optimiser = torch.optim.Adam(network.parameters(), lr=_TRAIN_LR, fused=True)
-    steps = max(1, images // _TRAIN_BATCH)
+    budget = images or min(max(_EPOCHS * len(pixels), _FEWEST), _MOST)  # more: learned by heart
+    steps = max(1, budget // _TRAIN_BATCH)
     for step in range(steps):
         order = data_order(seed, step * _TRAIN_BATCH, _TRAIN_BATCH, len(pixels))
         batch = torch.from_numpy(as_rgb(pixels[order])).permute(0, 3, 1, 2)
