@@ -71,6 +71,8 @@ PAIRS: Registry[Pair] = Registry(
     "network",
     "gentool list networks",
     {
+        "dcgan": Entry("DCGAN (Radford 2016): plain strided convolutions", _pair("dcgan")),
+        "resnet": Entry("SNGAN, WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
         "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3")),
     },
 )

@@ -113,7 +113,7 @@ def test_a_penalty_on_the_gradient_can_be_trained(name: str, size: tuple[int, in
         # A tiny step: where a leaky slope breaks within it, the penalty itself jumps.
         assert (gradient * direction).sum().item() == pytest.approx(expected, rel=1e-3, abs=1e-3)
         checked += 1
-    assert checked > 3
+    assert checked >= 3
 
 
 @pytest.mark.parametrize("name", list(PAIRS))
