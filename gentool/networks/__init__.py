@@ -74,5 +74,6 @@ PAIRS: Registry[Pair] = Registry(
         "dcgan": Entry("DCGAN (Radford 2016): plain strided convolutions", _pair("dcgan")),
         "resnet": Entry("SNGAN, WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
         "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3")),
+        "style": Entry("StyleGAN2 (Karras 2020): styles, noise, truncation in w", _pair("style")),
     },
 )
