@@ -75,5 +75,8 @@ PAIRS: Registry[Pair] = Registry(
         "resnet": Entry("SNGAN, WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
         "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3")),
         "style": Entry("StyleGAN2 (Karras 2020): styles, noise, truncation in w", _pair("style")),
+        "fast": Entry(
+            "FastGAN (Liu 2021): gated skips, self-supervised; few images", _pair("fast")
+        ),
     },
 )

@@ -11,7 +11,17 @@ from torch import nn
 from gentool.images import ImageShape
 from gentool.networks import PAIRS, Discriminator
 
-SIZES = [(16, 16), (32, 32), (16, 64), (36, 36), (48, 64), (60, 20), (128, 100), (508, 20)]
+SIZES = [
+    (16, 16),
+    (32, 32),
+    (16, 64),
+    (36, 36),
+    (48, 64),
+    (60, 20),
+    (128, 100),
+    (508, 20),
+    (512, 512),
+]
 LATENT = 8
 WIDTH = 16
 
@@ -144,6 +154,28 @@ def test_channels_last_is_the_same_function(name: str) -> None:
     last = g(z), d(x.to(memory_format=torch.channels_last))
     for a, b in zip(plain, last, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(PAIRS))
+def test_half_precision_is_near_and_can_be_penalised(name: str) -> None:
+    g, d = build(name, ImageShape(16, 16, 3), 2)
+    _waken(g, d)
+    labels, z = torch.tensor([0, 1, 1]), torch.randn(3, LATENT)
+    state = {k: v.clone() for k, v in d.state_dict().items()}
+    images = g(z, labels).detach()
+    full = d(images, labels)
+    d.load_state_dict(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = g(z, labels)
+        leaf = images.clone().requires_grad_(True)
+        half = d(leaf, labels)
+        (gradient,) = torch.autograd.grad(half.sum(), leaf, create_graph=True)
+        penalty = gradient.square().sum()
+    (half.sum() + penalty).backward()
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(near.float(), images, rtol=0.1, atol=0.1 * images.std().item())
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.1 * max(full.std().item(), 0.1))
+    assert all(p.grad.isfinite().all() for p in d.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("name", list(PAIRS))
