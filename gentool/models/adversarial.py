@@ -92,7 +92,7 @@ def squared_slope(outputs: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
     """
     (gradient,) = torch.autograd.grad(outputs.sum(), leaf, create_graph=True)
     wide = torch.promote_types(gradient.dtype, torch.float32)
-    return gradient.to(wide).square().flatten(1).sum(dim=1)
+    return gradient.to(wide).square().sum(dim=tuple(range(1, gradient.ndim)))
 
 
 def squared_gradient_norm(

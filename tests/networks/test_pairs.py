@@ -192,6 +192,23 @@ def test_the_same_seed_gives_the_same_bits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(PAIRS))
+def test_saved_tensors_bring_a_network_built_without_memory_to_life(name: str) -> None:
+    shape = ImageShape(16, 16, 3)
+    g, d = build(name, shape, 2)
+    z, labels = torch.randn(3, LATENT), torch.tensor([0, 1, 0])
+    d(g(z, labels), labels)  # running statistics and singular vectors move
+    with torch.device("meta"):
+        twins = build(name, shape, 2)
+    for network, twin in zip((g, d), twins, strict=True):
+        twin.load_state_dict(network.state_dict(), assign=True)
+        network.eval()
+        twin.eval()
+    images = g(z, labels)
+    assert torch.equal(twins[0](z, labels), images)
+    assert torch.equal(twins[1](images, labels), d(images, labels))
+
+
+@pytest.mark.parametrize("name", list(PAIRS))
 def test_the_global_randomness_is_left_alone(name: str) -> None:
     g, d = build(name, ImageShape(16, 16, 3))
     z = torch.randn(2, LATENT)
