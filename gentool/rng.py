@@ -155,3 +155,13 @@ class Draw:
 
         values = normal(self.seed, f"{self.phase}/{purpose}", self.indices, int(np.prod(shape)))
         return torch.from_numpy(values).view(-1, *shape).to(self.device, non_blocking=True)
+
+    def uniform(self, purpose: str, *shape: int) -> "torch.Tensor":
+        """Uniform numbers in [0, 1), multiples of 2^-24, shape (B, *shape), float32."""
+        import torch
+
+        size = int(np.prod(shape))
+        values = uniform(self.seed, f"{self.phase}/{purpose}", self.indices, size)
+        # Rounded down to the 24 bits that float32 holds: to nearest, the largest would become 1.
+        rounded = (np.floor(values * 2.0**24) * 2.0**-24).astype(np.float32)
+        return torch.from_numpy(rounded).view(-1, *shape).to(self.device, non_blocking=True)

@@ -57,6 +57,10 @@ _RELATIVISTIC = AdversarialLoss(
     needs_real=True,
 )
 
+# Arjovsky et al. 2017 (arXiv:1701.07875), Eq. 2 and Algorithm 1: D, held to slopes of 1 by a
+# penalty, makes E[a(x)] - E[a(G(z))] as large as it can, which is the Wasserstein distance.
+_WASSERSTEIN = AdversarialLoss(lambda real, fake: fake - real, lambda real, fake: -fake)
+
 LOSSES: Registry[AdversarialLoss] = Registry(
     "GAN loss",
     "gentool list losses",
@@ -71,11 +75,24 @@ LOSSES: Registry[AdversarialLoss] = Registry(
             "LSGAN (Mao 2017): squared distance to 0 and 1", lambda: _LEAST_SQUARES
         ),
         "hinge": Entry("geometric GAN (Lim and Ye 2017): margins at +1 and -1", lambda: _HINGE),
+        "wasserstein": Entry(
+            "WGAN (Arjovsky 2017): needs a penalty such as wgan-gp", lambda: _WASSERSTEIN
+        ),
         "relativistic": Entry(
             "RpGAN (Jolicoeur-Martineau 2018): each fake against one real", lambda: _RELATIVISTIC
         ),
     },
 )
+
+
+def squared_slope(outputs: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    """||grad a||^2 per row, (B,), of outputs (B,) that were computed from ``leaf`` (B, ...).
+
+    Differentiable in all that the outputs depend on.
+    """
+    (gradient,) = torch.autograd.grad(outputs.sum(), leaf, create_graph=True)
+    wide = torch.promote_types(gradient.dtype, torch.float32)
+    return gradient.to(wide).square().sum(dim=tuple(range(1, gradient.ndim)))
 
 
 def squared_gradient_norm(
@@ -94,5 +111,4 @@ def squared_gradient_norm(
     """
     leaf = images.detach().requires_grad_(True)
     logits = discriminator(leaf)
-    (gradient,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)
-    return logits, gradient.float().square().sum(dim=(1, 2, 3))
+    return logits, squared_slope(logits, leaf)

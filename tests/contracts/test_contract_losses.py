@@ -35,6 +35,7 @@ NAIVE: dict[str, tuple[Formula, Formula]] = {
         lambda r, f: torch.maximum(torch.zeros(()), 1 - r) + torch.maximum(torch.zeros(()), 1 + f),
         lambda r, f: -f,
     ),
+    "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
     "relativistic": (
         lambda r, f: -_log(_sigmoid(r - f)),
         lambda r, f: -_log(_sigmoid(f - r)),

@@ -1,0 +1,78 @@
+"""DCGAN (Radford et al. 2016, arXiv:1511.06434): the pyramids of ``convnet`` as a pair.
+
+The discriminator has no batch normalisation, so that a penalty per image has a meaning; spectral
+normalisation is an option. Parameters are named as in ``convnet``: ``net.*`` in the generator,
+``body.*`` and ``head.*`` in the discriminator.
+"""
+
+import torch
+from torch import nn
+
+from gentool.images import ImageShape
+from gentool.networks.convnet import Decoder, Encoder
+from gentool.networks.parts import ClassInput, check_labels, class_vectors
+from gentool.networks.spectral import add_spectral_norm
+
+
+class Generator(nn.Module):
+    """Latents (B, L), labels (B,) -> maps (B, C, H, W), unbounded.
+
+    Args:
+        shape: Shape of the images.
+        width: Channels one level below the pixels, doubled on each coarser grid.
+        latent_size: L.
+        classes: 0 for none.
+        norm: ``none``, ``batch`` or ``group``.
+    """
+
+    def __init__(
+        self,
+        shape: ImageShape,
+        width: int,
+        latent_size: int,
+        classes: int = 0,
+        *,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.input = ClassInput(latent_size, classes)
+        self.net = Decoder(shape, width, self.input.size, shape.channels, norm)
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps of latents."""
+        return self.net(self.input(latents, labels))  # type: ignore[no-any-return]
+
+
+class Discriminator(Encoder):
+    """Images (B, C, H, W), labels (B,) -> logits (B,), by projection if there are classes.
+
+    Args:
+        shape: Shape of the images.
+        width: Channels of the first level.
+        classes: 0 for none.
+        spectral: Normalise all weights by their largest singular value.
+    """
+
+    def __init__(
+        self, shape: ImageShape, width: int, classes: int = 0, *, spectral: bool = False
+    ) -> None:
+        super().__init__(shape, width, 1)
+        self.classes = classes
+        if classes:
+            features = self.head.in_features
+            self.vectors = class_vectors(classes, features, features**-0.5)
+        if spectral:
+            add_spectral_norm(self)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The coarsest map as a vector (B, F)."""
+        return self.body(images).flatten(1)  # type: ignore[no-any-return]
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits, float32."""
+        features = self.features(images)
+        logits = self.head(features).squeeze(1).float()
+        if not self.classes:
+            return logits  # type: ignore[no-any-return]
+        vectors = self.vectors(check_labels(labels, self.classes))
+        return logits + (vectors * features).float().sum(dim=1)  # type: ignore[no-any-return]

@@ -1,0 +1,91 @@
+"""What the adversarial networks share: channels per grid, classes, initial weights.
+
+The class enters a generator as a learned vector beside z, and a discriminator as the
+projection of Miyato and Koyama 2018 (arXiv:1802.05637).
+"""
+
+import torch
+from torch import nn
+
+_MIN_CHANNELS = 8  # however narrow the network
+
+
+def tapering(width: int, levels: int, flat: int = 4) -> list[int]:
+    """Channels per grid, coarsest first: ``width`` on ``flat`` grids, then halved at each.
+
+    With the base grid at 4x4 and ``flat=4`` these are the widths of StyleGAN2 and R3GAN: the
+    full width up to 32x32, half of it at 64x64, a quarter at 128x128.
+    """
+    floor = min(width, _MIN_CHANNELS)
+    return [max(width >> max(k + 1 - flat, 0), floor) for k in range(levels)]
+
+
+@torch.no_grad()
+def fill_normal(tensor: torch.Tensor, std: float = 1.0) -> torch.Tensor:
+    """Fill with N(0, std^2) in place, and return it; nothing happens on the meta device.
+
+    (There ``normal_`` would import sympy, which costs every command that opens a model.)
+    """
+    return tensor if tensor.is_meta else tensor.normal_(0.0, std)
+
+
+def class_vectors(classes: int, size: int, std: float = 1.0) -> nn.Embedding:
+    """One learned vector per class, rows N(0, std^2)."""
+    weight = fill_normal(torch.empty(classes, size), std)
+    return nn.Embedding(classes, size, _weight=weight)
+
+
+def check_labels(labels: torch.Tensor | None, classes: int) -> torch.Tensor:
+    """The labels of a network with classes.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if labels is None:
+        raise ValueError(f"a network of {classes} classes needs labels, int64 of shape (B,)")
+    return labels
+
+
+class ClassInput(nn.Module):
+    """Latents (B, L) and labels -> the generator's input, (B, L) or (B, 2 L) with classes.
+
+    Args:
+        latent_size: L, also the length of a class's vector.
+        classes: How many; 0 passes the latents through.
+    """
+
+    def __init__(self, latent_size: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.size = latent_size * (2 if classes else 1)
+        if classes:
+            self.vectors = class_vectors(classes, latent_size)
+
+    def forward(self, latents: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """z, or z and the class's vector."""
+        if not self.classes:
+            return latents
+        vectors = self.vectors(check_labels(labels, self.classes))
+        return torch.cat([latents, vectors.to(latents.dtype)], dim=1)
+
+
+class ProjectionHead(nn.Module):
+    """Features (B, F) and labels -> logits (B,): a(x, y) = w^T f(x) + b + v_y^T f(x).
+
+    Miyato and Koyama 2018 (arXiv:1802.05637), Eq. 3 with a linear psi; v_y starts as N(0, 1/F).
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.linear = nn.Linear(features, 1)
+        if classes:
+            self.vectors = class_vectors(classes, features, features**-0.5)
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """Logits, float32."""
+        logits = self.linear(features).squeeze(1).float()
+        if not self.classes:
+            return logits  # type: ignore[no-any-return]
+        vectors = self.vectors(check_labels(labels, self.classes))
+        return logits + (vectors * features).float().sum(dim=1)  # type: ignore[no-any-return]
