@@ -27,6 +27,7 @@ def option(
     low: float = -math.inf,
     high: float = math.inf,
     choices: Iterable[str] | None = None,
+    joined: bool = False,
 ) -> Any:
     """Declare one setting of a frozen dataclass.
 
@@ -36,8 +37,11 @@ def option(
         low: Smallest number allowed.
         high: Largest number allowed.
         choices: Table of the allowed words, checked when the setting is used as a name.
+        joined: Whether several of them may be joined by +, and ``none`` stands for none.
     """
-    metadata = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+    metadata = {
+        "meaning": meaning, "low": low, "high": high, "choices": choices, "joined": joined,
+    }  # fmt: skip
     return field(default=default, metadata=metadata)
 
 
@@ -93,13 +97,20 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
         low, high = spec.metadata.get("low", -math.inf), spec.metadata.get("high", math.inf)
         if not low <= value <= high or value in (math.inf, -math.inf):  # NaN compares false
             raise UsageError(f"option {spec.name} is {value!s:.20}; allowed: {low:g} to {high:g}")
-    choices = spec.metadata.get("choices")
-    if choices is not None and value not in choices:
-        if hasattr(choices, "check"):
-            choices.check(value)
-        names = list(choices)
-        raise unknown_name(f"{spec.name}", str(value), names, f"choices: {', '.join(names)};")
+    if (choices := spec.metadata.get("choices")) is not None:
+        joined = spec.metadata.get("joined")
+        words = [str(value)] if not joined else [] if value == "none" else str(value).split("+")
+        for word in words:
+            _check_name(spec.name, word, choices)
     return value  # type: ignore[return-value]
+
+
+def _check_name(option_name: str, word: str, choices: Any) -> None:
+    if word not in choices:
+        if hasattr(choices, "check"):
+            choices.check(word)
+        names = list(choices)
+        raise unknown_name(option_name, word, names, f"choices: {', '.join(names)};")
 
 
 def _an(kind: type) -> str:

@@ -18,6 +18,7 @@ class Preset:
     model: str
     cpu: dict[str, Scalar]
     gpu: dict[str, Scalar]
+    meaning: str
 
     def settings(self, device_kind: str) -> dict[str, Scalar]:
         """Settings for ``cpu``, ``cuda`` or ``mps``."""
@@ -28,12 +29,49 @@ def _row(images: int, batch: int, lr: float, width: int) -> dict[str, Scalar]:
     return {"images": images, "batch": batch, "lr": lr, "width": width}
 
 
+def _preset(
+    model: str, cpu: dict[str, Scalar], gpu: dict[str, Scalar], meaning: str, **options: Scalar
+) -> Preset:
+    """A row whose options are the same on every device."""
+    return Preset(model, cpu | options, gpu | options, meaning)
+
+
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    #                                      images  batch     lr width              images  batch     lr width
-    "gan":         Preset("gan",         _row(400_000, 64, 5e-4, 48), _row(3_000_000, 128, 5e-4, 128)),
-    "vae":         Preset("vae",         _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128)),
-    "autoencoder": Preset("autoencoder", _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128)),
+    #                                       images  batch     lr width         images  batch     lr width
+    "gan": _preset(
+        "gan",                        _row(400_000, 64, 5e-4, 48), _row(3_000_000, 128, 5e-4, 128),
+        "the recommended game: relativistic loss, R1 and R2, convolutional pyramids"),
+    "dcgan": _preset(
+        "gan",                        _row(400_000, 64, 2e-4, 48), _row(3_000_000, 128, 2e-4, 128),
+        "DCGAN (Radford 2016), for comparison",
+        loss="non-saturating", penalties="none", beta1=0.5, beta2=0.999),
+    "sngan": _preset(
+        "gan",                        _row(400_000, 64, 2e-4, 64), _row(10_000_000, 64, 2e-4, 256),
+        "SNGAN (Miyato 2018), for comparison",
+        network="resnet", loss="hinge", penalties="none", spectral=True, critic_steps=5, beta2=0.9),
+    "wgan-gp": _preset(
+        "gan",                        _row(400_000, 64, 1e-4, 64), _row(10_000_000, 64, 1e-4, 256),
+        "WGAN-GP (Gulrajani 2017), for comparison",
+        network="resnet", loss="wasserstein", penalties="wgan-gp", critic_steps=5, beta2=0.9),
+    "r3gan": _preset(
+        "gan",                        _row(400_000, 64, 2e-4, 64), _row(20_000_000, 256, 2e-4, 768),
+        "R3GAN (Huang 2024)",
+        network="r3", penalty=1.0, penalty_every=1),
+    "stylegan2": _preset(
+        "gan",                        _row(400_000, 32, 2e-3, 64), _row(10_000_000, 32, 2e-3, 512),
+        "StyleGAN2 (Karras 2020)",
+        network="style", loss="non-saturating", penalties="r1+path-length", penalty=1.0, penalty_every=16),
+    "fastgan": _preset(
+        "gan",                        _row(200_000, 16, 2e-4, 32), _row(1_000_000, 16, 2e-4, 64),
+        "FastGAN (Liu 2021), for few images",
+        network="fast", loss="hinge", penalties="reconstruction", augment="diffaugment", beta1=0.5, beta2=0.999),
+    "vae": _preset(
+        "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "variational autoencoder with a learned scale and a fitted prior"),
+    "autoencoder": _preset(
+        "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "bottleneck and identity mapping, with a density fitted to the codes"),
 }
 # fmt: on
 

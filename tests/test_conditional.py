@@ -14,7 +14,8 @@ from gentool.checkpoint import load_model
 from gentool.data import open_dataset
 from gentool.images import ImageShape, to_unit
 from gentool.models.base import Batch
-from gentool.models.gan import GAN, Discriminator
+from gentool.models.gan import GAN
+from gentool.networks.dcgan import Discriminator
 from gentool.rng import Draw
 from gentool.sampling import sample_images
 
@@ -51,14 +52,13 @@ def test_the_projection_is_the_inner_product_with_the_class() -> None:
     critic = Discriminator(ImageShape(16, 16, 3), 8, 4)
     images = torch.randn(5, 3, 16, 16)
     kinds = torch.eye(4)[[0, 3, 1, 1, 2]]
-    assert critic.embedding is not None
-    features = critic.net.features(images)
+    features = critic.features(images)
     naive = torch.stack([
-        critic.net.head(f)[0] + critic.embedding.weight[:, k.argmax()] @ f
+        critic.head(f)[0] + critic.vectors.weight[k.argmax()] @ f
         for f, k in zip(features, kinds, strict=True)
     ])  # fmt: skip
     torch.testing.assert_close(critic(images, kinds), naive)
-    torch.testing.assert_close(critic(images), critic.net(images).squeeze(1))
+    torch.testing.assert_close(critic(images, kinds.argmax(dim=1)), naive)
 
 
 def test_fakes_claim_the_classes_of_the_batch() -> None:

@@ -1,5 +1,7 @@
 """``gentool list``: what there is to choose from."""
 
+from dataclasses import replace
+
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table
@@ -8,11 +10,11 @@ from gentool.registry import unknown_name
 
 def command(
     what: str = typer.Argument(
-        None, metavar="[WHAT]", help="models, losses, likelihoods, data, or a model's name."
+        None, metavar="[WHAT]", help="A table, such as losses, or a model's name."
     ),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:
-    """Show models, losses, likelihoods and built-in data; or one model's options.
+    """Show the models and all that they are made of; or one model's options.
 
     gentool list
 
@@ -21,7 +23,7 @@ def command(
     from gentool.presets import PRESETS
 
     if what in PRESETS:
-        _list_options(PRESETS[what].model, as_json=as_json)
+        _list_options(what, as_json=as_json)
         return
     tables = _tables()
     if what is not None and what not in tables:
@@ -37,26 +39,38 @@ def command(
 
 def _tables() -> dict[str, dict[str, str]]:
     from gentool.data.procedural import BUILTIN
-    from gentool.models import MODELS
     from gentool.models.adversarial import LOSSES
+    from gentool.models.augmentation import AUGMENTATIONS
     from gentool.models.likelihoods import LIKELIHOODS
+    from gentool.models.penalties import PENALTIES
+    from gentool.networks import PAIRS
+    from gentool.presets import PRESETS
 
     return {
-        "models": MODELS.describe(),
+        "models": {name: preset.meaning for name, preset in PRESETS.items()},
+        "networks": PAIRS.describe(),
         "losses": LOSSES.describe(),
+        "penalties": PENALTIES.describe(),
+        "augmentations": AUGMENTATIONS.describe(),
         "likelihoods": LIKELIHOODS.describe(),
         "data": {f"builtin:{k}": v for k, v in BUILTIN.describe().items()},
     }
 
 
-def _list_options(model: str, *, as_json: bool) -> None:
+def _list_options(name: str, *, as_json: bool) -> None:
+    """The options of a preset's model, with the preset's own values as defaults."""
     from gentool.config import describe
     from gentool.models import MODELS
+    from gentool.presets import PRESETS
 
-    rows = describe(MODELS.get(model).Config)
+    preset = PRESETS[name]
+    rows = [
+        replace(row, default=preset.cpu.get(row.name, row.default))
+        for row in describe(MODELS.get(preset.model).Config)
+    ]
     if as_json:
         emit_json({r.name: {"type": r.type, "default": r.default, "meaning": r.meaning}
                    for r in rows})  # fmt: skip
         return
-    emit(f"options of {model}, as -o name=value")
+    emit(f"options of {name}, as -o name=value")
     emit_table((r.name, r.type, str(r.default), r.meaning) for r in rows)

@@ -1,17 +1,16 @@
 """The generative adversarial network: a generator and a discriminator as a two-player game.
 
 Goodfellow et al. 2014 (arXiv:1406.2661): min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]. The
-discriminator takes the first turn of a step, the generator the second. Which loss they play
-is an entry of ``adversarial``; R1 and R2 (Mescheder et al. 2018) keep the game stable and are
-applied lazily, every few steps with the weight raised to match (Karras et al. 2020).
+discriminator takes the first turn of a step, the generator the second. Networks, loss,
+penalties and augmentation are entries of their tables; this file only plays.
 
-``gentool train gan --data FOLDER -o loss=minimax -o penalty=0`` plays Eq. 1 as printed.
+``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` plays Eq. 1 as printed.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -19,71 +18,61 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from gentool.config import option
+from gentool.errors import UsageError
 from gentool.images import ImageShape
-from gentool.models.adversarial import LOSSES, squared_gradient_norm
+from gentool.models.adversarial import LOSSES
+from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
-from gentool.networks.convnet import Decoder, Encoder
+from gentool.networks import PAIRS
 from gentool.rng import Draw
 
-_EMBEDDING = 64  # numbers that a class becomes beside z
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
-_BETAS = (0.0, 0.99)  # no momentum: the game turns, and momentum overshoots (Mescheder 2018)
+_MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
+_NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
 
 
 class Generator(nn.Module):
     """z (B, L), followed by the shares of C classes, -> images (B, C, H, W) in (-1, 1).
 
-    The classes are embedded and stand beside z as more of the same.
+    Args:
+        net: The network, unbounded.
+        latent_size: L.
+        classes: C.
     """
 
     class_shares: torch.Tensor
 
-    def __init__(
-        self, shape: ImageShape, width: int, latent_size: int, norm: str, classes: int
-    ) -> None:
+    def __init__(self, net: nn.Module, latent_size: int, classes: int) -> None:
         super().__init__()
-        self.latent_size, self.classes = latent_size, classes
-        inputs = latent_size
+        self.net, self.latent_size, self.classes = net, latent_size, classes
         if classes:
-            self.embedding = nn.Linear(classes, _EMBEDDING, bias=False)
-            nn.init.normal_(self.embedding.weight)
             self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
-            inputs += _EMBEDDING
-        self.net = Decoder(shape, width, inputs, shape.channels, norm)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Images of latents (B, L + classes)."""
-        if self.classes:
-            z, kinds = latents[:, : self.latent_size], latents[:, self.latent_size :]
-            latents = torch.cat([z, self.embedding(kinds)], dim=1)
-        return torch.tanh(self.net(latents).float())
+        z = latents[:, : self.latent_size]
+        kinds = latents[:, self.latent_size :] if self.classes else None
+        return torch.tanh(self.net(z, kinds).float())
 
+    def play(self, draw: Draw, kinds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the images are made of (z, or w where there is one), and the images.
 
-class Discriminator(nn.Module):
-    """Images, and the classes they claim to be of, -> logits.
-
-    The projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637, Eq. 3): the inner
-    product of the class's embedding with the features is added to the unconditional logit.
-    """
-
-    def __init__(self, shape: ImageShape, width: int, classes: int) -> None:
-        super().__init__()
-        # No normalisation in D: a penalty per image needs logits that depend on one image.
-        self.net = Encoder(shape, width, 1)
-        self.embedding = None
-        if classes:
-            self.embedding = nn.Linear(classes, self.net.head.in_features, bias=False)
-            bound = self.net.head.in_features**-0.5  # as the unconditional head begins
-            nn.init.uniform_(self.embedding.weight, -bound, bound)
-
-    def forward(self, images: torch.Tensor, kinds: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B,) of images (B, C, H, W) and shares of classes (B, classes)."""
-        features = self.net.features(images)
-        logits = self.net.head(features).float().squeeze(1)
-        if self.embedding is not None and kinds is not None:
-            logits = logits + (self.embedding(kinds) * features).float().sum(dim=1)
-        return logits  # type: ignore[no-any-return]
+        With styles: fresh noise, and mostly two of them mixed (Karras et al. 2019,
+        arXiv:1812.04948, section 3.1).
+        """
+        z = draw.normal("latents", self.latent_size)
+        if not hasattr(self.net, "mapping"):
+            z.requires_grad_(torch.is_grad_enabled())
+            return z, torch.tanh(self.net(z, kinds).float())
+        net = cast("Any", self.net)
+        other = net.mapping(draw.normal("mixing", self.latent_size), kinds)
+        chance, place = draw.uniform("crossover", 2).unbind(1)
+        crossover = 1 + (place * (net.layers - 1)).long()
+        crossover = torch.where(chance < _MIXING, crossover, net.layers)
+        w = net.mix(net.mapping(z, kinds), other, crossover)
+        return w, torch.tanh(net.synthesis(w, draw.normal).float())
 
 
 class GAN(Model):
@@ -100,22 +89,59 @@ class GAN(Model):
             48, "channels of the widest grid; scales both networks", low=1, high=1024
         )
         latent_size: int = option(128, "length of z", low=1, high=4096)
+        network: str = option("dcgan", "the two networks", choices=PAIRS)
         loss: str = option("relativistic", "the game that is played", choices=LOSSES)
-        penalty: float = option(
-            1.0, "gamma of R1 and R2, the penalties on D's gradient (0: none)", low=0, high=1e4
-        )
+        penalties: str = option(
+            "r1+r2", "what keeps the game stable, joined by +; or none",
+            choices=PENALTIES, joined=True,
+        )  # fmt: skip
+        penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
         penalty_every: int = option(
-            8, "steps between penalties, whose weight makes up for it", low=1, high=1024
+            8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
         )
+        critic_steps: int = option(1, "turns of D for one of G", low=1, high=100)
+        beta1: float = option(0.0, "Adam's first moment: the game turns", low=0, high=0.999)
+        beta2: float = option(0.99, "Adam's second moment", low=0, high=0.99999)
         norm: str = option(
-            "batch", "normalisation in the generator", choices=("none", "batch", "group")
+            "batch", "normalisation in dcgan's generator", choices=("none", "batch", "group")
         )
+        spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
+        augment: str = option(
+            "none", "what D sees images through, joined by +; or none",
+            choices=AUGMENTATIONS, joined=True,
+        )  # fmt: skip
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.generator = Generator(shape, config.width, config.latent_size, config.norm, classes)
-        self.discriminator = Discriminator(shape, config.width, classes)
+        pair = PAIRS.get(config.network)
+        ours: dict[str, Any] = {"norm": config.norm} if config.network in _NORMED else {}
+        theirs: dict[str, Any] = {}
+        if config.spectral:
+            if config.network not in _SPECTRAL:
+                raise UsageError(
+                    f"network {config.network} has no spectral normalisation. Networks that have "
+                    f"it: {', '.join(_SPECTRAL)}"
+                )
+            theirs["spectral"] = True
+        net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
+        self.generator = Generator(net, config.latent_size, classes)
+        self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
         self._loss = LOSSES.get(config.loss)
+        slopes = ("r1", "r2")
+        self.penalties = Penalties(
+            config.penalties,
+            dict.fromkeys(slopes, config.penalty),
+            dict.fromkeys(slopes, config.penalty_every),
+        )
+        if "reconstruction" in self.penalties.entries and not hasattr(
+            self.discriminator, "reconstructions"
+        ):
+            raise UsageError(
+                f"penalty reconstruction needs a discriminator with decoders, which network "
+                f"{config.network} has not. Use -o network=fast"
+            )
+        self._augment = None if config.augment == "none" else open_augmentation(config.augment)
+        self.adaptive = AdaptiveProbability() if "ada" in config.augment.split("+") else None
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -135,11 +161,11 @@ class GAN(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """The discriminator's turn, then the generator's."""
+        play = partial(Phase, betas=(self.config.beta1, self.config.beta2), decay=_DECAY)
+        turns = self.config.critic_steps
         return (
-            Phase(
-                "discriminator", self.discriminator, self._critic_loss, betas=_BETAS, decay=_DECAY
-            ),
-            Phase("generator", self.generator, self._generator_loss, betas=_BETAS, decay=_DECAY),
+            play("discriminator", self.discriminator, self._critic_loss, repeats=turns),
+            play("generator", self.generator, self._generator_loss),
         )
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
@@ -161,34 +187,45 @@ class GAN(Model):
         assert batch.labels is not None
         return self._kinds(batch.labels)
 
-    def _fakes(self, draw: Draw, kinds: torch.Tensor | None) -> torch.Tensor:
-        z = draw.normal("latents", self.config.latent_size)
-        return self.generator(z if kinds is None else torch.cat([z, kinds], dim=1))  # type: ignore[no-any-return]
+    def _critic(
+        self, images: torch.Tensor, kinds: torch.Tensor | None, draw: Draw, use: str = "other"
+    ) -> torch.Tensor:
+        """Logits of images as the discriminator sees them; ``use`` names the noise."""
+        if self._augment is not None:
+            p = 1.0 if self.adaptive is None else self.adaptive.p
+            images = self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
+        return self.discriminator(images, kinds)  # type: ignore[no-any-return]
 
     def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
         kinds = self._conditions(batch)
         with torch.no_grad():
-            fakes = self._fakes(draw, kinds)
-        logits = partial(self.discriminator, kinds=kinds)
-        penalised = self.config.penalty > 0 and draw.step % self.config.penalty_every == 0
-        if penalised:
-            real, r1 = squared_gradient_norm(logits, batch.images)
-            fake, r2 = squared_gradient_norm(logits, fakes)
-        else:
-            real, fake = logits(batch.images), logits(fakes)
-        loss = self._loss.critic(real, fake)
-        parts = {"d_loss": loss, "margin": real - fake}
-        if not penalised:
-            return LossTerms(loss, parts)
-        weight = self.config.penalty_every * self.config.penalty / 2
-        return LossTerms(loss + weight * (r1 + r2), {**parts, "r1": r1, "r2": r2})
+            _, fake = self.generator.play(draw, kinds)
+        leaves = self.penalties.leaves(draw.step)
+        real = batch.images.detach().requires_grad_("real" in leaves)
+        fake.requires_grad_("fake" in leaves)
+        real_logits = self._critic(real, kinds, draw, "real")
+        fake_logits = self._critic(fake, kinds, draw, "fake")
+        critic = partial(self._critic, draw=draw)
+        reconstruct = getattr(self.discriminator, "reconstructions", None)
+        more = self.penalties(
+            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct)
+        )
+        if self.adaptive is not None:
+            self.adaptive.update(draw.step, real_logits, fake_logits)
+        loss = self._loss.critic(real_logits, fake_logits)
+        parts = {"d_loss": loss, "margin": real_logits - fake_logits, **more.parts}
+        if self.adaptive is not None:
+            parts["ada_p"] = self.adaptive.p.expand(len(loss))
+        return LossTerms(loss + more.total, parts)
 
     def _generator_loss(self, batch: Batch, draw: Draw) -> LossTerms:
         kinds = self._conditions(batch)
-        fake = self.discriminator(self._fakes(draw, kinds), kinds)
+        latents, images = self.generator.play(draw, kinds)
+        fake = self._critic(images, kinds, draw, "fake")
         real = fake.detach()
         if self._loss.needs_real:
             with torch.no_grad():
-                real = self.discriminator(batch.images, kinds)
+                real = self._critic(batch.images, kinds, draw, "real")
+        more = self.penalties(GeneratorTurn(latents, images, draw))
         loss = self._loss.generator(real, fake)
-        return LossTerms(loss, {"g_loss": loss})
+        return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})

@@ -29,10 +29,18 @@ def fill_normal(tensor: torch.Tensor, std: float = 1.0) -> torch.Tensor:
     return tensor if tensor.is_meta else tensor.normal_(0.0, std)
 
 
-def class_vectors(classes: int, size: int, std: float = 1.0) -> nn.Embedding:
+class ClassVectors(nn.Embedding):
+    """One learned vector per class; a blend of classes has the blend of their vectors."""
+
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, size) of labels int64 (B,), or of shares of the classes (B, classes)."""
+        return labels @ self.weight if labels.ndim == 2 else super().forward(labels)
+
+
+def class_vectors(classes: int, size: int, std: float = 1.0) -> ClassVectors:
     """One learned vector per class, rows N(0, std^2)."""
     weight = fill_normal(torch.empty(classes, size), std)
-    return nn.Embedding(classes, size, _weight=weight)
+    return ClassVectors(classes, size, _weight=weight)
 
 
 def check_labels(labels: torch.Tensor | None, classes: int) -> torch.Tensor:

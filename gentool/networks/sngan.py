@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import interpolate, one_hot, relu
 
 from gentool.images import ImageShape
 from gentool.networks.convnet import pyramid
@@ -47,8 +47,9 @@ class ConditionalNorm(nn.Module):
         x = self.norm(x)
         if not self.classes:
             return x
-        rows = check_labels(labels, self.classes)
-        return x * self.gain[rows][:, :, None, None] + self.bias[rows][:, :, None, None]
+        shares = check_labels(labels, self.classes)
+        rows = shares if shares.ndim == 2 else one_hot(shares, self.classes).to(self.gain.dtype)
+        return x * (rows @ self.gain)[:, :, None, None] + (rows @ self.bias)[:, :, None, None]
 
 
 class UpBlock(nn.Module):

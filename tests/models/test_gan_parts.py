@@ -1,0 +1,130 @@
+"""How the game is put together: presets, combinations that make no sense, what is saved."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gentool.config import from_json, from_words, to_json
+from gentool.errors import UsageError
+from gentool.images import ImageShape
+from gentool.models.base import Batch
+from gentool.models.gan import GAN
+from gentool.networks import PAIRS
+from gentool.presets import PRESETS
+from gentool.rng import Draw
+
+CPU = torch.device("cpu")
+RGB = ImageShape(16, 16, 3)
+GAMES = [name for name, preset in PRESETS.items() if preset.model == "gan"]
+
+
+def build(classes: int = 0, **options: Any) -> GAN:
+    """A tiny GAN."""
+    config = from_json(GAN.Config, {"width": 8, "latent_size": 8, **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GAN(config, RGB, classes).train()
+
+
+def play(model: GAN, step: int = 0, labels: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """The losses of both turns of a step."""
+    generator = torch.Generator().manual_seed(0)
+    shape = model.shape
+    images = torch.rand(6, shape.channels, shape.height, shape.width, generator=generator) * 2 - 1
+    losses = []
+    for phase in model.phases():
+        model.requires_grad_(False)
+        phase.module.requires_grad_(True)
+        draw = Draw(0, phase.name, np.arange(6), step, CPU)
+        total = phase.loss(Batch(images, labels), draw).total
+        total.mean().backward()  # type: ignore[no-untyped-call]
+        for name, parameter in phase.module.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), name
+        losses.append(total.detach())
+    return losses
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("name", GAMES)
+def test_every_preset_plays(name: str, classes: int) -> None:
+    known = to_json(GAN.Config())
+    options = {k: v for k, v in PRESETS[name].cpu.items() if k in known}
+    model = build(classes=classes, **{**options, "width": 8})
+    labels = torch.tensor([0, 1, 2, 0, 1, 2]) if classes else None
+    for step in (0, 1):
+        for loss in play(model, step, labels):
+            assert loss.shape == (6,)
+            assert loss.isfinite().all()
+    images = model.eval().decode(model.prior(np.arange(3), 0))
+    assert images.shape == (3, 3, 16, 16)
+    assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("network", list(PAIRS))
+def test_a_blend_of_classes_lies_between_them(network: str) -> None:
+    model = build(classes=2, network=network).eval()
+    with torch.no_grad():
+        for parameter in model.generator.parameters():  # some begin with all classes equal
+            if parameter.shape[0] == 2:
+                parameter.normal_()
+        ends = model.prior(np.arange(4), 0, torch.zeros(4, dtype=torch.int64))
+        other = model.prior(np.arange(4), 0, torch.ones(4, dtype=torch.int64))
+        first, middle, last = (model.decode(x) for x in (ends, (ends + other) / 2, other))
+    assert not torch.allclose(first, last)
+    assert (middle - first).norm() < (last - first).norm()
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"network": "r3", "spectral": True}, "network r3 has no spectral normalisation"),
+        ({"penalties": "r1+reconstruction"}, "Use -o network=fast"),
+        ({"penalties": "r1+r3"}, "no penalty named 'r3'"),
+        ({"augment": "ada+flop"}, "Did you mean 'flip'"),
+        ({"network": "styel"}, "Did you mean 'style'"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(UsageError, match=fragment):
+        build(**options)
+
+
+def test_no_penalty_is_said_in_two_ways() -> None:
+    none, zero = build(penalties="none"), build(penalty=0.0)
+    assert torch.equal(play(none)[0], play(zero)[0])
+    assert not torch.equal(play(none)[0], play(build())[0])
+
+
+def test_what_penalties_and_augmentation_remember_is_in_the_state() -> None:
+    model = build(penalties="lecam", augment="ada")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for step in range(4):
+        play(model, step)
+    after = model.state_dict()
+    for key in ("penalties.entries.lecam.real_mean.value", "adaptive.overfit"):
+        assert not torch.equal(before[key], after[key]), key
+    exported = {k for part in model.exported_parts().values() for k in part.state_dict()}
+    assert not any("lecam" in k or "adaptive" in k for k in exported)
+
+
+def test_augmentation_repeats_by_sample_index() -> None:
+    model = build(augment="diffaugment", norm="none", penalties="none", loss="hinge")
+    images = torch.rand(6, 3, 16, 16)
+
+    def losses(indices: list[int]) -> torch.Tensor:
+        draw = Draw(0, "discriminator", np.array(indices), 0, CPU)
+        phase = model.phases()[0]
+        return phase.loss(Batch(images[indices]), draw).total.detach()
+
+    torch.testing.assert_close(losses([0, 1, 2, 3, 4, 5])[[4, 2]], losses([4, 2]))
+
+
+def test_words_of_the_command_line_reach_the_parts() -> None:
+    words = from_words(GAN.Config, {"spectral": "yes", "critic_steps": "5"}, "gentool list gan")
+    model = build(0, **words)
+    assert [phase.repeats for phase in model.phases()] == [5, 1]
+    assert any("parametrizations" in name for name, _ in model.discriminator.named_parameters())
+    assert replace(model.config, spectral=False) != model.config
