@@ -152,7 +152,7 @@ DATA: dict[str, Row] = {
     "folder without images": (f"{GAN} {{texts}}", 3, ("no images in the folder", ".webp")),
     "no zip": (f"{GAN} {{text_zip}}", 3, ("is a file but not a zip", "Give a folder")),
     "zip without images": (f"{GAN} {{empty_zip}}", 3, ("no images in ", "nothing.zip")),
-    "zip cut short": (f"{GAN} {{cut_zip}}", 3, ("is a file but not a zip",)),
+    "zip cut short": (f"{GAN} {{cut_zip}}", 3, ("is not a readable zip", "cut short")),
     "all images broken": (f"{GAN} {{broken}}", 3, ("can be read; the first, a.png: ",)),
     "fewer images than a batch": (
         f"{GAN} {{few}} --batch 8", 3, ("5 images are fewer than a batch of 8", "--batch 5"),

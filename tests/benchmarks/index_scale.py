@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.data.folders import TRUSTED_ABOVE
 from gentool.data.index import Index, Names, index_place
 from gentool.data.labels import FROM_FOLDERS, by_folder
 
@@ -103,6 +104,8 @@ def shuffle(count: int) -> None:
 def main() -> None:
     """Build, then open each in a process of its own."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    if count <= TRUSTED_ABOVE or count % FOLDERS:
+        sys.exit(f"COUNT is a multiple of {FOLDERS:,} above {TRUSTED_ABOVE:,}")
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["GENTOOL_CACHE"] = str(Path(scratch) / "cache")
         folder, archive = Path(scratch) / "photographs", Path(scratch) / "photographs.tar"
