@@ -177,6 +177,12 @@ def test_every_option_changes_the_parameters_the_loss_or_the_output(
         ]
         model.eval().finish(lambda: iter([Batch(images(SHAPES[0], 64))]))
         turns = [(phase.betas, phase.repeats) for phase in model.phases()]
-        return [shapes, list(model.state_dict()), turns, losses, model.prior(np.arange(40), seed=0).tolist()]
+        return [
+            shapes,
+            list(model.state_dict()),
+            turns,
+            losses,
+            model.prior(np.arange(40), seed=0).tolist(),
+        ]
 
     assert fingerprint() != fingerprint(**{option: value})

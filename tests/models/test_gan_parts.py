@@ -68,7 +68,7 @@ def test_a_blend_of_classes_lies_between_them(network: str) -> None:
     model = build(classes=2, network=network).eval()
     with torch.no_grad():
         for parameter in model.generator.parameters():  # some begin with all classes equal
-            if parameter.shape[0] == 2:
+            if parameter.ndim and parameter.shape[0] == 2:
                 parameter.normal_()
         ends = model.prior(np.arange(4), 0, torch.zeros(4, dtype=torch.int64))
         other = model.prior(np.arange(4), 0, torch.ones(4, dtype=torch.int64))
