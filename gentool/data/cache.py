@@ -127,6 +127,7 @@ def _on_disk(
     notes: list[str] = []
     try:
         with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
+            limit = cache_limit()
             if (found := _look_up(entry, source, policy)) is None:
                 key = hashlib.sha256(_key(source, policy)).hexdigest()
                 store = DiskStore(entry, key, total, dims_of(shape))
@@ -137,7 +138,7 @@ def _on_disk(
                     store.close()
                 notes = built.notes
                 found = open_entry(entry, shape, check=False)
-            prune(max_bytes=cache_limit())
+            prune(max_bytes=limit)
     except OSError as error:
         raise DataError(
             f"cannot write the image cache {entry.parent}: {error.strerror or error}. "

@@ -72,9 +72,12 @@ class StreamedImages:
         if isinstance(rows, int | np.integer):
             one: Pixels = self[np.array([rows])][0]
             return one
-        chosen = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(rows, slice):
+            chosen = np.arange(*rows.indices(len(self)))
+        else:
+            chosen = np.asarray(rows)
         if chosen.dtype == np.bool_:
-            chosen = np.flatnonzero(chosen)
+            chosen = np.arange(len(self))[chosen]
         out = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
         if len(chosen):
             numbers = np.where(chosen < 0, chosen + len(self), chosen)
