@@ -7,8 +7,9 @@ into the fingerprint, noted, and judged by their bad files.
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,11 +94,12 @@ def build(
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []
-    for chunk in _in_order(job, store, built.notes, progress):
-        built.bad += chunk.bad
-        names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
-        tolerance.check(names, chunk.stop, total)
-        _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
+    with closing(_in_order(job, store, built.notes, progress)) as chunks:  # and the workers with it
+        for chunk in chunks:
+            built.bad += chunk.bad
+            names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
+            tolerance.check(names, chunk.stop, total)
+            _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
     if len(built.bad) == total:
         path, reason = names[0]
         raise DataError(f"none of the {total:,} images can be read; the first, {path}: {reason}")
@@ -127,16 +129,17 @@ def update_with_labels(
 
 def _in_order(
     job: Job, store: DiskStore | MemoryStore, notes: list[str], progress: Progress
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """All chunks in order, prepared by worker processes if these can do it, else by threads."""
     total = len(job.source)
     start = 0
     try:
         crew = make_crew(job, total)
         spans = store.spans(_chunk_size(total, job.dims, crew.size))
-        for chunk in _by_crew(crew, spans, store, progress, total):
-            yield chunk
-            start = chunk.stop
+        with closing(_by_crew(crew, spans, store, progress, total)) as chunks:
+            for chunk in chunks:
+                yield chunk
+                start = chunk.stop
     except WorkersFailed as error:
         notes.append(f"prepared in threads, as worker processes cannot do it ({error})")
         crew = ThreadCrew(job, cores())
@@ -151,7 +154,7 @@ def _by_crew(
     store: DiskStore | MemoryStore,
     progress: Progress,
     total: int,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """The chunks of ``spans`` in order, recalled or made now, a few of them ahead."""
     ahead: deque[Chunk | Future[list[Chunk]]] = deque()
     done = 0

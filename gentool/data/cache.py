@@ -208,7 +208,7 @@ def _streamed(
         labels=labels,
         classes=source.classes,
         shape=policy.shape,
-        hashes=None,
+        hashes=np.empty(0, dtype=np.uint64),
         fingerprint=hashlib.sha256(b"streamed|" + _key(source, policy)).hexdigest(),
         bad=stored.bad,
         repeats=_repeats(source, _NONE),

@@ -27,7 +27,7 @@ class Dataset:
         classes: Class names.
         shape: Shape of one of ``images``.
         hashes: 64 bits of the SHA-256 of each image's source (its file's bytes), uint64 (N,):
-            what a split goes by, so that it outlives renaming and copying. None when streaming.
+            what a split goes by, so that it outlives renaming and copying. Empty when streaming.
         fingerprint: SHA-256 of the stored pixels and labels: the same on every machine. When
             streaming, of the source's fingerprint and the policy.
         bad: (path, reason) of the files that were left out; grows when streaming.
@@ -41,7 +41,7 @@ class Dataset:
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
     shape: ImageShape
-    hashes: NDArray[np.uint64] | None
+    hashes: NDArray[np.uint64]
     fingerprint: str
     bad: Sequence[BadFile]
     repeats: NDArray[np.float32] | None = None
@@ -61,7 +61,7 @@ class Dataset:
         """
         if holdout == 0:
             return np.arange(len(self)), np.empty(0, dtype=np.int64)
-        if self.hashes is None:
+        if len(self.hashes) != len(self):
             raise UsageError(
                 f"holdout {holdout:g} goes by the content of the images, which streaming has not "
                 "read. Use --cache disk, or --holdout 0"

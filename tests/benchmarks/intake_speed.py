@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.data import Dataset, Policy, open_source, prepare
@@ -153,13 +154,13 @@ def compare_batches(data: Dataset, rounds: int, batch: int) -> None:
 
     tensor = torch.from_numpy(np.array(data.images))
 
-    def from_cache(order: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+    def from_cache(order: NDArray[np.int64]) -> torch.Tensor:
         return to_unit(torch.from_numpy(data.images[order]))
 
-    def from_memory(order: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+    def from_memory(order: NDArray[np.int64]) -> torch.Tensor:
         return to_unit(tensor[torch.from_numpy(order)])
 
-    def epoch(read: Callable[..., torch.Tensor], seed: int) -> float:
+    def epoch(read: Callable[[NDArray[np.int64]], torch.Tensor], seed: int) -> float:
         began = time.perf_counter()
         for start in range(0, len(data), batch):
             read(data_order(seed, start, min(batch, len(data) - start), len(data)))

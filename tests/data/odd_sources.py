@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,8 @@ from gentool.data.sources import Loaded, Source
 from gentool.errors import DataError
 from gentool.images import Pixels
 
+Access = Literal["processes", "threads", "sequential"]
+
 SIDE = 16
 
 
@@ -22,8 +25,10 @@ class Squares(Source):
 
     name = "squares"
 
-    def __init__(self, count: int, faults: "Faults | None" = None) -> None:
-        self.count, self.faults = count, faults or Faults()
+    def __init__(
+        self, count: int, faults: "Faults | None" = None, access: Access = "processes"
+    ) -> None:
+        self.count, self.faults, self.access = count, faults or Faults(), access
         self.fingerprint = f"squares-{count}"
 
     def __len__(self) -> int:

@@ -88,7 +88,6 @@ def test_processes_prepare_what_threads_do(crews: list[str]) -> None:
     apart = prepare(Squares(MANY), POLICY)
     assert crews == ["ProcessCrew"]
     assert np.array_equal(apart.images, squares(list(range(MANY))))
-    assert apart.hashes is not None
     assert np.array_equal(apart.hashes, np.arange(MANY, dtype=np.uint64) * np.uint64(7919))
     together = prepare(Squares(MANY), POLICY, cache="ram")
     assert np.array_equal(together.images, apart.images)
@@ -97,15 +96,12 @@ def test_processes_prepare_what_threads_do(crews: list[str]) -> None:
 
 def test_few_images_and_sources_that_ask_for_it_are_done_in_threads(crews: list[str]) -> None:
     prepare(Squares(100), POLICY)
-    threads = Squares(MANY)
-    threads.access = "threads"  # type: ignore[attr-defined]
-    prepare(threads, POLICY)
+    prepare(Squares(MANY, access="threads"), POLICY)
     assert crews == ["ThreadCrew"] * 2
 
 
 def test_a_stream_is_read_in_order_by_one_thread(tmp_path: Path) -> None:
-    source = Squares(700, Faults(log=tmp_path / "log"))
-    source.access = "sequential"  # type: ignore[attr-defined]
+    source = Squares(700, Faults(log=tmp_path / "log"), access="sequential")
     data = prepare(source, POLICY)
     assert (tmp_path / "log").read_text().split() == [str(k) for k in range(700)]
     assert np.array_equal(data.images, squares(list(range(700))))
@@ -170,7 +166,6 @@ def test_bad_images_leave_no_holes(count: int, cache: str) -> None:
     data = prepare(Squares(count, Faults(bad=bad)), POLICY, cache=cache, max_bad=0.1)  # type: ignore[arg-type]
     kept = [k for k in range(count) if k not in bad]
     assert np.array_equal(data.images, squares(kept))
-    assert data.hashes is not None
     assert data.hashes.tolist() == [k * 7919 for k in kept]
     assert data.bad == tuple((f"square {k}", "told to be bad") for k in sorted(bad))
 
@@ -199,6 +194,14 @@ def test_an_image_that_kills_its_worker_is_a_bad_file() -> None:
     assert data.bad == (("square 5", reason), ("square 1234", reason))
     kept = [k for k in range(MANY) if k not in (5, 1234)]
     assert np.array_equal(data.images, squares(kept))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+def test_an_error_ends_the_workers_even_while_it_is_looked_at() -> None:
+    with pytest.raises(DataError, match="square 5: told to be bad") as caught:
+        prepare(Squares(MANY, Faults(bad=frozenset({5}))), POLICY, strict=True)
+    assert not any(map(alive, children(os.getpid())))
+    assert caught.tb is not None  # which holds on to everything that was going on
 
 
 @pytest.mark.parametrize("count", [100, MANY])
@@ -352,7 +355,6 @@ def test_a_damaged_beginning_is_done_again(damage: str, tmp_path: Path, own_cach
     log = tmp_path / "log"
     data = prepare(Squares(1000, Faults(log=log)), POLICY)
     assert np.array_equal(data.images, squares(list(range(1000))))
-    assert data.hashes is not None
     assert data.hashes.tolist() == [k * 7919 for k in range(1000)]
     again = set(map(int, log.read_text().split()))
     assert (len(again) < 600) == (damage in ("pixels", "hashes", "line", "cut"))

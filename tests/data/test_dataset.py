@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ class Labelled(Squares):
         self, count: int, faults: Faults | None = None, weights: list[float] | None = None
     ) -> None:
         super().__init__(count, faults)
-        self.labels = np.arange(count) % 3
+        labels: Any = np.arange(count) % 3
+        self.labels = labels
         self.fingerprint += " labelled"
         self.repeats = None if weights is None else np.array(weights, dtype=np.float32)
 
@@ -113,8 +115,7 @@ def test_what_does_not_fit_but_must_is_a_clear_error() -> None:
     ("cache", "word"), [("auto", "GB are free"), ("never", "squares can only")]
 )
 def test_a_stream_cannot_be_read_in_a_random_order(cache: str, word: str) -> None:
-    source = Squares(3000)
-    source.access = "sequential"  # type: ignore[attr-defined]
+    source = Squares(3000, access="sequential")
     with pytest.raises(DataError, match=f"{word}.*from front to back"):
         prepare(source, POLICY, cache=cache)  # type: ignore[arg-type]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,7 +211,8 @@ def test_a_whole_entry_is_verified() -> None:
 
 def _labelled() -> Dataset:
     source = Squares(50)
-    source.labels, source.classes = np.arange(50) % 2, ("a", "b")
+    labels: Any = np.arange(50) % 2
+    source.labels, source.classes = labels, ("a", "b")
     return prepare(source, POLICY)
 
 
