@@ -150,13 +150,13 @@ def test_choices_made_unasked_are_said(image_folder: Path, tmp_path: Path) -> No
 
 
 def test_files_that_cannot_be_read_are_named_counted_and_left_out(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "toys", 20)
+    folder = write_images(tmp_path / "toys", 100)
     (folder / "bar" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     done = train("autoencoder", folder, tmp_path / "run", "--images", 16)
     assert done.code == 0
     assert "skipped bar/broken.png: " in done.err
-    assert "skipped 1 of 21 images that cannot be read" in done.err
-    assert load_model(tmp_path / "run").header["training"]["data"]["images"] == 20
+    assert "skipped 1 of 101 images that cannot be read" in done.err
+    assert load_model(tmp_path / "run").header["training"]["data"]["images"] == 100
 
 
 def test_class_folders_stand_in_the_model_file(vae: Path) -> None:

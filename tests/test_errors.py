@@ -455,7 +455,7 @@ def test_control_characters_of_a_file_name_do_not_reach_the_terminal(tmp_path: P
 def test_markup_of_a_file_name_stays_as_it_is(image_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "[red]toys"
     folder.mkdir()
-    for k in range(16):
+    for k in range(100):
         Image.fromarray(draw(k)).save(folder / f"{k}.png")
     (folder / "[bold]bad.png").write_text("no image")
     done = gentool_command(

@@ -116,7 +116,7 @@ class Display:
 
     def intake(self, done: int, total: int) -> None:
         """Called while images are prepared."""
-        self._stop.poll("stopped while preparing images; the cache is as it was")
+        self._stop.poll("stopped while preparing images; those prepared are kept")
         self._show("preparing images", done, total)
         if done == total and "preparing images" in self._tasks:
             self._bar.remove_task(self._tasks.pop("preparing images"))

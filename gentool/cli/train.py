@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +214,7 @@ def _settings(
     )
 
 
-def _say_bad(bad: tuple[tuple[str, str], ...], total: int) -> None:
+def _say_bad(bad: Sequence[tuple[str, str]], total: int) -> None:
     for path, reason in bad[:3]:
         say(f"skipped {path}: {reason}")
     if bad:

@@ -9,10 +9,14 @@ import math
 import numpy as np
 from PIL import Image
 
-from gentool.data.cache import Dataset, Progress, prepare
+from gentool.data.badfiles import MAX_BAD, write_bad_files
+from gentool.data.build import Progress
+from gentool.data.cache import CACHE_MODES, CacheMode, prepare
+from gentool.data.dataset import Dataset
 from gentool.data.intake import BadImage, Policy, Probe, decode, probe
 from gentool.data.places import cache_folder
 from gentool.data.procedural import BUILTIN
+from gentool.data.shelf import Entry, list_entries, prune, verify
 from gentool.data.sources import (
     IMAGE_SUFFIXES,
     BuiltinSource,
@@ -27,21 +31,29 @@ from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape,
 
 __all__ = [
     "BUILTIN",
+    "CACHE_MODES",
     "IMAGE_SUFFIXES",
+    "MAX_BAD",
     "BadImage",
+    "CacheMode",
     "Dataset",
+    "Entry",
     "FolderSource",
     "Policy",
     "Source",
     "cache_folder",
     "decode",
     "is_folder",
+    "list_entries",
     "open_dataset",
     "open_source",
     "open_sources",
     "parse_size",
     "prepare",
+    "prune",
     "resolve_shape",
+    "verify",
+    "write_bad_files",
 ]
 
 _SAMPLE = 64  # images looked at to find size and colours
@@ -55,8 +67,13 @@ def open_dataset(
     *,
     largest_side: int = 64,
     progress: Progress | None = None,
+    cache: CacheMode = "auto",
+    max_bad: float = MAX_BAD,
+    strict: bool = False,
 ) -> Dataset:
     """Prepared images of ``spec``; see ``resolve_shape`` for what is found when not given.
+
+    The rest is as for ``prepare``.
 
     Raises:
         DataError: nothing usable there.
@@ -64,7 +81,7 @@ def open_dataset(
     """
     source = open_source(spec)
     shape, _ = resolve_shape(source, size, mode, largest_side)
-    return prepare(source, Policy(shape), progress)
+    return prepare(source, Policy(shape), progress, cache=cache, max_bad=max_bad, strict=strict)
 
 
 def parse_size(word: str) -> tuple[int, int]:

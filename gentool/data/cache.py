@@ -1,196 +1,228 @@
-"""The cache: every image prepared once, as one memory-mapped uint8 array on disk.
+"""The cache: every image prepared once and kept, shared by all runs on this machine.
 
-A cache entry is a folder named by what it depends on (source, shape, policy): ``images.u8``
-holds the pixels (N, H, W, C) back to back, ``meta.json`` the rest. It is built beside its
-place and renamed, so an entry is whole or absent, and two runs may build it at once.
+``prepare`` is the whole of it: from the cache if the images are there, else built there now,
+into memory, or streamed. An entry is named by what it depends on (source and policy).
 """
 
 import hashlib
-import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.intake import BadImage, Policy
+from gentool.data.badfiles import MAX_BAD, Tolerance
+from gentool.data.build import Progress, build, dims_of, stored_shape
+from gentool.data.dataset import Dataset
+from gentool.data.entries import Opened, finish, kept_labels, mark_used, open_entry
+from gentool.data.intake import Policy
+from gentool.data.locks import building
 from gentool.data.places import cache_folder
+from gentool.data.shelf import cache_limit, prune, size_of
 from gentool.data.sources import Loaded, Source
-from gentool.errors import DataError
+from gentool.data.stores import DiskStore, MemoryStore, reached
+from gentool.data.streaming import StreamedImages, Window
+from gentool.data.worker import attempt
+from gentool.errors import DataError, UsageError
 from gentool.images import ImageShape, Pixels
 
-Progress = Callable[[int, int], None]
-_CHUNK = 512  # images prepared between two looks at the stop flag
+CacheMode = Literal["auto", "disk", "ram", "never"]
+CACHE_MODES: tuple[CacheMode, ...] = get_args(CacheMode)
+_SPARE = 2**26  # bytes of the disk that a new entry leaves free
+_NONE = np.empty(0, dtype=np.int64)
+_TRIED_AGAIN = 16  # files whose fault may have passed, looked at when an entry is opened
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Prepared images.
-
-    Attributes:
-        name: Short name of the source.
-        images: uint8 (N, H, W, C), memory-mapped.
-        labels: Class index per image, int64 (N,), or None.
-        classes: Class names.
-        shape: Shape of one image.
-        hashes: 64 bits of the SHA-256 of each image's source (its file's bytes), uint64 (N,):
-            what a split goes by, so that it outlives renaming and copying.
-        fingerprint: SHA-256 of the pixels and labels: the same on every machine.
-        bad: (path, reason) of the files that were left out.
-    """
-
-    name: str
-    images: Pixels
-    labels: NDArray[np.int64] | None
-    classes: tuple[str, ...]
-    shape: ImageShape
-    hashes: NDArray[np.uint64]
-    fingerprint: str
-    bad: tuple[tuple[str, str], ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def split(self, holdout: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of the images to train on and of those kept out.
-
-        Args:
-            holdout: Share that is kept out, by content: copies fall on one side together.
-        """
-        kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
-        return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
-
-
-def prepare(source: Source, policy: Policy, progress: Progress | None = None) -> Dataset:
-    """The images of ``source``, prepared, from the cache or made now.
+def prepare(
+    source: Source,
+    policy: Policy,
+    progress: Progress | None = None,
+    *,
+    cache: CacheMode = "auto",
+    max_bad: float = MAX_BAD,
+    strict: bool = False,
+) -> Dataset:
+    """The images of ``source``, prepared.
 
     Args:
         source: Where the images come from.
         policy: What they become.
-        progress: Called with (done, total) now and then; may raise to stop, which leaves
-            nothing behind.
+        progress: Called with (done, total) several times a second; may raise to stop. What is
+            done by then is kept, and the next call goes on from there.
+        cache: ``disk`` keeps them in the cache folder; ``ram`` in memory, for this process alone;
+            ``never`` decodes each whenever it is asked for; ``auto`` is ``disk`` where they fit,
+            else ``never``, with a note that says so.
+        max_bad: Share of the images that may be bad, 0 to 1.
+        strict: Whether a single bad one is an error.
 
     Raises:
-        DataError: not one image could be read, or the cache cannot be written.
+        DataError: too many bad files, not one good one, or the cache cannot be written.
+        UsageError: no such ``cache``, or not a share.
     """
-    words = f"{source.fingerprint}|{policy}"
-    entry = cache_folder() / f"{source.name[:40]}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
-    found = _read(entry, source.name, policy.shape)
-    if found is not None:
-        return found
+    if cache not in CACHE_MODES:
+        raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
+    tolerance = Tolerance(max_bad, strict)
+    told = progress or (lambda done, total: None)
+    if cache == "never":
+        return _streamed(source, policy, tolerance, ())
+    if cache == "ram":
+        return _in_memory(source, policy, tolerance, told)
+    entry = _place(source, policy)
+    found = _look_up(entry, source, policy)
+    if found is None:
+        note = _make_room(entry, source, policy)
+        if note and cache == "disk":
+            raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
+        if note:
+            return _streamed(source, policy, tolerance, (f"{note}: streamed from the source",))
+        return _on_disk(entry, source, policy, tolerance, told)
+    mark_used(entry)
+    return _dataset(found, source, policy, tolerance, ())
+
+
+def _place(source: Source, policy: Policy) -> Path:
+    """Where the entry of ``source`` under ``policy`` lies."""
+    name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
+    word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
+    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, policy)).hexdigest()[:16]}"
+
+
+def _key(source: Source, policy: Policy) -> bytes:
+    return f"{source.fingerprint}|{policy}".encode()
+
+
+def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
+    """The entry if it is whole and what it says of bad files still holds."""
+    found = open_entry(entry, stored_shape(policy))
+    if found is None:
+        return None
+    passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
+    if any(isinstance(attempt(source, index, policy), Loaded) for index in passing):
+        return None
+    return found
+
+
+def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
+    """Drop old entries as far as needed; in words what is lacking, or None if it fits."""
+    need = len(source) * (stored_shape(policy).dims + 24) - size_of(entry) + _SPARE
+    place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < need:
+        prune(free=need - free)
+        free = shutil.disk_usage(place).free
+    if free < need:
+        return (
+            f"the prepared images take {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
+            f"{entry.parent}"
+        )
+    return None
+
+
+def _on_disk(
+    entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
+) -> Dataset:
+    """The entry, built now or, meanwhile, by another process."""
+    shape, total = stored_shape(policy), len(source)
+    notes: list[str] = []
     try:
-        _build(entry, source, policy, progress or (lambda done, total: None))
+        with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
+            limit = cache_limit()
+            if (found := _look_up(entry, source, policy)) is None:
+                key = hashlib.sha256(_key(source, policy)).hexdigest()
+                store = DiskStore(entry, key, total, dims_of(shape))
+                try:
+                    built = build(source, policy, store, tolerance, progress)
+                    finish(store, source, shape, built)
+                finally:
+                    store.close()
+                notes = built.notes
+                found = open_entry(entry, shape, check=False)
+            prune(max_bytes=limit)
     except OSError as error:
         raise DataError(
             f"cannot write the image cache {entry.parent}: {error.strerror or error}. "
             "Set GENTOOL_CACHE to a folder with room"
         ) from error
-    made = _read(entry, source.name, policy.shape)
-    if made is None:
+    if found is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
-    return made
+    return _dataset(found, source, policy, tolerance, tuple(notes))
 
 
-def _read(entry: Path, name: str, shape: ImageShape) -> Dataset | None:
-    """The entry if it is there and whole, else None (it is then built anew)."""
-    try:
-        meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
-        dims = (int(meta["count"]), shape.height, shape.width, shape.channels)
-        if (entry / "images.u8").stat().st_size != np.prod(dims):
-            return None
-        labels = None if meta["labels"] is None else np.array(meta["labels"], dtype=np.int64)
-        if labels is not None and not _labels_fit(labels, dims[0], len(meta["classes"])):
-            return None
-        return Dataset(
-            name=name,
-            images=np.memmap(entry / "images.u8", dtype=np.uint8, mode="r", shape=dims),
-            labels=labels,
-            classes=tuple(meta["classes"]),
-            shape=shape,
-            hashes=np.array(meta["hashes"], dtype=np.uint64),
-            fingerprint=meta["fingerprint"],
-            bad=tuple((path, reason) for path, reason in meta["bad"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _dataset(
+    found: Opened, source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+) -> Dataset:
+    bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
+    tolerance.check(bad, len(source), len(source))
+    window = _window(policy.shape, stored_shape(policy))
+    return Dataset(
+        name=source.name,
+        images=found.stored[:, *window],
+        stored=found.stored,
+        labels=found.labels,
+        classes=found.classes,
+        shape=policy.shape,
+        hashes=found.hashes,
+        fingerprint=found.fingerprint,
+        bad=bad,
+        repeats=_repeats(source, np.array([b.number for b in found.bad], dtype=np.int64)),
+        notes=notes,
+    )
 
 
-def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
-    """One label per image, each naming a class."""
-    return labels.shape == (count,) and int(labels.min()) >= 0 and int(labels.max()) < classes
+def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: Progress) -> Dataset:
+    shape = stored_shape(policy)
+    store = MemoryStore(len(source), dims_of(shape))
+    built = build(source, policy, store, tolerance, progress)
+    pixels, hashes = store.keep(built.bad_rows)
+    pixels.flags.writeable = False
+    labels = kept_labels(source, built.bad_rows)
+    found = Opened(
+        stored=pixels,
+        labels=labels,
+        classes=source.classes,
+        hashes=hashes,
+        fingerprint=built.fingerprint(source.classes, labels),
+        bad=tuple(built.bad),
+        bad_names=tuple(source.describe(bad.number) for bad in built.bad),
+    )
+    return _dataset(found, source, policy, tolerance, tuple(built.notes))
 
 
-def _build(entry: Path, source: Source, policy: Policy, progress: Progress) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=entry.parent) as scratch:
-        folder = Path(scratch) / "entry"
-        folder.mkdir()
-        with (folder / "images.u8").open("wb") as out:
-            meta = _write_images(out, source, policy, progress)
-        (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if entry.exists() and _read(entry, source.name, policy.shape) is None:
-            shutil.rmtree(entry)  # damaged: made again
-        try:
-            folder.rename(entry)
-        except OSError:
-            if not entry.exists():  # else another run finished it first, with the same content
-                raise
-
-
-def _write_images(
-    out: BinaryIO, source: Source, policy: Policy, progress: Progress
-) -> dict[str, object]:
-    """Write every readable image and return the entry's meta data."""
-    digest = hashlib.sha256(str(policy.shape).encode())
-    kept: list[int] = []
-    hashes: list[int] = []
-    bad: list[tuple[str, str]] = []
-    for index, result in enumerate(_images(source, policy, progress)):
-        if isinstance(result, BadImage):
-            bad.append((source.describe(index), str(result)))
-        else:
-            kept.append(index)
-            hashes.append(result.content_hash)
-            pixels = result.pixels.tobytes()
-            out.write(pixels)
-            digest.update(pixels)
-    if not kept:
-        path, reason = bad[0]
+def _streamed(
+    source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+) -> Dataset:
+    if getattr(source, "access", "processes") == "sequential":
+        why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
         raise DataError(
-            f"none of the {len(source)} images can be read; the first, {path}: {reason}"
+            f"{why}{source.name} can only be read from front to back, not in a random order. Use "
+            "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    labels = None if source.labels is None else source.labels[kept].tolist()
-    digest.update(json.dumps([source.classes, labels]).encode())
-    return {
-        "count": len(kept),
-        "labels": labels,
-        "classes": source.classes,
-        "hashes": hashes,
-        "fingerprint": digest.hexdigest(),
-        "bad": bad,
-    }
+    shape = stored_shape(policy)
+    stored = StreamedImages(source, policy, shape, tolerance)
+    labels = kept_labels(source, _NONE)
+    return Dataset(
+        name=source.name,
+        images=cast(Pixels, stored.cropped(_window(policy.shape, shape))),
+        stored=cast(Pixels, stored),
+        labels=labels,
+        classes=source.classes,
+        shape=policy.shape,
+        hashes=np.empty(0, dtype=np.uint64),
+        fingerprint=hashlib.sha256(b"streamed|" + _key(source, policy)).hexdigest(),
+        bad=stored.bad,
+        repeats=_repeats(source, _NONE),
+        notes=notes,
+    )
 
 
-def _images(source: Source, policy: Policy, progress: Progress) -> Iterator[Loaded | BadImage]:
-    """Every image in order, decoded in threads (Pillow works outside the interpreter lock)."""
+def _window(shape: ImageShape, stored: ImageShape) -> Window:
+    """Where the centre of ``shape`` lies in what is stored."""
+    top, left = (stored.height - shape.height) // 2, (stored.width - shape.width) // 2
+    return slice(top, top + shape.height), slice(left, left + shape.width)
 
-    def load(index: int) -> Loaded | BadImage:
-        try:
-            return source.load(index, policy)
-        except BadImage as error:
-            return error
-        except Exception as error:  # unreadable file, broken zip member
-            return BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
 
-    total = len(source)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for start in range(0, total, _CHUNK):
-            progress(start, total)
-            yield from pool.map(load, range(start, min(start + _CHUNK, total)))
-    progress(total, total)
+def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Weights of the images that are not ``bad``."""
+    repeats = getattr(source, "repeats", None)
+    return None if repeats is None else np.delete(repeats, bad)

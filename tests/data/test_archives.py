@@ -419,7 +419,7 @@ def test_a_damaged_member_of_a_tar_is_what_the_decoder_says(tmp_path: Path) -> N
     data = bytearray(path.read_bytes())
     data[512 + 20] ^= 255
     path.write_bytes(data)
-    dataset = open_dataset(str(path), "16", "rgb")
+    dataset = open_dataset(str(path), "16", "rgb", max_bad=1)
     assert [name for name, _ in dataset.bad] == ["a.png"]
 
 

@@ -62,7 +62,7 @@ def assert_is_the_set(source: HubSource) -> None:
     assert source.classes == ("disc", "bar")
     assert source.labels is not None
     assert source.labels.tolist() == [k % 2 for k in range(COUNT)]
-    dataset = prepare(source, POLICY)
+    dataset = prepare(source, POLICY, max_bad=1)
     assert dataset.bad == ()
     assert all(np.array_equal(dataset.images[k], draw(k)) for k in range(COUNT))
     marks = [int.from_bytes(hashlib.sha256(d).digest()[:8], "little") for d in files()]
@@ -177,7 +177,7 @@ def test_empty_rows_and_broken_images_are_bad_files(tmp_path: Path) -> None:
     kinds = datasets.Features(image=datasets.Image(decode=False))
     rows: list[Any] = [{"bytes": data, "path": None} for data in files(3)]
     rows += [None, {"bytes": b"broken", "path": None}]
-    dataset = prepare(opened(write_parquet(tmp_path / "x", kinds, image=rows)), POLICY)
+    dataset = prepare(opened(write_parquet(tmp_path / "x", kinds, image=rows)), POLICY, max_bad=1)
     assert len(dataset) == 3
     assert [name.rpartition(" ")[2] for name, _ in dataset.bad] == ["3", "4"]
 
@@ -369,7 +369,7 @@ for spec in sys.argv[1:]:
         print(error)
         continue
     assert source.labels is None or source.labels.tolist() == [k % 2 for k in range(len(source))]
-    dataset = prepare(source, Policy(ImageShape(16, 16, 3)))
+    dataset = prepare(source, Policy(ImageShape(16, 16, 3)), max_bad=1)
     assert all(np.array_equal(dataset.images[k], draw(k)) for k in range(len(dataset)))
     print(len(dataset), source.name, source.classes, dataset.bad)
 """

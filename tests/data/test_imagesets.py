@@ -42,7 +42,7 @@ def test_sets_in_idx_files(name: str, own_cache: Path) -> None:
     assert source.labels.tolist() == labels.tolist()
     assert len(source.classes) == 10
     assert source.classes[3] == getattr(datasets, name).classes[3]
-    dataset = prepare(source, Policy(ImageShape(28, 28, 1)))
+    dataset = prepare(source, Policy(ImageShape(28, 28, 1)), max_bad=1)
     assert np.array_equal(dataset.images[..., 0], images)
     assert len(set(dataset.hashes.tolist())) == len(np.unique(images, axis=0))
     assert source.describe(3) == f"torchvision:{name} image 3"
@@ -97,7 +97,7 @@ def test_a_set_that_lies_in_files(own_cache: Path) -> None:
     assert source.classes == ("0", "1")
     assert np.array_equal(np.asarray(source.open(3)), draw(3))
     (root / "00001" / "3.ppm").write_bytes(b"P6 16 16 255 cut short")
-    dataset = prepare(open_source("torchvision:GTSRB"), Policy(ImageShape(16, 16, 3)))
+    dataset = prepare(open_source("torchvision:GTSRB"), Policy(ImageShape(16, 16, 3)), max_bad=1)
     assert len(dataset) == 3
     assert dataset.bad[0][0] == "torchvision:GTSRB image 3"
 

@@ -293,7 +293,7 @@ def test_broken_files_among_good_ones_are_named_and_counted(tmp_path: Path) -> N
         Image.fromarray(draw(k)).save(tmp_path / f"{k}.png")
     (tmp_path / "3.png").write_bytes(b"")
     (tmp_path / "5.png").write_bytes(WHOLE[:60])
-    dataset = open_dataset(str(tmp_path), "16", "rgb")
+    dataset = open_dataset(str(tmp_path), "16", "rgb", max_bad=0.9)
     assert len(dataset) == 6
     assert [path for path, _ in dataset.bad] == ["3.png", "5.png"]
     assert dataset.bad[0][1] == "the file is empty"

@@ -124,7 +124,7 @@ def test_folders_within_class_folders_are_no_classes(tmp_path: Path) -> None:
 def test_labels_stay_with_their_images_when_a_file_is_broken(tmp_path: Path) -> None:
     write_images(tmp_path, 6)
     (tmp_path / "bar" / "001.png").write_bytes(b"broken")
-    dataset = open_dataset(str(tmp_path), "16", "rgb")
+    dataset = open_dataset(str(tmp_path), "16", "rgb", max_bad=0.5)
     assert dataset.labels is not None
     assert dataset.labels.tolist() == [0, 0, 1, 1, 1]
     for image, number in zip(dataset.images, (3, 5, 0, 2, 4), strict=True):
@@ -181,7 +181,7 @@ def test_a_damaged_member_is_left_out_and_named(image_folder: Path, tmp_path: Pa
     data = bytearray(path.read_bytes())
     data[where] ^= 255
     path.write_bytes(data)
-    dataset = open_dataset(str(path), "16", "rgb")
+    dataset = open_dataset(str(path), "16", "rgb", max_bad=0.5)
     assert len(dataset) == 1
     ((name, reason),) = dataset.bad
     assert name == "003.png"

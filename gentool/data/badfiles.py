@@ -1,0 +1,84 @@
+"""Files that cannot become an image: how many are too many, and the list of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gentool.errors import DataError, UsageError
+from gentool.files import replacing
+
+MAX_BAD = 0.01
+BAD_FILES_NAME = "bad_files.txt"
+_SURELY = 100  # too many bad files stop the work early only if they are as many
+
+BadFile = tuple[str, str]  # (path, reason)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is still acceptable.
+
+    Args:
+        max_bad: Share of the images that may be bad, 0 to 1.
+        strict: Whether not a single one may.
+
+    Raises:
+        UsageError: not a share.
+    """
+
+    max_bad: float = MAX_BAD
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad <= 1:
+            raise UsageError(f"max-bad {self.max_bad:g}: a share from 0 to 1, such as {MAX_BAD:g}")
+
+    def check(self, bad: Sequence[BadFile], seen: int, total: int) -> None:
+        """Judge the bad files among the first ``seen`` of ``total`` images.
+
+        Raises:
+            DataError: they are too many; names the first three and what to do.
+        """
+        if bad and self.strict:
+            path, reason = bad[0]
+            raise DataError(f"{path}: {reason}. Repair or remove it, or leave --strict away")
+        if len(bad) <= self.max_bad * total or (seen < total and len(bad) < _SURELY):
+            return
+        named = "; ".join(f"{path}: {reason}" for path, reason in bad[:3])
+        if len(bad) == seen:
+            which = "none" if seen == total else f"not one of the first {seen:,}"
+            raise DataError(f"{which} of the {total:,} images can be read; the first, {named}")
+        among = f"of {total:,}" if seen == total else f"of the first {seen:,} (of {total:,})"
+        enough = min(math.ceil(100 * len(bad) / seen) / 100, 1)
+        raise DataError(
+            f"{len(bad):,} {among} images cannot be read, more than --max-bad {self.max_bad:g}: "
+            f"{named}. Repair or remove them, or allow --max-bad {enough:g}"
+        )
+
+
+def write_bad_files(folder: Path, bad: Sequence[BadFile]) -> Path | None:
+    r"""Write ``bad_files.txt``, a line of path TAB reason each; none bad removes an older list.
+
+    Control characters and bytes that are no text are escaped, as ``\n`` and ``\udcff``, so that
+    each file is one line.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    path = folder / BAD_FILES_NAME
+    try:
+        if not bad:
+            path.unlink(missing_ok=True)
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as out:
+            for row in bad:
+                out.write(("\t".join(map(_escaped, row)) + "\n").encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
+def _escaped(words: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

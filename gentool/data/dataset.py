@@ -1,0 +1,100 @@
+"""The prepared images of a source, as training and scores see them. Touches no files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.data.badfiles import BadFile
+from gentool.errors import DataError, UsageError
+from gentool.images import ImageShape, Pixels
+from gentool.rng import derive_key, permute
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prepared images.
+
+    Attributes:
+        name: Short name of the source.
+        images: uint8 (N, H, W, C): a memory-mapped array, an array, or ``StreamedImages``, which
+            is no array but gives its images by number. With a margin, the centre.
+        stored: The same with the margin around, uint8 (N, H + h, W + w, C).
+        labels: Class index per image, int64 (N,), or None.
+        classes: Class names.
+        shape: Shape of one of ``images``.
+        hashes: 64 bits of the SHA-256 of each image's source (its file's bytes), uint64 (N,):
+            what a split goes by, so that it outlives renaming and copying. Empty when streaming.
+        fingerprint: SHA-256 of the stored pixels and labels: the same on every machine. When
+            streaming, of the source's fingerprint and the policy.
+        bad: (path, reason) of the files that were left out; grows when streaming.
+        repeats: Weight of each image, float32 (N,), or None if all are 1.
+        notes: What the user should know of how this came about, a sentence each.
+    """
+
+    name: str
+    images: Pixels
+    stored: Pixels
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    shape: ImageShape
+    hashes: NDArray[np.uint64]
+    fingerprint: str
+    bad: Sequence[BadFile]
+    repeats: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def split(self, holdout: float) -> tuple[Rows, Rows]:
+        """Numbers of the images to train on and of those kept out.
+
+        Args:
+            holdout: Share that is kept out, by content: copies fall on one side together.
+
+        Raises:
+            UsageError: images that are streamed, whose content nobody has read yet.
+        """
+        if holdout == 0:
+            return np.arange(len(self)), np.empty(0, dtype=np.int64)
+        if len(self.hashes) != len(self):
+            raise UsageError(
+                f"holdout {holdout:g} goes by the content of the images, which streaming has not "
+                "read. Use --cache disk, or --holdout 0"
+            )
+        kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
+        return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+
+    def training_rows(self, holdout: float, seed: int) -> Rows:
+        """Numbers of the images to train on, each as often as its weight says.
+
+        Weight 2.5 is twice each and a half of them, chosen by the seed, once more.
+
+        Raises:
+            UsageError: as ``split``.
+            DataError: weights so small that nothing is left.
+        """
+        rows = self.split(holdout)[0]
+        if self.repeats is None:
+            return rows
+        repeated = _repeat(rows, self.repeats[rows], seed)
+        if len(rows) and not len(repeated):
+            raise DataError(
+                f"the weights of {self.name} leave none of {len(rows):,} images. Give larger ones"
+            )
+        return repeated
+
+
+def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:
+    times = np.floor(weights).astype(np.int64)
+    share = weights - times
+    key = derive_key(seed, "repeats")
+    for value in np.unique(share[share > 0]):
+        same = np.flatnonzero(share == value)
+        once_more = np.arange(round(float(value) * len(same)))
+        times[same[permute(once_more, len(same), key)]] += 1
+    return np.repeat(rows, times)
