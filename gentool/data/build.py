@@ -58,12 +58,6 @@ class Built:
         return digest.hexdigest()
 
 
-def stored_shape(policy: Policy) -> ImageShape:
-    """Shape of what is stored, which is larger than what is seen if the policy has a margin."""
-    found: ImageShape = getattr(policy, "stored_shape", policy.shape)
-    return found
-
-
 def dims_of(shape: ImageShape) -> tuple[int, int, int]:
     """(H, W, C)."""
     return shape.height, shape.width, shape.channels
@@ -89,7 +83,7 @@ def build(
         DataError: too many bad files, or not one image.
         OSError: the store cannot be written.
     """
-    shape = stored_shape(policy)
+    shape = policy.stored_shape
     job = Job(source, policy, dims_of(shape), store.slots)
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())

@@ -42,7 +42,7 @@ class BuiltinSource(Source):
 
     def load(self, index: int, policy: Policy) -> Loaded:
         """Image ``index``, drawn at the wanted size."""
-        shape = policy.shape
+        shape = policy.stored_shape
         drawn = self.procedural.render(index, shape.height, shape.width)
         return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
 

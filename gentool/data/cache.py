@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.data.badfiles import MAX_BAD, Tolerance
-from gentool.data.build import Progress, build, dims_of, stored_shape
+from gentool.data.build import Progress, build, dims_of
 from gentool.data.dataset import Dataset
 from gentool.data.entries import Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.intake import Policy
@@ -94,7 +94,7 @@ def _key(source: Source, policy: Policy) -> bytes:
 
 def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
     """The entry if it is whole and what it says of bad files still holds."""
-    found = open_entry(entry, stored_shape(policy))
+    found = open_entry(entry, policy.stored_shape)
     if found is None:
         return None
     passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
@@ -105,7 +105,7 @@ def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
 
 def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
     """Drop old entries as far as needed; in words what is lacking, or None if it fits."""
-    need = len(source) * (stored_shape(policy).dims + 24) - size_of(entry) + _SPARE
+    need = len(source) * (policy.stored_shape.dims + 24) - size_of(entry) + _SPARE
     place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if free < need:
@@ -123,7 +123,7 @@ def _on_disk(
     entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
 ) -> Dataset:
     """The entry, built now or, meanwhile, by another process."""
-    shape, total = stored_shape(policy), len(source)
+    shape, total = policy.stored_shape, len(source)
     notes: list[str] = []
     try:
         with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
@@ -154,7 +154,7 @@ def _dataset(
 ) -> Dataset:
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
     tolerance.check(bad, len(source), len(source))
-    window = _window(policy.shape, stored_shape(policy))
+    window = _window(policy.shape, policy.stored_shape)
     return Dataset(
         name=source.name,
         images=found.stored[:, *window],
@@ -171,7 +171,7 @@ def _dataset(
 
 
 def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: Progress) -> Dataset:
-    shape = stored_shape(policy)
+    shape = policy.stored_shape
     store = MemoryStore(len(source), dims_of(shape))
     built = build(source, policy, store, tolerance, progress)
     pixels, hashes = store.keep(built.bad_rows)
@@ -198,7 +198,7 @@ def _streamed(
             f"{why}{source.name} can only be read from front to back, not in a random order. Use "
             "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    shape = stored_shape(policy)
+    shape = policy.stored_shape
     stored = StreamedImages(source, policy, shape, tolerance)
     labels = kept_labels(source, _NONE)
     return Dataset(

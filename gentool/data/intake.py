@@ -1,24 +1,40 @@
 """Intake: what is done to every image file before a model sees it.
 
-The policy, in order: open only formats on the list; turn as the EXIF tag says; scale 16-bit
-grey to 8 bits; convert to the wanted colour mode (transparency is laid on white unless alpha
-is kept); crop the centre to the wanted shape; scale with an antialiasing filter.
+The policy, in order:
+
+1. Only formats on the list are opened, and no image of more than 67 million pixels.
+2. The frame is turned upright as its EXIF tag says.
+3. An ICC profile is converted to sRGB; a broken one is ignored.
+4. Deep grey is scaled to 8 bits, never clipped: 16-bit and 32-bit grey by the range of their
+   kind, floating point from [0, 1] if it stays within, else from [0, 255].
+5. The image gets the wanted colour mode; transparency is laid on the background unless alpha is
+   kept.
+6. It is cropped in the centre, padded or stretched to the wanted shape, with an antialiasing
+   filter; under alpha, colours are premultiplied meanwhile.
 """
 
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from gentool.images import MODES, ImageShape, Pixels, lay_on, pil_mode
 
-POLICY_VERSION = 1  # raise when the same file would become other pixels: it keys the cache
+POLICY_VERSION = 2  # raise when the same file would become other pixels: it keys the cache
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
+_MOST_PIXELS = 2**26  # 8192 x 8192: what more would take is memory, and it is mostly an attack
+_BAND = 2**22  # pixels of deep grey scaled at once
+_MOST_PROFILE = 2**22  # bytes of an ICC profile
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF 6.0
+_WHITE = "gentool white"  # key in an image's info: the value that means white
 
 
 class BadImage(Exception):
@@ -30,74 +46,190 @@ class Policy:
     """What intake does, beside what it always does.
 
     Attributes:
-        shape: Of the prepared images.
+        shape: Of the images that a model sees.
+        fit: ``crop`` the centre, ``pad`` with the background, or ``stretch``.
+        background: What transparency is laid on and padding is made of: a colour's name or #rrggbb.
+        margin: Images are stored larger than ``shape`` by this share, so that training can cut a
+            window of it at random.
     """
 
     shape: ImageShape
+    fit: str = "crop"
+    background: str = "white"
+    margin: float = 0.0
+
+    @property
+    def stored_shape(self) -> ImageShape:
+        """The shape with its margin, an even number of pixels more on each axis."""
+        sides = (self.shape.height, self.shape.width)
+        height, width = (side + 2 * round(side * self.margin / 2) for side in sides)
+        return ImageShape(height, width, self.shape.channels)
 
     def __str__(self) -> str:
-        return f"{self.shape}, policy {POLICY_VERSION}"
+        more = f", margin {self.margin:g}" if self.margin else ""
+        return f"{self.shape}, {self.fit}, on {self.background}{more}, policy {POLICY_VERSION}"
 
 
-def decode(data: bytes, policy: Policy) -> Pixels:
+def decode(data: bytes, policy: Policy, frame: int = 0) -> Pixels:
     """One encoded image as uint8 (H, W, C).
 
     Raises:
         BadImage: not one of ``FORMATS``, cut short, too large, or otherwise broken.
     """
-    return convert(open_image(data), policy)
+    return convert(open_image(data, frame), policy)
 
 
 def convert(image: Image.Image, policy: Policy) -> Pixels:
     """One decoded image as uint8 (H, W, C)."""
-    shape = policy.shape
-    fitted = ImageOps.fit(
-        _to_mode(image, shape.channels), (shape.width, shape.height), Image.Resampling.LANCZOS
-    )
+    shape = policy.stored_shape
+    ready = _to_mode(image, shape.channels, policy.background)
+    fitted = _fit(ready, (shape.width, shape.height), policy)
     return np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
 
 
-def open_image(data: bytes) -> Image.Image:
-    """Decode the first frame, turned upright.
+def _fit(image: Image.Image, size: tuple[int, int], policy: Policy) -> Image.Image:
+    """``image`` at ``size``; Pillow premultiplies RGBA while it resizes."""
+    if policy.fit == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+    if policy.fit == "stretch":
+        return image.resize(size, Image.Resampling.LANCZOS)
+    inside = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+    ground = Image.new("RGB", size, policy.background).convert(image.mode)
+    if image.mode == "RGBA":
+        ground.putalpha(0)
+    ground.paste(inside, ((size[0] - inside.width) // 2, (size[1] - inside.height) // 2))
+    return ground
+
+
+def open_image(data: bytes, frame: int = 0) -> Image.Image:
+    """Decode a frame, the first unless said, turned upright.
 
     Raises:
-        BadImage: as in ``decode``.
+        BadImage: as in ``decode``, or no such frame.
     """
     if not data:
         raise BadImage("the file is empty")
     try:
         with warnings.catch_warnings():
-            # A decompression bomb only warns by default; other warnings are about metadata.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            warnings.simplefilter("ignore")  # they are about metadata, or about size: see below
+            image = _open(data)
+            if frame:
+                image.seek(frame)
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("I", "F"):
+                upright.info[_WHITE] = _white(image)
+            return _to_srgb(upright)
+    except BadImage:
+        raise
     except UnidentifiedImageError:
         raise BadImage(f"not a {', '.join(FORMATS)} image") from None
+    except (EOFError, IndexError) as error:
+        raise BadImage(f"cut short, or without frame {frame}") from error
     except Exception as error:  # decoders raise almost anything on broken data
-        raise BadImage(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise BadImage(_one_line(error)) from error
 
 
-def _to_mode(image: Image.Image, channels: int) -> Image.Image:
+def frame_count(data: bytes) -> int:
+    """How many frames an encoded image has; 1 if it cannot be read, which intake then says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return max(1, int(getattr(_open(data), "n_frames", 1)))
+    except Exception:  # decoders raise almost anything on broken data
+        return 1
+
+
+def _open(data: bytes) -> Image.Image:
+    """The header of an image, whose pixels are not decoded yet.
+
+    Raises:
+        BadImage: it claims too many pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"more than {_MOST_PIXELS:,} pixels") from error
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadImage(f"{image.height}x{image.width}: more than {_MOST_PIXELS:,} pixels")
+    return image
+
+
+def _one_line(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _white(image: Image.Image) -> float:
+    """The value that means white in an image of 32-bit integers or of floats."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        top = max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image))
+        return 1.0 if top <= 1 else 255.0
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    if bits <= 16:
+        return 65535.0
+    return float(2**32 - 1 if tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED else 2**31 - 1)
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """``image`` in the colours of its ICC profile, as sRGB; as it is without a usable one."""
+    if image.mode == "LAB":
+        profile: Any = ImageCms.createProfile("LAB")
+    else:
+        found = image.info.get("icc_profile")
+        if not isinstance(found, bytes) or len(found) > _MOST_PROFILE:
+            return image
+        if image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+            return image
+        profile = io.BytesIO(found)
+    try:
+        if image.mode == "RGBA":
+            alpha = image.getchannel("A")
+            converted = _through(image.convert("RGB"), profile)
+            converted.putalpha(alpha)
+            return converted
+        return _through(image, profile)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image if image.mode != "LAB" else image.convert("L")
+
+
+def _through(image: Image.Image, profile: Any) -> Image.Image:
+    """``image`` from ``profile`` to sRGB; grey stays grey."""
+    target = ImageCms.createProfile("sRGB")
+    found = ImageCms.profileToProfile(image, profile, target, outputMode="RGB")
+    assert found is not None
+    return found.convert("L") if image.mode == "L" else found
+
+
+def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
     """``image`` in the mode with ``channels`` channels, deep grey scaled, never clipped."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _to_eight_bits(image)
     if has_alpha(image):
         image = image.convert("RGBA")
         if channels != MODES["rgba"]:
-            image = lay_on(image, "white")
+            image = lay_on(image, background)
     return image.convert(pil_mode(channels))
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit or float grey as 8 bits: the full range of its kind becomes 0 to 255."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        top = 1.0 if values.max(initial=0) <= 1 else 255.0
-    else:
-        top = 65535.0 if values.max(initial=0) <= 65535 else float(2**31 - 1)
-    return Image.fromarray(np.clip(np.round(values / top * 255), 0, 255).astype(np.uint8))
+    white = float(image.info.get(_WHITE, 65535.0))
+    parts = []
+    for values in _bands(image):
+        if image.mode == "I" and white == 2**32 - 1:
+            values = values.view(np.uint32)  # Pillow keeps unsigned numbers in signed ones
+        scaled = np.nan_to_num(values.astype(np.float64) / white * 255)
+        parts.append(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.concatenate(parts))
+
+
+def _bands(image: Image.Image) -> Iterator[NDArray[Any]]:
+    """The values of an image, a few million at a time: eight bytes each would fill the memory."""
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def has_alpha(image: Image.Image) -> bool:

@@ -262,7 +262,7 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded(side: int
     data = bytearray(encoded(Image.new("1", (8, 8))))
     data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    with pytest.raises(BadImage, match=f"DecompressionBomb.*{side**2} pixels"):
+    with pytest.raises(BadImage, match="more than 67,108,864 pixels"):
         open_image(bytes(data))
 
 
