@@ -129,6 +129,7 @@ class ProcessCrew:
             if self._closed or worker.alive():  # else the error is the job's own
                 raise
             self._own.worker = None
+            worker.clean()
         if stop - start == 1:
             return [self._job.give_up(start, f"decoding it ends the process ({worker.ended()})")]
         middle = (start + stop) // 2

@@ -12,6 +12,7 @@ from gentool.images import ImageShape, Pixels
 from gentool.rng import derive_key, permute
 
 Rows = NDArray[np.int64]
+_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,13 @@ class Dataset:
 
 
 def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:
-    times = np.floor(weights).astype(np.int64)
+    times = np.floor(weights).astype(np.int32)
     share = weights - times
     key = derive_key(seed, "repeats")
     for value in np.unique(share[share > 0]):
         same = np.flatnonzero(share == value)
-        once_more = np.arange(round(float(value) * len(same)))
-        times[same[permute(once_more, len(same), key)]] += 1
+        count = round(float(value) * len(same))
+        for start in range(0, count, _AT_ONCE):  # in pieces, as ten million take much memory
+            once_more = np.arange(start, min(start + _AT_ONCE, count))
+            times[same[permute(once_more, len(same), key)]] += 1
     return np.repeat(rows, times)
