@@ -248,7 +248,7 @@ def _bad() -> Iterator[Beast]:
     yield Beast("signature-only.png", png[:8], "")
     yield Beast("header-only.png", png[:40], "")
     yield Beast("half.png", png[: len(png) // 2], "")
-    yield Beast("half.jpg", jpg[: len(jpg) // 2], "truncated")
+    yield Beast("half.jpg", jpg[: len(jpg) // 2], "OSError")
     yield Beast("half.gif", saved(_rgb(), "GIF")[:60], "")
     yield Beast("half.webp", saved(_rgb(), "WEBP")[:60], "")
     yield Beast("half.bmp", saved(_rgb(), "BMP")[:200], "truncated")
