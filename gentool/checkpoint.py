@@ -24,7 +24,7 @@ import torch
 
 from gentool import __version__
 from gentool.config import from_json, to_json
-from gentool.data import is_folder
+from gentool.data import Policy, is_folder, make_policy
 from gentool.errors import ModelFileError, UsageError
 from gentool.files import replacing
 from gentool.images import MODES, ImageShape, side_problem
@@ -199,6 +199,21 @@ class LoadedModel:
     header: Header
     sha256: str
     path: Path
+
+    @property
+    def policy(self) -> Policy:
+        """What intake did to the images it was trained on, for images to come.
+
+        Raises:
+            ModelFileError: the file says something impossible.
+        """
+        data = self.header["training"].get("data")
+        words = data if isinstance(data, dict) else {}
+        fit, background = words.get("fit", "crop"), words.get("background", "white")
+        try:
+            return make_policy(self.model.shape, fit, background)
+        except (UsageError, TypeError) as error:
+            raise ModelFileError(f"{self.path}: its header is damaged ({error})") from error
 
     def class_number(self, name: str) -> int:
         """The number of a class of a conditional model.

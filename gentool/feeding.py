@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from gentool.data import Dataset
 from gentool.devices import memory_format
 from gentool.images import Pixels, to_unit
+from gentool.models.augmentation import open_augmentation
 from gentool.models.base import Batch
-from gentool.rng import data_order
+from gentool.rng import Draw, data_order
 
 _RESIDENT_SHARE = 0.25  # of the free GPU memory that the images may take
 _FIXED_BATCH = 256
@@ -33,13 +34,21 @@ class Feeder:
         seed: Of the order.
         batch: Images per batch.
         device: Where the batches are wanted.
+        augment: Names of augmentations, joined by +, or ``none``.
     """
 
     def __init__(
-        self, dataset: Dataset, rows: Order, seed: int, batch: int, device: torch.device
+        self,
+        dataset: Dataset,
+        rows: Order,
+        seed: int,
+        batch: int,
+        device: torch.device,
+        augment: str = "none",
     ) -> None:
         self._dataset, self._rows, self._seed, self._size = dataset, rows, seed, batch
         self._device, self._format = device, memory_format(device)
+        self._augment = None if augment == "none" else open_augmentation(augment)
         self._resident = _on_device(dataset, device)
         self._ahead: dict[int, Future[Pixels]] = {}
         self._pool = None if isinstance(dataset.images, np.ndarray) else ThreadPoolExecutor(1)
@@ -49,15 +58,40 @@ class Feeder:
         """The batch whose first image is number ``start`` of the endless shuffle."""
         if self._last is None or self._last[0] != start:  # both players see the same images
             order = self._order(start)
-            self._last = start, self._as_batch(self._pixels(start, order), order)
+            indices = np.arange(start, start + self._size, dtype=np.int64)
+            draw = Draw(self._seed, "data", indices, 0, self._device)
+            pixels = self._window(self._pixels(start, order), draw)
+            self._last = start, self._changed(self._as_batch(pixels, order), draw)
         return self._last[1]
 
     def fixed(self, count: int) -> Iterator[Batch]:
-        """The first ``count`` images of the shuffle, fewer if there are not as many."""
+        """Unchanged, the first ``count`` images of the shuffle, fewer if there are not as many."""
         chosen = self._rows[data_order(self._seed, 0, min(len(self._rows), count), len(self._rows))]
         for start in range(0, len(chosen), _FIXED_BATCH):
             order = chosen[start : start + _FIXED_BATCH]
-            yield self._as_batch(self._read(order), order)
+            pixels = torch.from_numpy(self._dataset.images[order])
+            yield self._as_batch(pixels, order)
+
+    def _window(self, pixels: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """A window of the wanted shape, anywhere in what is stored, per image."""
+        height, width = self._dataset.shape.height, self._dataset.shape.width
+        spare = (pixels.shape[1] - height, pixels.shape[2] - width)
+        if spare == (0, 0):
+            return pixels
+        places = draw.uniform("window", 2).cpu() * torch.tensor([spare[0] + 1, spare[1] + 1])
+        windows = [
+            image[top : top + height, left : left + width]
+            for image, (top, left) in zip(pixels, places.long().tolist(), strict=True)
+        ]
+        return torch.stack(windows)
+
+    def _changed(self, batch: Batch, draw: Draw) -> Batch:
+        """The batch augmented, back within [-1, 1]."""
+        if self._augment is None:
+            return batch
+        numbers = draw.uniform("augment", self._augment.size)
+        images = self._augment(batch.images, numbers).clamp(-1, 1)
+        return Batch(images.contiguous(memory_format=self._format), batch.labels)
 
     def _order(self, start: int) -> Order:
         return self._rows[data_order(self._seed, start, self._size, len(self._rows))]
@@ -68,16 +102,16 @@ class Feeder:
         ready = self._ahead.pop(start, None)
         self._ahead.clear()
         following = start + self._size
-        found = ready.result() if ready is not None else self._dataset.images[order]
+        found = ready.result() if ready is not None else self._dataset.stored[order]
         self._ahead[following] = self._pool.submit(
-            self._dataset.images.__getitem__, self._order(following)
+            self._dataset.stored.__getitem__, self._order(following)
         )
         return torch.from_numpy(found)
 
     def _read(self, order: Order) -> torch.Tensor:
         if self._resident is not None:
             return self._resident[torch.from_numpy(order).to(self._device)]
-        return torch.from_numpy(self._dataset.images[order])
+        return torch.from_numpy(self._dataset.stored[order])
 
     def _as_batch(self, pixels: torch.Tensor, order: Order) -> Batch:
         images = to_unit(pixels.to(self._device, non_blocking=True))
@@ -88,9 +122,9 @@ class Feeder:
 
 def _on_device(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
     """All pixels on a CUDA device where they fit well, else None."""
-    if device.type != "cuda" or not isinstance(dataset.images, np.ndarray):
+    if device.type != "cuda" or not isinstance(dataset.stored, np.ndarray):
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    if dataset.images.nbytes > _RESIDENT_SHARE * free:
+    if dataset.stored.nbytes > _RESIDENT_SHARE * free:
         return None
-    return torch.from_numpy(np.ascontiguousarray(dataset.images)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(dataset.stored)).to(device)

@@ -13,7 +13,7 @@ import torch
 
 from gentool.blocks import decode_blocks, encode_blocks
 from gentool.checkpoint import LoadedModel
-from gentool.data import BadImage, FolderSource, Policy, decode, is_folder
+from gentool.data import BadImage, FolderSource, decode, is_folder
 from gentool.errors import NoEncoder
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import invert
@@ -64,9 +64,10 @@ def read_images(
     """Images in the model's shape, and for the others the reason why not."""
     good: dict[Path, Pixels] = {}
     bad: dict[Path, str] = {}
+    policy = loaded.policy
     for path in paths:
         try:
-            good[path] = decode(path.read_bytes(), Policy(loaded.model.shape))
+            good[path] = decode(path.read_bytes(), policy)
         except BadImage as error:
             bad[path] = str(error)
         except OSError as error:

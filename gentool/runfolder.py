@@ -25,7 +25,7 @@ from gentool.checkpoint import (
     write_file,
 )
 from gentool.config import to_json
-from gentool.data import Dataset
+from gentool.data import Dataset, Policy
 from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
@@ -54,6 +54,8 @@ class TrainSettings:
         holdout: Share of the images, by content, that is never trained on.
         score_every: Score the averaged weights once per as many images; 0 for never.
         conditional: Whether a model that can be is conditional on the classes of the data.
+        policy: What intake did to the images, for those who look at other images later.
+        augment: What is done to them in training, by names joined by +; ``none``.
         stop_after: Stop as if asked once this command has seen as many images; or None.
     """
 
@@ -72,6 +74,8 @@ class TrainSettings:
     score_every: int = 0
     conditional: bool = True
     stop_after: int | None = None
+    policy: Policy | None = None
+    augment: str = "none"
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class RunFolder:
 
     def __init__(self, settings: TrainSettings, dataset: Dataset, rows: NDArray[np.int64]) -> None:
         self._settings, self._dataset, self._rows = settings, dataset, rows
+        self._policy = settings.policy or Policy(dataset.shape)
         self.path = settings.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
 
@@ -121,7 +126,11 @@ class RunFolder:
         return {
             "model": settings.model,
             **{f"-o {k}": v for k, v in to_json(settings.config).items()},
-            "--size and --mode": str(self._dataset.shape),
+            "--size and --mode": str(self._policy.shape),
+            "--fit": self._policy.fit,
+            "--background": self._policy.background,
+            "--margin": self._policy.margin,
+            "--augment": settings.augment,
             "--data (its images)": self._dataset.fingerprint[:16],
             "--batch": settings.batch,
             "--lr": settings.lr,
@@ -152,6 +161,9 @@ class RunFolder:
                 "images": len(self._rows),
                 "fingerprint": data.fingerprint,
                 "holdout": settings.holdout,
+                "fit": self._policy.fit,
+                "background": self._policy.background,
+                "augment": settings.augment,
             },
         }
 

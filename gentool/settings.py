@@ -16,10 +16,18 @@ from gentool.registry import unknown_name
 
 # name -> (type, smallest, largest); bounds are for whole numbers and numbers
 KEYS: dict[str, tuple[type, float, float]] = {
-    "data": (str, 0, 0),
+    "data": (list, 0, 0),
     "out": (str, 0, 0),
     "size": (str, 0, 0),
     "mode": (str, 0, 0),
+    "fit": (str, 0, 0),
+    "background": (str, 0, 0),
+    "margin": (float, 0, 1),
+    "augment": (str, 0, 0),
+    "labels": (str, 0, 0),
+    "all_frames": (bool, 0, 0),
+    "cache": (str, 0, 0),
+    "max_bad": (float, 0, 1),
     "images": (int, 1, 10**12),
     "minutes": (float, 0.01, 10**6),
     "batch": (int, 1, 65536),
@@ -32,6 +40,13 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "precision": (str, 0, 0),
 }
 DEFAULTS: dict[str, Scalar] = {
+    "fit": "crop",
+    "background": "white",
+    "margin": 0.0,
+    "augment": "none",
+    "all_frames": False,
+    "cache": "auto",
+    "max_bad": 0.01,
     "seed": 0,
     "holdout": 0.0,
     "score_every": 0,
@@ -119,9 +134,11 @@ def collect(
     return Layers(preset, checked, options)
 
 
-def _check(key: str, value: object) -> Scalar:
+def _check(key: str, value: object) -> Scalar | list[str]:
     """``value`` with the type and bounds of ``key``."""
     kind, low, high = KEYS[key]
+    if kind is list:
+        return _check_words(key, value)
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # size = 64 in a config file
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -136,6 +153,14 @@ def _check(key: str, value: object) -> Scalar:
             f"--{key.replace('_', '-')} is {_short(value)}; allowed: {low:g} to {high:g}"
         )
     return value  # type: ignore[return-value]
+
+
+def _check_words(key: str, value: object) -> list[str]:
+    """One word, or several."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UsageError(f"{key} takes a word or a list of words, not {value!r:.80}")
+    return words
 
 
 def _short(number: float) -> str:

@@ -124,7 +124,10 @@ class Trainer:
                 settings.config, dataset.shape, _classes(settings, dataset)
             )
         self.model.to(settings.device).to(memory_format=memory_format(settings.device))
-        self.feeder = Feeder(dataset, self.rows, settings.seed, settings.batch, settings.device)
+        self.feeder = Feeder(
+            dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
+            settings.batch, settings.device, settings.augment,
+        )  # fmt: skip
         self.average = _averaged_copy(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}

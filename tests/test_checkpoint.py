@@ -556,7 +556,7 @@ def test_hostile_words_of_a_good_file_do_not_reach_the_terminal(
     good: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "hostile"
-    path.write_bytes(with_header(good, put(["\x1b[31mred", "[bold]b", "a\u202eb"], "classes")))
+    path.write_bytes(with_header(good, put(["\x1b[31m[bold]b", "a\u202eb"], "classes")))
     done = gentool_command("info", path)
     assert done.code == 0
     assert "\x1b" not in done.out

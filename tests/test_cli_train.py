@@ -21,6 +21,12 @@ LOSSES = {
     "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "vae": {"elbo", "kl"},
     "autoencoder": {"mse"},
+    "dcgan": {"d_loss", "g_loss", "margin"},
+    "sngan": {"d_loss", "g_loss", "margin"},
+    "wgan-gp": {"d_loss", "g_loss", "margin", "wgan-gp"},
+    "r3gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
+    "stylegan2": {"d_loss", "g_loss", "margin", "r1", "path-length"},
+    "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
 }
 HAVE_ENCODER = {"vae", "autoencoder"}
 

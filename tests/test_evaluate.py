@@ -83,7 +83,7 @@ def test_the_images_themselves_score_perfectly(toys: Path) -> None:
 
 
 def test_class_folders_give_features_of_their_own(toys: Path, own_cache: Path) -> None:
-    request = Request((toys,), str(toys), ("frechet",), count=100)
+    request = Request((toys,), (str(toys),), ("frechet",), count=100)
     found = evaluate(request, lambda: None)
     assert found.protocol["features"] == "labels"
     assert "FD-labels" in found.table[0].values

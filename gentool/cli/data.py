@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gentool.cli import cache
 from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
 from gentool.errors import UsageError
 from gentool.signals import StopFlag
@@ -17,9 +19,20 @@ if TYPE_CHECKING:
 _SHOWN = 5  # names or groups shown of a long list; --json has all
 app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
 
+app.command("cache")(cache.command)
+
 _SPEC = typer.Argument(help="Folder, archive or set, as for train --data.", metavar="SPEC")
 _SIZE = typer.Option(None, "--size", metavar="SIZE", help="64 or HEIGHTxWIDTH, as in train.")
 _MODE = typer.Option(None, "--mode", metavar="MODE", help="grey, rgb or rgba.")
+_FIT = typer.Option("crop", "--fit", metavar="NAME", help="crop, pad or stretch.")
+_BACKGROUND = typer.Option(
+    "white", "--background", metavar="COLOUR", help="What transparency is laid on."
+)
+_LABELS = typer.Option(
+    None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+)
+_ALL_FRAMES = typer.Option(False, "--all-frames", help="Every frame of animated files.")
+_DOWNLOAD = typer.Option(False, "--download", help="Fetch what SPEC names, if it is not here.")
 _JSON = typer.Option(False, "--json", help="Result as JSON on stdout.")
 
 
@@ -28,6 +41,11 @@ def check(
     spec: str = _SPEC,
     size: str = _SIZE,
     mode: str = _MODE,
+    fit: str = _FIT,
+    background: str = _BACKGROUND,
+    labels: str = _LABELS,
+    all_frames: bool = _ALL_FRAMES,
+    download: bool = _DOWNLOAD,
     output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
     as_json: bool = _JSON,
 ) -> None:
@@ -37,7 +55,7 @@ def check(
 
     gentool data check photos.zip -o sheet.png --json
     """
-    from gentool.data import Policy, open_source, resolve_shape
+    from gentool.data import make_policy, resolve_shape
     from gentool.data.survey import sheet_of, survey
     from gentool.files import write_bytes
     from gentool.images import SUFFIXES, encode, grid
@@ -45,8 +63,9 @@ def check(
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
-        source = open_source(spec)
+        source = open_data([spec], Opening(labels, all_frames, download), stop)
         shape, notes = resolve_shape(source, size, mode, _largest_side())
+        policy = make_policy(shape, fit, background)
         found = survey(source, bar.update)
     if as_json:
         training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
@@ -54,7 +73,7 @@ def check(
     else:
         _show(spec, found, shape, notes)
     if output is not None:
-        sheet = encode(grid(sheet_of(source, Policy(shape))), output.suffix.lower())
+        sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower())
         say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
 
 
@@ -64,21 +83,60 @@ def pack(
     out: Path = typer.Argument(help="The .zip to write.", metavar="OUT.zip"),
     size: str = _SIZE,
     mode: str = _MODE,
+    fit: str = _FIT,
+    background: str = _BACKGROUND,
+    labels: str = _LABELS,
+    all_frames: bool = _ALL_FRAMES,
+    download: bool = _DOWNLOAD,
     as_json: bool = _JSON,
 ) -> None:
     """Write the prepared images as PNG into a .zip, which is itself good for --data.
 
     gentool data pack ./photos photos64.zip --size 64
     """
-    from gentool.data import Policy, open_source, resolve_shape
+    from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
     with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
-        source = open_source(spec)
+        source = open_data([spec], Opening(labels, all_frames, download), stop)
         shape, _ = resolve_shape(source, size, mode, _largest_side())
-        count, bad = write_pack(source, Policy(shape), out, bar.update)
+        policy = make_policy(shape, fit, background)
+        count, bad = write_pack(source, policy, out, bar.update)
+    _finish(out, count, shape, bad, as_json=as_json)
+
+
+@app.command()
+def shards(
+    spec: str = _SPEC,
+    out: Path = typer.Argument(help="The folder to write.", metavar="FOLDER"),
+    size: str = _SIZE,
+    mode: str = _MODE,
+    fit: str = _FIT,
+    background: str = _BACKGROUND,
+    labels: str = _LABELS,
+    all_frames: bool = _ALL_FRAMES,
+    download: bool = _DOWNLOAD,
+    as_json: bool = _JSON,
+) -> None:
+    """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
+
+    gentool data shards ./photos photos64/ --size 64
+    """
+    from gentool.data import make_policy, resolve_shape
+    from gentool.data.shards import write_shards
+
+    with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
+        source = open_data([spec], Opening(labels, all_frames, download), stop)
+        shape, _ = resolve_shape(source, size, mode, _largest_side())
+        bad = write_shards(source, make_policy(shape, fit, background), out, bar.update)
+    _finish(out, len(source) - len(bad), shape, bad, as_json=as_json)
+
+
+def _finish(
+    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]], *, as_json: bool
+) -> None:
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))

@@ -21,7 +21,7 @@ def command(
     targets: list[Path] = typer.Argument(
         help="Model files, run folders, or folders of images.", metavar="MODEL...", readable=False
     ),
-    data: str = typer.Option(..., "--data", help="Images to compare with.", metavar="SPEC"),
+    data: list[str] = typer.Option(..., "--data", help="Images to compare with.", metavar="SPEC"),
     metrics: str = typer.Option(
         None, "--metrics", metavar="LIST",
         help="frechet, kernel, overlap, memorisation, reconstruction, likelihood; default all.",
@@ -39,12 +39,18 @@ def command(
     weights: Path = typer.Option(
         None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
-    download: bool = typer.Option(False, "--download", help="Fetch pretrained weights."),
+    download: bool = typer.Option(False, "--download", help="Fetch weights, or data."),
     importance: int = typer.Option(
         50, "--importance", min=1, metavar="K", help="Importance samples of the bound."
     ),
     size: str = typer.Option(
         None, "--size", metavar="SIZE", help="Shape to compare folders at, as in train."
+    ),
+    labels: str = typer.Option(
+        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+    ),
+    max_bad: float = typer.Option(
+        0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of files that may be bad."
     ),
     neighbours: Path = typer.Option(
         None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."
@@ -73,8 +79,8 @@ def command(
         raise unknown_name("split", split, list(SPLITS), "gentool evaluate --help")
     _check_picture(neighbours)
     request = Request(
-        tuple(targets), data, wanted, count, seed, split, features, weights, download,
-        importance, size, select_device(device),
+        tuple(targets), tuple(data), wanted, count, seed, split, features, weights, download,
+        importance, size, labels, max_bad, select_device(device),
     )  # fmt: skip
     with StopFlag() as stop:
         found = evaluate(request, lambda: stop.poll("stopped; nothing was scored"))

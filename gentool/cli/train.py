@@ -1,8 +1,10 @@
 """``gentool train``: from images to a model file."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import typer
 
 from gentool.cli import console
 from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.cli.opening import Opening, open_data
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
 from gentool.presets import PRESETS, largest_side
@@ -19,7 +22,7 @@ from gentool.signals import StopFlag
 if TYPE_CHECKING:
     import torch
 
-    from gentool.data import Source
+    from gentool.data import Policy, Source
     from gentool.models.base import BaseConfig
     from gentool.training import TrainSettings
 
@@ -41,10 +44,46 @@ def command(
     model: str = typer.Argument(
         help="gan, vae, autoencoder (gentool list shows all).", autocompletion=_complete_model
     ),
-    data: str = _option("--data", "Folder, .zip, or builtin:NAME[:COUNT].", "Basic", "SPEC"),
+    data: list[str] = typer.Option(
+        None, "--data", metavar="SPEC", rich_help_panel="Basic",
+        help="Folder, archive, or builtin:, torchvision:, hub: or shards:NAME; several are joined.",
+    ),
     out: str = _option("--out", "Run folder; default runs/MODEL-DATA.", "Basic", "FOLDER"),
     size: str = _option("--size", "Side, or HEIGHTxWIDTH as in 48x64.", "Basic", "SIZE"),
     mode: str = _option("--mode", "grey, rgb or rgba; default: found.", "Basic", "MODE"),
+    fit: str = _option("--fit", "crop (the centre), pad or stretch.", "Data", "NAME"),
+    background: str = _option(
+        "--background", "What transparency is laid on; default white.", "Data", "COLOUR"
+    ),
+    augment: str = _option(
+        "--augment", "Joined by +: flip, crop, colour, ...; default none.", "Data", "NAMES"
+    ),
+    margin: float = _option(
+        "--margin", "Store images larger and cut a window at random.", "Data", "SHARE"
+    ),
+    labels: str = _option(
+        "--labels", "CSV of path,label, a dataset.json, folders or none.", "Data", "FILE"
+    ),
+    all_frames: bool = typer.Option(
+        None, "--all-frames", help="Every frame of animated files.", rich_help_panel="Data",
+        envvar="GENTOOL_ALL_FRAMES", show_envvar=False,
+    ),
+    cache: str = typer.Option(  # GENTOOL_CACHE is the folder
+        None, "--cache", help="auto, disk, ram, or never: streamed.", metavar="NAME",
+        rich_help_panel="Data",
+    ),
+    max_bad: float = _option("--max-bad", "Share of files that may be bad.", "Data", "SHARE"),
+    strict: bool = typer.Option(
+        False, "--strict", help="Stop at the first bad file.", rich_help_panel="Data"
+    ),
+    download: bool = typer.Option(
+        False, "--download", help="Fetch what --data names, if it is not here.",
+        rich_help_panel="Data",
+    ),
+    refresh: bool = typer.Option(
+        False, "--refresh", help="Look at every file of a huge folder again.",
+        rich_help_panel="Data",
+    ),
     images: int = _option("--images", "Budget: images to train on.", "Training", "N"),
     minutes: float = _option("--minutes", "Budget: wall-clock minutes.", "Training", "M"),
     batch: int = _option("--batch", "Images per step.", "Training", "N"),
@@ -95,18 +134,25 @@ def command(
     gentool train gan --data builtin:shapes -o loss=hinge --seed 1
     """
     flags = {
-        key: Setting(value, _origin(context, key))
+        key: Setting(list(value) if key == "data" else value, _origin(context, key))
         for key in KEYS
-        if (value := context.params[key]) is not None
+        if (value := context.params[key]) not in (None, (), [])
     }
+    if "data" not in flags and (spec := os.environ.get("GENTOOL_DATA")):  # one, with its spaces
+        flags["data"] = Setting(spec, "environment GENTOOL_DATA")
     flag_options = {k: Setting(v, "flag -o") for k, v in parse_options(options).items()}
     if context.params["width"] is not None:
         flag_options = {"width": Setting(width, _origin(context, "width")), **flag_options}
     layers = collect(model, flags, flag_options, config)
-    if not (layers.get("data") or "").strip():
+    if not all(word.strip() for word in layers.get("data") or [""]):
         raise UsageError(_no_data(model))
+    opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh)
     with StopFlag() as stop:
-        _train(layers, stop, stop_after, dry_run=dry_run, quiet=quiet, as_json=as_json)
+        job = _resolve(layers, opening, stop, stop_after)
+        if dry_run:
+            _dry_run(job, as_json=as_json)
+        else:
+            _train(job, stop, strict=strict, quiet=quiet, as_json=as_json)
 
 
 def _origin(context: typer.Context, key: str) -> str:
@@ -126,45 +172,84 @@ def _no_data(model: str) -> str:
     )
 
 
-def _train(
-    layers: Layers, stop: StopFlag, stop_after: int | None, *, dry_run: bool, quiet: bool,
-    as_json: bool,
-) -> None:  # fmt: skip
-    from gentool.cli.progress import Display
-    from gentool.data import Policy, open_source, prepare, resolve_shape
+@dataclass(frozen=True)
+class _Job:
+    """A resolved command: what to train on which images, and where each setting is from."""
+
+    preset: str
+    source: "Source"
+    policy: "Policy"
+    notes: list[str]
+    settings: "TrainSettings"
+    values: dict[str, Setting]
+    options: dict[str, Setting]
+
+    def value(self, key: str) -> Any:
+        """A setting."""
+        return self.values[key].value
+
+
+def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int | None) -> _Job:
+    from gentool.data import make_policy, resolve_shape
     from gentool.devices import select_device
-    from gentool.training import train
+    from gentool.models.augmentation import AUGMENTATIONS
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
-    source = open_source(layers.get("data"))
+    for name in values["augment"].value.split("+"):
+        if name != "none":
+            AUGMENTATIONS.check(name)
+    source = open_data(layers.get("data"), opening, stop)
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
-    settings = _settings(layers.preset, values, config, source, device, stop_after)
-    if dry_run:
-        found = {
-            "size": Setting(f"{shape.height}x{shape.width}", "found from the data"),
-            "mode": Setting(shape.mode, "found from the data"),
-            "out": Setting(str(settings.out), "default"),
-        }
-        chosen = {"device": device.type, "precision": str(settings.precision)[6:]}
-        values |= {k: Setting(v, values[k].origin) for k, v in chosen.items()}
-        _show({**found, **values}, options, as_json=as_json)
-        return
+    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
+    settings = _settings(layers.preset, values, config, source, policy, device, stop_after)
+    return _Job(layers.preset, source, policy, notes, settings, values, options)
+
+
+def _dry_run(job: _Job, *, as_json: bool) -> None:
+    shape, settings = job.policy.shape, job.settings
+    found = {
+        "size": Setting(f"{shape.height}x{shape.width}", "found from the data"),
+        "mode": Setting(shape.mode, "found from the data"),
+        "out": Setting(str(settings.out), "default"),
+    }
+    chosen = {"device": settings.device.type, "precision": str(settings.precision)[6:]}
+    chosen["data"] = " ".join(job.value("data"))
+    values = {**found, **job.values}
+    values |= {k: Setting(v, values[k].origin) for k, v in chosen.items()}
+    _show(values, job.options, as_json=as_json)
+
+
+def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
+    from gentool.cli.progress import Display
+    from gentool.data import is_folder, prepare, write_bad_files
+    from gentool.training import train
+
+    settings, source = job.settings, job.source
     if not quiet:
-        say(f"{layers.preset} on {len(source):,} images from {layers.get('data')}, {device.type}")
-        for note in notes:
+        where = " and ".join(job.value("data"))
+        say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
+        for note in job.notes:
             say(f"  {note}")
     with Display(stop, settings.images, quiet=quiet) as display:
-        dataset = prepare(source, Policy(shape), display.intake)
-        _say_bad(dataset.bad, len(source))
+        dataset = prepare(
+            source, job.policy, display.intake,
+            cache=job.value("cache"), max_bad=job.value("max_bad"), strict=strict,
+        )  # fmt: skip
+        for note in dataset.notes:
+            say(f"  {note}")
         try:
             result = train(dataset, settings, display, stop)
         except Stopped as error:
             message = f"{error}. Go on with:\n  {_this_command()}"
             raise Stopped(message, interrupted=error.interrupted) from error
+        finally:
+            _say_bad(dataset.bad, len(source))
+            if is_folder(settings.out) and (listed := write_bad_files(settings.out, dataset.bad)):
+                say(f"all of them: {listed}")
     if result.already_complete:
         say(f"already complete: {result.images:,} images. A larger budget goes on from here")
     if as_json:
@@ -189,7 +274,7 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 def _settings(
     preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
-    device: "torch.device", stop_after: int | None,
+    policy: "Policy", device: "torch.device", stop_after: int | None,
 ) -> "TrainSettings":  # fmt: skip
     from gentool.devices import select_precision
     from gentool.training import TrainSettings
@@ -211,6 +296,8 @@ def _settings(
         conditional=not value["unconditional"],
         score_every=value["score_every"],
         stop_after=stop_after,
+        policy=policy,
+        augment=value["augment"],
     )
 
 

@@ -7,13 +7,14 @@ three steps, for callers that want to say what they found in between.
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.build import Progress
 from gentool.data.cache import CACHE_MODES, CacheMode, prepare
 from gentool.data.dataset import Dataset
-from gentool.data.intake import BadImage, Policy, Probe, decode, probe
+from gentool.data.frames import FramesSource
+from gentool.data.intake import FITS, BadImage, Policy, Probe, decode, probe
 from gentool.data.places import cache_folder
 from gentool.data.procedural import BUILTIN
 from gentool.data.shelf import Entry, list_entries, prune, verify
@@ -28,6 +29,7 @@ from gentool.data.sources import (
 )
 from gentool.errors import DataError, UsageError
 from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
+from gentool.registry import unknown_name
 
 __all__ = [
     "BUILTIN",
@@ -39,12 +41,14 @@ __all__ = [
     "Dataset",
     "Entry",
     "FolderSource",
+    "FramesSource",
     "Policy",
     "Source",
     "cache_folder",
     "decode",
     "is_folder",
     "list_entries",
+    "make_policy",
     "open_dataset",
     "open_source",
     "open_sources",
@@ -82,6 +86,27 @@ def open_dataset(
     source = open_source(spec)
     shape, _ = resolve_shape(source, size, mode, largest_side)
     return prepare(source, Policy(shape), progress, cache=cache, max_bad=max_bad, strict=strict)
+
+
+def make_policy(
+    shape: ImageShape, fit: str = "crop", background: str = "white", margin: float = 0.0
+) -> Policy:
+    """A policy of words that were given.
+
+    Raises:
+        UsageError: no such fit or colour, or a margin beyond 0 to 1.
+    """
+    if fit not in FITS:
+        raise unknown_name("fit", fit, list(FITS), f"choices: {', '.join(FITS)};")
+    try:
+        ImageColor.getrgb(background)
+    except (ValueError, AttributeError):
+        raise UsageError(
+            f"background '{background:.40}' is no colour. Write a name such as white, or #rrggbb"
+        ) from None
+    if not 0 <= margin <= 1:
+        raise UsageError(f"margin {margin:g}: allowed: 0 to 1")
+    return Policy(shape, fit, background, margin)
 
 
 def parse_size(word: str) -> tuple[int, int]:

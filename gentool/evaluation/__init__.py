@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
-from gentool.data import Dataset, Policy, Source, open_source, prepare, resolve_shape
+from gentool.data import MAX_BAD, Dataset, Policy, Source, open_sources, prepare, resolve_shape
 from gentool.data.sources import FolderSource
 from gentool.errors import DataError, UsageError
 from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
@@ -28,7 +28,7 @@ from gentool.evaluation.scores import (
     score_reconstruction,
     score_samples,
 )
-from gentool.images import ImageShape, Pixels
+from gentool.images import Pixels
 from gentool.metrics.extractors import Extractor
 from gentool.metrics.pretrained import check_extractor
 
@@ -45,7 +45,7 @@ class Request:
 
     Attributes:
         targets: Model files, run folders, or folders of images.
-        data: Spec of the images to compare with.
+        data: Specs of the images to compare with.
         metrics: Some of ``METRICS``.
         count: Samples per target, and at most as many reference images.
         seed: Of the samples.
@@ -55,11 +55,13 @@ class Request:
         download: Whether pretrained weights may be fetched.
         importance: Samples of the importance-weighted bound.
         size: Shape when no target is a model.
+        labels: A file of labels, ``folders`` or ``none``; None for what is found.
+        max_bad: Share of files that may be bad.
         device: Where models run.
     """
 
     targets: tuple[Path, ...]
-    data: str
+    data: tuple[str, ...]
     metrics: tuple[str, ...] = METRICS
     count: int = 10_000
     seed: int = 0
@@ -69,6 +71,8 @@ class Request:
     download: bool = False
     importance: int = 50
     size: str | None = None
+    labels: str | None = None
+    max_bad: float = MAX_BAD
     device: torch.device | str = "cpu"
 
 
@@ -103,13 +107,13 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     """
     opened = {path: _open(path, request.device) for path in request.targets}
     models = [target for target in opened.values() if isinstance(target, LoadedModel)]
-    source = open_source(request.data)
-    shape = _shape(models, source, request.size)
+    source = open_sources(request.data, download=request.download, labels=request.labels)
+    policy = _policy(models, source, request.size)
     holdout = _holdout(models)
     split = request.split if request.split != "auto" else ("held-out" if holdout else "all")
     if split == "held-out" and not holdout:
         raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
-    dataset = prepare(source, Policy(shape), lambda done, total: poll())
+    dataset = prepare(source, policy, lambda done, total: poll(), max_bad=request.max_bad)
     labelled = dataset.labels is not None
     name = request.features if request.features != "auto" else "labels" if labelled else "random"
     check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
@@ -117,12 +121,14 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     extractor.to(request.device)
     reference = make_reference(dataset, extractor, holdout, split, request.count)
     table, sheets, images = [], [], []
-    names = _names(source, dataset)
+    names = _names(source, dataset) if models and "reconstruction" in request.metrics else []
     for path, target in opened.items():
         scores = Scores(str(path))
         sheets.append(
             neighbour_sheet(
-                _score_samples(scores, target, request, dataset, extractor, reference, poll),
+                _score_samples(
+                    scores, target, request, source, dataset, extractor, reference, poll
+                ),
                 extractor, dataset, reference,
             )
         )  # fmt: skip
@@ -144,7 +150,9 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "split": split,
         "seed": request.seed,
         "data": dataset.name,
-        "shape": str(shape),
+        "shape": str(policy.shape),
+        "fit": policy.fit,
+        "background": policy.background,
     }
     return Evaluation(table, protocol, sheets, images)
 
@@ -155,17 +163,17 @@ def _open(path: Path, device: torch.device | str) -> LoadedModel | Source:
     return load_model(path, device)
 
 
-def _shape(models: list[LoadedModel], source: Source, size: str | None) -> ImageShape:
-    """The one shape that all models share, or else what ``train`` would choose."""
-    shapes = {m.model.shape for m in models}
-    if len(shapes) > 1:
+def _policy(models: list[LoadedModel], source: Source, size: str | None) -> Policy:
+    """The one shape and intake that all models share, or else what ``train`` would choose."""
+    policies = {m.policy for m in models}
+    if len(policies) > 1:
         raise UsageError(
-            f"the models make images of {' and '.join(sorted(map(str, shapes)))}; scores compare "
-            "only at one shape. Score them one by one"
+            f"the models make images of {' and '.join(sorted(map(str, policies)))}; scores compare "
+            "only at one shape and intake. Score them one by one"
         )
-    if shapes:
-        return shapes.pop()
-    return resolve_shape(source, size, None, _LARGEST_SIDE)[0]
+    if policies:
+        return policies.pop()
+    return Policy(resolve_shape(source, size, None, _LARGEST_SIDE)[0])
 
 
 def _holdout(models: list[LoadedModel]) -> float:
@@ -201,6 +209,7 @@ def _score_samples(
     scores: Scores,
     target: LoadedModel | Source,
     request: Request,
+    source: Source,
     dataset: Dataset,
     extractor: Extractor,
     reference: Reference,
@@ -211,7 +220,8 @@ def _score_samples(
     if isinstance(target, LoadedModel):
         batches = sampled(target, request.count, request.seed)
     else:
-        images = prepare(target, Policy(dataset.shape), lambda done, total: poll()).images
+        policy = Policy(dataset.shape)
+        images = prepare(target, policy, lambda done, total: poll(), max_bad=request.max_bad).images
         if len(images) < FEWEST:
             raise DataError(
                 f"{scores.name} holds {len(images)} images; a score needs {FEWEST} or more"
@@ -220,7 +230,7 @@ def _score_samples(
             scores.notes.append(f"{len(images)} images only")
         images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
         batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
-        _note_formats(scores, target, request.data)
+        _note_formats(scores, target, source)
     return score_samples(scores, batches, extractor, reference, request.metrics, poll)
 
 
@@ -237,9 +247,8 @@ def _score_model(
     return images
 
 
-def _note_formats(scores: Scores, target: Source, data: str) -> None:
+def _note_formats(scores: Scores, target: Source, reference: Source) -> None:
     """Say when one side is JPEG and the other is not: its artefacts would be scored."""
-    reference = open_source(data)
     kinds = [{Path(p).suffix.lower() in _LOSSY for p in side.paths} for side in (target, reference)]
     if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
         scores.notes.append("one side is JPEG and the other is not: part of the distance is that")
