@@ -89,6 +89,8 @@ def convert(image: Image.Image, policy: Policy) -> Pixels:
 
 def _fit(image: Image.Image, size: tuple[int, int], policy: Policy) -> Image.Image:
     """``image`` at ``size``; Pillow premultiplies RGBA while it resizes."""
+    if image.size == size:
+        return image
     if policy.fit == "crop":
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     if policy.fit == "stretch":
@@ -116,10 +118,10 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
             if frame:
                 image.seek(frame)
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("I", "F"):
-                upright.info[_WHITE] = _white(image)
-            return _to_srgb(upright)
+            if image.mode in ("I", "F"):
+                image.info[_WHITE] = _white(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_srgb(image)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -210,7 +212,8 @@ def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
         image = image.convert("RGBA")
         if channels != MODES["rgba"]:
             image = lay_on(image, background)
-    return image.convert(pil_mode(channels))
+    wanted = pil_mode(channels)
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
