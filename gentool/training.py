@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from gentool.checkpoint import MODEL_NAME
-from gentool.data import Dataset
+from gentool.data import Dataset, Source
 from gentool.devices import memory_format
 from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
 from gentool.feeding import Feeder
@@ -42,7 +42,7 @@ from gentool.runlog import RunLog
 from gentool.scoring import Score, Scorer
 from gentool.signals import StopFlag
 
-__all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "cosine", "train"]
+__all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
 
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
@@ -121,7 +121,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "initial weights"))
             self.model: Model = model_class(
-                settings.config, dataset.shape, _classes(settings, dataset)
+                settings.config, dataset.shape, classes_of(settings, dataset)
             )
         self.model.to(settings.device).to(memory_format=memory_format(settings.device))
         self.feeder = Feeder(
@@ -295,10 +295,10 @@ class Trainer:
         return self.feeder.fixed(_FIT_IMAGES)
 
 
-def _classes(settings: TrainSettings, dataset: Dataset) -> int:
-    """How many classes the model is conditional on."""
+def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
+    """How many classes of the data the model is conditional on."""
     wanted = settings.conditional and MODELS.get(settings.model).takes_classes
-    return len(dataset.classes) if wanted and dataset.labels is not None else 0
+    return len(data.classes) if wanted and data.labels is not None else 0
 
 
 def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -15,7 +15,7 @@ from gentool.data import open_dataset
 from gentool.images import ImageShape, to_unit
 from gentool.models.base import Batch
 from gentool.models.gan import GAN
-from gentool.networks.dcgan import Discriminator
+from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator
 from gentool.rng import Draw
 from gentool.sampling import sample_images
 
@@ -54,7 +54,7 @@ def test_the_projection_is_the_inner_product_with_the_class() -> None:
     kinds = torch.eye(4)[[0, 3, 1, 1, 2]]
     features = critic.features(images)
     naive = torch.stack([
-        critic.head(f)[0] + critic.vectors.weight[k.argmax()] @ f
+        critic.head(f)[0] + PROJECTION_SCALE * critic.vectors.weight[k.argmax()] @ f
         for f, k in zip(features, kinds, strict=True)
     ])  # fmt: skip
     torch.testing.assert_close(critic(images, kinds), naive)

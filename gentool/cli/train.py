@@ -193,6 +193,7 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int |
     from gentool.data import make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models.augmentation import AUGMENTATIONS
+    from gentool.training import classes_of
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
@@ -206,6 +207,8 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int |
     )
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
     settings = _settings(layers.preset, values, config, source, policy, device, stop_after)
+    if (count := classes_of(settings, source)) > 0:
+        notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
     return _Job(layers.preset, source, policy, notes, settings, values, options)
 
 
@@ -225,7 +228,7 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
 
 def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
     from gentool.cli.progress import Display
-    from gentool.data import is_folder, prepare, write_bad_files
+    from gentool.data import prepare, write_bad_files
     from gentool.training import train
 
     settings, source = job.settings, job.source
@@ -241,15 +244,15 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
         )  # fmt: skip
         for note in dataset.notes:
             say(f"  {note}")
+        _say_bad(dataset.bad, len(source))
         try:
             result = train(dataset, settings, display, stop)
         except Stopped as error:
+            write_bad_files(settings.out, dataset.bad)
             message = f"{error}. Go on with:\n  {_this_command()}"
             raise Stopped(message, interrupted=error.interrupted) from error
-        finally:
-            _say_bad(dataset.bad, len(source))
-            if is_folder(settings.out) and (listed := write_bad_files(settings.out, dataset.bad)):
-                say(f"all of them: {listed}")
+    if listed := write_bad_files(settings.out, dataset.bad):  # streaming finds them on the way
+        say(f"files that cannot be read: {listed}")
     if result.already_complete:
         say(f"already complete: {result.images:,} images. A larger budget goes on from here")
     if as_json:

@@ -13,6 +13,8 @@ from gentool.networks.convnet import Decoder, Encoder
 from gentool.networks.parts import ClassInput, check_labels, class_vectors
 from gentool.networks.spectral import add_spectral_norm
 
+PROJECTION_SCALE = 0.1  # features are many here; unscaled, D soon knows every class too well
+
 
 class Generator(nn.Module):
     """Latents (B, L), labels (B,) -> maps (B, C, H, W), unbounded.
@@ -75,4 +77,4 @@ class Discriminator(Encoder):
         if not self.classes:
             return logits  # type: ignore[no-any-return]
         vectors = self.vectors(check_labels(labels, self.classes))
-        return logits + (vectors * features).float().sum(dim=1)  # type: ignore[no-any-return]
+        return logits + PROJECTION_SCALE * (vectors * features).float().sum(dim=1)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ import torch
 
 from gentool.images import ImageShape
 from gentool.networks.convnet import Decoder, Encoder
-from gentool.networks.dcgan import Discriminator, Generator
+from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator, Generator
 
 
 def test_without_classes_it_is_convnets_pyramids_to_the_bit() -> None:
@@ -27,5 +27,6 @@ def test_projection_is_the_inner_product_with_the_class() -> None:
     images, labels = torch.randn(3, 3, 16, 16), torch.tensor([3, 0, 3])
     features = d.features(images)
     for i, label in enumerate(labels):
-        expected = features[i] @ (d.head.weight[0] + d.vectors.weight[label]) + d.head.bias[0]
+        both = d.head.weight[0] + PROJECTION_SCALE * d.vectors.weight[label]
+        expected = features[i] @ both + d.head.bias[0]
         torch.testing.assert_close(d(images, labels)[i], expected)
