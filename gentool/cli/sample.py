@@ -53,7 +53,8 @@ def command(
     from gentool.outputs import open_sink
     from gentool.sampling import sample
 
-    sink = open_sink(output, image_format, sys.stdout.buffer)
+    columns = len(several) * len(indices) if class_name == "all" else None  # a row per class
+    sink = open_sink(output, image_format, sys.stdout.buffer, columns)
     listed: list[str] = []
 
     def announce(paths: list[Path]) -> None:
