@@ -7,15 +7,15 @@ holds (``exported``).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gentool.config import option
-from gentool.errors import NoEncoder, NoLikelihood
+from gentool.config import Scalar, from_json, option, to_json
+from gentool.errors import NoEncoder, NoLikelihood, UsageError
 from gentool.images import ImageShape
 from gentool.rng import Draw
 
@@ -76,11 +76,20 @@ class BaseConfig:
     )
 
 
+@dataclass(frozen=True)
+class NoDrawing:
+    """A model whose prior is drawn from in one way only."""
+
+
 class Model(nn.Module, ABC):
     """Base of all models.
 
     Attributes:
         Config: Frozen dataclass that declares the model's options.
+        Drawing: Frozen dataclass that declares how ``prior`` may be asked to draw (truncation,
+            temperature), each with its neutral value as the default. Not stored: chosen anew
+            by every command.
+        drawing: The choice in force; see ``draw_with``.
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
@@ -90,6 +99,7 @@ class Model(nn.Module, ABC):
     """
 
     Config: ClassVar[type[BaseConfig]]
+    Drawing: ClassVar[type[Any]] = NoDrawing
     exported: ClassVar[tuple[str, ...]]
     interpolation: ClassVar[str] = "slerp"
     takes_classes: ClassVar[bool] = False
@@ -99,6 +109,20 @@ class Model(nn.Module, ABC):
         self.config = config
         self.shape = shape
         self.classes = classes
+        self.drawing = self.Drawing()
+
+    def draw_with(self, **wanted: Scalar) -> None:
+        """Choose how ``prior`` draws from now on, for example ``truncation=0.7``.
+
+        Raises:
+            UsageError: the model has no such choice, or not in these bounds.
+        """
+        known = [f.name for f in fields(self.Drawing)]
+        for name in wanted:
+            if name not in known:
+                has = f"it has {', '.join(known)}" if known else "it has no such choices"
+                raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
+        self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
 
     @abstractmethod
     def prior(

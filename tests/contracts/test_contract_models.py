@@ -12,7 +12,7 @@ import torch
 from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
 from gentool.config import from_json, to_json
-from gentool.errors import NoEncoder
+from gentool.errors import NoEncoder, UsageError
 from gentool.images import ImageShape
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model
@@ -186,3 +186,9 @@ def test_every_option_changes_the_parameters_the_loss_or_the_output(
         ]
 
     assert fingerprint() != fingerprint(**{option: value})
+
+
+def test_an_unknown_way_to_draw_is_refused(name: str) -> None:
+    model = build(name)
+    with pytest.raises(UsageError, match="samples have no no-such-dial"):
+        model.draw_with(no_such_dial=1.0)
