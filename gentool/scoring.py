@@ -6,6 +6,7 @@ samples that come nearer to the training images than to those kept out (memorisa
 the last state is often not the best; this is what ``best.safetensors`` is chosen by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from gentool.metrics.neighbours import memorisation
 from gentool.models.base import Model
 from gentool.rng import data_order
 
-_SAMPLES = 2000
+_SAMPLES, _BATCH = 2000, 250
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
@@ -65,10 +66,18 @@ class Scorer:
         chosen = rows[data_order(0, 0, min(len(rows), _SAMPLES), len(rows))]
         return self._extractor.features(dataset.images[chosen])
 
-    def score(self, model: Model) -> Score:
-        """Score an averaged model, in eval mode."""
-        draws = [(_SEED, k) for k in range(_SAMPLES)]
-        samples = self._extractor.features(decode_blocks(model, prior_blocks(model, draws)))
+    def score(self, model: Model, poll: Callable[[], None] = lambda: None) -> Score:
+        """Score an averaged model, in eval mode; ``poll`` is called between batches.
+
+        Raises:
+            Exception: whatever ``poll`` raises.
+        """
+        parts = []
+        for start in range(0, _SAMPLES, _BATCH):
+            poll()
+            draws = [(_SEED, k) for k in range(start, start + _BATCH)]
+            parts.append(self._extractor.features(decode_blocks(model, prior_blocks(model, draws))))
+        samples = torch.cat(parts)
         distance = distance_between(moments(samples.numpy()), self._moments)
         diversity = mean_distance(samples) / self._spread
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}

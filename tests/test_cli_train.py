@@ -97,7 +97,7 @@ def test_previews_show_samples_and_with_an_encoder_reconstructions(
 
 def test_run_folder_holds_four_things_and_no_leftovers(vae: Path) -> None:
     names = sorted(p.name for p in vae.iterdir())
-    assert names == ["log.jsonl", "model.safetensors", "samples", "state.safetensors"]
+    assert names == [".lock", "log.jsonl", "model.safetensors", "samples", "state.safetensors"]
 
 
 def test_default_run_folder_is_named_after_model_and_data(
