@@ -25,7 +25,8 @@ from gentool import files
 # What a training imports late, so that no child has to.
 LATE = ("torch._dynamo", "gentool.cli.progress", "gentool.training", "gentool.sampling",
         "gentool.outputs", "gentool.models.gan", "gentool.models.vae", "numpy.random",
-        "PIL.PngImagePlugin", "PIL.GifImagePlugin", "gentool.networks.dcgan", "gentool.evaluation")  # fmt: skip
+        "PIL.PngImagePlugin", "PIL.GifImagePlugin", "gentool.networks.dcgan",
+        "gentool.evaluation")  # fmt: skip
 
 
 class Saboteur:

@@ -1,5 +1,6 @@
 """Commands as real processes, by the hundred: asks ``forks.py`` for them."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,10 +20,12 @@ class Child:
 
     Attributes:
         pid: Of the process, which leads a group of its own.
+        mark: In the environment of all that it starts.
     """
 
-    def __init__(self, nursery: "Nursery", pid: int, stdout: Path, stderr: Path) -> None:
-        self._nursery, self.pid, self._stdout, self._stderr = nursery, pid, stdout, stderr
+    def __init__(self, nursery: "Nursery", pid: int, mark: str, stdout: Path, stderr: Path) -> None:
+        self._nursery, self.pid, self.mark = nursery, pid, mark
+        self._stdout, self._stderr = stdout, stderr
 
     def send(self, number: int) -> None:
         """Send a signal; the process may have ended, but was not waited for, so is still it."""
@@ -38,13 +41,14 @@ class Child:
         """Stderr so far."""
         return self._stderr.read_text()
 
-    def group_is_empty(self) -> bool:
-        """Whether no process that it started is left."""
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
+    def orphans(self) -> list[int]:
+        """Processes that it started and that still run, by the mark in their environment."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if self.mark.encode() in entry.read_bytes():
+                    found.append(int(entry.parent.name))
+        return found
 
 
 class Nursery:
@@ -93,20 +97,19 @@ class Nursery:
         """
         number = next(self._numbers)
         stdout, stderr = self._folder / f"{number}.out", self._folder / f"{number}.err"
+        mark = f"CHILD_OF_TESTS={os.getpid()}-{number}"
+        name, value = mark.split("=")
         pid = self.ask({
-            "arguments": [str(a) for a in arguments], "env": {**_cache(), **env}, "at": at,
+            "arguments": [str(a) for a in arguments], "at": at,
+            "env": {"GENTOOL_CACHE": os.environ["GENTOOL_CACHE"], **env, name: value},
             "deed": deed, "largest_file": largest_file, "stdout": str(stdout),
             "stderr": str(stderr),
         })  # fmt: skip
-        return Child(self, pid, stdout, stderr)
+        return Child(self, pid, mark, stdout, stderr)
 
     def run(self, *arguments: object, **faults: Any) -> Finished:
         """Start a command and wait for its end."""
         return self.start(*arguments, **faults).wait()
-
-
-def _cache() -> dict[str, str]:
-    return {"GENTOOL_CACHE": os.environ["GENTOOL_CACHE"]}
 
 
 KILLED = -signal.SIGKILL

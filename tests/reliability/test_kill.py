@@ -12,11 +12,12 @@ from nursery import KILLED, Nursery
 
 PROMISE = "kill -9 at any moment: same final bytes"
 KEPT = 3
+STEPS = 100  # of writing, in such a run
 
 
 def arguments(data: Path, out: Path) -> list[object]:
     """A tiny run that saves after every other step."""
-    return ["train", "gan", "--data", data, "--out", out, "--images", 320, *TINY,
+    return ["train", "gan", "--data", data, "--out", out, "--images", 192, *TINY,
             "--save-every", 32, "--keep", KEPT]  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def attack(
     rng = random.Random(seed)
     for _ in range(kills // 2):
         killed_by_the_clock(nursery, data, out, alone, rng.uniform(0, 0.5))
-        assert killed_while_writing(nursery, data, out, alone, rng.randint(1, 150))
+        assert killed_while_writing(nursery, data, out, alone, rng.randint(1, STEPS))
 
 
 def test_kills_now_and_then(
@@ -110,4 +111,4 @@ def test_a_kill_at_every_step_of_writing(
     step = 1
     while killed_while_writing(nursery, image_folder, tmp_path / "run", alone, step):
         step += 1
-    assert step > 150
+    assert step > STEPS
