@@ -6,7 +6,7 @@ the same run.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,16 @@ class Counters:
         step: Steps taken.
         seconds: Wall-clock seconds of all commands before.
         best_score: The lowest so far.
+        began: Images seen when each phase had its first turn, by name.
+        settled: Names of the phases that are over.
     """
 
     images: int = 0
     step: int = 0
     seconds: float = 0.0
     best_score: float = math.inf
+    began: dict[str, int] = field(default_factory=dict)
+    settled: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -177,6 +181,8 @@ class RunFolder:
             "step": counters.step,
             "seconds": counters.seconds,
             "best_score": best if math.isfinite(best) else None,
+            "began": dict(counters.began),
+            "settled": list(counters.settled),
         }
         tensors = pack(learner.model, learner.average, learner.phases, learner.optimisers)
         write_file(self.path / STATE_NAME, tensors, header)
@@ -205,10 +211,12 @@ class RunFolder:
                 _count(header["step"]),
                 float(header["seconds"]),
                 math.inf if best is None else float(best),
+                {str(name): _count(images) for name, images in header["began"].items()},
+                tuple(str(name) for name in header["settled"]),
             )
             if not 0 <= found.seconds < math.inf:
                 raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
         return found
 

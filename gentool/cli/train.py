@@ -163,7 +163,7 @@ def _origin(context: typer.Context, key: str) -> str:
 
 
 def _no_data(model: str) -> str:
-    from gentool.data.procedural import BUILTIN
+    from gentool.data.builtin import BUILTIN
 
     names = " or ".join(f"builtin:{name}" for name in BUILTIN)
     return (

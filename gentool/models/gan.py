@@ -23,9 +23,10 @@ from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
-from gentool.networks import PAIRS
+from gentool.networks import PAIRS, Discriminator
 from gentool.rng import Draw
 
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
@@ -76,10 +77,11 @@ class Generator(nn.Module):
 
 
 class GAN(Model):
-    """Generator and discriminator; only the generator is exported."""
+    """Generator and discriminator, and at the end an encoder; the discriminator stays behind."""
 
-    exported = ("generator",)
+    exported: tuple[str, ...] = ("generator", "encoder")
     takes_classes = True
+    search_steps = 200
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -110,6 +112,9 @@ class GAN(Model):
             "none", "what D sees images through, joined by +; or none",
             choices=AUGMENTATIONS, joined=True,
         )  # fmt: skip
+        encoder_share: float = option(
+            0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
@@ -126,6 +131,11 @@ class GAN(Model):
         net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
         self.generator = Generator(net, config.latent_size, classes)
         self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
+        self.encoder: LatentEncoder | None = None
+        if config.encoder_share:
+            self.encoder = LatentEncoder(shape, config.width, config.latent_size, classes)
+        else:
+            self.exported = ("generator",)
         self._loss = LOSSES.get(config.loss)
         slopes = ("r1", "r2")
         self.penalties = Penalties(
@@ -159,14 +169,32 @@ class GAN(Model):
         """G(z)."""
         return self.generator(latents)  # type: ignore[no-any-return]
 
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Where the encoder believes images to lie: the start of a search.
+
+        Raises:
+            NoEncoder: the run ended before it was trained, or without.
+        """
+        if self.encoder is None or not self.encoder.trained:
+            return super().encode(images, labels)
+        return self.encoder(images)  # type: ignore[no-any-return]
+
     def phases(self) -> tuple[Phase, ...]:
-        """The discriminator's turn, then the generator's."""
-        play = partial(Phase, betas=(self.config.beta1, self.config.beta2), decay=_DECAY)
+        """The discriminator's turn, then the generator's; at the end the encoder's."""
+        end = 1 - self.config.encoder_share
+        betas = (self.config.beta1, self.config.beta2)
+        play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
         turns = self.config.critic_steps
-        return (
+        game = (
             play("discriminator", self.discriminator, self._critic_loss, repeats=turns),
             play("generator", self.generator, self._generator_loss),
         )
+        if self.encoder is None:
+            return game
+        last = Phase(
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0
+        )
+        return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Remember how frequent the classes are."""
@@ -229,3 +257,15 @@ class GAN(Model):
         more = self.penalties(GeneratorTurn(latents, images, draw))
         loss = self._loss.generator(real, fake)
         return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})
+
+    def _encoder_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """Players at rest; the generator is its average by now."""
+        self.generator.eval()
+        self.discriminator.eval()
+        z = draw.normal("latents", self.config.latent_size)
+        kinds = self._conditions(batch)
+        latents = z if kinds is None else torch.cat([z, kinds], dim=1)
+        assert self.encoder is not None
+        self.encoder.trained.fill_(1)
+        features = cast("Discriminator", self.discriminator).features
+        return embedding_loss(self.encoder, self.generator, features, batch.images, latents)
