@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder")),
     (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation")),
     (7, ("cli",)),
 )

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import one_hot
 
 from gentool.config import option
-from gentool.errors import UsageError
+from gentool.errors import NoStyles, UsageError
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
@@ -27,10 +28,11 @@ from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
-from gentool.rng import Draw
+from gentool.rng import Draw, normal
 
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
 _MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
 
 
@@ -48,14 +50,45 @@ class Generator(nn.Module):
     def __init__(self, net: nn.Module, latent_size: int, classes: int) -> None:
         super().__init__()
         self.net, self.latent_size, self.classes = net, latent_size, classes
+        self.styled = hasattr(net, "mapping")
         if classes:
             self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Images of latents (B, L + classes)."""
-        z = latents[:, : self.latent_size]
-        kinds = latents[:, self.latent_size :] if self.classes else None
-        return torch.tanh(self.net(z, kinds).float())
+        return torch.tanh(self.net(*self._parts(latents)).float())
+
+    def styles(self, latents: torch.Tensor, truncation: float = 1.0) -> torch.Tensor:
+        """One w per layer, (B, layers, L), all the same, of latents (B, L + classes).
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        net = self.styled_net()
+        z, kinds = self._parts(latents)
+        w = net.mapping(z, kinds)
+        if truncation != 1:
+            w = net.truncate(w, truncation, kinds)
+        return w[:, None].expand(-1, net.layers, -1)  # type: ignore[no-any-return]
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images of styles (B, layers, L)."""
+        return torch.tanh(self.styled_net().synthesis(styles).float())
+
+    def styled_net(self) -> Any:
+        """The network, whose images come from styles.
+
+        Raises:
+            NoStyles: they do not.
+        """
+        if not self.styled:
+            raise NoStyles("this model has no styles; models with -o network=style have")
+        return self.net
+
+    def _parts(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Latents z and shares of the classes."""
+        size = self.latent_size
+        return latents[:, :size], latents[:, size:] if self.classes else None
 
     def play(self, draw: Draw, kinds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """What the images are made of (z, or w where there is one), and the images.
@@ -64,7 +97,7 @@ class Generator(nn.Module):
         arXiv:1812.04948, section 3.1).
         """
         z = draw.normal("latents", self.latent_size)
-        if not hasattr(self.net, "mapping"):
+        if not self.styled:
             z.requires_grad_(torch.is_grad_enabled())
             return z, torch.tanh(self.net(z, kinds).float())
         net = cast("Any", self.net)
@@ -116,6 +149,14 @@ class GAN(Model):
             0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
         )
 
+    @dataclass(frozen=True)
+    class Drawing:
+        """How samples may be drawn."""
+
+        truncation: float = option(
+            1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
+        )
+
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
@@ -156,8 +197,14 @@ class GAN(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes)."""
+        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes).
+
+        ``drawing.truncation`` psi < 1 gives psi z; where there is w, to which only the direction
+        of z counts, ``styles`` draws w towards its mean instead.
+        """
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
+        if not self.generator.styled:
+            z = self.drawing.truncation * z
         if not self.classes:
             return z
         if labels is None:
@@ -168,6 +215,37 @@ class GAN(Model):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """G(z)."""
         return self.generator(latents)  # type: ignore[no-any-return]
+
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """w, the same for every layer; of drawn latents truncated towards its mean.
+
+        w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images of one w per layer.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.synthesise(styles)
+
+    def style_weights(self) -> torch.Tensor:
+        """The weights of all style layers.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.styled_net().style_weights()  # type: ignore[no-any-return]
+
+    @property
+    def draws_styles(self) -> bool:
+        """Truncation of a generator with styles is truncation in w."""
+        return self.generator.styled and self.drawing.truncation != 1
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Where the encoder believes images to lie: the start of a search.
@@ -197,7 +275,11 @@ class GAN(Model):
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are."""
+        """Remember how frequent the classes are, and the mean of w."""
+        if self.generator.styled:
+            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
+            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
+            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
