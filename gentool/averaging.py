@@ -3,6 +3,9 @@
 An exponential average whose half-life is counted in images (Karras et al. 2018,
 arXiv:1710.10196), at most a tenth of what its phase has seen: young averages forget. Buffers,
 such as running statistics, are copied.
+
+Beside it stand power-function averages of several lengths (``powers``), out of which
+``gentool average`` makes one of any length when the run is over.
 """
 
 import copy
@@ -12,7 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from gentool.models.base import Model, Phase
+from gentool.powers import KEPT, step_weight
 
+_POWER_EVERY = 8  # updates between two of the power averages, which cost memory traffic
 _RAMP = 0.1  # the half-life is at most this share of the images that the phase has seen
 
 
@@ -22,6 +27,7 @@ class _Weights:
 
     live: list[torch.Tensor]
     averaged: list[torch.Tensor]
+    powers: tuple[list[torch.Tensor], ...]
 
 
 class Averaging:
@@ -35,16 +41,21 @@ class Averaging:
 
     def __init__(self, live: Model, average: Model, phases: tuple[Phase, ...]) -> None:
         self._live, self._average, self._phases = live, average, phases
-        copies = average.exported_parts()
+        parts, copies = live.exported_parts(), average.exported_parts()
         twins: dict[torch.Tensor, torch.Tensor] = {
             weight: twin
-            for name, part in live.exported_parts().items()
+            for name, part in parts.items()
             for weight, twin in zip(part.parameters(), copies[name].parameters(), strict=True)
         }
         self._weights: dict[str, _Weights] = {}
         for phase in phases:
             own: list[torch.Tensor] = [p for p in phase.module.parameters() if p in twins]
-            self._weights[phase.name] = _Weights(own, [twins.pop(p) for p in own])
+            powers = tuple([p.detach().clone() for p in own] for _ in KEPT)
+            self._weights[phase.name] = _Weights(own, [twins.pop(p) for p in own], powers)
+        names: dict[torch.Tensor, str] = {
+            p: f"{k}.{n}" for k, m in parts.items() for n, p in m.named_parameters()
+        }
+        self._names = {phase: [names[p] for p in w.live] for phase, w in self._weights.items()}
 
     @torch.no_grad()
     def update(self, ages: Mapping[str, int], images: int, half_life_images: int) -> None:
@@ -61,6 +72,10 @@ class Averaging:
             if weights.live:
                 weight = 1 - 0.5 ** (images / half_life)
                 torch._foreach_lerp_(weights.averaged, weights.live, weight)
+                if age // images % _POWER_EVERY == 0:
+                    for length, tensors in zip(KEPT, weights.powers, strict=True):
+                        moved = step_weight(length, age, images * _POWER_EVERY)
+                        torch._foreach_lerp_(tensors, weights.live, moved)
         for name, part in self._live.exported_parts().items():
             buffers = dict(getattr(self._average, name).named_buffers())
             for key, value in part.named_buffers():
@@ -83,6 +98,15 @@ class Averaging:
             if name not in settled and weights.live:
                 torch._foreach_copy_(weights.live, weights.averaged)
         return over
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The power averages by ``length/part.parameter``, to be saved and filled again."""
+        return {
+            f"{length}/{name}": tensor
+            for phase, weights in self._weights.items()
+            for length, group in zip(KEPT, weights.powers, strict=True)
+            for name, tensor in zip(self._names[phase], group, strict=True)
+        }
 
 
 def averaged_copy(model: Model) -> Model:

@@ -19,6 +19,7 @@ from gentool.checkpoint import (
     MODEL_NAME,
     STATE_NAME,
     Header,
+    Tensors,
     exported_tensors,
     model_header,
     read_file,
@@ -86,6 +87,7 @@ class Learner:
     average: Model
     phases: tuple[Phase, ...]
     optimisers: Optimisers
+    powers: Tensors
 
 
 @dataclass
@@ -184,7 +186,9 @@ class RunFolder:
             "began": dict(counters.began),
             "settled": list(counters.settled),
         }
-        tensors = pack(learner.model, learner.average, learner.phases, learner.optimisers)
+        tensors = pack(
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
+        )
         write_file(self.path / STATE_NAME, tensors, header)
 
     def read_state(self, learner: Learner) -> Counters | None:
@@ -204,7 +208,10 @@ class RunFolder:
         header, tensors = read_file(path)
         self._check(header)
         try:
-            unpack(tensors, learner.model, learner.average, learner.phases, learner.optimisers)
+            unpack(
+                tensors, learner.model, learner.average, learner.phases, learner.optimisers,
+                learner.powers,
+            )  # fmt: skip
             best = header["best_score"]
             found = Counters(
                 _count(header["images"]),

@@ -266,7 +266,9 @@ class Trainer:
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
 
     def _learner(self) -> Learner:
-        return Learner(self.model, self.average, self.phases, self.optimisers)
+        return Learner(
+            self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
+        )
 
     def _score_if_due(self) -> None:
         """Score the averages when the counter has passed a multiple; keep the best so far."""

@@ -22,7 +22,7 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files")),
+    (1, ("rng", "devices", "signals", "files", "powers")),
     (2, ("registry", "images")),
     (2, ("config",)),
     (2, ("presets",)),
@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder")),
-    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation")),
+    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation", "reaveraging")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

@@ -135,6 +135,15 @@ class Model(nn.Module, ABC):
                 raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
         self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
 
+    @classmethod
+    def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen for a number of training images.
+
+        Returns:
+            The config with every choice made, and each choice in words with its reason.
+        """
+        return config, []
+
     @abstractmethod
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None

@@ -8,7 +8,7 @@ penalties and augmentation are entries of their tables; this file only plays.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -24,12 +24,15 @@ from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.calibration import ImageVariance
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 from gentool.rng import Draw, normal
 
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
+_ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
 _MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
 _MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
@@ -131,6 +134,7 @@ class GAN(Model):
             choices=PENALTIES, joined=True,
         )  # fmt: skip
         penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+        calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
         penalty_every: int = option(
             8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
         )
@@ -142,8 +146,8 @@ class GAN(Model):
         )
         spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
         augment: str = option(
-            "none", "what D sees images through, joined by +; or none",
-            choices=AUGMENTATIONS, joined=True,
+            "auto", "what D sees images through, joined by +; none; auto: by their number",
+            choices=AUGMENTATIONS, joined=True, automatic=True,
         )  # fmt: skip
         encoder_share: float = option(
             0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
@@ -191,8 +195,24 @@ class GAN(Model):
                 f"penalty reconstruction needs a discriminator with decoders, which network "
                 f"{config.network} has not. Use -o network=fast"
             )
-        self._augment = None if config.augment == "none" else open_augmentation(config.augment)
-        self.adaptive = AdaptiveProbability() if "ada" in config.augment.split("+") else None
+        self.variance = ImageVariance()
+        names = config.augment
+        self._augment = None if names in ("none", "auto") else open_augmentation(names)
+        adaptive = any(name.startswith("ada") for name in names.split("+"))
+        self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
+
+    @classmethod
+    def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
+        """Fewer images than D can learn by heart are shown to it augmented."""
+        if config.augment != "auto":
+            return config, []
+        name = next((name for most, name in _FEW if images < most), "none")
+        if name == "none":
+            return replace(config, augment=name), []
+        note = (
+            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+        )
+        return replace(config, augment=name), [note]
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -310,6 +330,8 @@ class GAN(Model):
         kinds = self._conditions(batch)
         with torch.no_grad():
             _, fake = self.generator.play(draw, kinds)
+        if self.config.calibrate:
+            self.variance.update(batch.images)
         leaves = self.penalties.leaves(draw.step)
         real = batch.images.detach().requires_grad_("real" in leaves)
         fake.requires_grad_("fake" in leaves)
@@ -318,7 +340,8 @@ class GAN(Model):
         critic = partial(self._critic, draw=draw)
         reconstruct = getattr(self.discriminator, "reconstructions", None)
         more = self.penalties(
-            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct)
+            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
+            self.variance.factor,
         )
         if self.adaptive is not None:
             self.adaptive.update(draw.step, real_logits, fake_logits)
