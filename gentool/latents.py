@@ -23,7 +23,7 @@ from gentool.models.base import Model
 SPACES = ("z", "w")
 _TENSOR, _KIND = "latents", "latents"
 _MOST_NUMBERS = 2**28  # in a file: 1 GiB
-_DTYPES = {"F32": torch.float32, "I64": torch.int64}
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,7 @@ def to_styles(model: Model, latents: Latents) -> Latents:
 
 def natural_space(model: Model) -> str:
     """``w`` for models that have styles, else ``z``."""
-    try:
-        model.style_weights()
-    except NoStyles:
-        return "z"
-    return "w"
+    return "w" if model.styled else "z"
 
 
 def join(parts: Sequence[Latents]) -> Latents:
@@ -195,10 +191,10 @@ def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str
             raise ModelFileError(f"{path} holds styles, but {loaded.path}: {error}") from error
     shape = row["shape"]
     assert isinstance(shape, list)
-    if shape[1:] != list(like.shape[1:]) or _DTYPES[str(row["dtype"])] != like.dtype:
+    if shape[1:] != list(like.shape[1:]) or row["dtype"] != _DTYPES[like.dtype]:
         raise ModelFileError(
-            f"the latents in {path} have shape {_times(shape[1:])} each; {loaded.path} takes "
-            f"{_times(like.shape[1:])}"
+            f"the latents in {path} are {_times(shape[1:])} numbers of {row['dtype']!s:.20} each; "
+            f"{loaded.path} takes {_times(like.shape[1:])} of {_DTYPES[like.dtype]}"
         )
     if not 1 <= shape[0] <= _MOST_NUMBERS // max(1, like[0].numel()):
         raise ModelFileError(f"{path} holds {shape[0]:,} latents; allowed: 1 up to 1 GiB of them")

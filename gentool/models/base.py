@@ -6,7 +6,7 @@ holds (``exported``).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -181,13 +181,18 @@ class Model(nn.Module, ABC):
         """
         raise NoStyles("this model has no styles; models with -o network=style have")
 
-    def style_weights(self) -> torch.Tensor:
-        """A (F, S) of all the affine layers y = A s + b that take a style in, one below the other.
+    @property
+    def styled(self) -> bool:
+        """Whether its images are made from styles, so that ``styles`` and ``synthesise`` work."""
+        return False
 
-        Raises:
-            NoStyles: the model has none.
+    def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
+        """Ways to find directions that the model itself knows, by name, beside those that all have.
+
+        Each takes how many are wanted and gives at most that many unit vectors, strongest first:
+        (K, L) in its styles if it has some, else in its latents (B, L) without the classes.
         """
-        raise NoStyles("this model has no styles; models with -o network=style have")
+        return {}
 
     @property
     def draws_styles(self) -> bool:

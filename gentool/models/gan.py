@@ -25,6 +25,7 @@ from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.calibration import ImageVariance
+from gentool.models.directions import semantic
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
@@ -87,6 +88,13 @@ class Generator(nn.Module):
         if not self.styled:
             raise NoStyles("this model has no styles; models with -o network=style have")
         return self.net
+
+    def first_weights(self) -> torch.Tensor:
+        """A (F, L) of the layers y = A x + b that take w in, where there is one, else z."""
+        if self.styled:
+            return self.styled_net().style_weights()  # type: ignore[no-any-return]
+        first = next(m for m in self.net.modules() if isinstance(m, nn.Linear))
+        return first.weight[:, : self.latent_size]
 
     def _parts(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Latents z and shares of the classes."""
@@ -254,13 +262,14 @@ class GAN(Model):
         """
         return self.generator.synthesise(styles)
 
-    def style_weights(self) -> torch.Tensor:
-        """The weights of all style layers.
+    @property
+    def styled(self) -> bool:
+        """Where the network has a mapping."""
+        return self.generator.styled
 
-        Raises:
-            NoStyles: the network has no mapping.
-        """
-        return self.generator.styled_net().style_weights()  # type: ignore[no-any-return]
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """Those that the first layers answer to most."""
+        return {"sefa": partial(semantic, self.generator.first_weights())}
 
     @property
     def draws_styles(self) -> bool:
