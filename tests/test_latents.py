@@ -137,8 +137,8 @@ def test_sample_with_truncation(styled: Path, tmp_path: Path) -> None:
     first, *others = pictures(tmp_path / "zero")
     for image in others:
         np.testing.assert_array_equal(image, first)
-    with Image.open(tmp_path / "zero" / "000000.png") as image:
-        assert json.loads(image.info["gentool"])["truncation"] == 0
+    with Image.open(tmp_path / "zero" / "000000.png") as file:
+        assert json.loads(file.info["gentool"])["truncation"] == 0
 
 
 def test_interpolation_between_truncated_samples_begins_and_ends_at_them(
@@ -338,9 +338,10 @@ def test_a_file_that_does_not_fit_is_refused(
     run("sample", gan, "-n", 2, "--save-latents", kept, "-o", tmp_path / "own")
     header, tensors = read_file(kept)
     assert tensors["latents"].shape == (2, 10)
-    values = change.pop("values", tensors["latents"])
+    told = {name: value for name, value in change.items() if name != "values"}
+    values = change.get("values", tensors["latents"])
     assert isinstance(values, torch.Tensor)
-    write_file(kept, {"latents": values}, {**header, **change})
+    write_file(kept, {"latents": values}, {**header, **told})
     for verb in (("sample", gan, "--latents", kept), ("interpolate", gan, kept)):
         done = gentool_command(*verb, "-o", tmp_path / "out")
         assert (done.code, done.out) == (code, ""), done.err

@@ -13,8 +13,9 @@ def _rows(count: int, size: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     axes = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
     spread = 0.7 ** torch.arange(size, dtype=torch.float64)
-    rows: torch.Tensor = torch.randn(count, size, generator=generator, dtype=torch.float64)
-    return rows * spread @ axes + 3
+    normal = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    rows: torch.Tensor = normal * spread @ axes + 3
+    return rows
 
 
 def _same_but_for_sign(found: torch.Tensor, naive: NDArray[np.float64]) -> None:
