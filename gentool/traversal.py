@@ -23,7 +23,7 @@ from gentool.registry import unknown_name
 
 _STYLES = 4096  # draws that directions are measured on, where no picture has to be made
 _PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
-_FEWEST = 512  # of them
+_FEWEST, _MOST = 512, 2048  # of them
 _SIDE = 32  # pictures are averaged down to this grid at most: directions are about coarse things
 
 
@@ -61,7 +61,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
         )
     space = natural_space(model)
     area = model.shape.height * model.shape.width
-    draws = _STYLES if space == "w" else min(_STYLES, max(_FEWEST, _PIXELS // area))
+    draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))
     latents = prior_blocks(model, [(0, k) for k in range(draws)])
     if latents.ndim != 2 or not latents.is_floating_point():
         raise UsageError("this model's latents are no vectors of real numbers: no directions")

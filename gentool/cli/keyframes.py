@@ -36,7 +36,7 @@ class Wanted:
     def recipe(self) -> dict[str, object]:
         """Names of files, without their folders, and seeds."""
         told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
-        return told | ({"keys": [f.name for f in self.files]} if self.files else {})
+        return told | ({"key_files": [f.name for f in self.files]} if self.files else {})
 
 
 def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents":
