@@ -215,6 +215,12 @@ def test_a_sheet_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(mixed["coarse001-fine000"], own[1])  # mixed with itself
     assert not np.array_equal(mixed["coarse000-fine001"], own[0])
     assert not np.array_equal(mixed["coarse000-fine001"], own[5])
+    kept = tmp_path / "kept.safetensors"
+    run("sample", styled, "--seeds", "1,5", "--save-latents", kept, "-o", tmp_path / "fine")
+    run("interpolate", styled, "--seeds", "0-1", "--mix", kept, "--crossover", 3,
+        "-o", tmp_path / "again")  # fmt: skip
+    for a, b in zip(pictures(out), pictures(tmp_path / "again"), strict=True):
+        np.testing.assert_array_equal(a, b)
     run("interpolate", styled, "--seeds", "0-1", "--mix", "1,5", "-o", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (3 * 18 - 2, 3 * 18 - 2)
@@ -358,6 +364,7 @@ REFUSED = {
     "mixing": (("interpolate", "{gan}", "--mix", "3"), 2, "no styles; models with -o network"),
     "w": (("interpolate", "{gan}", "--space", "w"), 2, "no styles; models with -o network"),
     "unmixed": (("interpolate", "{gan}", "--crossover", "3"), 2, "is a layer for --mix LIST"),
+    "mixed with no seed": (("interpolate", "{styled}", "--mix", "x.png"), 2, "'x.png' is no seed"),
     "mixed loop": (("interpolate", "{gan}", "--mix", "3", "--loop"), 2, "leave out --loop"),
     "truncation": (("sample", "{vae}", "--truncation", "0.5"), 2, "samples have no truncation"),
     "psi": (("sample", "{gan}", "--truncation", "1.5"), 2, "Invalid value for '--truncation'"),

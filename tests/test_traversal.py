@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import SIDE, gentool_command
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -151,6 +153,22 @@ def test_directions_that_a_model_does_not_have_are_refused() -> None:
     for method in ("principal", "sefa"):
         with pytest.raises(UsageError, match="pictures are all alike"):
             find_directions(silent, method, 2)
+
+
+class Tokens(GAN):
+    """Latents that are numbers of things."""
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Whole numbers (B, 6)."""
+        return super().prior(indices, seed, labels).long()
+
+
+def test_latents_that_are_whole_numbers_have_no_directions() -> None:
+    model = Tokens(build().config, ImageShape(16, 16, 3))
+    with pytest.raises(UsageError, match="latents are no vectors of real numbers"):
+        find_directions(model, "principal", 2)
 
 
 # --- the command --------------------------------------------------------------------------------

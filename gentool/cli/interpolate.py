@@ -52,7 +52,8 @@ def command(
     loop: bool = typer.Option(False, "--loop", help="Go back to the first key frame."),
     mix: str = typer.Option(
         None, "--mix", metavar="LIST",
-        help="A sheet instead: key frames' coarse styles, a row each, these seeds' fine ones.",
+        help="A sheet instead: a row of each key frame's coarse styles with the fine ones of "
+        "these seeds, or of a photo or file of latents.",
     ),
     crossover: int = typer.Option(
         None, "--crossover", min=1, metavar="LAYER", help="First fine layer; default the middle."
@@ -93,7 +94,7 @@ def command(
                 loaded, wanted, stop, steps, method, output, milliseconds, loop=loop
             )
         else:
-            sink, images = _sheet(loaded, wanted, parse_seeds(mix), crossover, output, stop)
+            sink, images = _sheet(loaded, wanted, mix, crossover, output, stop)
         frames = 0
         paths: list[str] = []
         for image in images:
@@ -151,7 +152,7 @@ def _path(
 
 
 def _sheet(
-    loaded: "LoadedModel", wanted: Wanted, seeds: list[int], crossover: int | None, output: str,
+    loaded: "LoadedModel", wanted: Wanted, mix: str, crossover: int | None, output: str,
     stop: StopFlag,
 ) -> tuple["Sink", Iterator["NamedImage"]]:  # fmt: skip
     """Where a sheet of mixed styles goes, and its images."""
@@ -160,10 +161,12 @@ def _sheet(
 
     in_w = replace(wanted, space="w")
     coarse = find_keys(loaded, in_w, stop)
-    fine = find_keys(loaded, replace(in_w, files=[], seeds=seeds), stop)
-    sink = open_sink(output, "png", sys.stdout.buffer, len(seeds) + 1)
+    path = Path(mix)
+    others = ([path], []) if path.suffix and path.exists() else ([], parse_seeds(mix))
+    fine = find_keys(loaded, replace(in_w, files=others[0], seeds=others[1]), stop)
+    sink = open_sink(output, "png", sys.stdout.buffer, len(fine) + 1)
     images = mixing_sheet(
         loaded, coarse, fine, crossover,
-        corner=isinstance(sink, GridSink), **wanted.recipe, mix=seeds,
+        corner=isinstance(sink, GridSink), **wanted.recipe, mix=others[1] or path.name,
     )  # fmt: skip
     return sink, images
