@@ -62,6 +62,14 @@ def styled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(build("style", 2), tmp_path_factory.mktemp("styled") / "model.safetensors")
 
 
+@pytest.fixture(scope="module")
+def two(gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``kept.safetensors``, two latents of the trained GAN, and its first picture."""
+    folder = tmp_path_factory.mktemp("two")
+    run("sample", gan, "-n", 2, "--save-latents", folder / "kept.safetensors", "-o", folder)
+    return folder
+
+
 def run(*arguments: object) -> list[str]:
     """Lines of a command that must work."""
     done = gentool_command(*arguments)
@@ -309,11 +317,10 @@ def test_a_fitted_model_takes_the_latents_it_was_fitted_at(
 
 
 def test_latents_of_another_model_of_one_kind_are_taken_with_a_warning(
-    gan: Path, tmp_path: Path
+    gan: Path, two: Path, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "kept.safetensors"
-    run("sample", gan, "-n", 1, "--save-latents", kept, "-o", tmp_path / "own")
-    header, tensors = read_file(kept)
+    kept = tmp_path / "other.safetensors"
+    header, tensors = read_file(two / "kept.safetensors")
     write_file(kept, tensors, {**header, "model_sha256": "0" * 64})
     done = gentool_command("sample", gan, "--latents", kept, "-o", tmp_path / "again")
     assert done.code == 0
@@ -338,11 +345,10 @@ DAMAGE = {
 
 @pytest.mark.parametrize(("change", "code", "part"), DAMAGE.values(), ids=DAMAGE)
 def test_a_file_that_does_not_fit_is_refused(
-    change: dict[str, object], code: int, part: str, gan: Path, tmp_path: Path
+    change: dict[str, object], code: int, part: str, gan: Path, two: Path, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "kept.safetensors"
-    run("sample", gan, "-n", 2, "--save-latents", kept, "-o", tmp_path / "own")
-    header, tensors = read_file(kept)
+    kept = tmp_path / "changed.safetensors"
+    header, tensors = read_file(two / "kept.safetensors")
     assert tensors["latents"].shape == (2, 10)
     told = {name: value for name, value in change.items() if name != "values"}
     values = change.get("values", tensors["latents"])
@@ -360,7 +366,7 @@ REFUSED = {
     "a model": (("sample", "{gan}", "--latents", "{gan}/model.safetensors"), 4, "holds no latents"),
     "a seed too": (("sample", "{gan}", "--latents", "x", "--seed", "3"), 2, "are drawn already"),
     "beyond": (("sample", "{gan}", "--latents", "{kept}", "-n", "3"), 2, "latents 0 to 1, not 0"),
-    "one key": (("interpolate", "{gan}", "one.png"), 2, "is one key frame; give at"),
+    "one key": (("interpolate", "{gan}", "{photo}"), 2, "is one key frame; give at"),
     "mixing": (("interpolate", "{gan}", "--mix", "3"), 2, "no styles; models with -o network"),
     "w": (("interpolate", "{gan}", "--space", "w"), 2, "no styles; models with -o network"),
     "unmixed": (("interpolate", "{gan}", "--crossover", "3"), 2, "is a layer for --mix LIST"),
@@ -375,12 +381,11 @@ REFUSED = {
 
 @pytest.mark.parametrize(("words", "code", "part"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_meant_is_refused(
-    words: tuple[str, ...], code: int, part: str, gan: Path, vae: Path, styled: Path, tmp_path: Path
-) -> None:
-    kept = tmp_path / "kept.safetensors"
-    run("sample", gan, "-n", 2, "--save-latents", kept, "-o", tmp_path / "own")
-    (tmp_path / "own" / "000000.png").rename(tmp_path / "one.png")
-    known = {"gan": gan, "vae": vae, "styled": styled, "kept": kept}
+    words: tuple[str, ...], code: int, part: str, gan: Path, vae: Path, styled: Path, two: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    known = {"gan": gan, "vae": vae, "styled": styled, "kept": two / "kept.safetensors",
+             "photo": two / "000000.png"}  # fmt: skip
     done = gentool_command(*(word.format(**known) for word in words), cwd=tmp_path)
     assert done.code == code, done.err
     assert part in " ".join(done.err.replace("│", " ").split())

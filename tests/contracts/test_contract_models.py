@@ -202,7 +202,7 @@ def _styled_and_not() -> Iterator[tuple[str, dict[str, object]]]:
             yield model_name, {"network": "style"}
 
 
-@pytest.mark.parametrize(("model_name", "options"), _styled_and_not())
+@pytest.mark.parametrize(("model_name", "options"), list(_styled_and_not()))
 def test_styles_are_said_or_refused_and_directions_are_unit_vectors_of_them(
     model_name: str, options: dict[str, Any]
 ) -> None:
