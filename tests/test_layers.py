@@ -31,8 +31,9 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation", "reaveraging")),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder")),
+    (6, ("training", "sampling", "reconstruction")),
+    (6, ("interpolation", "traversal", "evaluation", "reaveraging")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
