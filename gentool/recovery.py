@@ -63,6 +63,13 @@ def check_step(model: torch.nn.Module, phase: Phase, loss: torch.Tensor) -> None
     raise NotFinite(f"{where} in the phase '{phase.name}'")
 
 
+@torch.no_grad()
+def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
+    """Euclidean norm of all gradients together, a scalar that nobody waits for."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
 def check_averaged(live: list[torch.Tensor], model: torch.nn.Module) -> None:
     """Look at the live weights (those of ``model`` that are averaged) before they are averaged.
 

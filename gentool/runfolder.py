@@ -98,6 +98,7 @@ class Learner:
     average: Model
     phases: tuple[Phase, ...]
     optimisers: Optimisers
+    powers: Tensors
 
 
 @dataclass
@@ -113,6 +114,8 @@ class Counters:
         setbacks: How often the run went back because numbers were not finite; each time the
             learning rate was halved.
         part: Images per part of a batch that did not fit into memory whole; 0 for whole.
+        began: Images seen when each phase had its first turn, by name.
+        settled: Names of the phases that are over.
     """
 
     images: int = 0
@@ -122,6 +125,8 @@ class Counters:
     scored: int = 0
     setbacks: int = 0
     part: int = 0
+    began: dict[str, int] = field(default_factory=dict)
+    settled: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -221,12 +226,16 @@ class RunFolder:
             "scored": counters.scored,
             "setbacks": counters.setbacks,
             "part": counters.part,
+            "began": dict(counters.began),
+            "settled": list(counters.settled),
         }
         write_file(self.path / STATE_NAME, self.tensors(learner), header)
 
     def tensors(self, learner: Learner) -> Tensors:
         """What a state file holds."""
-        return pack(learner.model, learner.average, learner.phases, learner.optimisers)
+        return pack(
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
+        )
 
     def holds_model_of(self, images: int) -> bool:
         """Whether the models of this count were written; a kill may have come before."""
@@ -254,18 +263,25 @@ class RunFolder:
         header, tensors = read_file(path)
         self._check(header)
         try:
-            unpack(tensors, learner.model, learner.average, learner.phases, learner.optimisers)
+            unpack(
+                tensors, learner.model, learner.average, learner.phases, learner.optimisers,
+                learner.powers,
+            )  # fmt: skip
             best = header["best_score"]
             found = Counters(
                 _count(header["images"]),
                 _count(header["step"]),
                 float(header["seconds"]),
                 math.inf if best is None else float(best),
-                *(_count(header.get(name, 0)) for name in ("scored", "setbacks", "part")),
+                _count(header.get("scored", 0)),
+                _count(header.get("setbacks", 0)),
+                _count(header.get("part", 0)),
+                {str(name): _count(images) for name, images in header["began"].items()},
+                tuple(str(name) for name in header["settled"]),
             )
             if not 0 <= found.seconds < math.inf:
                 raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             if self.overridden:
                 names = ", ".join(self.overridden)
                 raise UsageError(

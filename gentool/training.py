@@ -10,7 +10,6 @@ optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with 
 counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
 from gentool.devices import deterministic_algorithms, memory_format
@@ -37,6 +37,7 @@ from gentool.recovery import (
     check_weights,
     explaining,
     go_back,
+    gradient_norm,
 )
 from gentool.rng import Draw, derive_seed
 from gentool.runfolder import BEST_NAME, Counters, Learner, RunFolder, TrainSettings
@@ -52,7 +53,6 @@ _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few 
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
-_EMA_RAMP = 0.1  # the half-life is at most this share of the images seen: young averages forget
 
 
 class Reporter(Protocol):
@@ -124,7 +124,7 @@ class Trainer:
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             settings.batch, settings.device, settings.augment,
         )  # fmt: skip
-        self.average = _averaged_copy(self.model)
+        self.average = averaged_copy(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
         self.counters = Counters()
@@ -133,8 +133,7 @@ class Trainer:
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
-        pairs = list(exported_pairs(self.model, self.average))
-        self._live, self._averaged = [p[0] for p in pairs], [p[1] for p in pairs]
+        self.averaging = Averaging(self.model, self.average, self.phases)
         self.parts = self._parts()
 
     def _initial_model(self) -> Model:
@@ -212,7 +211,7 @@ class Trainer:
 
         def initial() -> Learner:
             model = self._initial_model()
-            return replace(self.learner(), model=model, average=_averaged_copy(model))
+            return replace(self.learner(), model=model, average=averaged_copy(model))
 
         self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
         images, lr = self.counters.images, self._lr()
@@ -257,14 +256,23 @@ class Trainer:
     def take_step(self, share: float) -> None:
         """One step: every phase that is due, then the averages."""
         self.model.train()
-        for phase in self.phases:
-            if self.counters.step % phase.every or not phase.span[0] <= share < phase.span[1]:
+        counters = self.counters
+        settled = self.averaging.settle(share, counters.settled)
+        if settled != counters.settled:
+            self.model.refresh()
+            counters.settled = settled
+        active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
+        for phase in active:
+            counters.began.setdefault(phase.name, counters.images)
+            if counters.step % phase.every:
                 continue
             for repeat in range(phase.repeats):
                 self._update(phase, self.counters.images + repeat * self.settings.batch, share)
-        self.counters.images += self.images_per_step
-        self.counters.step += 1
-        self._average()
+        counters.images += self.images_per_step
+        counters.step += 1
+        ages = {p.name: counters.images - counters.began[p.name] for p in active}
+        check_averaged(self.averaging.live(ages), self.model)
+        self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
@@ -273,34 +281,27 @@ class Trainer:
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
         batch, half = self.feeder.batch(start), settings.precision != torch.float32
+        draw = Draw(
+            settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
+        )
 
         def partial_loss(first: int, last: int) -> LossTerms:
-            part, numbers = slice(first, last), indices[first:last]
+            part = slice(first, last)
             labels = None if batch.labels is None else batch.labels[part]
-            draw = Draw(settings.seed, phase.name, numbers, self.counters.step, settings.device)
             with torch.autocast(settings.device.type, settings.precision, enabled=half):
-                return phase.loss(Batch(batch.images[part], labels), draw)
+                return phase.loss(
+                    Batch(batch.images[part], labels), replace(draw, indices=indices[part])
+                )
 
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
-            group["lr"] = self._lr() * cosine(share, phase.decay)
+            falling = cosine(phase.progress(share), phase.decay)
+            group["lr"] = self._lr() * phase.lr_factor * falling
         loss, means = self.parts.backward(partial_loss, optimiser.zero_grad)
         self.counters.part = self.parts.size if self.parts.size < settings.batch else 0
         check_step(self.model, phase, loss)
         optimiser.step()
-        self.log.add(means)
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights towards the live ones; buffers are copied."""
-        half_life = min(self.settings.config.ema_images, _EMA_RAMP * self.counters.images)
-        weight = 1 - 0.5 ** (self.images_per_step / half_life)
-        check_averaged(self._live, self.model)
-        torch._foreach_lerp_(self._averaged, self._live, weight)
-        for name, part in self.model.exported_parts().items():
-            buffers = dict(getattr(self.average, name).named_buffers())
-            for key, value in part.named_buffers():
-                buffers[key].copy_(value)
+        self.log.add(means | {f"grad_{phase.name}": gradient_norm(phase.module)})
 
     # --- files ------------------------------------------------------------------------------
 
@@ -333,7 +334,9 @@ class Trainer:
 
     def learner(self) -> Learner:
         """What a state file holds the tensors of."""
-        return Learner(self.model, self.average, self.phases, self.optimisers)
+        return Learner(
+            self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
+        )
 
     def _score_is_due(self) -> bool:
         """Whether the counter has passed a multiple of ``score_every`` since the last score."""
@@ -346,7 +349,7 @@ class Trainer:
             return
         self._finish()
         try:
-            score = self.scorer.score(self.average, stop.poll)
+            score = self.scorer.score(self.average, self.model.augmented, stop.poll)
         except Stopped:
             return
         images = self.counters.images
@@ -367,21 +370,6 @@ def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
     """How many classes of the data the model is conditional on."""
     wanted = settings.conditional and MODELS.get(settings.model).takes_classes
     return len(data.classes) if wanted and data.labels is not None else 0
-
-
-def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(live, averaged) weights of the exported parts, in a fixed order."""
-    averaged = average.exported_parts()
-    for name, part in live.exported_parts().items():
-        yield from zip(part.parameters(), averaged[name].parameters(), strict=True)
-
-
-def _averaged_copy(model: Model) -> Model:
-    """A copy of the exported parts for the averages: eval mode, no gradients."""
-    average = copy.deepcopy(model)
-    for name in [n for n, _ in average.named_children() if n not in average.exported]:
-        delattr(average, name)
-    return average.eval().requires_grad_(False)
 
 
 def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:

@@ -6,7 +6,7 @@ holds (``exported``).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.config import Scalar, from_json, option, to_json
-from gentool.errors import NoEncoder, NoLikelihood, UsageError
+from gentool.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
 from gentool.images import ImageShape
 from gentool.rng import Draw
 
@@ -51,9 +51,11 @@ class Phase:
         loss: (batch, draw) -> LossTerms.
         every: Taken in every n-th step only.
         repeats: How often per step, each time on images of its own.
-        span: Share of the run, from and to, in which the phase is active.
+        span: Share of the run, from and to, in which the phase is active. When it is over,
+            what it trained becomes its own average, which the phases to come then stand on.
         betas: Adam's moments (Kingma and Ba 2015).
-        decay: The learning rate falls along a half cosine to this share of itself.
+        decay: Over the span the learning rate falls along a half cosine to this share of itself.
+        lr_factor: Times the run's learning rate.
     """
 
     name: str
@@ -64,6 +66,12 @@ class Phase:
     span: tuple[float, float] = (0.0, 1.0)
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 1.0
+    lr_factor: float = 1.0
+
+    def progress(self, share: float) -> float:
+        """How much of the span is over, from 0 to 1, at a share of the run."""
+        begin, end = self.span
+        return min(max((share - begin) / (end - begin), 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -88,21 +96,24 @@ class Model(nn.Module, ABC):
         Config: Frozen dataclass that declares the model's options.
         Drawing: Frozen dataclass that declares how ``prior`` may be asked to draw (truncation,
             temperature), each with its neutral value as the default. Not stored: chosen anew
-            by every command.
+            by every command. It never changes what given latents decode to.
         drawing: The choice in force; see ``draw_with``.
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
         takes_classes: Whether the model can be conditional on the classes of the data. The
             last ``classes`` numbers of its latents then say how much of each class is wanted.
+        search_steps: Gradient steps by which latents of an image are found, or found better than
+            ``encode`` does, unless the user says how many.
         classes: Number of classes that this one is conditional on; 0 for none.
     """
 
     Config: ClassVar[type[BaseConfig]]
     Drawing: ClassVar[type[Any]] = NoDrawing
-    exported: ClassVar[tuple[str, ...]]
+    exported: tuple[str, ...]
     interpolation: ClassVar[str] = "slerp"
     takes_classes: ClassVar[bool] = False
+    search_steps: ClassVar[int] = 0
 
     def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -124,6 +135,15 @@ class Model(nn.Module, ABC):
                 raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
         self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
 
+    @classmethod
+    def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen for a number of training images.
+
+        Returns:
+            The config with every choice made, and each choice in words with its reason.
+        """
+        return config, []
+
     @abstractmethod
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -140,6 +160,45 @@ class Model(nn.Module, ABC):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images (B, C, H, W) in [-1, 1] of latents."""
 
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """Styles (B, layers, S), float32, coarse layers first, that latents (B, ...) stand for.
+
+        Args:
+            latents: Any.
+            drawn: Whether they come from ``prior``: what ``drawing`` asks for and only styles
+                can express is then done as well.
+
+        Raises:
+            NoStyles: the model has none.
+        """
+        raise NoStyles("this model has no styles; models with -o network=style have")
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W) in [-1, 1] of styles; ``decode`` is this after ``styles``.
+
+        Raises:
+            NoStyles: the model has none.
+        """
+        raise NoStyles("this model has no styles; models with -o network=style have")
+
+    @property
+    def styled(self) -> bool:
+        """Whether its images are made from styles, so that ``styles`` and ``synthesise`` work."""
+        return False
+
+    def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
+        """Ways to find directions that the model itself knows, by name, beside those that all have.
+
+        Each takes how many are wanted and gives at most that many unit vectors, strongest first:
+        (K, L) in its styles if it has some, else in its latents (B, L) without the classes.
+        """
+        return {}
+
+    @property
+    def draws_styles(self) -> bool:
+        """Whether ``drawing`` asks for what no latents can say, only styles."""
+        return False
+
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Latents of images (B, C, H, W) in [-1, 1].
 
@@ -151,6 +210,13 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of one step."""
+
+    def augmented(self, images: torch.Tensor, draw: Draw) -> torch.Tensor | None:
+        """Training images (B, C, H, W) as a player sees them augmented; None if it never does.
+
+        What is only meant for the player's eyes must not show in the samples.
+        """
+        return None
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
         """A lower bound on log p(x) per image in nats, shape (B,), tight as samples grow.
@@ -179,6 +245,9 @@ class Model(nn.Module, ABC):
         Args:
             batches: Gives a fresh pass over (a sample of) the training images.
         """
+
+    def refresh(self) -> None:
+        """Measure anew what belongs to the weights, after averages took their place."""
 
     def summary(self) -> str:
         """One sentence on how samples come about, for ``info``."""

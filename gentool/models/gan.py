@@ -8,13 +8,13 @@ penalties and augmentation are entries of their tables; this file only plays.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.functional import one_hot
 
 from gentool.config import option
@@ -23,63 +23,29 @@ from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.calibration import ImageVariance, falling
+from gentool.models.directions import semantic
+from gentool.models.embedding import LatentEncoder, embedding_loss
+from gentool.models.generator import Generator
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
-from gentool.networks import PAIRS
-from gentool.rng import Draw
+from gentool.models.statistics import refresh_statistics
+from gentool.networks import PAIRS, Discriminator
+from gentool.rng import Draw, normal
 
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
+_ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
-_MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
 
 
-class Generator(nn.Module):
-    """z (B, L), followed by the shares of C classes, -> images (B, C, H, W) in (-1, 1).
-
-    Args:
-        net: The network, unbounded.
-        latent_size: L.
-        classes: C.
-    """
-
-    class_shares: torch.Tensor
-
-    def __init__(self, net: nn.Module, latent_size: int, classes: int) -> None:
-        super().__init__()
-        self.net, self.latent_size, self.classes = net, latent_size, classes
-        if classes:
-            self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images of latents (B, L + classes)."""
-        z = latents[:, : self.latent_size]
-        kinds = latents[:, self.latent_size :] if self.classes else None
-        return torch.tanh(self.net(z, kinds).float())
-
-    def play(self, draw: Draw, kinds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the images are made of (z, or w where there is one), and the images.
-
-        With styles: fresh noise, and mostly two of them mixed (Karras et al. 2019,
-        arXiv:1812.04948, section 3.1).
-        """
-        z = draw.normal("latents", self.latent_size)
-        if not hasattr(self.net, "mapping"):
-            z.requires_grad_(torch.is_grad_enabled())
-            return z, torch.tanh(self.net(z, kinds).float())
-        net = cast("Any", self.net)
-        other = net.mapping(draw.normal("mixing", self.latent_size), kinds)
-        chance, place = draw.uniform("crossover", 2).unbind(1)
-        crossover = 1 + (place * (net.layers - 1)).long()
-        crossover = torch.where(chance < _MIXING, crossover, net.layers)
-        w = net.mix(net.mapping(z, kinds), other, crossover)
-        return w, torch.tanh(net.synthesis(w, draw.normal).float())
-
-
 class GAN(Model):
-    """Generator and discriminator; only the generator is exported."""
+    """Generator and discriminator, and at the end an encoder; the discriminator stays behind."""
 
-    exported = ("generator",)
+    exported: tuple[str, ...] = ("generator", "encoder")
     takes_classes = True
+    search_steps = 200
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -96,6 +62,8 @@ class GAN(Model):
             choices=PENALTIES, joined=True,
         )  # fmt: skip
         penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+        calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
+        penalty_end: float = option(1.0, "gamma falls to this share of itself", low=0, high=1)
         penalty_every: int = option(
             8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
         )
@@ -107,9 +75,20 @@ class GAN(Model):
         )
         spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
         augment: str = option(
-            "none", "what D sees images through, joined by +; or none",
-            choices=AUGMENTATIONS, joined=True,
+            "auto", "what D sees images through, joined by +; none; auto: by their number",
+            choices=AUGMENTATIONS, joined=True, automatic=True,
         )  # fmt: skip
+        encoder_share: float = option(
+            0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        )
+
+    @dataclass(frozen=True)
+    class Drawing:
+        """How samples may be drawn."""
+
+        truncation: float = option(
+            1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
+        )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
@@ -126,6 +105,11 @@ class GAN(Model):
         net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
         self.generator = Generator(net, config.latent_size, classes)
         self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
+        self.encoder: LatentEncoder | None = None
+        if config.encoder_share:
+            self.encoder = LatentEncoder(shape, config.width, config.latent_size, classes)
+        else:
+            self.exported = ("generator",)
         self._loss = LOSSES.get(config.loss)
         slopes = ("r1", "r2")
         self.penalties = Penalties(
@@ -140,14 +124,36 @@ class GAN(Model):
                 f"penalty reconstruction needs a discriminator with decoders, which network "
                 f"{config.network} has not. Use -o network=fast"
             )
-        self._augment = None if config.augment == "none" else open_augmentation(config.augment)
-        self.adaptive = AdaptiveProbability() if "ada" in config.augment.split("+") else None
+        self.variance = ImageVariance()
+        names = config.augment
+        self._augment = None if names in ("none", "auto") else open_augmentation(names)
+        adaptive = any(name.startswith("ada") for name in names.split("+"))
+        self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
+
+    @classmethod
+    def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
+        """Fewer images than D can learn by heart are shown to it augmented."""
+        if config.augment != "auto":
+            return config, []
+        name = next((name for most, name in _FEW if images < most), "none")
+        if name == "none":
+            return replace(config, augment=name), []
+        note = (
+            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+        )
+        return replace(config, augment=name), [note]
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes)."""
+        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes).
+
+        ``drawing.truncation`` psi < 1 gives psi z; where there is w, to which only the direction
+        of z counts, ``styles`` draws w towards its mean instead.
+        """
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
+        if not self.generator.styled:
+            z = self.drawing.truncation * z
         if not self.classes:
             return z
         if labels is None:
@@ -159,23 +165,96 @@ class GAN(Model):
         """G(z)."""
         return self.generator(latents)  # type: ignore[no-any-return]
 
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """w, the same for every layer; of drawn latents truncated towards its mean.
+
+        w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images of one w per layer.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.synthesise(styles)
+
+    @property
+    def styled(self) -> bool:
+        """Where the network has a mapping."""
+        return self.generator.styled
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """Those that the first layers answer to most."""
+        return {"sefa": partial(semantic, self.generator.first_weights())}
+
+    @property
+    def draws_styles(self) -> bool:
+        """Truncation of a generator with styles is truncation in w."""
+        return self.generator.styled and self.drawing.truncation != 1
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Where the encoder believes images to lie: the start of a search.
+
+        Raises:
+            NoEncoder: the run ended before it was trained, or without.
+        """
+        if self.encoder is None or not self.encoder.trained:
+            return super().encode(images, labels)
+        return self.encoder(images)  # type: ignore[no-any-return]
+
+    @property
+    def _game_share(self) -> float:
+        """Share of the run that the two players have."""
+        return 1.0 - float(self.config.encoder_share)
+
     def phases(self) -> tuple[Phase, ...]:
-        """The discriminator's turn, then the generator's."""
-        play = partial(Phase, betas=(self.config.beta1, self.config.beta2), decay=_DECAY)
+        """The discriminator's turn, then the generator's; at the end the encoder's."""
+        end = self._game_share
+        betas = (self.config.beta1, self.config.beta2)
+        play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
         turns = self.config.critic_steps
-        return (
+        game = (
             play("discriminator", self.discriminator, self._critic_loss, repeats=turns),
             play("generator", self.generator, self._generator_loss),
         )
+        if self.encoder is None:
+            return game
+        last = Phase(
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0
+        )
+        return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are."""
+        """Remember how frequent the classes are, the mean of w, and the averages' statistics."""
+        if self.generator.styled:
+            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
+            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
+            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
                 assert batch.labels is not None
                 counts += torch.bincount(batch.labels, minlength=self.classes)
             self.generator.class_shares.copy_(counts / counts.sum())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The generator's batch normalisation, where there is one."""
+        refresh_statistics(self, self.generator)
+
+    def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
+        """Images as the discriminator sees them now; ``use`` names the noise."""
+        if self._augment is None:
+            return None
+        p = 1.0 if self.adaptive is None else self.adaptive.p
+        if images.device.type == "cpu" and not p:  # elsewhere the question would cost a wait
+            return None
+        return self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
 
     def _kinds(self, labels: torch.Tensor) -> torch.Tensor:
         return one_hot(labels.to(self.device), self.classes).float()
@@ -191,15 +270,15 @@ class GAN(Model):
         self, images: torch.Tensor, kinds: torch.Tensor | None, draw: Draw, use: str = "other"
     ) -> torch.Tensor:
         """Logits of images as the discriminator sees them; ``use`` names the noise."""
-        if self._augment is not None:
-            p = 1.0 if self.adaptive is None else self.adaptive.p
-            images = self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
-        return self.discriminator(images, kinds)  # type: ignore[no-any-return]
+        seen = self.augmented(images, draw, use)
+        return self.discriminator(images if seen is None else seen, kinds)  # type: ignore[no-any-return]
 
     def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
         kinds = self._conditions(batch)
         with torch.no_grad():
             _, fake = self.generator.play(draw, kinds)
+        if self.config.calibrate:
+            self.variance.update(batch.images)
         leaves = self.penalties.leaves(draw.step)
         real = batch.images.detach().requires_grad_("real" in leaves)
         fake.requires_grad_("fake" in leaves)
@@ -208,7 +287,8 @@ class GAN(Model):
         critic = partial(self._critic, draw=draw)
         reconstruct = getattr(self.discriminator, "reconstructions", None)
         more = self.penalties(
-            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct)
+            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
+            self.variance.factor * falling(draw.share / self._game_share, self.config.penalty_end),
         )
         if self.adaptive is not None:
             self.adaptive.update(draw.step, real_logits, fake_logits)
@@ -229,3 +309,15 @@ class GAN(Model):
         more = self.penalties(GeneratorTurn(latents, images, draw))
         loss = self._loss.generator(real, fake)
         return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})
+
+    def _encoder_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """Players at rest; the generator is its average by now."""
+        self.generator.eval()
+        self.discriminator.eval()
+        z = draw.normal("latents", self.config.latent_size)
+        kinds = self._conditions(batch)
+        latents = z if kinds is None else torch.cat([z, kinds], dim=1)
+        assert self.encoder is not None
+        self.encoder.trained.fill_(1)
+        features = cast("Discriminator", self.discriminator).features
+        return embedding_loss(self.encoder, self.generator, features, batch.images, latents)

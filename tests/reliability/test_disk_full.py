@@ -128,7 +128,7 @@ def test_a_limit_on_the_size_of_files(
 def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
     """A file system of this size; skips the test where none can be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
     try:
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
