@@ -59,8 +59,11 @@ def refuse_if_locked(folder: Path) -> None:
     Raises:
         UsageError: another process trains there.
     """
-    if not (folder / LOCK_NAME).is_file():
-        return
+    try:
+        if not (folder / LOCK_NAME).is_file():
+            return
+    except OSError:
+        return  # no such name can be; ``locked`` will say so
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(blocking=False)
