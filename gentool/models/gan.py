@@ -29,6 +29,7 @@ from gentool.models.directions import semantic
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
+from gentool.models.statistics import refresh_statistics
 from gentool.networks import PAIRS, Discriminator
 from gentool.rng import Draw, normal
 
@@ -310,17 +311,22 @@ class GAN(Model):
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are, and the mean of w."""
-        if self.generator.styled:
-            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
-            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
-            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
+        """Remember how frequent the classes are, and measure the averages' statistics."""
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
                 assert batch.labels is not None
                 counts += torch.bincount(batch.labels, minlength=self.classes)
             self.generator.class_shares.copy_(counts / counts.sum())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The generator's batch normalisation or mean of w, where there is one."""
+        refresh_statistics(self, self.generator)
+        if self.generator.styled:
+            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
+            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
+            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
 
     def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
         """Images as the discriminator sees them now; ``use`` names the noise."""
