@@ -38,8 +38,8 @@ def images(shape: ImageShape, count: int = 6) -> torch.Tensor:
 
 
 def draw(count: int = 6, step: int = 0) -> Draw:
-    """The randomness of one step in the middle of a run, where schedules have begun."""
-    return Draw(0, "test", np.arange(count), step, CPU, share=0.5)
+    """The randomness of one step of sixteen."""
+    return Draw(0, "test", np.arange(count), step, CPU, step / 16)
 
 
 @pytest.fixture(params=list(MODELS))
