@@ -7,17 +7,20 @@ kinds share the form: a *model* (the averaged weights of what the verbs need) an
 
 Writing is atomic: a temporary file in the same folder, flushed to the disk, then renamed.
 Reading decides by content, never by extension, checks the header against bounds and against
-the model's own names, shapes and dtypes before any weight is loaded, and never unpickles.
+the model's own names, shapes and dtypes before any weight is loaded, and never unpickles. A
+sha256 over all that a file says, in its header, tells a damaged file from a whole one; it is no
+signature, since who writes a file also writes its checksum.
 """
 
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import safetensors.torch
 import torch
@@ -31,11 +34,14 @@ from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.registry import unknown_name
+from gentool.strictjson import parse_json
 
 FORMAT = 1  # raise when an older gentool could not read the file
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
-_KEY = "gentool"
+_KEY, _CHECKSUM = "gentool", "content_sha256"
 _MAX_HEADER_BYTES = 16 * 2**20
+_MAX_SIDES = 8  # of a tensor
+_CHUNK_BYTES = 2**20
 _MAX_CLASSES = 100_000
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 _SIZES = {"F32": 4, "I64": 8}
@@ -73,38 +79,92 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    words = json.dumps({**header, "format": FORMAT}, sort_keys=True, allow_nan=False)
     plain = {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
-    data = safetensors.torch.save(plain, {_KEY: words})
+    data = safetensors.torch.save(plain)
+    start = 8 + int.from_bytes(data[:8], "little")
+    table, block = json.loads(data[8:start]), memoryview(data)[start:]
+    whole = {**header, "format": FORMAT}
+    digest = _begin_digest(whole, table)
+    digest.update(block)
+    whole[_CHECKSUM] = digest.hexdigest()
+    words = json.dumps(whole, sort_keys=True, allow_nan=False)
+    top = json.dumps({"__metadata__": {_KEY: words}, **dict(sorted(table.items()))}).encode()
+    top += b" " * (-len(top) % 8)  # tensors begin at a multiple of 8 bytes
     with replacing(path, sync=True) as out:
-        out.write(data)
+        out.write(len(top).to_bytes(8, "little") + top)
+        out.write(block)
+
+
+def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
+    """The sha256 of all that a file says but its checksum itself; the tensors' bytes follow."""
+    said = {k: v for k, v in header.items() if k != _CHECKSUM}
+    return hashlib.sha256(json.dumps([said, table], sort_keys=True).encode())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, with the system's errors as gentool's own."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
 
 
 def read_header(path: Path) -> tuple[Header, dict[str, Any]]:
     """The gentool header of a file and its table of tensors, with no tensor loaded.
 
     Raises:
-        ModelFileError: anything but a whole gentool file of a format this version knows.
+        ModelFileError: anything but a gentool file of a format this version knows, in its full
+            length; its checksum is not looked at.
     """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(64)
-            foreign = _foreign(start, size)
-            length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
-            if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise ModelFileError(
-                    f"{path} is {foreign or 'not a gentool model file, or cut short'}"
-                )
-            file.seek(8)
-            table = json.loads(file.read(length))
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
+    with _opened(path) as file:
+        return _read_header(path, file)
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[Header, dict[str, Any]]:
+    """As ``read_header``; leaves the file where the tensors begin."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(64)
+    foreign = _foreign(start, size)
+    length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
+    if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+        raise ModelFileError(f"{path} is {foreign or 'not a gentool model file, or cut short'}")
+    file.seek(8)
+    table = _parse(path, file.read(length))
     if not isinstance(table, dict) or not isinstance(meta := table.pop("__metadata__", None), dict):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
     return _parse_meta(path, meta), _check_table(path, table, size - 8 - length)
+
+
+def verify(path: Path) -> tuple[Header, dict[str, Any]]:
+    """Read a gentool file whole and compare it with its checksum, in little memory.
+
+    Raises:
+        ModelFileError: as in ``read_header``, or it is not what was written.
+    """
+    with _opened(path) as file:
+        header, table = _read_header(path, file)
+        digest = _begin_digest(header, table)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    _compare_digest(path, header, digest.hexdigest())
+    return header, table
+
+
+def _compare_digest(path: Path, header: Header, found: str) -> None:
+    if header.get(_CHECKSUM) != found:
+        raise ModelFileError(
+            f"{path} is damaged: its content does not have the sha256 that was written into it. "
+            "Copy or download it again"
+        )
+
+
+def _parse(path: Path, data: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
 
 
 def _foreign(start: bytes, size: int) -> str | None:
@@ -131,10 +191,7 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
     words = meta.get(_KEY)
     if not isinstance(words, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    try:
-        header: Header = json.loads(words)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
+    header: Header = _parse(path, words.encode("utf-8", "surrogatepass"))
     version = header.get("format") if isinstance(header, dict) else None
     if type(version) is not int or version < 1:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
@@ -153,7 +210,8 @@ def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, A
         for name, row in table.items():
             begin, end = row["data_offsets"]
             shape = row["shape"]
-            whole = all(type(n) is int and n >= 0 for n in [*shape, begin, end])
+            whole = type(shape) is list and len(shape) <= _MAX_SIDES
+            whole = whole and all(type(n) is int and n >= 0 for n in [*shape, begin, end])
             if not whole or end - begin != _SIZES[row["dtype"]] * math.prod(shape):
                 raise ValueError(name)
             spans.append((begin, end))
@@ -170,18 +228,30 @@ def read_file(path: Path) -> tuple[Header, Tensors]:
     """A whole gentool file: header and tensors on the CPU.
 
     Raises:
-        ModelFileError: as in ``read_header``.
+        ModelFileError: as in ``verify``.
     """
-    header, _ = read_header(path)
-    return header, _parse_tensors(path, path.read_bytes())
+    header, tensors, _ = _read_file(path, lambda header, table: None)
+    return header, tensors
 
 
-def _parse_tensors(path: Path, data: bytes) -> Tensors:
-    """The tensors in the bytes of a file whose header was found good."""
+def _read_file(
+    path: Path, check: Callable[[Header, dict[str, Any]], None]
+) -> tuple[Header, Tensors, str]:
+    """Header, tensors and the sha256 of all bytes; ``check`` comes before any tensor is read."""
+    with _opened(path) as file:
+        header, table = _read_header(path, file)
+        check(header, table)
+        start = file.tell()
+        file.seek(0)
+        data = file.read()  # as a whole, once: the file may be replaced at any time
+    digest = _begin_digest(header, table)
+    digest.update(memoryview(data)[start:])
+    _compare_digest(path, header, digest.hexdigest())
     try:
-        return safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
     except (ValueError, safetensors.SafetensorError) as error:
         raise ModelFileError(f"cannot read {path}: {error}") from error
+    return header, tensors, hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -296,21 +366,26 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         ModelFileError: not a gentool model file, damaged, or not what its header says.
     """
     file = locate(Path(path))
-    header, table = read_header(file)
-    if header.get("kind") != "model":
-        raise ModelFileError(f"{file} is a training state, not a model. Use {MODEL_NAME} beside it")
-    _check_header(file, header)
-    model = build(header, file)
-    expected = exported_tensors(model)
-    _compare(file, expected, table)
-    data = file.read_bytes()
-    weights = {k: v.to(device) for k, v in _parse_tensors(file, data).items()}
+    built: list[Model] = []
+
+    def check(header: Header, table: dict[str, Any]) -> None:
+        if header.get("kind") != "model":
+            raise ModelFileError(
+                f"{file} is a training state, not a model. Use {MODEL_NAME} beside it"
+            )
+        _check_header(file, header)
+        built.append(build(header, file))
+        compare(file, exported_tensors(built[0]), table)
+
+    header, tensors, sha256 = _read_file(file, check)
+    model = built[0]
+    weights = {k: v.to(device) for k, v in tensors.items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:
         delattr(model, name)  # the discriminator, for one, stays in the state file
     # assign, not copy: to_empty and copy_ on the meta device import sympy, 0.3 s of every start
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
-    return LoadedModel(model, header, hashlib.sha256(data).hexdigest(), file)
+    return LoadedModel(model, header, sha256, file)
 
 
 def _check_header(path: Path, header: Header) -> None:
@@ -323,8 +398,12 @@ def _check_header(path: Path, header: Header) -> None:
         raise ModelFileError(f"{path}: its header is damaged (training)")
 
 
-def _compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
-    """Names, shapes and dtypes of the file against those of the model that it claims to be."""
+def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
+    """Compare a file's table with the names, shapes and dtypes that it has to hold.
+
+    Raises:
+        ModelFileError: they differ.
+    """
     wanted = {k: (list(t.shape), _DTYPES[t.dtype]) for k, t in expected.items()}
     found = {k: (row["shape"], row["dtype"]) for k, row in table.items()}
     if wanted != found:

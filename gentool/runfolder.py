@@ -19,9 +19,11 @@ from gentool.checkpoint import (
     MODEL_NAME,
     STATE_NAME,
     Header,
+    compare,
     exported_tensors,
     model_header,
     read_file,
+    verify,
     write_file,
 )
 from gentool.config import to_json
@@ -29,7 +31,7 @@ from gentool.data import Dataset, Policy
 from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
-from gentool.state import Optimisers, pack, unpack
+from gentool.state import Optimisers, expected, pack, unpack
 
 LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
 _PREVIEW_IMAGES = 64
@@ -195,10 +197,12 @@ class RunFolder:
                     f"{self.path} holds a model but no state to go on from. Choose another --out"
                 )
             return None
-        header, tensors = read_file(path)
+        header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
+        parts = (learner.model, learner.average, learner.phases, learner.optimisers)
+        compare(path, expected(table, *parts), table)
         try:
-            unpack(tensors, learner.model, learner.average, learner.phases, learner.optimisers)
+            unpack(read_file(path)[1], *parts)
             best = header["best_score"]
             found = Counters(
                 _count(header["images"]),
