@@ -28,6 +28,7 @@ def option(
     high: float = math.inf,
     choices: Iterable[str] | None = None,
     joined: bool = False,
+    automatic: bool = False,
 ) -> Any:
     """Declare one setting of a frozen dataclass.
 
@@ -38,9 +39,11 @@ def option(
         high: Largest number allowed.
         choices: Table of the allowed words, checked when the setting is used as a name.
         joined: Whether several of them may be joined by +, and ``none`` stands for none.
+        automatic: Whether ``auto`` leaves the choice to the model, which knows the images.
     """
     metadata = {
         "meaning": meaning, "low": low, "high": high, "choices": choices, "joined": joined,
+        "automatic": automatic,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 
@@ -99,7 +102,9 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
             raise UsageError(f"option {spec.name} is {value!s:.20}; allowed: {low:g} to {high:g}")
     if (choices := spec.metadata.get("choices")) is not None:
         joined = spec.metadata.get("joined")
-        words = [str(value)] if not joined else [] if value == "none" else str(value).split("+")
+        words = str(value).split("+") if joined and value != "none" else [str(value)]
+        if (joined and value == "none") or (spec.metadata.get("automatic") and value == "auto"):
+            words = []
         for word in words:
             _check_name(spec.name, word, choices)
     return value  # type: ignore[return-value]

@@ -1,56 +1,104 @@
 """Inversion: latents of given images for a model without an encoder, by gradient descent.
 
 Zhu et al. 2016 (arXiv:1609.03552), Eq. 4: minimise the distance between the decoded latents
-and the image, over the latents. The distance is the mean squared error at full, half and
-quarter resolution: the coarse ones pull while the fine one still sees only noise. From
-several starts per image, the best after a quarter of the steps goes on.
+and the image, over the latents; then, if asked, over the generator's weights as well (pivotal
+tuning, Roich et al. 2021, arXiv:2106.05744, section 3.1). The search starts where the model's
+encoder points to; without one, from several random places, of which the best after a quarter
+of the steps goes on.
 """
 
+import copy
+
 import torch
-from torch.nn.functional import avg_pool2d, mse_loss
 
 from gentool.blocks import prior_blocks
 from gentool.errors import Stopped
 from gentool.images import Pixels, to_unit
 from gentool.models.base import Model
+from gentool.models.embedding import pixel_distance
 from gentool.signals import StopFlag
 
 _STARTS = 8  # random starts per image
 _LR = 0.05
+_WEIGHTS_LR = 1e-3
 _PRIOR_PULL = 1e-4  # weight of ||z||^2 / L: keeps latents where the decoder was trained
 _BATCH = 16  # images refined together; bounds memory
 
 
-def invert(model: Model, images: Pixels, steps: int, seed: int, stop: StopFlag) -> torch.Tensor:
+def invert(
+    model: Model,
+    images: Pixels,
+    steps: int,
+    seed: int,
+    stop: StopFlag,
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Latents (N, ...) whose decoded images come near ``images``.
 
     Args:
         model: Any model with a prior and a differentiable decoder, in eval mode.
         images: uint8 (N, H, W, C).
-        steps: Gradient steps in all, a quarter of them on all the random starts.
-        seed: Where the starts come from.
+        steps: Gradient steps in all; without a start, a quarter of them on all random places.
+        seed: Where the random places come from.
         stop: Polled at every step.
+        start: Where to begin, (N, ...), for example what an encoder says.
 
     Raises:
         Stopped: asked to stop.
     """
     targets = to_unit(torch.from_numpy(images).to(model.device))
-    found = [_invert_batch(model, part, steps, seed, stop) for part in torch.split(targets, _BATCH)]
+    if start is None:
+        parts = torch.split(targets, _BATCH)
+        found = [_search(model, part, steps, seed, stop) for part in parts]
+    else:
+        pairs = zip(torch.split(start, _BATCH), torch.split(targets, _BATCH), strict=True)
+        found = [_descend(model, here, part, steps, stop)[0] for here, part in pairs]
     return torch.cat(found)
 
 
-def distance(decoded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Sum over three resolutions of the mean squared error per image, shape (B,)."""
-    total = torch.zeros(len(targets), device=targets.device)
-    for _ in range(3):
-        total = total + mse_loss(decoded, targets, reduction="none").mean(dim=(1, 2, 3))
-        decoded, targets = avg_pool2d(decoded, 2), avg_pool2d(targets, 2)
-    return total
+def fit_weights(
+    model: Model, latents: torch.Tensor, images: Pixels, steps: int, stop: StopFlag
+) -> Model:
+    """A copy of the model whose decoder gives the images almost exactly at their latents.
+
+    Pivotal tuning, Roich et al. 2021 (arXiv:2106.05744), Eq. 3, with squared pixels for its
+    perceptual distance, which needs a pretrained network, and without its regulariser.
+
+    Args:
+        model: In eval mode; it is left as it is.
+        latents: The pivots, (N, ...).
+        images: uint8 (N, H, W, C).
+        steps: Gradient steps per 16 images.
+        stop: Polled at every step.
+
+    Raises:
+        Stopped: asked to stop.
+    """
+    tuned: Model = copy.deepcopy(model).requires_grad_(True)
+    pivots = torch.split(latents.detach().clone(), _BATCH)
+    targets = torch.split(to_unit(torch.from_numpy(images).to(model.device)), _BATCH)
+    optimiser = torch.optim.Adam(tuned.parameters(), lr=_WEIGHTS_LR, betas=(0.9, 0.99))
+    total = steps * len(pivots)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, max(total, 1), _WEIGHTS_LR / 50
+    )
+    for step in range(total):
+        if stop.asked is not None:
+            raise Stopped("stopped while fitting weights", interrupted=stop.interrupted)
+        k = step % len(pivots)
+        errors = pixel_distance(tuned.decode(pivots[k]), targets[k])
+        optimiser.zero_grad(set_to_none=True)
+        errors.mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    tuned.requires_grad_(False)
+    return tuned
 
 
-def _invert_batch(
+def _search(
     model: Model, targets: torch.Tensor, steps: int, seed: int, stop: StopFlag
 ) -> torch.Tensor:
+    """From several random places, of which the best after a quarter of the steps goes on."""
     count = len(targets)
     starts = prior_blocks(model, [(seed, k) for k in range(_STARTS)]).clone()
     latents = starts.repeat(count, *[1] * (starts.dim() - 1))  # image-major: N * starts rows
@@ -73,11 +121,11 @@ def _descend(
     for _ in range(steps):
         if stop.asked is not None:
             raise Stopped("stopped while looking for latents", interrupted=stop.interrupted)
-        errors = distance(model.decode(latents), targets)
+        errors = pixel_distance(model.decode(latents), targets)
         pull = latents.flatten(1).square().mean(dim=1)
         optimiser.zero_grad(set_to_none=True)
         (errors + _PRIOR_PULL * pull).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return latents.detach(), distance(model.decode(latents), targets)
+        return latents.detach(), pixel_distance(model.decode(latents), targets)

@@ -1,25 +1,27 @@
 """Reconstruction: image -> latents -> image, with what was lost on the way.
 
-Models with an encoder use it (the posterior mean, for a VAE); for the others the latents are
-found by inversion.
+Models with an encoder use it (the posterior mean, for a VAE); where that is only a first guess,
+as for a GAN, and where there is none, a search finds the latents (``inversion``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gentool.blocks import decode_blocks, encode_blocks
-from gentool.checkpoint import LoadedModel
+from gentool.checkpoint import LoadedModel, exported_tensors, write_file
 from gentool.data import BadImage, FolderSource, decode, is_folder
 from gentool.errors import NoEncoder
 from gentool.images import Pixels, grid, mean_squared_error, psnr
-from gentool.inversion import invert
+from gentool.inversion import fit_weights, invert
 from gentool.metrics.pixels import ssim
 from gentool.outputs import NamedImage, recipe
 from gentool.signals import StopFlag
+
+FIT_STEPS = 300  # per 16 images
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,47 @@ def read_images(
 
 
 def find_latents(
-    loaded: LoadedModel, images: Pixels, steps: int, seed: int, stop: StopFlag
+    loaded: LoadedModel, images: Pixels, steps: int | None, seed: int, stop: StopFlag
 ) -> torch.Tensor:
-    """Latents (N, ...) of uint8 images (N, H, W, C), by the encoder or by inversion."""
+    """Latents (N, ...) of uint8 images (N, H, W, C), by the encoder, a search, or both.
+
+    Args:
+        loaded: The model.
+        images: What to find.
+        steps: Of the search; None for what suits the model, 0 for the encoder alone.
+        seed: Of the search, where there is no encoder to begin at.
+        stop: Polled.
+    """
+    model = loaded.model
+    steps = model.search_steps if steps is None else steps
     try:
-        return encode_blocks(loaded.model, images)
+        start = encode_blocks(model, images)
     except NoEncoder:
-        return invert(loaded.model, images, steps, seed, stop)
+        return invert(model, images, max(steps, 1), seed, stop)
+    return invert(model, images, steps, seed, stop, start) if steps else start
+
+
+def fit(
+    loaded: LoadedModel, images: dict[Path, Pixels], latents: torch.Tensor, stop: StopFlag
+) -> LoadedModel:
+    """The model with its weights fitted to images at their latents; see ``inversion``."""
+    originals = np.stack(list(images.values()))
+    tuned = fit_weights(loaded.model, latents, originals, FIT_STEPS, stop)
+    return replace(loaded, model=tuned)
+
+
+def write_fitted(fitted: LoadedModel, images: int, path: Path) -> None:
+    """Save a model that ``fit`` made, a file like any other; it says what it was fitted to."""
+    training = {**fitted.header["training"], "fitted": {"images": images, "of": fitted.sha256}}
+    write_file(path, exported_tensors(fitted.model), {**fitted.header, "training": training})
 
 
 def reconstruct(
-    loaded: LoadedModel, images: dict[Path, Pixels], steps: int, seed: int, stop: StopFlag
+    loaded: LoadedModel, images: dict[Path, Pixels], latents: torch.Tensor
 ) -> list[Reconstruction]:
-    """Every image through the model and back, in order."""
+    """What the model makes of every image's latents, in order."""
     originals = np.stack(list(images.values()))
-    decoded = decode_blocks(loaded.model, find_latents(loaded, originals, steps, seed, stop))
+    decoded = decode_blocks(loaded.model, latents)
     similarities = ssim(originals, decoded)
     results = []
     for path, original, image, like in zip(images, originals, decoded, similarities, strict=True):

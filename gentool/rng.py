@@ -141,6 +141,7 @@ class Draw:
         indices: Global sample indices, shape (B,).
         step: How many steps came before, for penalties with an interval.
         device: Where the noise is wanted.
+        share: How much of the run is over, from 0 to 1, for schedules.
     """
 
     seed: int
@@ -148,6 +149,7 @@ class Draw:
     indices: NDArray[np.int64]
     step: int
     device: "torch.device"
+    share: float = 0.0
 
     def normal(self, purpose: str, *shape: int) -> "torch.Tensor":
         """Standard normal noise, shape (B, *shape), float32."""

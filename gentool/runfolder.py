@@ -6,7 +6,7 @@ the same run.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from gentool.checkpoint import (
     MODEL_NAME,
     STATE_NAME,
     Header,
+    Tensors,
     compare,
     exported_tensors,
     model_header,
@@ -88,6 +89,7 @@ class Learner:
     average: Model
     phases: tuple[Phase, ...]
     optimisers: Optimisers
+    powers: Tensors
 
 
 @dataclass
@@ -99,12 +101,16 @@ class Counters:
         step: Steps taken.
         seconds: Wall-clock seconds of all commands before.
         best_score: The lowest so far.
+        began: Images seen when each phase had its first turn, by name.
+        settled: Names of the phases that are over.
     """
 
     images: int = 0
     step: int = 0
     seconds: float = 0.0
     best_score: float = math.inf
+    began: dict[str, int] = field(default_factory=dict)
+    settled: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -179,8 +185,12 @@ class RunFolder:
             "step": counters.step,
             "seconds": counters.seconds,
             "best_score": best if math.isfinite(best) else None,
+            "began": dict(counters.began),
+            "settled": list(counters.settled),
         }
-        tensors = pack(learner.model, learner.average, learner.phases, learner.optimisers)
+        tensors = pack(
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
+        )
         write_file(self.path / STATE_NAME, tensors, header)
 
     def read_state(self, learner: Learner) -> Counters | None:
@@ -199,7 +209,9 @@ class RunFolder:
             return None
         header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
-        parts = (learner.model, learner.average, learner.phases, learner.optimisers)
+        parts = (
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers,
+        )  # fmt: skip
         compare(path, expected(table, *parts), table)
         try:
             unpack(read_file(path)[1], *parts)
@@ -209,10 +221,12 @@ class RunFolder:
                 _count(header["step"]),
                 float(header["seconds"]),
                 math.inf if best is None else float(best),
+                {str(name): _count(images) for name, images in header["began"].items()},
+                tuple(str(name) for name in header["settled"]),
             )
             if not 0 <= found.seconds < math.inf:
                 raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
         return found
 

@@ -12,15 +12,21 @@ from gentool.checkpoint import Tensors, exported_tensors
 from gentool.models.base import Model, Phase
 
 Optimisers = Mapping[str, torch.optim.Adam]
+POWERS = "powers/"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def pack(
-    model: Model, average: Model, phases: tuple[Phase, ...], optimisers: Optimisers
+    model: Model,
+    average: Model,
+    phases: tuple[Phase, ...],
+    optimisers: Optimisers,
+    powers: Tensors,
 ) -> Tensors:
-    """All tensors of a run, by prefixed name."""
+    """All tensors of a run, by prefixed name; ``powers`` are averages of other lengths."""
     tensors = {f"live/{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
+    tensors |= {POWERS + k: v for k, v in powers.items()}
     for prefix, parameter, optimiser in _parameters(phases, optimisers):
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[prefix + key] = value
@@ -29,7 +35,7 @@ def pack(
 
 def expected(
     names: Collection[str], model: Model, average: Model, phases: tuple[Phase, ...],
-    optimisers: Optimisers,
+    optimisers: Optimisers, powers: Tensors,
 ) -> Tensors:  # fmt: skip
     """Tensors of the shapes and dtypes that a state with these names has to hold.
 
@@ -37,6 +43,7 @@ def expected(
     """
     found = {f"live/{k}": v for k, v in model.state_dict().items()}
     found |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
+    found |= {POWERS + k: v for k, v in powers.items()}
     for prefix, parameter, _ in _parameters(phases, optimisers):
         if f"{prefix}step" in names:
             found |= {prefix + k: parameter for k in _MOMENTS}
@@ -51,6 +58,7 @@ def unpack(
     average: Model,
     phases: tuple[Phase, ...],
     optimisers: Optimisers,
+    powers: Tensors,
 ) -> None:
     """Put the tensors of ``pack`` back in place.
 
@@ -62,6 +70,8 @@ def unpack(
         _fill(target, tensors[f"live/{name}"])
     for name, target in exported_tensors(average).items():
         _fill(target, tensors[f"average/{name}"])
+    for name, target in powers.items():
+        _fill(target, tensors[POWERS + name])
     for prefix, parameter, optimiser in _parameters(phases, optimisers):
         if f"{prefix}step" in tensors:  # else the phase has not had its first turn
             # empty_like keeps the parameter's memory format, which fused Adam relies on

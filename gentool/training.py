@@ -10,7 +10,6 @@ optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with 
 counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
-import copy
 import errno
 import math
 import time
@@ -22,6 +21,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
 from gentool.devices import memory_format
@@ -49,7 +49,6 @@ _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few 
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
-_EMA_RAMP = 0.1  # the half-life is at most this share of the images seen: young averages forget
 
 
 class Reporter(Protocol):
@@ -128,7 +127,7 @@ class Trainer:
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             settings.batch, settings.device, settings.augment,
         )  # fmt: skip
-        self.average = _averaged_copy(self.model)
+        self.average = averaged_copy(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
         self.counters = Counters()
@@ -137,8 +136,7 @@ class Trainer:
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
-        pairs = list(exported_pairs(self.model, self.average))
-        self._live, self._averaged = [p[0] for p in pairs], [p[1] for p in pairs]
+        self.averaging = Averaging(self.model, self.average, self.phases)
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -198,14 +196,19 @@ class Trainer:
     def take_step(self, share: float) -> None:
         """One step: every phase that is due, then the averages."""
         self.model.train()
-        for phase in self.phases:
-            if self.counters.step % phase.every or not phase.span[0] <= share < phase.span[1]:
+        counters = self.counters
+        counters.settled = self.averaging.settle(share, counters.settled)
+        active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
+        for phase in active:
+            counters.began.setdefault(phase.name, counters.images)
+            if counters.step % phase.every:
                 continue
             for repeat in range(phase.repeats):
                 self._update(phase, self.counters.images + repeat * self.settings.batch, share)
-        self.counters.images += self.images_per_step
-        self.counters.step += 1
-        self._average()
+        counters.images += self.images_per_step
+        counters.step += 1
+        ages = {p.name: counters.images - counters.began[p.name] for p in active}
+        self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
@@ -213,29 +216,20 @@ class Trainer:
         indices = np.arange(start, start + settings.batch, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
-        draw = Draw(settings.seed, phase.name, indices, self.counters.step, settings.device)
+        draw = Draw(
+            settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
+        )
         half = settings.precision != torch.float32
         with torch.autocast(settings.device.type, settings.precision, enabled=half):
             terms = phase.loss(self.feeder.batch(start), draw)
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
-            group["lr"] = settings.lr * cosine(share, phase.decay)
+            group["lr"] = settings.lr * phase.lr_factor * cosine(phase.progress(share), phase.decay)
         optimiser.zero_grad(set_to_none=True)
         loss = terms.total.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights towards the live ones; buffers are copied."""
-        half_life = min(self.settings.config.ema_images, _EMA_RAMP * self.counters.images)
-        weight = 1 - 0.5 ** (self.images_per_step / half_life)
-        torch._foreach_lerp_(self._averaged, self._live, weight)
-        for name, part in self.model.exported_parts().items():
-            buffers = dict(getattr(self.average, name).named_buffers())
-            for key, value in part.named_buffers():
-                buffers[key].copy_(value)
 
     # --- files ------------------------------------------------------------------------------
 
@@ -272,7 +266,9 @@ class Trainer:
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
 
     def _learner(self) -> Learner:
-        return Learner(self.model, self.average, self.phases, self.optimisers)
+        return Learner(
+            self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
+        )
 
     def _score_if_due(self) -> None:
         """Score the averages when the counter has passed a multiple; keep the best so far."""
@@ -299,21 +295,6 @@ def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
     """How many classes of the data the model is conditional on."""
     wanted = settings.conditional and MODELS.get(settings.model).takes_classes
     return len(data.classes) if wanted and data.labels is not None else 0
-
-
-def exported_pairs(live: Model, average: Model) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(live, averaged) weights of the exported parts, in a fixed order."""
-    averaged = average.exported_parts()
-    for name, part in live.exported_parts().items():
-        yield from zip(part.parameters(), averaged[name].parameters(), strict=True)
-
-
-def _averaged_copy(model: Model) -> Model:
-    """A copy of the exported parts for the averages: eval mode, no gradients."""
-    average = copy.deepcopy(model)
-    for name in [n for n, _ in average.named_children() if n not in average.exported]:
-        delattr(average, name)
-    return average.eval().requires_grad_(False)
 
 
 def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:

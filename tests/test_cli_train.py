@@ -28,7 +28,8 @@ LOSSES = {
     "stylegan2": {"d_loss", "g_loss", "margin", "r1", "path-length"},
     "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
 }
-HAVE_ENCODER = {"vae", "autoencoder"}
+ENCODER_LOSSES = {"encoder_pixels", "encoder_samples", "encoder_z"}  # the last phase of a GAN
+UNREACHED = {"sngan", "wgan-gp"}  # five turns a step: none begins in the last tenth of 320 images
 
 
 def train(model: str, data: object, out: Path, *more: object) -> Finished:
@@ -74,20 +75,23 @@ def test_log_lines_are_json_with_images_and_the_losses(
 ) -> None:
     lines = (trained(model) / "log.jsonl").read_text().splitlines()
     assert lines
+    logged: set[str] = set()
     for record in map(json.loads, lines):
-        assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] == set(record)
         assert all(math.isfinite(v) for v in record.values())
+        logged |= set(record)
+    after = set() if model in {"vae", "autoencoder"} | UNREACHED else ENCODER_LOSSES
+    assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] | after == logged
     assert json.loads(lines[-1])["images"] == 320
     assert json.loads(lines[-1])["share"] == 1
 
 
 @pytest.mark.parametrize("model", PRESETS)
-def test_previews_show_samples_and_with_an_encoder_reconstructions(
+def test_previews_show_samples_and_reconstructions(
     model: str, trained: Callable[[str], Path]
 ) -> None:
     names = {p.name for p in (trained(model) / "samples").iterdir()}
     wanted = {"000000320.png"}
-    if model in HAVE_ENCODER:
+    if model not in UNREACHED:
         wanted.add("000000320-reconstructions.png")
     assert names == wanted
     with Image.open(trained(model) / "samples" / "000000320.png") as sheet:

@@ -531,7 +531,8 @@ def test_info_json_is_true(model: str, trained: Callable[[str], Path]) -> None:
     assert answer["training"]["images"] == 320
     assert answer["config"]["latent_size"] == 8
     with safe_open(path, "pt") as file:
-        buffers = {"density.shares", "density.means", "density.factors", "generator.class_shares"}
+        buffers = {"density.shares", "density.means", "density.factors", "generator.class_shares",
+                   "encoder.trained"}  # fmt: skip
         counted = sum(
             file.get_tensor(k).numel()
             for k in file.keys()  # noqa: SIM118 (no mapping)
@@ -565,7 +566,7 @@ def test_list_shows_every_table() -> None:
     assert tables["models"] == {name: preset.meaning for name, preset in PRESETS.items()}
     assert tables["losses"] == LOSSES.describe()
     assert tables["likelihoods"] == LIKELIHOODS.describe()
-    assert set(tables["data"]) == {"builtin:shapes", "builtin:digits"}
+    assert set(tables["data"]) == {"builtin:shapes", "builtin:digits", "builtin:modes"}
     text = gentool_command("list").out
     for title, rows in tables.items():
         assert f"\n{title}\n" in f"\n{text}"

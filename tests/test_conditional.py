@@ -65,7 +65,7 @@ def test_fakes_claim_the_classes_of_the_batch() -> None:
     model = _gan()
     images, labels = torch.randn(6, 1, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])
     draw = Draw(0, "test", np.arange(6), 0, CPU)
-    (critic, _) = model.phases()
+    critic, *_ = model.phases()
     loss = critic.loss(Batch(images, labels), draw).total
     changed = critic.loss(Batch(images, labels.flip(0)), draw).total
     assert not torch.allclose(loss, changed)

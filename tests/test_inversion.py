@@ -11,7 +11,8 @@ import torch
 from gentool.blocks import decode_blocks, prior_blocks
 from gentool.errors import Stopped
 from gentool.images import ImageShape, mean_squared_error, psnr
-from gentool.inversion import distance, invert
+from gentool.inversion import invert
+from gentool.models.embedding import pixel_distance
 from gentool.models.gan import GAN
 from gentool.signals import StopFlag
 
@@ -40,10 +41,10 @@ def test_inversion_comes_nearer_than_the_best_of_many_draws(model: GAN) -> None:
 
 def test_distance_is_per_image_and_zero_for_equal_ones() -> None:
     a = torch.rand(4, 3, 16, 16)
-    values = distance(a, a.flip(0))
+    values = pixel_distance(a, a.flip(0))
     assert values.shape == (4,)
     assert (values > 0).all()
-    assert not distance(a, a).any()
+    assert not pixel_distance(a, a).any()
 
 
 def test_a_signal_stops_the_search(model: GAN) -> None:

@@ -9,7 +9,17 @@ import sys
 import typer
 
 from gentool import __version__
-from gentool.cli import data, evaluate, info, interpolate, listing, reconstruct, sample, train
+from gentool.cli import (
+    average,
+    data,
+    evaluate,
+    info,
+    interpolate,
+    listing,
+    reconstruct,
+    sample,
+    train,
+)
 from gentool.cli.console import say, say_error
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
 
@@ -24,6 +34,7 @@ app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("evaluate")(evaluate.command)
+app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)

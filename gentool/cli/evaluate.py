@@ -24,7 +24,8 @@ def command(
     data: list[str] = typer.Option(..., "--data", help="Images to compare with.", metavar="SPEC"),
     metrics: str = typer.Option(
         None, "--metrics", metavar="LIST",
-        help="frechet, kernel, overlap, memorisation, reconstruction, likelihood; default all.",
+        help="frechet, kernel, overlap, memorisation, modes, reconstruction, likelihood; "
+        "default all.",
     ),
     count: int = typer.Option(10_000, "-n", "--count", min=20, metavar="N", help="Samples."),
     seed: int = typer.Option(0, "--seed", min=0, metavar="SEED", help="Seed of the samples."),

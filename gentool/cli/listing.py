@@ -38,7 +38,7 @@ def command(
 
 
 def _tables() -> dict[str, dict[str, str]]:
-    from gentool.data.procedural import BUILTIN
+    from gentool.data.builtin import BUILTIN
     from gentool.models.adversarial import LOSSES
     from gentool.models.augmentation import AUGMENTATIONS
     from gentool.models.likelihoods import LIKELIHOODS

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,12 @@ def command(
         "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
     ),
     steps: int = typer.Option(
-        300, "--steps", min=1, max=10**6, metavar="N",
-        help="Gradient steps when the model has no encoder.",
+        None, "--steps", min=0, max=10**6, metavar="N",
+        help="Gradient steps that look for better latents; 0 for the encoder alone.",
+    ),
+    fit_weights: Path = typer.Option(
+        None, "--fit-weights", metavar="FILE",
+        help="Fit the weights to these images too, and save that model in FILE.",
     ),
     seed: int = typer.Option(
         0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of that search."
@@ -44,13 +49,25 @@ def command(
 
     gentool reconstruct runs/vae-faces photos/ -o sheet.png
 
+    gentool reconstruct runs/gan-faces me.jpg --fit-weights me.safetensors
+
     Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs.
     """
     refuse_json_beside_tar(output, as_json=as_json)
+    import numpy as np
+
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
     from gentool.outputs import open_sink
-    from gentool.reconstruction import find_images, pair, read_images, reconstruct
+    from gentool.reconstruction import (
+        find_images,
+        find_latents,
+        fit,
+        pair,
+        read_images,
+        reconstruct,
+        write_fitted,
+    )
 
     sink = open_sink(output, image_format, sys.stdout.buffer)
     with StopFlag() as stop:
@@ -61,7 +78,13 @@ def command(
             say(f"error: {path}: {reason}")
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
-        results = reconstruct(loaded, good, steps, seed, stop)
+        began = time.monotonic()
+        latents = find_latents(loaded, np.stack(list(good.values())), steps, seed, stop)
+        if fit_weights is not None:
+            loaded = fit(loaded, good, latents, stop)
+            write_fitted(loaded, len(good), fit_weights)
+        results = reconstruct(loaded, good, latents)
+        seconds = (time.monotonic() - began) / len(good)
         written = [sink.add(named) for named in pair(loaded, results)]
         sheet = sink.close()
     rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
@@ -74,7 +97,9 @@ def command(
             emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}\t{result.ssim:.4f}")
         for path in sheet:
             emit(str(path))
-    say(f"{len(results)} images, mean PSNR {mean:.2f} dB")
+    say(f"{len(results)} images, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
+    if fit_weights is not None:
+        say(f"fitted to them: {fit_weights}")
     if bad:
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
 

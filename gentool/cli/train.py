@@ -163,7 +163,7 @@ def _origin(context: typer.Context, key: str) -> str:
 
 
 def _no_data(model: str) -> str:
-    from gentool.data.procedural import BUILTIN
+    from gentool.data.builtin import BUILTIN
 
     names = " or ".join(f"builtin:{name}" for name in BUILTIN)
     return (
@@ -192,12 +192,14 @@ class _Job:
 def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int | None) -> _Job:
     from gentool.data import make_policy, resolve_shape
     from gentool.devices import select_device
+    from gentool.models import MODELS
     from gentool.models.augmentation import AUGMENTATIONS
     from gentool.training import classes_of
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
+    model_class = MODELS.get(PRESETS[layers.preset].model)
     for name in values["augment"].value.split("+"):
         if name != "none":
             AUGMENTATIONS.check(name)
@@ -205,6 +207,11 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int |
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
+    config, choices = model_class.suit(config, round(len(source) * (1 - values["holdout"].value)))
+    notes += choices
+    for key, chosen in to_json(config).items():
+        if options[key].value != chosen:
+            options[key] = Setting(chosen, "found from the data")
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
     settings = _settings(layers.preset, values, config, source, policy, device, stop_after)
     if (count := classes_of(settings, source)) > 0:

@@ -11,12 +11,13 @@ from PIL import Image, ImageColor
 
 from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.build import Progress
+from gentool.data.builtin import BUILTIN
 from gentool.data.cache import CACHE_MODES, CacheMode, prepare
 from gentool.data.dataset import Dataset
 from gentool.data.frames import FramesSource
 from gentool.data.intake import FITS, BadImage, Policy, Probe, decode, probe
+from gentool.data.modes import coverage
 from gentool.data.places import cache_folder
-from gentool.data.procedural import BUILTIN
 from gentool.data.shelf import Entry, list_entries, prune, verify
 from gentool.data.sources import (
     IMAGE_SUFFIXES,
@@ -45,6 +46,7 @@ __all__ = [
     "Policy",
     "Source",
     "cache_folder",
+    "coverage",
     "decode",
     "is_folder",
     "list_entries",

@@ -67,6 +67,10 @@ class Source(ABC):
     def open(self, index: int) -> Image.Image:
         """Image ``index`` as it is, upright, for looking at; raises like ``load``."""
 
+    def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
+        """Which mode each picture (N, H, W, C) shows, for sets that know a rule; else None."""
+        return None
+
 
 class FileSource(Source):
     """A source whose images are encoded files."""

@@ -9,12 +9,24 @@ from PIL import Image
 
 from gentool.data.base import Loaded, Source, content_hash
 from gentool.data.intake import Policy
-from gentool.data.procedural import BUILTIN, ProceduralSet
+from gentool.data.modes import Modes
+from gentool.data.procedural import Digits, ProceduralSet, Shapes
 from gentool.errors import UsageError
 from gentool.images import Pixels, pil_mode, to_pil
+from gentool.registry import Entry, Registry
 
 BUILTIN_PREFIX = "builtin:"
 _MAX_BUILTIN = 2**32
+
+BUILTIN: Registry[ProceduralSet] = Registry(
+    "built-in data set",
+    "gentool list data",
+    {
+        "shapes": Entry("coloured shapes with known factors, 32x32 RGB, 6 classes", Shapes),
+        "digits": Entry("handwritten-looking digits, 28x28 grey, 10 classes", Digits),
+        "modes": Entry("1,000 numbers which a rule reads back, 32x32 RGB, no classes", Modes),
+    },
+)
 
 
 class BuiltinSource(Source):
@@ -31,10 +43,16 @@ class BuiltinSource(Source):
         return self._count
 
     @cached_property
-    def labels(self) -> NDArray[np.int32]:  # type: ignore[override]
+    def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
         """The label of every image, worked out when first asked for."""
+        if not self.classes:
+            return None
         labels = map(self.procedural.label, range(self._count))
         return np.fromiter(labels, dtype=np.int32, count=self._count)
+
+    def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
+        """By the set's own rule."""
+        return self.procedural.read(images)
 
     def describe(self, index: int) -> str:
         """What to call image ``index`` in a message."""

@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw
 
 from gentool.data.glyphs import GLYPHS, Stroke
 from gentool.images import Pixels
-from gentool.registry import Entry, Registry
 from gentool.rng import uniform
 
 Factors = dict[str, float | str]
@@ -35,7 +34,7 @@ class ProceduralSet(ABC):
         channels: 1 for grey, 3 for RGB.
         default_side: Side unless ``--size`` says otherwise.
         default_count: Images in the set unless ``builtin:NAME:COUNT`` says otherwise.
-        classes: Names of the classes; ``label`` indexes them.
+        classes: Names of the classes, which ``label`` indexes; empty where there are none.
     """
 
     name: ClassVar[str]
@@ -52,6 +51,10 @@ class ProceduralSet(ABC):
     @abstractmethod
     def factors(self, index: int) -> Factors:
         """What image ``index`` shows, by name."""
+
+    def read(self, images: Pixels) -> NDArray[np.int64] | None:
+        """Which mode each picture (N, H, W, C) shows, by a rule; None where there is no rule."""
+        return None
 
     @abstractmethod
     def render(self, index: int, height: int, width: int) -> Pixels:
@@ -214,13 +217,3 @@ def _draw(pen: ImageDraw.ImageDraw, path: NDArray[np.float64], thickness: float)
     half = thickness / 2
     for x, y in path.tolist():
         pen.ellipse((x - half, y - half, x + half, y + half), fill=255)
-
-
-BUILTIN: Registry[ProceduralSet] = Registry(
-    "built-in data set",
-    "gentool list data",
-    {
-        "shapes": Entry("coloured shapes with known factors, 32x32 RGB, 6 classes", Shapes),
-        "digits": Entry("handwritten-looking digits, 28x28 grey, 10 classes", Digits),
-    },
-)

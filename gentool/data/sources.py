@@ -9,13 +9,12 @@ from pathlib import Path
 
 from gentool.data.archives import ArchiveSource, is_archive
 from gentool.data.base import IMAGE_SUFFIXES, Access, FileSource, Loaded, Source, content_hash
-from gentool.data.builtin import BUILTIN_PREFIX, BuiltinSource, open_builtin
+from gentool.data.builtin import BUILTIN, BUILTIN_PREFIX, BuiltinSource, open_builtin
 from gentool.data.folders import FolderSource
 from gentool.data.hub import open_hub
 from gentool.data.imagesets import open_imageset
 from gentool.data.joined import JoinedSource, split_weight
 from gentool.data.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
-from gentool.data.procedural import BUILTIN
 from gentool.data.shards import open_shards
 from gentool.errors import DataError, UsageError
 

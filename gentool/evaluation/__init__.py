@@ -32,7 +32,7 @@ from gentool.images import Pixels
 from gentool.metrics.extractors import Extractor
 from gentool.metrics.pretrained import check_extractor
 
-METRICS = ("frechet", "kernel", "overlap", "memorisation", "reconstruction", "likelihood")
+METRICS = ("frechet", "kernel", "overlap", "memorisation", "modes", "reconstruction", "likelihood")
 FEWEST = 20  # images that can be scored
 SPLITS = ("auto", "held-out", "training", "all")
 _LOSSY = {".jpg", ".jpeg"}
@@ -231,7 +231,9 @@ def _score_samples(
         images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
         batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
         _note_formats(scores, target, source)
-    return score_samples(scores, batches, extractor, reference, request.metrics, poll)
+    return score_samples(
+        scores, batches, extractor, reference, request.metrics, source.read_modes, poll
+    )
 
 
 def _score_model(

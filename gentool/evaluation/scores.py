@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel
-from gentool.data import Dataset
+from gentool.data import Dataset, coverage
 from gentool.errors import NoEncoder, NoLikelihood
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
@@ -60,9 +60,11 @@ def score_samples(
     extractor: Extractor,
     reference: Reference,
     metrics: tuple[str, ...],
+    read_modes: Callable[[Pixels], NDArray[np.int64] | None],
     poll: Poll,
 ) -> Pixels:
     """Sample quality into ``scores``; returns the first few samples, for the picture."""
+    numbers: list[NDArray[np.int64]] = []
     gathered = Folds()
     kept: list[torch.Tensor] = []
     first: Pixels | None = None
@@ -71,6 +73,8 @@ def score_samples(
         first = pixels[:_SHOWN] if first is None else first
         features = extractor.features(pixels)
         gathered.add(features.numpy())
+        if "modes" in metrics and (found_modes := read_modes(pixels)) is not None:
+            numbers.append(found_modes)
         if set(metrics) - {"frechet"}:  # the Frechet distance alone needs no sample twice
             kept.append(features)
     assert first is not None
@@ -79,6 +83,8 @@ def score_samples(
         scores.notes.append(
             f"fewer images than the {size} features: the Frechet distance is far too large"
         )
+    if numbers:
+        scores.values |= coverage(np.concatenate(numbers))
     all_features = torch.cat(kept) if kept else None
     if "frechet" in metrics:
         name, found = extractor.score, gathered.distance(reference.moments)

@@ -51,9 +51,11 @@ class Phase:
         loss: (batch, draw) -> LossTerms.
         every: Taken in every n-th step only.
         repeats: How often per step, each time on images of its own.
-        span: Share of the run, from and to, in which the phase is active.
+        span: Share of the run, from and to, in which the phase is active. When it is over,
+            what it trained becomes its own average, which the phases to come then stand on.
         betas: Adam's moments (Kingma and Ba 2015).
-        decay: The learning rate falls along a half cosine to this share of itself.
+        decay: Over the span the learning rate falls along a half cosine to this share of itself.
+        lr_factor: Times the run's learning rate.
     """
 
     name: str
@@ -64,6 +66,12 @@ class Phase:
     span: tuple[float, float] = (0.0, 1.0)
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 1.0
+    lr_factor: float = 1.0
+
+    def progress(self, share: float) -> float:
+        """How much of the span is over, from 0 to 1, at a share of the run."""
+        begin, end = self.span
+        return min(max((share - begin) / (end - begin), 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -95,14 +103,17 @@ class Model(nn.Module, ABC):
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
         takes_classes: Whether the model can be conditional on the classes of the data. The
             last ``classes`` numbers of its latents then say how much of each class is wanted.
+        search_steps: Gradient steps by which latents of an image are found, or found better than
+            ``encode`` does, unless the user says how many.
         classes: Number of classes that this one is conditional on; 0 for none.
     """
 
     Config: ClassVar[type[BaseConfig]]
     Drawing: ClassVar[type[Any]] = NoDrawing
-    exported: ClassVar[tuple[str, ...]]
+    exported: tuple[str, ...]
     interpolation: ClassVar[str] = "slerp"
     takes_classes: ClassVar[bool] = False
+    search_steps: ClassVar[int] = 0
 
     def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -123,6 +134,15 @@ class Model(nn.Module, ABC):
                 has = f"it has {', '.join(known)}" if known else "it has no such choices"
                 raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
         self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
+
+    @classmethod
+    def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen for a number of training images.
+
+        Returns:
+            The config with every choice made, and each choice in words with its reason.
+        """
+        return config, []
 
     @abstractmethod
     def prior(

@@ -8,7 +8,7 @@ penalties and augmentation are entries of their tables; this file only plays.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -23,11 +23,15 @@ from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.calibration import ImageVariance
+from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
-from gentool.networks import PAIRS
+from gentool.networks import PAIRS, Discriminator
 from gentool.rng import Draw
 
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
+_ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
 _MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
@@ -76,10 +80,11 @@ class Generator(nn.Module):
 
 
 class GAN(Model):
-    """Generator and discriminator; only the generator is exported."""
+    """Generator and discriminator, and at the end an encoder; the discriminator stays behind."""
 
-    exported = ("generator",)
+    exported: tuple[str, ...] = ("generator", "encoder")
     takes_classes = True
+    search_steps = 200
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -96,6 +101,7 @@ class GAN(Model):
             choices=PENALTIES, joined=True,
         )  # fmt: skip
         penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+        calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
         penalty_every: int = option(
             8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
         )
@@ -107,9 +113,12 @@ class GAN(Model):
         )
         spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
         augment: str = option(
-            "none", "what D sees images through, joined by +; or none",
-            choices=AUGMENTATIONS, joined=True,
+            "auto", "what D sees images through, joined by +; none; auto: by their number",
+            choices=AUGMENTATIONS, joined=True, automatic=True,
         )  # fmt: skip
+        encoder_share: float = option(
+            0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
@@ -126,6 +135,11 @@ class GAN(Model):
         net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
         self.generator = Generator(net, config.latent_size, classes)
         self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
+        self.encoder: LatentEncoder | None = None
+        if config.encoder_share:
+            self.encoder = LatentEncoder(shape, config.width, config.latent_size, classes)
+        else:
+            self.exported = ("generator",)
         self._loss = LOSSES.get(config.loss)
         slopes = ("r1", "r2")
         self.penalties = Penalties(
@@ -140,8 +154,24 @@ class GAN(Model):
                 f"penalty reconstruction needs a discriminator with decoders, which network "
                 f"{config.network} has not. Use -o network=fast"
             )
-        self._augment = None if config.augment == "none" else open_augmentation(config.augment)
-        self.adaptive = AdaptiveProbability() if "ada" in config.augment.split("+") else None
+        self.variance = ImageVariance()
+        names = config.augment
+        self._augment = None if names in ("none", "auto") else open_augmentation(names)
+        adaptive = any(name.startswith("ada") for name in names.split("+"))
+        self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
+
+    @classmethod
+    def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
+        """Fewer images than D can learn by heart are shown to it augmented."""
+        if config.augment != "auto":
+            return config, []
+        name = next((name for most, name in _FEW if images < most), "none")
+        if name == "none":
+            return replace(config, augment=name), []
+        note = (
+            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+        )
+        return replace(config, augment=name), [note]
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -159,14 +189,32 @@ class GAN(Model):
         """G(z)."""
         return self.generator(latents)  # type: ignore[no-any-return]
 
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Where the encoder believes images to lie: the start of a search.
+
+        Raises:
+            NoEncoder: the run ended before it was trained, or without.
+        """
+        if self.encoder is None or not self.encoder.trained:
+            return super().encode(images, labels)
+        return self.encoder(images)  # type: ignore[no-any-return]
+
     def phases(self) -> tuple[Phase, ...]:
-        """The discriminator's turn, then the generator's."""
-        play = partial(Phase, betas=(self.config.beta1, self.config.beta2), decay=_DECAY)
+        """The discriminator's turn, then the generator's; at the end the encoder's."""
+        end = 1 - self.config.encoder_share
+        betas = (self.config.beta1, self.config.beta2)
+        play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
         turns = self.config.critic_steps
-        return (
+        game = (
             play("discriminator", self.discriminator, self._critic_loss, repeats=turns),
             play("generator", self.generator, self._generator_loss),
         )
+        if self.encoder is None:
+            return game
+        last = Phase(
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0
+        )
+        return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Remember how frequent the classes are."""
@@ -200,6 +248,8 @@ class GAN(Model):
         kinds = self._conditions(batch)
         with torch.no_grad():
             _, fake = self.generator.play(draw, kinds)
+        if self.config.calibrate:
+            self.variance.update(batch.images)
         leaves = self.penalties.leaves(draw.step)
         real = batch.images.detach().requires_grad_("real" in leaves)
         fake.requires_grad_("fake" in leaves)
@@ -208,7 +258,8 @@ class GAN(Model):
         critic = partial(self._critic, draw=draw)
         reconstruct = getattr(self.discriminator, "reconstructions", None)
         more = self.penalties(
-            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct)
+            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
+            self.variance.factor,
         )
         if self.adaptive is not None:
             self.adaptive.update(draw.step, real_logits, fake_logits)
@@ -229,3 +280,15 @@ class GAN(Model):
         more = self.penalties(GeneratorTurn(latents, images, draw))
         loss = self._loss.generator(real, fake)
         return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})
+
+    def _encoder_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """Players at rest; the generator is its average by now."""
+        self.generator.eval()
+        self.discriminator.eval()
+        z = draw.normal("latents", self.config.latent_size)
+        kinds = self._conditions(batch)
+        latents = z if kinds is None else torch.cat([z, kinds], dim=1)
+        assert self.encoder is not None
+        self.encoder.trained.fill_(1)
+        features = cast("Discriminator", self.discriminator).features
+        return embedding_loss(self.encoder, self.generator, features, batch.images, latents)

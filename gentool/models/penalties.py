@@ -84,8 +84,11 @@ class Penalty(nn.Module):
         of_generator: Whether it belongs to the generator's turn.
         weight: The published weight.
         every: The published interval in steps.
+        of_slope: Whether it is a squared slope, whose right weight depends on how far images lie
+            from each other (``calibration``).
     """
 
+    of_slope: ClassVar[bool] = False
     leaves: ClassVar[frozenset[str]] = frozenset()
     of_generator: ClassVar[bool] = False
     weight: ClassVar[float] = 1.0
@@ -99,6 +102,7 @@ class R1(Penalty):
     """
 
     leaves = frozenset({"real"})
+    of_slope = True
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
         """Half the squared norms."""
@@ -109,6 +113,7 @@ class R2(Penalty):
     """||grad_x a(G(z))||^2 / 2 on generated images; its weight is gamma. Ibid., Eq. 10."""
 
     leaves = frozenset({"fake"})
+    of_slope = True
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
         """Half the squared norms."""
@@ -342,8 +347,14 @@ class Penalties(nn.Module):
         wanted = [cast("Penalty", self.entries[n]).leaves for n in self.due(step, of_generator)]
         return frozenset().union(*wanted)
 
-    def forward(self, turn: CriticTurn | GeneratorTurn) -> LossTerms:
+    def forward(
+        self, turn: CriticTurn | GeneratorTurn, slope_factor: torch.Tensor | float = 1.0
+    ) -> LossTerms:
         """What to add to the player's loss in the step of ``turn.draw``.
+
+        Args:
+            turn: Whose it is.
+            slope_factor: Times the weight of squared slopes.
 
         Returns:
             The total (B,), each value times weight times interval, and the bare values by name.
@@ -353,6 +364,8 @@ class Penalties(nn.Module):
         total = torch.zeros(len(some), device=some.device)
         parts: dict[str, torch.Tensor] = {}
         for name in self.due(turn.draw.step, of_generator):
-            parts[name] = self.entries[name](turn)
-            total = total + self.weights[name] * self.every[name] * parts[name]
+            entry = cast("Penalty", self.entries[name])
+            parts[name] = entry(turn)
+            factor = slope_factor if entry.of_slope else 1.0
+            total = total + factor * self.weights[name] * self.every[name] * parts[name]
         return LossTerms(total, parts)

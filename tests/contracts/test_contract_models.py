@@ -176,7 +176,7 @@ def test_every_option_changes_the_parameters_the_loss_or_the_output(
             for step in (0, 8)
         ]
         model.eval().finish(lambda: iter([Batch(images(SHAPES[0], 64))]))
-        turns = [(phase.betas, phase.repeats) for phase in model.phases()]
+        turns = [(phase.betas, phase.repeats, phase.span) for phase in model.phases()]
         return [
             shapes,
             list(model.state_dict()),

@@ -125,6 +125,6 @@ def test_augmentation_repeats_by_sample_index() -> None:
 def test_words_of_the_command_line_reach_the_parts() -> None:
     words = from_words(GAN.Config, {"spectral": "yes", "critic_steps": "5"}, "gentool list gan")
     model = build(0, **words)
-    assert [phase.repeats for phase in model.phases()] == [5, 1]
+    assert [phase.repeats for phase in model.phases()] == [5, 1, 1]
     assert any("parametrizations" in name for name, _ in model.discriminator.named_parameters())
     assert replace(model.config, spectral=False) != model.config

@@ -1,0 +1,90 @@
+"""Another length of averaging, when the run is over.
+
+The state of a run holds averages of a few lengths; any length between them is a combination
+(``powers``). Statistics of batch normalisation belong to other weights then, and are measured
+anew on samples.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gentool.checkpoint import MODEL_NAME, STATE_NAME, LoadedModel, load_model, read_file
+from gentool.errors import ModelFileError, UsageError
+from gentool.models.base import Model
+from gentool.powers import KEPT, combination
+from gentool.scoring import Score, Scorer
+from gentool.state import POWERS
+
+LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is asked for
+_BATCHES, _BATCH = 16, 64  # of samples, that statistics are measured on
+_SEED = 2**61
+
+
+class Reaverager:
+    """The averages of one run.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        UsageError: no run folder with a state.
+        ModelFileError: one of its files is damaged.
+    """
+
+    def __init__(self, run: Path) -> None:
+        path = run / STATE_NAME
+        if not path.is_file():
+            raise UsageError(f"{run} is no run folder: gentool average needs its {STATE_NAME}")
+        self.loaded = load_model(run / MODEL_NAME)
+        tensors = {k: v for k, v in read_file(path)[1].items() if k.startswith(POWERS)}
+        self._kept: dict[str, torch.Tensor] = {}
+        for name, weight in self._weights():
+            group = [tensors.get(f"{POWERS}{length}/{name}") for length in KEPT]
+            whole = [t for t in group if t is not None and t.shape == weight.shape]
+            if len(whole) != len(KEPT):
+                raise ModelFileError(f"{path} does not hold the averages of {name}")
+            self._kept[name] = torch.stack(whole)
+
+    def _weights(self) -> list[tuple[str, nn.Parameter]]:
+        parts = self.loaded.model.exported_parts().items()
+        return [(f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters()]
+
+    @torch.no_grad()
+    def at(self, length: float) -> LoadedModel:
+        """The model with weights averaged over ``length``, a share of the run (0.02 to 0.2)."""
+        shares = torch.from_numpy(combination(length) / combination(length).sum()).float()
+        for name, weight in self._weights():
+            weight.copy_(torch.tensordot(shares, self._kept[name], dims=1))
+        refresh_statistics(self.loaded.model)
+        training = {**self.loaded.header["training"], "average_length": length}
+        return replace(self.loaded, header={**self.loaded.header, "training": training})
+
+    def best(self, scorer: Scorer, told: Callable[[float, Score], None]) -> float:
+        """The length whose samples come nearest to the images; ``told`` hears of each."""
+        distances = {}
+        for length in LENGTHS:
+            score = scorer.score(self.at(length).model)
+            told(length, score)
+            distances[length] = score.distance
+        return min(distances, key=lambda length: distances[length])
+
+
+@torch.no_grad()
+def refresh_statistics(model: Model) -> None:
+    """Measure the running statistics of batch normalisation anew, on samples of the model."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+        norm.train()
+    for batch in range(_BATCHES if norms else 0):
+        model.decode(model.prior(np.arange(batch * _BATCH, (batch + 1) * _BATCH), _SEED))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

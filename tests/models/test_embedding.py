@@ -1,0 +1,83 @@
+"""The encoder of a GAN finds its samples again, and only its own weights move."""
+
+import numpy as np
+import pytest
+import torch
+
+from gentool.errors import NoEncoder
+from gentool.images import ImageShape
+from gentool.models.base import Batch
+from gentool.models.embedding import feature_distance, pixel_distance
+from gentool.models.gan import GAN
+from gentool.rng import Draw
+
+SHAPE, CPU = ImageShape(16, 16, 3), torch.device("cpu")
+
+
+def build(classes: int = 0, share: float = 0.1) -> GAN:
+    """A small GAN whose random generator draws strong colours."""
+    config = GAN.Config(width=8, latent_size=4, encoder_share=share)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GAN(config, SHAPE, classes)
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.mul_(1.5)
+    return model
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_an_encoder_learns_where_samples_lie(classes: int) -> None:
+    model = build(classes)
+    phase = model.phases()[-1]
+    assert phase.name == "encoder"
+    assert phase.span == (0.9, 1.0)
+    with pytest.raises(NoEncoder):
+        model.encode(torch.zeros(1, 3, 16, 16))
+    before = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("encoder")}
+    model.requires_grad_(False)
+    phase.module.requires_grad_(True)
+    optimiser = torch.optim.Adam(phase.module.parameters(), lr=2e-3)
+    losses = []
+    for step in range(120):
+        model.eval()
+        draw = Draw(0, "encoder", np.arange(step * 16, step * 16 + 16), step, CPU)
+        labels = torch.arange(16) % classes if classes else None
+        images = model.decode(model.prior(np.arange(16), 7, labels)).detach()
+        model.train()
+        terms = phase.loss(Batch(images, labels), draw)
+        assert terms.total.shape == (16,)
+        losses.append(terms.parts["encoder_samples"].mean().item())
+        optimiser.zero_grad()
+        terms.total.mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
+    for name, value in before.items():
+        assert torch.equal(model.state_dict()[name], value), name
+    model.eval()
+    wanted = torch.arange(64) % classes if classes else None
+    latents = model.prior(np.arange(64), 3, wanted)
+    found = model.encode(model.decode(latents))
+    if classes:
+        assert wanted is not None
+        assert found[:, -classes:].argmax(dim=1).eq(wanted).float().mean() > 0.8
+        assert torch.allclose(found[:, -classes:].sum(dim=1), torch.ones(64))
+    near = (found[:, :4] - latents[:, :4]).square().mean()
+    far = (found[:, :4] - latents[:, :4].roll(1, 0)).square().mean()
+    assert near < 0.5 * far
+
+
+def test_without_a_share_of_the_run_there_is_no_encoder() -> None:
+    model = build(share=0.0)
+    assert set(model.exported_parts()) == {"generator"}
+    assert [phase.name for phase in model.phases()] == ["discriminator", "generator"]
+
+
+def test_distances_are_per_image_and_zero_for_equals() -> None:
+    a = torch.rand(5, 3, 16, 16)
+    b = a.roll(1, 0)
+    assert pixel_distance(a, b).shape == (5,)
+    assert not pixel_distance(a, a).any()
+    assert torch.allclose(pixel_distance(a[:1], b[:1]), pixel_distance(a, b)[:1])
+    rows = torch.randn(5, 7)
+    assert torch.allclose(feature_distance(2 * rows, rows), torch.ones(5))

@@ -1,0 +1,72 @@
+"""Averages of weights: the half-life, the ramp, and what happens when a phase is over."""
+
+import pytest
+import torch
+from torch import nn
+
+from gentool.averaging import Averaging, averaged_copy
+from gentool.images import ImageShape
+from gentool.models.base import Phase
+from gentool.models.gan import GAN
+
+
+def build() -> GAN:
+    """A small model of three phases, of which two train exported parts."""
+    return GAN(GAN.Config(width=8, latent_size=4), ImageShape(16, 16, 1))
+
+
+def set_all(module: nn.Module, value: float) -> None:
+    """Every weight the same number."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(value)
+
+
+def first(module: object) -> float:
+    """One weight."""
+    assert isinstance(module, nn.Module)
+    return next(module.parameters()).detach().flatten()[0].item()
+
+
+def test_after_a_half_life_half_of_the_way_is_gone() -> None:
+    live = build()
+    average = averaged_copy(live)
+    assert not hasattr(average, "discriminator")
+    set_all(average, 0)
+    set_all(live, 1)
+    averaging = Averaging(live, average, live.phases())
+    for _ in range(10):
+        averaging.update({"discriminator": 10**9, "generator": 10**9}, 100, 1000)
+    assert first(average.generator) == pytest.approx(0.5, abs=1e-5)
+    assert first(average.encoder) == 0  # its phase is not on
+
+
+def test_a_young_average_forgets_faster_by_the_age_of_its_phase() -> None:
+    live = build()
+    average = averaged_copy(live)
+    set_all(average, 0)
+    set_all(live, 1)
+    Averaging(live, average, live.phases()).update({"generator": 200, "encoder": 100}, 10, 1000)
+    assert first(average.generator) == pytest.approx(1 - 0.5 ** (10 / 20))
+    assert first(average.encoder) == pytest.approx(1 - 0.5 ** (10 / 10))
+
+
+def test_a_phase_that_is_over_leaves_its_average_behind_once() -> None:
+    live = build()
+    average = averaged_copy(live)
+    set_all(average, 0)
+    set_all(live, 1)
+    averaging = Averaging(live, average, live.phases())
+    assert averaging.settle(0.5, ()) == ()
+    assert first(live.generator) == 1
+    assert averaging.settle(0.9, ()) == ("discriminator", "generator")
+    assert first(live.generator) == 0
+    assert first(live.discriminator) == 1  # of which there is no average
+    set_all(live.generator, 3)
+    averaging.settle(0.95, ("discriminator", "generator"))
+    assert first(live.generator) == 3
+
+
+def test_progress_is_that_of_the_span() -> None:
+    phase = Phase("x", nn.Linear(1, 1), lambda batch, draw: NotImplemented, span=(0.5, 0.75))
+    assert [phase.progress(s) for s in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 0.5, 1, 1]

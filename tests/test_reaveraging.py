@@ -1,0 +1,73 @@
+"""``gentool average``: another length after training, on a real run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import gentool_command
+
+from gentool.checkpoint import load_model, read_file
+from gentool.powers import KEPT, combination
+from gentool.reaveraging import refresh_statistics
+
+Trained = Callable[[str], Path]
+
+
+def test_a_length_is_the_combination_of_what_the_state_holds(
+    trained: Trained, tmp_path: Path
+) -> None:
+    run, out = trained("gan"), tmp_path / "other.safetensors"
+    done = gentool_command("average", run, "--length", "0.07", "-o", out)
+    assert (done.code, done.out.strip()) == (0, str(out))
+    state = read_file(run / "state.safetensors")[1]
+    shares = combination(0.07) / combination(0.07).sum()
+    model = load_model(out)
+    assert model.header["training"]["average_length"] == 0.07
+    for name, weight in model.model.named_parameters():
+        kept = [state[f"powers/{length}/{name}"] for length in KEPT]
+        wanted = sum(float(s) * k for s, k in zip(shares, kept, strict=True))
+        torch.testing.assert_close(weight.data, wanted)
+    assert gentool_command("sample", out, "-n", "2", "-o", tmp_path / "drawn").code == 0
+
+
+def test_the_length_is_chosen_by_the_images(
+    trained: Trained, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "best.safetensors"
+    done = gentool_command("average", trained("gan"), "--data", image_folder, "-o", out, "--json")
+    assert done.code == 0, done.err
+    answer = json.loads(done.out)
+    scores = {float(k): v for k, v in answer["fd_random"].items()}
+    assert len(scores) == 8
+    assert answer["length"] == min(scores, key=lambda length: scores[length])
+
+
+def test_what_it_needs_is_said(trained: Trained, tmp_path: Path) -> None:
+    run = trained("gan")
+    done = gentool_command("average", run)
+    assert done.code == 2
+    assert "--length SHARE" in done.err
+    done = gentool_command("average", run / "model.safetensors", "--length", "0.1")
+    assert done.code == 2
+    assert "is no run folder" in done.err
+    done = gentool_command("average", run, "--length", "0.1", "-o", tmp_path / "no" / "x")
+    assert done.code == 2
+    assert not any("average" in path.name for path in run.iterdir())
+
+
+def test_statistics_of_batch_normalisation_are_those_of_samples(trained: Trained) -> None:
+    model = load_model(trained("gan")).model
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    seen: list[torch.Tensor] = []
+    with torch.no_grad():
+        for norm in norms:
+            norm.running_mean.fill_(9)  # type: ignore[union-attr]
+        refresh_statistics(model)
+        handle = norms[0].register_forward_hook(lambda m, x, y: seen.append(x[0]))
+        model.decode(model.prior(np.arange(1024), 2**61))
+        handle.remove()
+    mean = seen[0].mean(dim=(0, 2, 3))
+    torch.testing.assert_close(norms[0].running_mean, mean, atol=1e-4, rtol=1e-3)
+    assert not any(m.training for m in model.modules())
