@@ -14,15 +14,11 @@ signature, since who writes a file also writes its checksum.
 
 import hashlib
 import json
-import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import safetensors.torch
 import torch
 
 from gentool import __version__
@@ -34,17 +30,14 @@ from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.registry import unknown_name
-from gentool.strictjson import parse_json
+from gentool.tensorfile import Table, dump, load, opened, parse, read_table
 
 FORMAT = 1  # raise when an older gentool could not read the file
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
 _KEY, _CHECKSUM = "gentool", "content_sha256"
-_MAX_HEADER_BYTES = 16 * 2**20
-_MAX_SIDES = 8  # of a tensor
 _CHUNK_BYTES = 2**20
 _MAX_CLASSES = 100_000
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
-_SIZES = {"F32": 4, "I64": 8}
 
 Header = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -79,10 +72,7 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    plain = {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
-    data = safetensors.torch.save(plain)
-    start = 8 + int.from_bytes(data[:8], "little")
-    table, block = json.loads(data[8:start]), memoryview(data)[start:]
+    table, block = dump(tensors)
     whole = {**header, "format": FORMAT}
     digest = _begin_digest(whole, table)
     digest.update(block)
@@ -101,49 +91,19 @@ def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
     return hashlib.sha256(json.dumps([said, table], sort_keys=True).encode())
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, with the system's errors as gentool's own."""
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
+def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
+    """The gentool header and the table of tensors; leaves the file where the tensors begin."""
+    meta, table = read_table(path, file)
+    return _parse_meta(path, meta), table
 
 
-def read_header(path: Path) -> tuple[Header, dict[str, Any]]:
-    """The gentool header of a file and its table of tensors, with no tensor loaded.
-
-    Raises:
-        ModelFileError: anything but a gentool file of a format this version knows, in its full
-            length; its checksum is not looked at.
-    """
-    with _opened(path) as file:
-        return _read_header(path, file)
-
-
-def _read_header(path: Path, file: BinaryIO) -> tuple[Header, dict[str, Any]]:
-    """As ``read_header``; leaves the file where the tensors begin."""
-    size = os.fstat(file.fileno()).st_size
-    start = file.read(64)
-    foreign = _foreign(start, size)
-    length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
-    if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-        raise ModelFileError(f"{path} is {foreign or 'not a gentool model file, or cut short'}")
-    file.seek(8)
-    table = _parse(path, file.read(length))
-    if not isinstance(table, dict) or not isinstance(meta := table.pop("__metadata__", None), dict):
-        raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    return _parse_meta(path, meta), _check_table(path, table, size - 8 - length)
-
-
-def verify(path: Path) -> tuple[Header, dict[str, Any]]:
+def verify(path: Path) -> tuple[Header, Table]:
     """Read a gentool file whole and compare it with its checksum, in little memory.
 
     Raises:
-        ModelFileError: as in ``read_header``, or it is not what was written.
+        ModelFileError: no gentool file of a format this version knows, or it is damaged.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         header, table = _read_header(path, file)
         digest = _begin_digest(header, table)
         while chunk := file.read(_CHUNK_BYTES):
@@ -160,38 +120,12 @@ def _compare_digest(path: Path, header: Header, found: str) -> None:
         )
 
 
-def _parse(path: Path, data: bytes) -> Any:
-    try:
-        return parse_json(data)
-    except ValueError as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
-
-
-def _foreign(start: bytes, size: int) -> str | None:
-    """What a file is when it plainly is no safetensors file."""
-    if size == 0:
-        return "empty"
-    if start[8:9] == b"{":  # first: the length before it may begin with any byte at all
-        return None
-    lowered = start.lstrip().lower()
-    if start.startswith(b"PK\x03\x04") or start[:1] == b"\x80":
-        return (
-            "a pickle (PyTorch's own format), which can run code when opened. gentool opens only "
-            "its own safetensors files"
-        )
-    if lowered.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not a model file. Download the file itself"
-    if lowered.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself. Run 'git lfs pull'"
-    return "not a gentool model file"
-
-
 def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
     """The gentool header inside safetensors metadata."""
     words = meta.get(_KEY)
     if not isinstance(words, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    header: Header = _parse(path, words.encode("utf-8", "surrogatepass"))
+    header: Header = parse(path, words.encode("utf-8", "surrogatepass"))
     version = header.get("format") if isinstance(header, dict) else None
     if type(version) is not int or version < 1:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
@@ -201,27 +135,6 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
             "Upgrade gentool"
         )
     return header
-
-
-def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """Every tensor within the file, nothing overlapping, no holes."""
-    spans = []
-    try:
-        for name, row in table.items():
-            begin, end = row["data_offsets"]
-            shape = row["shape"]
-            whole = type(shape) is list and len(shape) <= _MAX_SIDES
-            whole = whole and all(type(n) is int and n >= 0 for n in [*shape, begin, end])
-            if not whole or end - begin != _SIZES[row["dtype"]] * math.prod(shape):
-                raise ValueError(name)
-            spans.append((begin, end))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: its table of tensors is damaged") from error
-    spans.sort()
-    ends = [0, *(end for _, end in spans)]
-    if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != room:
-        raise ModelFileError(f"{path} is cut short or has been changed. Copy or download it again")
-    return dict(table)
 
 
 def read_file(path: Path) -> tuple[Header, Tensors]:
@@ -234,11 +147,9 @@ def read_file(path: Path) -> tuple[Header, Tensors]:
     return header, tensors
 
 
-def _read_file(
-    path: Path, check: Callable[[Header, dict[str, Any]], None]
-) -> tuple[Header, Tensors, str]:
+def _read_file(path: Path, check: Callable[[Header, Table], None]) -> tuple[Header, Tensors, str]:
     """Header, tensors and the sha256 of all bytes; ``check`` comes before any tensor is read."""
-    with _opened(path) as file:
+    with opened(path) as file:
         header, table = _read_header(path, file)
         check(header, table)
         start = file.tell()
@@ -247,11 +158,7 @@ def _read_file(
     digest = _begin_digest(header, table)
     digest.update(memoryview(data)[start:])
     _compare_digest(path, header, digest.hexdigest())
-    try:
-        tensors = safetensors.torch.load(data)
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise ModelFileError(f"cannot read {path}: {error}") from error
-    return header, tensors, hashlib.sha256(data).hexdigest()
+    return header, load(path, data), hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -284,6 +191,13 @@ class LoadedModel:
             return make_policy(self.model.shape, fit, background)
         except (UsageError, TypeError) as error:
             raise ModelFileError(f"{self.path}: its header is damaged ({error})") from error
+
+    @property
+    def holdout(self) -> float:
+        """The share of the images that training kept out; 0 where the file says nothing usable."""
+        data = self.header["training"].get("data")
+        share = data.get("holdout") if isinstance(data, dict) else None
+        return share if isinstance(share, float) and 0 <= share < 1 else 0.0
 
     def class_number(self, name: str) -> int:
         """The number of a class of a conditional model.
@@ -368,7 +282,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     file = locate(Path(path))
     built: list[Model] = []
 
-    def check(header: Header, table: dict[str, Any]) -> None:
+    def check(header: Header, table: Table) -> None:
         if header.get("kind") != "model":
             raise ModelFileError(
                 f"{file} is a training state, not a model. Use {MODEL_NAME} beside it"

@@ -214,20 +214,12 @@ class RunFolder:
         )  # fmt: skip
         compare(path, expected(table, *parts), table)
         try:
+            found = _counters(header)
             unpack(read_file(path)[1], *parts)
-            best = header["best_score"]
-            found = Counters(
-                _count(header["images"]),
-                _count(header["step"]),
-                float(header["seconds"]),
-                math.inf if best is None else float(best),
-                {str(name): _count(images) for name, images in header["began"].items()},
-                tuple(str(name) for name in header["settled"]),
-            )
-            if not 0 <= found.seconds < math.inf:
-                raise ValueError("seconds")
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
+            raise ModelFileError(
+                f"{path} is damaged ({error!s:.80}). Choose another --out"
+            ) from error
         return found
 
     def _check(self, header: dict[str, Any]) -> None:
@@ -240,7 +232,9 @@ class RunFolder:
             raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
         differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
         if differing:
-            lines = "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in differing)
+            lines = "; ".join(
+                f"{k:.60} was {before.get(k)!s:.60}, is {now.get(k)!s:.60}" for k in differing[:20]
+            )
             raise UsageError(
                 f"{self.path} holds a run with other settings: {lines}. Choose another --out"
             )
@@ -267,3 +261,22 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError("counter")
     return value
+
+
+def _counters(header: Header) -> Counters:
+    """What the header of a state says; any of several errors where it says something impossible."""
+    best, seconds = header["best_score"], float(header["seconds"])
+    images = _count(header["images"])
+    began = {str(name): _count(count) for name, count in header["began"].items()}
+    if not 0 <= seconds < math.inf:
+        raise ValueError("seconds")
+    if max(began.values(), default=0) > images:
+        raise ValueError("began")
+    return Counters(
+        images,
+        _count(header["step"]),
+        seconds,
+        math.inf if best is None else float(best),
+        began,
+        tuple(str(name) for name in header["settled"]),
+    )

@@ -7,10 +7,12 @@ number is bounded before any is made.
 
 import json
 import math
+from itertools import chain
 from typing import Any
 
 _MAX_VALUES = 400_000
 _MAX_DIGITS = 20
+_MAX_DEPTH = 16
 
 
 def parse_json(data: bytes) -> Any:
@@ -18,12 +20,12 @@ def parse_json(data: bytes) -> Any:
 
     Raises:
         ValueError: no JSON, a key given twice, a number that is not finite or a whole one of
-            more than 20 digits, more than 400,000 values, or nested too deeply.
+            more than 20 digits, more than 400,000 values, or nested over 16 deep.
     """
     if sum(data.count(mark) for mark in (b"{", b"[", b",")) > _MAX_VALUES:
         raise ValueError("more values than a header has")
     try:
-        return json.loads(
+        value = json.loads(
             data.decode(),
             object_pairs_hook=_once,
             parse_constant=_finite,
@@ -32,6 +34,20 @@ def parse_json(data: bytes) -> Any:
         )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: object) -> None:
+    """Writing a value takes more of the stack than reading it: its depth is bounded well below."""
+    level: list[object] = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v
+                 for v in level if isinstance(v, dict | list)]  # fmt: skip
+        if not inner:
+            return
+        level = list(chain.from_iterable(inner))
+    raise ValueError("nested too deeply")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

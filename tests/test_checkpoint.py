@@ -27,7 +27,7 @@ from gentool.checkpoint import (
     exported_tensors,
     load_model,
     read_file,
-    read_header,
+    verify,
     write_file,
 )
 from gentool.errors import GentoolError, ModelFileError
@@ -174,7 +174,7 @@ def test_a_header_builds_its_model_without_memory(
     model: str, trained: Callable[[str], Path]
 ) -> None:
     path = trained(model) / "model.safetensors"
-    header, table = read_header(path)
+    header, table = verify(path)
     built = build(header, path)
     assert all(p.is_meta for p in built.parameters())
     assert set(exported_tensors(built)) == set(table)

@@ -23,6 +23,7 @@ PROJECT = PACKAGE.parent
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
     (1, ("rng", "devices", "signals", "files", "strictjson", "powers")),
+    (1, ("tensorfile",)),
     (2, ("registry", "images")),
     (2, ("config",)),
     (2, ("presets",)),

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit_json, emit_table
+from gentool.cli.console import emit, emit_json, emit_table
 
 
 def command(
     model: Path = typer.Argument(help="Model file or run folder.", metavar="FILE", readable=False),
+    verify: bool = typer.Option(
+        False, "--verify", help="Read every file whole and compare it with its checksum."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:
     """Show what a model file holds.
@@ -16,7 +19,12 @@ def command(
     gentool info model.safetensors
 
     gentool info runs/gan-faces --json
+
+    gentool info runs/gan-faces --verify
     """
+    if verify:
+        _verify(model, as_json=as_json)
+        return
     from gentool.checkpoint import load_model
 
     loaded = load_model(model)
@@ -42,3 +50,23 @@ def command(
     rows += [(f"training {k}", str(v)) for k, v in training.items()]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]
     emit_table(rows, indent="")
+
+
+def _verify(path: Path, *, as_json: bool) -> None:
+    """Every gentool file at ``path``, one a line; the first that is not whole is an error."""
+    from gentool.checkpoint import locate, verify
+
+    files = [locate(path)]
+    if path.is_dir():
+        files = sorted({*files, *path.glob("*.safetensors")})
+    found = []
+    for file in files:
+        header, table = verify(file)
+        kind, digest = str(header.get("kind")), header["content_sha256"]
+        found.append(
+            {"file": str(file), "kind": kind, "tensors": len(table), "content_sha256": digest}
+        )
+        if not as_json:
+            emit(f"{file}: whole ({kind}, {len(table)} tensors), sha256 of its content {digest}")
+    if as_json:
+        emit_json({"verified": found})
