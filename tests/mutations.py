@@ -17,6 +17,7 @@ from typing import Any
 
 from forging import Json, gentool_header, join, split
 
+KINDS, DAMAGES = 12, 4  # of mutations; the first few damage a file and leave its checksum alone
 Mutation = Callable[[bytes, Random], bytes]
 
 
@@ -208,9 +209,10 @@ def mutations(files: Sequence[bytes], sprung: Path) -> Callable[[int], bytes]:
         change_header, nest, give_twice, foreign(sprung), _splice(files),
     )  # fmt: skip
 
+    assert len(kinds) == KINDS
+
     def make(k: int) -> bytes:
-        rng = Random(f"gentool/{k}")
-        return kinds[k % len(kinds)](files[k // len(kinds) % len(files)], rng)
+        return kinds[k % KINDS](files[k // KINDS % len(files)], Random(f"gentool/{k}"))
 
     return make
 
