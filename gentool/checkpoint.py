@@ -190,7 +190,7 @@ class LoadedModel:
         try:
             return make_policy(self.model.shape, fit, background)
         except (UsageError, TypeError) as error:
-            raise ModelFileError(f"{self.path}: its header is damaged ({error})") from error
+            raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
 
     @property
     def holdout(self) -> float:
@@ -247,7 +247,9 @@ def build(header: Header, path: Path) -> Model:
         shape = ImageShape(image["height"], image["width"], image["channels"])
         sides_fit = all(type(s) is int and not side_problem(s) for s in (shape.height, shape.width))
         if not sides_fit or shape.channels not in MODES.values():
-            raise UsageError(f"images of {shape.height}x{shape.width}x{shape.channels}")
+            raise UsageError(
+                f"images of {shape.height!s:.20}x{shape.width!s:.20}x{shape.channels!s:.20}"
+            )
         if not isinstance(header["model"], str) or not isinstance(header["config"], dict):
             raise TypeError("model and config")
         model_class = MODELS.get(header["model"])
@@ -255,10 +257,10 @@ def build(header: Header, path: Path) -> Model:
         with torch.device("meta"):
             return model_class(config, shape, _classes(header))
     except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: its header is damaged ({error})") from error
+        raise ModelFileError(f"{path}: its header is damaged ({error!s:.80})") from error
     except UsageError as error:
         raise ModelFileError(
-            f"{path} asks for what gentool {__version__} does not have: {error}"
+            f"{path} asks for what gentool {__version__} does not have: {error!s:.400}"
         ) from error
 
 

@@ -71,7 +71,7 @@ def attack(
                 with watch.look():
                     attempt(watch.allowed, k)
             except (ModelFileError, UsageError) as error:
-                assert len(str(error)) < 2000, k
+                assert len(str(error)) < 1000, k
                 tally["refused"] += 1
             except Exception as error:
                 error.add_note(f"file {k}")
@@ -115,7 +115,7 @@ def said(loaded: LoadedModel) -> str:
     return words.hexdigest()
 
 
-@several(250, 5000)
+@several(300, 5000)
 def test_whole_models_with_hostile_settings_are_refused_or_draw(
     count: int, models: list[bytes], attacked: Watch
 ) -> None:
@@ -159,7 +159,7 @@ def weights(trainer: Trainer) -> str:
     return words.hexdigest()
 
 
-@several(250, 5000)
+@several(200, 5000)
 def test_a_state_that_lies_is_refused_and_fills_nothing(
     count: int, trainer: Trainer, attacked: Watch, tmp_path: Path
 ) -> None:

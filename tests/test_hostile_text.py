@@ -9,11 +9,10 @@ import shutil
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Finished, draw, gentool_command, run_gentool
+from conftest import Finished, draw, gentool_command
 from forging import with_header
 from PIL import Image
 
@@ -195,9 +194,3 @@ def test_classes_of_a_label_file_are_shown_escaped_and_packed_as_plain_folders(
     again = gentool_command("data", "check", packed, "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["images"] == 2 * len(names)
-
-
-def test_on_a_real_stream_too(hostile: Path, trained: Callable[[str], Path]) -> None:
-    done = run_gentool("info", hostile, env={"TERM": "xterm-256color", "FORCE_COLOR": "1"})
-    assert done.code == 0
-    assert_harmless(done)

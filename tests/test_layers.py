@@ -305,7 +305,7 @@ DANGEROUS: dict[str, set[str]] = {
     "safetensors": {"gentool.tensorfile"},
     "pickle": {"gentool.data.crew", "gentool.data.worker"},  # between this process and its own
     # names out of tables, none out of files
-    "importlib": {"gentool.registry", "gentool.networks.__init__", "gentool.__init__"},
+    "importlib": {"gentool", "gentool.networks", "gentool.registry"},
 }
 NEVER = {
     "marshal",
