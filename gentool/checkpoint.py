@@ -245,8 +245,9 @@ def build(header: Header, path: Path) -> Model:
     try:
         image = header["image"]
         shape = ImageShape(image["height"], image["width"], image["channels"])
-        sides_fit = all(type(s) is int and not side_problem(s) for s in (shape.height, shape.width))
-        if not sides_fit or shape.channels not in MODES.values():
+        sides = (shape.height, shape.width)
+        whole = all(type(s) is int for s in (*sides, shape.channels))
+        if not whole or any(map(side_problem, sides)) or shape.channels not in MODES.values():
             raise UsageError(
                 f"images of {shape.height!s:.20}x{shape.width!s:.20}x{shape.channels!s:.20}"
             )

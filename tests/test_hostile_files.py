@@ -218,8 +218,8 @@ def opens(data: bytes, path: Path) -> bool:
     return True
 
 
-def run_measured(path: Path) -> tuple[int, float, int, str]:
-    """``gentool info`` as a process: exit code, processor seconds, peak bytes, stderr."""
+def run_measured(path: Path) -> tuple[int, int, str]:
+    """``gentool info`` as a process: exit code, peak bytes of memory, stderr."""
     with subprocess.Popen(
         [sys.executable, "-m", "gentool", "info", str(path)],
         env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -229,28 +229,26 @@ def run_measured(path: Path) -> tuple[int, float, int, str]:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
-    seconds = used.ru_utime + used.ru_stime
-    return process.returncode, seconds, used.ru_maxrss * unit, words
+    return process.returncode, used.ru_maxrss * unit, words
 
 
-@several(1, 60)
-def test_the_real_program_ends_with_exit_code_4_in_little_time_and_memory(
+@several(1, 30)
+def test_the_real_program_ends_with_exit_code_4_in_little_memory(
     count: int, models: list[bytes], tmp_path: Path
 ) -> None:
     path = tmp_path / "hostile.safetensors"
     make = mutations(models, tmp_path / "sprung")
     path.write_bytes(models[0])
-    code, base_seconds, base_bytes, _ = run_measured(path)
+    code, base_bytes, _ = run_measured(path)
     assert code == 0
     hostile = [data for k in range(4 * count) if not opens(data := make(k), path)]
     for k, data in enumerate(hostile[::3][:count]):
         path.write_bytes(data)
-        code, seconds, peak, err = run_measured(path)
+        code, peak, err = run_measured(path)
         assert code == 4, (k, code, signal.strsignal(-code) if code < 0 else err)
         assert err.startswith("error: ")
         assert len(err.splitlines()) == 1
         assert peak < base_bytes + MEMORY_BYTES
-        assert seconds < base_seconds + PROCESSOR_SECONDS
     assert not (tmp_path / "sprung").exists()
 
 

@@ -54,7 +54,7 @@ def command(
 
 def _verify(path: Path, *, as_json: bool) -> None:
     """Every gentool file at ``path``, one a line; the first that is not whole is an error."""
-    from gentool.checkpoint import locate, verify
+    from gentool.checkpoint import load_model, locate, verify
 
     files = [locate(path)]
     if path.is_dir():
@@ -62,6 +62,8 @@ def _verify(path: Path, *, as_json: bool) -> None:
     found = []
     for file in files:
         header, table = verify(file)
+        if header.get("kind") != "state":
+            load_model(file)  # whole, and what it says of itself
         kind, digest = str(header.get("kind")), header["content_sha256"]
         found.append(
             {"file": str(file), "kind": kind, "tensors": len(table), "content_sha256": digest}
