@@ -197,7 +197,10 @@ class Trainer:
         """One step: every phase that is due, then the averages."""
         self.model.train()
         counters = self.counters
-        counters.settled = self.averaging.settle(share, counters.settled)
+        settled = self.averaging.settle(share, counters.settled)
+        if settled != counters.settled:
+            self.model.refresh()
+            counters.settled = settled
         active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
         for phase in active:
             counters.began.setdefault(phase.name, counters.images)
@@ -277,7 +280,7 @@ class Trainer:
         if self.scorer is None or self.counters.images // every == before // every:
             return
         self.average.finish(self._fit_batches)
-        score = self.scorer.score(self.average)
+        score = self.scorer.score(self.average, self.model.augmented)
         self.log.note(self.counters.images, score.record)
         self.reporter.scored(self.counters.images, score)
         if score.distance < self.counters.best_score:
