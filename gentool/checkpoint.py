@@ -113,7 +113,11 @@ def verify(path: Path) -> tuple[Header, Table]:
 
 
 def _compare_digest(path: Path, header: Header, found: str) -> None:
-    if header.get(_CHECKSUM) != found:
+    if _CHECKSUM not in header:
+        raise ModelFileError(
+            f"{path} holds no checksum: an older gentool made it, or it was changed. Train it again"
+        )
+    if header[_CHECKSUM] != found:
         raise ModelFileError(
             f"{path} is damaged: its content does not have the sha256 that was written into it. "
             "Copy or download it again"

@@ -10,7 +10,7 @@ import math
 from itertools import chain
 from typing import Any
 
-_MAX_VALUES = 400_000
+_MAX_VALUES = 250_000
 _MAX_DIGITS = 20
 _MAX_DEPTH = 16
 
@@ -20,7 +20,7 @@ def parse_json(data: bytes) -> Any:
 
     Raises:
         ValueError: no JSON, a key given twice, a number that is not finite or a whole one of
-            more than 20 digits, more than 400,000 values, or nested over 16 deep.
+            more than 20 digits, more than 250,000 values, or nested over 16 deep.
     """
     if sum(data.count(mark) for mark in (b"{", b"[", b",")) > _MAX_VALUES:
         raise ValueError("more values than a header has")

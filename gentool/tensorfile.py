@@ -21,7 +21,7 @@ from gentool.errors import ModelFileError
 from gentool.strictjson import parse_json
 
 Table = dict[str, Any]
-_MAX_HEADER_BYTES = 16 * 2**20
+_MAX_HEADER_BYTES = 8 * 2**20
 _MAX_SIDES = 8  # of a tensor
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # bytes per number
 

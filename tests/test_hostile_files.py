@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import environment, gentool_command
-from forging import Watch, memory_growth_below, start_watch
+from forging import Watch, gentool_header, join, memory_growth_below, split, start_watch
 from mutations import DAMAGES, KINDS, hostile_settings, mutations
 
 from gentool.blocks import decode_blocks, prior_blocks
@@ -288,6 +288,18 @@ def test_the_checksum_is_that_of_the_description(gan: Path) -> None:
     given = header.pop("content_sha256")
     said = json.dumps([header, table], sort_keys=True).encode()
     assert given == hashlib.sha256(said + data[8 + length :]).hexdigest()
+
+
+def test_a_file_without_a_checksum_is_refused(gan: Path, tmp_path: Path) -> None:
+    table, tensors = split((gan / "model.safetensors").read_bytes())
+    header = gentool_header(table)
+    del header["content_sha256"]
+    table["__metadata__"]["gentool"] = json.dumps(header)
+    path = tmp_path / "old.safetensors"
+    path.write_bytes(join(json.dumps(table).encode(), tensors))
+    done = gentool_command("info", path)
+    assert done.code == 4
+    assert "holds no checksum" in done.err
 
 
 def test_a_file_of_other_dtypes_under_the_names_of_averages_is_refused(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Finished, draw, gentool_command
-from forging import with_header
+from forging import Json, with_header
 from PIL import Image
 
 LIES = (
@@ -194,3 +194,17 @@ def test_classes_of_a_label_file_are_shown_escaped_and_packed_as_plain_folders(
     again = gentool_command("data", "check", packed, "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["images"] == 2 * len(names)
+
+
+def test_megabytes_of_words_are_shown_cut(gan: Path, tmp_path: Path) -> None:
+    def lie(header: Json) -> None:
+        header["classes"] = ["y" * 10**6, "z"]
+        header["training"] = {"k" * 10**6: 1, "v": "w" * 10**6, "data": {"name": "n" * 10**6}}
+        header["training"] |= {str(k): k for k in range(1000)}
+
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(with_header((gan / "model.safetensors").read_bytes(), lie))
+    done = gentool_command("info", path)
+    assert done.code == 0, done.err
+    assert len(done.out) < 50_000
+    assert "yyy, z" in done.out

@@ -1,10 +1,14 @@
 """``gentool info``: what a model file holds."""
 
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table
+
+_SHOWN = 100  # classes, and facts of training
 
 
 def command(
@@ -43,13 +47,22 @@ def command(
         ("model", f"{header['model']}, {weights:,} parameters"),
         ("images", str(shape)),
         ("samples", loaded.model.summary()),
-        ("classes", ", ".join(header["classes"]) or "none"),
+        ("classes", ", ".join(_some(header["classes"])) or "none"),
     ]
     if isinstance(data, dict):
-        rows.append(("trained on", f"{data.get('images', '?')} images of {data.get('name', '?')}"))
-    rows += [(f"training {k}", str(v)) for k, v in training.items()]
+        images, name = data.get("images", "?"), data.get("name", "?")
+        rows.append(("trained on", f"{images!s:.20} images of {name!s:.80}"))
+    some = islice(training.items(), _SHOWN)
+    rows += [(f"training {k:.40}", f"{value!s:.200}") for k, value in some]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]
     emit_table(rows, indent="")
+
+
+def _some(words: Collection[str]) -> list[str]:
+    """The first hundred, cut where they are long: a file may hold megabytes of them."""
+    shown = [f"{word:.80}" for word in islice(words, _SHOWN)]
+    more = len(words) - len(shown)
+    return [*shown, f"({more:,} more; --json has all)"] if more else shown
 
 
 def _verify(path: Path, *, as_json: bool) -> None:
