@@ -71,7 +71,7 @@ def _sample_class(
             if len(seeds) > 1:
                 name = f"seed{seed:06d}-{name}" if len(indices) > 1 else f"seed{seed:06d}"
             if label is not None:
-                what["class"] = classes[label]
+                what["class"] = f"{classes[label]:.200}"  # in every PNG, however long it is
             yield NamedImage(prefix + name, pixels, recipe(loaded, **what))
 
 
