@@ -25,7 +25,7 @@ from gentool import __version__
 from gentool.config import from_json, to_json
 from gentool.data import Policy, is_folder, make_policy
 from gentool.errors import ModelFileError, UsageError
-from gentool.files import replacing
+from gentool.files import put
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
@@ -80,9 +80,7 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     words = json.dumps(whole, sort_keys=True, allow_nan=False)
     top = json.dumps({"__metadata__": {_KEY: words}, **dict(sorted(table.items()))}).encode()
     top += b" " * (-len(top) % 8)  # tensors begin at a multiple of 8 bytes
-    with replacing(path, sync=True) as out:
-        out.write(len(top).to_bytes(8, "little") + top)
-        out.write(block)
+    put(path, len(top).to_bytes(8, "little"), top, block, sync=True)
 
 
 def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
@@ -95,6 +93,16 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
     """The gentool header and the table of tensors; leaves the file where the tensors begin."""
     meta, table = read_table(path, file)
     return _parse_meta(path, meta), table
+
+
+def read_header(path: Path) -> tuple[Header, Table]:
+    """The gentool header of a file and its table of tensors; its checksum is not looked at.
+
+    Raises:
+        ModelFileError: no gentool file of a format this version knows.
+    """
+    with opened(path) as file:
+        return _read_header(path, file)
 
 
 def verify(path: Path) -> tuple[Header, Table]:
@@ -147,11 +155,11 @@ def read_file(path: Path) -> tuple[Header, Tensors]:
     Raises:
         ModelFileError: as in ``verify``.
     """
-    header, tensors, _ = _read_file(path, lambda header, table: None)
+    header, tensors, _ = read_checked(path, lambda header, table: None)
     return header, tensors
 
 
-def _read_file(path: Path, check: Callable[[Header, Table], None]) -> tuple[Header, Tensors, str]:
+def read_checked(path: Path, check: Callable[[Header, Table], None]) -> tuple[Header, Tensors, str]:
     """Header, tensors and the sha256 of all bytes; ``check`` comes before any tensor is read."""
     with opened(path) as file:
         header, table = _read_header(path, file)
@@ -298,7 +306,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         built.append(build(header, file))
         compare(file, exported_tensors(built[0]), table)
 
-    header, tensors, sha256 = _read_file(file, check)
+    header, tensors, sha256 = read_checked(file, check)
     model = built[0]
     weights = {k: v.to(device) for k, v in tensors.items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:

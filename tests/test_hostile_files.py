@@ -151,7 +151,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Tra
 
 def weights(trainer: Trainer) -> str:
     """All that a state fills, as a hash."""
-    learner, words = trainer._learner(), hashlib.sha256()
+    learner, words = trainer.learner(), hashlib.sha256()
     named = [learner.model.state_dict(), learner.average.state_dict(), learner.powers]
     for tensors in named:
         for tensor in tensors.values():
@@ -164,7 +164,7 @@ def test_a_state_that_lies_is_refused_and_fills_nothing(
     count: int, trainer: Trainer, attacked: Watch, tmp_path: Path
 ) -> None:
     path = trainer.settings.out / "state.safetensors"
-    good, learner = path.read_bytes(), trainer._learner()
+    good, learner = path.read_bytes(), trainer.learner()
 
     before = weights(trainer)
 

@@ -22,7 +22,7 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files", "strictjson", "powers")),
+    (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers")),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
     (2, ("config",)),
@@ -31,9 +31,11 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("networks", "data", "metrics")),
     (4, ("models",)),
     (5, ("checkpoint",)),
-    (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation", "reaveraging")),
+    (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
+    (6, ("recovery",)),
+    (6, ("training", "sampling", "reconstruction")),
+    (6, ("interpolation", "traversal", "evaluation", "reaveraging")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

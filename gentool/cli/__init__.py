@@ -19,6 +19,7 @@ from gentool.cli import (
     reconstruct,
     sample,
     train,
+    traverse,
 )
 from gentool.cli.console import say
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
@@ -33,6 +34,7 @@ app.command("train")(train.command)
 app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
+app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")

@@ -71,7 +71,7 @@ def _verify(path: Path, *, as_json: bool) -> None:
 
     files = [locate(path)]
     if path.is_dir():
-        files = sorted({*files, *path.glob("*.safetensors")})
+        files = sorted({*files, *path.rglob("*.safetensors")})
     found = []
     for file in files:
         header, table = verify(file)
