@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import environment, gentool_command
@@ -25,6 +26,7 @@ from gentool.checkpoint import LoadedModel, load_model, write_file
 from gentool.cli.progress import Display
 from gentool.data import open_dataset
 from gentool.errors import GentoolError, ModelFileError, UsageError
+from gentool.latents import Latents, decode, read_latents, write_latents
 from gentool.models import MODELS
 from gentool.models.gan import GAN
 from gentool.networks import PAIRS
@@ -183,6 +185,26 @@ def test_a_state_that_lies_is_refused_and_fills_nothing(
     finally:
         attacked.allowed = model_file
     assert tally["refused"] > 0.8 * count
+    assert not (tmp_path / "sprung").exists()
+
+
+@several(60, 1000)
+def test_a_file_of_latents_that_lies_is_refused(
+    count: int, gan: Path, attacked: Watch, tmp_path: Path
+) -> None:
+    loaded, kept = load_model(gan), tmp_path / "kept.safetensors"
+    values = loaded.model.prior(np.arange(5), 0)
+    write_latents(kept, loaded, Latents(values))
+
+    def attempt(path: Path, k: int) -> None:
+        found = read_latents(path, loaded)
+        assert decode(loaded.model, found.latents).shape[1] == loaded.model.shape.height
+        if k % KINDS < DAMAGES:
+            assert torch.equal(found.latents.values, values)
+
+    make = mutations([kept.read_bytes()], tmp_path / "sprung")
+    tally = attack(count, make, attacked, attempt)
+    assert tally["refused"] > 0.5 * count
     assert not (tmp_path / "sprung").exists()
 
 

@@ -306,6 +306,7 @@ def test_another_name_is_an_attribute_error() -> None:
 DANGEROUS: dict[str, set[str]] = {
     "safetensors": {"gentool.tensorfile"},
     "pickle": {"gentool.data.crew", "gentool.data.worker"},  # between this process and its own
+    "socket": {"gentool.runlock"},  # for this machine's name
     # names out of tables, none out of files
     "importlib": {"gentool", "gentool.networks", "gentool.registry"},
 }
