@@ -317,7 +317,6 @@ NEVER = {
     "joblib",
     "yaml",
     "ctypes",
-    "socket",
     "urllib",
     "http",
     "requests",
