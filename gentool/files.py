@@ -55,17 +55,18 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         reached("sync the folder of", path)
 
 
-def put(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write a whole file through ``replacing``.
+def put(path: Path, *parts: bytes | memoryview, sync: bool = False) -> None:
+    """Write a whole file, part after part, through ``replacing``.
 
     Raises:
         OSError: as there.
     """
-    view = memoryview(data)
     with replacing(path, sync=sync) as out:
-        for start in range(0, len(view), _CHUNK_BYTES):
-            out.write(view[start : start + _CHUNK_BYTES])
-            reached("write", path)
+        for part in parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _CHUNK_BYTES):
+                out.write(view[start : start + _CHUNK_BYTES])
+                reached("write", path)
 
 
 def append(path: Path, line: str) -> None:

@@ -7,6 +7,7 @@ for. The identity in the state says which commands are the same run.
 
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from gentool.checkpoint import (
     STATE_NAME,
     Header,
     Tensors,
+    compare,
     exported_tensors,
     model_header,
     read_file,
     read_header,
+    verify,
     write_file,
 )
 from gentool.config import to_json
@@ -33,10 +36,11 @@ from gentool.files import put, remove_scratch
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
 from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
-from gentool.state import Optimisers, pack, tensor_bytes, unpack
+from gentool.state import Optimisers, expected, pack, tensor_bytes, unpack
 
 LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
 _PREVIEW_IMAGES = 64
+_DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -260,34 +264,26 @@ class RunFolder:
                     f"{self.path} holds a model but no state to go on from. Choose another --out"
                 )
             return None
-        header, tensors = read_file(path)
+        header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
+        parts = (
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers,
+        )  # fmt: skip
         try:
-            unpack(
-                tensors, learner.model, learner.average, learner.phases, learner.optimisers,
-                learner.powers,
-            )  # fmt: skip
-            best = header["best_score"]
-            found = Counters(
-                _count(header["images"]),
-                _count(header["step"]),
-                float(header["seconds"]),
-                math.inf if best is None else float(best),
-                _count(header.get("scored", 0)),
-                _count(header.get("setbacks", 0)),
-                _count(header.get("part", 0)),
-                {str(name): _count(images) for name, images in header["began"].items()},
-                tuple(str(name) for name in header["settled"]),
-            )
-            if not 0 <= found.seconds < math.inf:
-                raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            compare(path, expected(table, *parts), table)
+            found = _counters(header)
+            unpack(read_file(path)[1], *parts)
+        except _DAMAGE as error:
             if self.overridden:
                 names = ", ".join(self.overridden)
                 raise UsageError(
-                    f"{path} does not fit a run with another {names}. Choose another --out"
+                    f"{path} does not fit a run with another {names:.200}. Choose another --out"
                 ) from error
-            raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(
+                f"{path} is damaged ({error!s:.80}). Choose another --out"
+            ) from error
         return found
 
     def _check(self, header: dict[str, Any]) -> None:
@@ -301,7 +297,8 @@ class RunFolder:
         pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
         differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
         if differing and not self.settings.override:
-            lines = "; ".join(f"{k} was {was}, is {now}" for k, (was, now) in differing.items())
+            some = islice(differing.items(), 20)
+            lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
             raise UsageError(
                 f"{self.path} holds a run with other settings: {lines}. Choose another --out, or "
                 "go on with these by --override"
@@ -330,3 +327,25 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError("counter")
     return value
+
+
+def _counters(header: Header) -> Counters:
+    """What the header of a state says; any of several errors where it says something impossible."""
+    best, seconds = header["best_score"], float(header["seconds"])
+    images = _count(header["images"])
+    began = {str(name): _count(count) for name, count in header["began"].items()}
+    if not 0 <= seconds < math.inf:
+        raise ValueError("seconds")
+    if max(began.values(), default=0) > images:
+        raise ValueError("began")
+    return Counters(
+        images,
+        _count(header["step"]),
+        seconds,
+        math.inf if best is None else float(best),
+        _count(header.get("scored", 0)),
+        _count(header.get("setbacks", 0)),
+        _count(header.get("part", 0)),
+        began,
+        tuple(str(name) for name in header["settled"]),
+    )

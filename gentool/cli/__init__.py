@@ -21,7 +21,7 @@ from gentool.cli import (
     train,
     traverse,
 )
-from gentool.cli.console import say, say_error
+from gentool.cli.console import say
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ def main() -> None:
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
-        say_error(error)
+        say(f"error: {error}")
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         say("interrupted")

@@ -182,11 +182,7 @@ def _holdout(models: list[LoadedModel]) -> float:
     Raises:
         UsageError: they differ.
     """
-    shares = set()
-    for loaded in models:
-        data = loaded.header["training"].get("data")
-        share = data.get("holdout", 0.0) if isinstance(data, dict) else 0.0
-        shares.add(share if isinstance(share, float) and 0 <= share < 1 else 0.0)
+    shares = {loaded.holdout for loaded in models}
     if len(shares) > 1:
         raise UsageError(
             f"the models kept out different shares ({sorted(shares)}); score them one by one"
