@@ -23,7 +23,7 @@ from gentool.models.priors.fitting import SmallNet, minimise
 from gentool.models.priors.gaussian import Whitened
 from gentool.rng import Draw
 
-_WIDTH, _BLOCKS = 256, 3
+_WIDTH, _BLOCKS = 192, 2
 _FREQUENCIES = 8  # of the angle, as the network sees it
 _STEPS = 24  # of Heun's method, two calls of the network each
 
