@@ -69,6 +69,10 @@ PRESETS: dict[str, Preset] = {
     "vae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a learned scale and a fitted prior"),
+    "vampvae": _preset(
+        "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "variational autoencoder with a VampPrior (Tomczak 2018), learned with it",
+        prior="vamp", components=64),
     "autoencoder": _preset(
         "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "bottleneck and identity mapping, with a density fitted to the codes"),

@@ -46,6 +46,7 @@ __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", 
 
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
+_FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
@@ -154,7 +155,7 @@ class Trainer:
         if resumed:
             self.reporter.resumed(self.counters.images)
         next_log = time.monotonic() + _LOG_SECONDS
-        gap = _FIRST_SAVE_SECONDS
+        gap = min(_FIRST_SAVE_SECONDS, _FIRST_SAVE_SHARE * 60 * (self.settings.minutes or math.inf))
         next_save = time.monotonic() + gap
         while (share := self.share()) < 1:
             self.take_step(share)

@@ -29,6 +29,7 @@ from gentool.checkpoint import load_model
 from gentool.models import MODELS
 from gentool.models.adversarial import LOSSES
 from gentool.models.likelihoods import LIKELIHOODS
+from gentool.models.priors import PRIORS
 from gentool.presets import PRESETS
 from gentool.sampling import sample_images
 
@@ -566,6 +567,7 @@ def test_list_shows_every_table() -> None:
     assert tables["models"] == {name: preset.meaning for name, preset in PRESETS.items()}
     assert tables["losses"] == LOSSES.describe()
     assert tables["likelihoods"] == LIKELIHOODS.describe()
+    assert tables["priors"] == PRIORS.describe()
     assert set(tables["data"]) == {"builtin:shapes", "builtin:digits", "builtin:modes"}
     text = gentool_command("list").out
     for title, rows in tables.items():

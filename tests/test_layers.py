@@ -32,7 +32,18 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
     (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation", "reaveraging")),
+    (
+        6,
+        (
+            "training",
+            "sampling",
+            "reconstruction",
+            "interpolation",
+            "evaluation",
+            "reaveraging",
+            "oddity",
+        ),
+    ),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

@@ -18,6 +18,7 @@ from gentool.cli import (
     listing,
     reconstruct,
     sample,
+    score,
     train,
 )
 from gentool.cli.console import say, say_error
@@ -34,6 +35,7 @@ app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("evaluate")(evaluate.command)
+app.command("score")(score.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)

@@ -2,9 +2,9 @@
 
 x -> encoder -> code (much shorter than x) -> decoder -> x^, trained to make x^ = x by squared
 error (Rumelhart, Hinton and Williams 1986; Hinton and Salakhutdinov 2006). It learns no p(x):
-random codes decode to nothing in particular. So that ``sample`` works, a mixture of Gaussians
-is fitted to the codes of the training images when training ends (ex-post density estimation,
-Ghosh et al. 2020).
+random codes decode to nothing in particular. So that ``sample`` works, a density, an entry of
+``priors``, is fitted to the codes of the training images when training ends (ex-post density
+estimation, Ghosh et al. 2020).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FittedMixture, draw_normal, draw_uniform
+from gentool.models.priors import FITTED, PRIORS, Codes
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
@@ -33,22 +33,20 @@ class Autoencoder(Model):
         """Options of ``autoencoder``."""
 
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
-        components: int = option(
-            10, "Gaussians in the density fitted to the codes", low=1, high=100
-        )
+        prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
+        components: int = option(10, "parts of the prior (mixture)", low=1, high=1000)
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
-        self.density = FittedMixture(config.latent_size, config.components)
+        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Codes (B, latent_size) from the mixture fitted to those of the training images."""
-        noise = draw_normal(indices, seed, self.config.latent_size, self.device)
-        return self.density.transform(noise, draw_uniform(indices, seed, self.device))
+        """Codes (B, latent_size) from the density fitted to those of the training images."""
+        return self.density.draw(indices, seed, self.device)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images of codes."""
@@ -71,8 +69,9 @@ class Autoencoder(Model):
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the density to the codes of the training images."""
-        self.density.fit(torch.cat([self.encode(batch.images) for batch in batches()]))
+        codes = torch.cat([self.encode(batch.images) for batch in batches()])
+        self.density.fit(Codes(codes, torch.zeros_like(codes)))
 
     def summary(self) -> str:
         """How samples come about."""
-        return "samples decode codes drawn from a mixture fitted to the training images' codes"
+        return f"samples decode codes drawn from {self.density.words}"

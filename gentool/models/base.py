@@ -5,6 +5,7 @@ Nothing above this waist names a model. A model says what it can (``prior``, ``d
 holds (``exported``).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -199,6 +200,14 @@ class Model(nn.Module, ABC):
     def discrete(self) -> bool:
         """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
         return False
+
+    def bits_per_dim(self, nats: float) -> float:
+        """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.
+
+        A density on [-1, 1]^D counts in units of 1 / 127.5 grey levels.
+        """
+        shift = 0.0 if self.discrete else math.log2(127.5)
+        return -nats / (self.shape.dims * math.log(2)) + shift
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.

@@ -6,10 +6,10 @@ evidence lower bound (Eq. 10, one draw) is maximised, per image and in nats:
 
     ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)).
 
-Which p(x|z) is an entry of ``likelihoods``. ``sample`` decodes latents from a mixture fitted to
-the posterior means of the training images when training ends, since the means do not fill
-N(0, I) and the decoder knows nothing of the holes; ``-o prior=normal`` keeps N(0, I), the
-prior of the bound.
+Which p(x|z) is an entry of ``likelihoods``. What ``sample`` draws latents from is an entry of
+``priors``, mostly fitted to the training images' posteriors when training ends, since they do
+not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0, I), unless the
+prior is learned with it (``-o prior=vamp``).
 """
 
 import math
@@ -24,12 +24,7 @@ from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.likelihoods import LIKELIHOODS
-from gentool.models.priors import (
-    FittedMixture,
-    draw_normal,
-    draw_uniform,
-    kl_to_standard_normal,
-)
+from gentool.models.priors import PRIORS, kl_to_standard_normal, log_normal
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
@@ -54,26 +49,23 @@ class VAE(Model):
 
         latent_size: int = option(128, "length of z", low=1, high=4096)
         likelihood: str = option("gaussian", "what the decoder's output means", choices=LIKELIHOODS)
-        prior: str = option("mixture", "what samples are drawn from", choices=("mixture", "normal"))
-        components: int = option(10, "Gaussians in the mixture", low=1, high=100)
+        prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
+        components: int = option(10, "parts of the prior (mixture, vamp)", low=1, high=1000)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.likelihood = LIKELIHOODS.get(config.likelihood)()
         self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
-        self.density = FittedMixture(config.latent_size, config.components)
+        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
         outputs = shape.channels * self.likelihood.params_per_channel
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, outputs)
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, latent_size) from the fitted mixture, or from N(0, I)."""
-        noise = draw_normal(indices, seed, self.config.latent_size, self.device)
-        if self.config.prior == "normal":
-            return noise
-        return self.density.transform(noise, draw_uniform(indices, seed, self.device))
+        """Latents (B, latent_size) from the prior that lies in the file."""
+        return self.density.draw(indices, seed, self.device)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """E[x|z], in [-1, 1]."""
@@ -98,7 +90,11 @@ class VAE(Model):
         mean, log_variance = self.posterior(images)
         latents = mean + torch.exp(0.5 * log_variance) * noise
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
-        kl = kl_to_standard_normal(mean, log_variance)
+        if self.density.joint:  # no closed form: one draw
+            log_p = self.density.of_the_bound(self.posterior)
+            kl = log_normal(latents, mean, log_variance) - log_p(latents)
+        else:
+            kl = kl_to_standard_normal(mean, log_variance)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
@@ -107,20 +103,21 @@ class VAE(Model):
         log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x); one sample is the ELBO with its KL drawn.
         """
         mean, log_variance = self.posterior(images)
+        log_p = self.density.of_the_bound(self.posterior)
         weights = []
         for k in range(samples):
             noise = draw.normal(f"importance/{k}", self.config.latent_size)
             latents = mean + torch.exp(0.5 * log_variance) * noise
-            # log p(z) - log q(z|x): the two normalising constants cancel.
-            log_ratio = 0.5 * (noise.square() + log_variance - latents.square()).sum(dim=1)
+            log_ratio = log_p(latents) - log_normal(latents, mean, log_variance)
             weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
         return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
 
     def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean and KL per latent, (B, L)."""
+        """Posterior mean, and KL per latent to a Gaussian with the prior's moments, (B, L)."""
         mean, log_variance = self.posterior(images)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-        return mean, kl
+        centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
+        squares = ((mean - centre).square() + log_variance.exp()) / variance
+        return mean, 0.5 * (squares - 1 - log_variance + variance.log())
 
     @property
     def discrete(self) -> bool:
@@ -128,6 +125,8 @@ class VAE(Model):
         return self.likelihood.discrete
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        if draw.step == 0:
+            self.density.begin(batch.images)
         bound = self.elbo(batch.images, draw.normal("posterior", self.config.latent_size))
         kl = bound.parts["kl"]
         loss = -bound.parts["log_likelihood"] + self.config.beta * kl
@@ -135,12 +134,9 @@ class VAE(Model):
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fit the mixture to the posterior means of the training images."""
-        if self.config.prior == "mixture":
-            self.density.fit(torch.cat([self.encode(batch.images) for batch in batches()]))
+        """Fit the prior to the posteriors of the training images."""
+        self.density.settle(self.posterior, (batch.images for batch in batches()))
 
     def summary(self) -> str:
         """How samples come about."""
-        if self.config.prior == "normal":
-            return super().summary()
-        return "samples decode latents drawn from a mixture fitted to the training images' codes"
+        return f"samples decode latents drawn from {self.density.words}"
