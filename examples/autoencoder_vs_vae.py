@@ -97,6 +97,10 @@ class Progress:
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
 
+    def noted(self, words: str) -> None:
+        """A choice, or a warning."""
+        print(words, file=sys.stderr)
+
 
 @dataclass(frozen=True)
 class Sheet:

@@ -16,7 +16,7 @@ from gentool.checkpoint import load_model, read_file
 from gentool.data import open_dataset
 from gentool.evaluation import Request, evaluate
 from gentool.images import ImageShape
-from gentool.models.likelihoods import Gaussian
+from gentool.models.likelihoods.continuous import Gaussian
 from gentool.models.vae import VAE
 from gentool.rng import Draw
 

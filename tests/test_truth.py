@@ -10,7 +10,8 @@ from torch import nn
 
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES, squared_gradient_norm
-from gentool.models.likelihoods import Bernoulli, Gaussian
+from gentool.models.likelihoods.continuous import Gaussian
+from gentool.models.likelihoods.counted import Bernoulli
 from gentool.models.priors import kl_to_standard_normal
 from gentool.models.vae import VAE
 from gentool.rng import Draw

@@ -156,6 +156,11 @@ class Display:
         for warning in score.warnings:
             say(f"warning: {warning}")
 
+    def noted(self, words: str) -> None:
+        """A choice, or a warning."""
+        if not self._quiet or words.startswith("warning"):
+            say(f"  {words}")
+
     def _left(self) -> str:
         """Time left, from the speed of this command."""
         if self._began is None or self._share <= self._began[1]:

@@ -18,6 +18,7 @@ from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.priors import FITTED, PRIORS, Codes
+from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
@@ -35,12 +36,21 @@ class Autoencoder(Model):
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
         prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
         components: int = option(10, "parts of the prior (mixture)", low=1, high=1000)
+        regularisers: str = option(
+            "none", "what else the loss asks for, joined by +; or none",
+            choices=REGULARISERS, joined=True,
+        )  # fmt: skip
+        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
+        denoise: float = option(
+            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+        )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
         self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
+        self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=False)
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -61,10 +71,13 @@ class Autoencoder(Model):
         return (Phase("autoencoder", self, self._loss, decay=0.01),)
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """||x - x^||^2 summed over pixels, per image."""
-        output = self.decoder(self.encoder(batch.images)).float()
+        """||x - x^||^2 summed over pixels, per image, and what the regularisers ask for."""
+        codes = self.encode(noisy(batch.images, self.config.denoise, draw))
+        output = self.decoder(codes).float()
         error = (output - batch.images).square().sum(dim=(1, 2, 3))
-        return LossTerms(error, {"mse": error / (4 * self.shape.dims)})  # on the [0, 1] scale
+        more = self._regularisers(CodeTurn(codes, self.decoder, draw))
+        mse = error / (4 * self.shape.dims)  # on the [0, 1] scale
+        return LossTerms(error + more.total, {"mse": mse, **more.parts})
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

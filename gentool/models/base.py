@@ -7,7 +7,7 @@ holds (``exported``).
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from gentool.config import Scalar, from_json, option, to_json
 from gentool.errors import NoEncoder, NoLikelihood, UsageError
-from gentool.images import ImageShape
+from gentool.images import ImageShape, Pixels
 from gentool.rng import Draw
 
 
@@ -145,6 +145,16 @@ class Model(nn.Module, ABC):
         """
         return config, []
 
+    @classmethod
+    def look(cls, config: Any, pixels: Callable[[], Pixels]) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen by the prepared training images; as ``suit``.
+
+        Args:
+            config: The options.
+            pixels: Gives some hundred of the images, uint8 (N, H, W, C).
+        """
+        return config, []
+
     @abstractmethod
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -208,6 +218,14 @@ class Model(nn.Module, ABC):
         """
         shift = 0.0 if self.discrete else math.log2(127.5)
         return -nats / (self.shape.dims * math.log(2)) + shift
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """What is wrong with the run by its log, and what to change; None if nothing is.
+
+        Args:
+            record: A line of the log: means of what the phases log, and ``share`` of the run.
+        """
+        return None
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.
