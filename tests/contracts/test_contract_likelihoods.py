@@ -7,7 +7,7 @@ from gentool.errors import UsageError
 from gentool.models.likelihoods import LIKELIHOODS, Likelihood
 
 CHANNELS = 2
-DRAWS = 2000
+DRAWS = 1000
 
 
 @pytest.fixture(params=list(LIKELIHOODS))

@@ -88,7 +88,7 @@ def test_a_linear_vae_learns_probabilistic_pca() -> None:
     spread = [1.0, 0.6, 0.35, 0.2, 0.12] + [0.02] * 11
     x, variances, _ = _data(spread)
     model = _linear_vae()
-    _train(model, 2500, 0.02, lambda step: x)
+    _train(model, 1200, 0.02, lambda step: x)
     exact = -0.5 * (DIMS * math.log(2 * math.pi) + variances.log().sum().item() + DIMS)
     assert _elbo(model, x) == pytest.approx(exact, abs=DIMS * 1e-3)
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_with_a_fixed_sigma_the_active_units_are_the_variances_above_its_square(
     x, variances, _ = _data([1.6, 0.6, 0.35, 0.1, 0.06] + [0.004] * 11)
     assert int((variances > (2 * sigma) ** 2).sum()) == active
     model = _linear_vae(likelihood="gaussian-fixed", sigma=sigma)
-    _train(model, 800, 0.03, lambda step: x)
+    _train(model, 400, 0.05, lambda step: x)
     with torch.no_grad():
         mean, kl = model.posterior_terms(x)
     assert int((mean.var(dim=0, correction=0) > 0.01).sum()) == active
@@ -139,7 +139,7 @@ def test_a_linear_denoising_autoencoder_is_the_wiener_filter() -> None:
     """Along each axis of the data it shrinks by lambda / (lambda + sigma^2)."""
     x, variances, axes = _data([1.0] * 4 + [0.3] * 4 + [0.1] * 8)
     model = _linear_autoencoder(DIMS, denoise=0.25)  # 0.5 on the scale of [-1, 1]
-    _train(model, 1200, 0.02, lambda step: x)
+    _train(model, 800, 0.02, lambda step: x)
     encoder, decoder = model.encoder.weight, model.decoder.weight
     assert isinstance(encoder, torch.Tensor)
     assert isinstance(decoder, torch.Tensor)

@@ -56,11 +56,10 @@ def test_a_batch_said_twice_has_the_same_loss_and_log(options: dict[str, object]
     model, x = build(**options), grey()
     once = loss(model, x, list(range(6)))
     twice = loss(model, x.repeat(2, 1, 1, 1), [*range(6)] * 2)
-    close = {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(twice.total, once.total.repeat(2), **close)
+    torch.testing.assert_close(twice.total, once.total.repeat(2), rtol=1e-4, atol=1e-4)
     assert once.parts.keys() == twice.parts.keys()
     for name, part in once.parts.items():
-        torch.testing.assert_close(twice.parts[name].mean(), part.mean(), **close)
+        torch.testing.assert_close(twice.parts[name].mean(), part.mean(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_batch_said_twice_holds_for_the_autoencoder() -> None:
@@ -110,7 +109,9 @@ def test_regularisers_do_not_lean_on_the_weights_of_the_samples() -> None:
     for options in ({"regularisers": "code-l2", "strength": 1e3}, {}):
         model = build(samples=4, **options)
         loss(model, x, indices).total.mean().backward()  # type: ignore[no-untyped-call]
-        gradients.append(model.encoder.head.weight.grad.clone())
+        found = model.encoder.head.weight.grad
+        assert found is not None
+        gradients.append(found)
     model = build(samples=4)
     posterior = model.posterior(x)
     noise = Draw(0, "test", np.arange(6), 1, CPU).normal("posterior", 4, 6)[:, 0]
@@ -144,7 +145,7 @@ def test_ink_is_drawn_by_the_grey_value_anew_at_every_look() -> None:
     model = build(binarise=True)
     images = torch.full((4, 1, 16, 16), 0.5).repeat(50, 1, 1, 1)
     ink = model._observed(images, Draw(0, "test", np.arange(200), 0, CPU))
-    assert set(ink.unique().tolist()) == {-1.0, 1.0}
+    assert set(ink.flatten().tolist()) == {-1.0, 1.0}
     assert ink.mean().item() == pytest.approx(0.5, abs=0.02)
     again = model._observed(images, Draw(0, "test", np.arange(200, 400), 0, CPU))
     assert not torch.equal(ink, again)
