@@ -97,8 +97,8 @@ class Progress:
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
 
-    def noted(self, words: str) -> None:
-        """A choice, or a warning."""
+    def warned(self, words: str) -> None:
+        """Said as it is."""
         print(words, file=sys.stderr)
 
 

@@ -27,10 +27,9 @@ from gentool.data import Dataset, Source
 from gentool.devices import memory_format
 from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
 from gentool.feeding import Feeder
-from gentool.images import Pixels
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model, Phase
-from gentool.rng import Draw, data_order, derive_seed
+from gentool.rng import Draw, derive_seed
 from gentool.runfolder import (
     BEST_NAME,
     PREVIEWS_NAME,
@@ -50,7 +49,6 @@ _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few 
 _FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
-_LOOKED_AT = 512  # training images that choices are made by
 _FIT_IMAGES = 8192  # training images that a density is fitted to
 
 
@@ -69,8 +67,8 @@ class Reporter(Protocol):
     def scored(self, images: int, score: Score) -> None:
         """The averaged weights were scored."""
 
-    def noted(self, words: str) -> None:
-        """A sentence for people: a choice that was made, or a warning."""
+    def warned(self, words: str) -> None:
+        """Something is wrong with the run; a sentence for people."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def train(
             f"Add images, or use --batch {max(count, 1)}"
         )
     try:
-        return Trainer(dataset, _suited(dataset, settings, reporter), reporter).run(stop)
+        return Trainer(dataset, settings, reporter).run(stop)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"out of memory on {settings.device} at --batch {settings.batch}. "
@@ -113,19 +111,6 @@ def train(
             message = f"{reason} in {settings.out}; the last files there are whole. Make room"
             raise Stopped(message, interrupted=False) from error
         raise UsageError(f"cannot write the run folder {settings.out}: {reason}") from error
-
-
-def _suited(dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> TrainSettings:
-    """The settings with what the model chooses by a look at the images."""
-
-    def pixels() -> Pixels:
-        rows = dataset.split(settings.holdout)[0]
-        return dataset.images[rows[data_order(0, 0, min(len(rows), _LOOKED_AT), len(rows))]]
-
-    config, notes = MODELS.get(settings.model).look(settings.config, pixels)
-    for note in notes:
-        reporter.noted(note)
-    return replace(settings, config=config)
 
 
 class Trainer:
@@ -271,7 +256,7 @@ class Trainer:
                 raise _diverged(f"the mean of {name}", self.settings)
         if not self._ailing and (words := self.model.health(record)) is not None:
             self._ailing = True  # once is enough
-            self.reporter.noted(f"warning: {words}")
+            self.reporter.warned(words)
 
     def save(self) -> None:
         """Write state, model and previews, each whole or not at all.

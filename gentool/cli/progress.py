@@ -156,10 +156,9 @@ class Display:
         for warning in score.warnings:
             say(f"warning: {warning}")
 
-    def noted(self, words: str) -> None:
-        """A choice, or a warning."""
-        if not self._quiet or words.startswith("warning"):
-            say(f"  {words}")
+    def warned(self, words: str) -> None:
+        """A warning."""
+        say(f"warning: {words}")
 
     def _left(self) -> str:
         """Time left, from the speed of this command."""

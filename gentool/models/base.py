@@ -146,12 +146,12 @@ class Model(nn.Module, ABC):
         return config, []
 
     @classmethod
-    def look(cls, config: Any, pixels: Callable[[], Pixels]) -> tuple[Any, list[str]]:
-        """What was left to ``auto``, chosen by the prepared training images; as ``suit``.
+    def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen by some of the images; otherwise as ``suit``.
 
         Args:
             config: The options.
-            pixels: Gives some hundred of the images, uint8 (N, H, W, C).
+            pixels: Gives prepared images, uint8 (N, H, W, C); None if training changes them.
         """
         return config, []
 

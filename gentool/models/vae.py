@@ -108,11 +108,13 @@ class VAE(Model):
             )
 
     @classmethod
-    def look(cls, config: Config, pixels: Callable[[], Pixels]) -> tuple[Config, list[str]]:
+    def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
         """Black and white images get a Bernoulli likelihood, others a Gaussian."""
         if config.likelihood != "auto":
             return config, []
-        name = "bernoulli" if config.binarise else suited(pixels())
+        name = "gaussian" if pixels is None else suited(pixels())
+        if config.binarise:
+            name = "bernoulli"
         if name == "gaussian":
             return replace(config, likelihood=name), []
         note = f"black and white images: likelihood {name} (-o likelihood=gaussian: as if grey)"

@@ -49,15 +49,16 @@ def test_the_mean_is_that_of_many_samples(likelihood: Likelihood) -> None:
     assert error < 6 * draws.std() / DRAWS**0.5
 
 
-def test_samples_have_the_entropy_of_the_likelihood(likelihood: Likelihood) -> None:
-    """E[d log p(x) / d params] = 0 under p itself: samples follow log_prob, not just its mean."""
-    params = _params(likelihood).requires_grad_(True)
-    images = _sampled(likelihood, params.detach().repeat(DRAWS, 1, 1, 1), 1)
-    each = params.repeat(DRAWS, 1, 1, 1).detach().requires_grad_(True)
+def test_samples_follow_the_likelihood_in_every_parameter(likelihood: Likelihood) -> None:
+    """E[d log p(x) / d params] = 0 under p itself, seen along random directions."""
+    params = _params(likelihood)
+    images = _sampled(likelihood, params.repeat(DRAWS, 1, 1, 1), 1)
+    each = params.repeat(DRAWS, 1, 1, 1).requires_grad_(True)
     (score,) = torch.autograd.grad(likelihood.log_prob(each, images).sum(), each)
     score = score.reshape(DRAWS, -1)
-    spread = score.std(dim=0) / DRAWS**0.5
-    assert (score.mean(dim=0).abs() <= 6 * spread + 1e-3).float().mean() > 0.995
+    directions = torch.randn(score.shape[1], 64, generator=torch.Generator().manual_seed(2))
+    seen = score @ directions
+    assert (seen.mean(dim=0).abs() < 5 * seen.std(dim=0) / DRAWS**0.5).all()
 
 
 @pytest.mark.parametrize("brightness", [-1.0, 1.0])

@@ -193,7 +193,10 @@ def test_black_and_white_images_get_their_likelihood_and_a_run_goes_on(tmp_path:
 def test_a_collapse_is_told_while_training_and_units_are_logged(
     image_folder: Path, tmp_path: Path
 ) -> None:
-    done = _train(image_folder, tmp_path / "run", "--images", 320, "-o", "beta=10000")
+    run = ("--images", 1280, "--lr", 0.01, "-o", "beta=10000")
+    stopped = _train(image_folder, tmp_path / "run", *run, "--stop-after", 640)
+    assert stopped.code == 75, stopped.err
+    done = _train(image_folder, tmp_path / "run", *run)  # its log begins after the fall
     assert done.code == 0, done.err
     assert "warning: posterior collapse: the decoder takes no notice of z" in words(done.err)
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
