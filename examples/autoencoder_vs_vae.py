@@ -97,9 +97,9 @@ class Progress:
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
 
-    def warned(self, words: str) -> None:
-        """Said as it is."""
-        print(words, file=sys.stderr)
+    def warned(self, message: str) -> None:
+        """Something to know."""
+        print(f"{self.name}: {message}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

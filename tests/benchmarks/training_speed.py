@@ -45,7 +45,7 @@ class Silent:
     def scored(self, images: int, score: Score) -> None:
         """Ignore."""
 
-    def warned(self, words: str) -> None:
+    def warned(self, message: str) -> None:
         """Ignore."""
 
 
