@@ -1,11 +1,14 @@
 """A cheap score while training: is the averaged model still getting better?
 
 Frechet distance in the fixed random features between 2,000 samples and as many images (kept
-out, if there are enough), with two early warnings: diversity that falls (collapse), and
-samples that come nearer to the training images than to those kept out (memorisation). In GANs
-the last state is often not the best; this is what ``best.safetensors`` is chosen by.
+out, if there are enough), with three early warnings: diversity that falls (collapse), samples
+that come nearer to the training images than to those kept out (memorisation), and samples that
+look more like the images as a player sees them augmented than like the images themselves (a
+leak, Karras et al. 2020, arXiv:2006.06676, section 2.2). In GANs the last state is often not the
+best; this is what ``best.safetensors`` is chosen by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +17,14 @@ from numpy.typing import NDArray
 
 from gentool.blocks import decode_blocks, prior_blocks
 from gentool.data import Dataset
-from gentool.metrics.extractors import RandomExtractor
+from gentool.images import to_pixels, to_unit
+from gentool.metrics.extractors import BLOCK, RandomExtractor
 from gentool.metrics.frechet import distance_between, moments
 from gentool.metrics.neighbours import memorisation
 from gentool.models.base import Model
-from gentool.rng import data_order
+from gentool.rng import Draw, data_order
+
+Augmented = Callable[[torch.Tensor, Draw], torch.Tensor | None]
 
 _SAMPLES = 2000
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
@@ -54,19 +60,22 @@ class Scorer:
         self, dataset: Dataset, rows: NDArray[np.int64], held_out: NDArray[np.int64]
     ) -> None:
         self._extractor = RandomExtractor()
-        self._training = self._features(dataset, rows)
+        self._images = _some(dataset, rows)
+        self._training = self._extractor.features(self._images)
         enough = len(held_out) >= _FEWEST_HELD_OUT
-        self._held_out = self._features(dataset, held_out) if enough else None
+        self._held_out = self._extractor.features(_some(dataset, held_out)) if enough else None
         reference = self._training if self._held_out is None else self._held_out
         self._moments = moments(reference.numpy())
         self._spread = mean_distance(reference)
 
-    def _features(self, dataset: Dataset, rows: NDArray[np.int64]) -> torch.Tensor:
-        chosen = rows[data_order(0, 0, min(len(rows), _SAMPLES), len(rows))]
-        return self._extractor.features(dataset.images[chosen])
+    def score(self, model: Model, augmented: Augmented | None = None) -> Score:
+        """Score an averaged model, in eval mode.
 
-    def score(self, model: Model) -> Score:
-        """Score an averaged model, in eval mode."""
+        Args:
+            model: The averages.
+            augmented: How a player sees training images now: ``Model.augmented`` of the model
+                in training.
+        """
         draws = [(_SEED, k) for k in range(_SAMPLES)]
         samples = self._extractor.features(decode_blocks(model, prior_blocks(model, draws)))
         distance = distance_between(moments(samples.numpy()), self._moments)
@@ -86,7 +95,35 @@ class Scorer:
                     f"{copied:.0%} of samples lie nearer to training images than to others (50% "
                     "is none memorised). More images or a shorter run helps"
                 )
+        seen = None if augmented is None else self._augmented(augmented, model.device)
+        if seen is not None:
+            ours = moments(samples.numpy())
+            leaked = distance_between(ours, moments(seen.numpy()))
+            record["fd_augmented"] = round(leaked, 6)
+            if leaked < distance_between(ours, moments(self._training.numpy())):
+                warnings.append(
+                    "samples look more like the augmented images than like the images (a leak). "
+                    "Less -o augment, more images or a longer run helps"
+                )
         return Score(distance, record, tuple(warnings))
+
+    @torch.inference_mode()
+    def _augmented(self, augmented: Augmented, device: torch.device) -> torch.Tensor | None:
+        """Features of training images as a player sees them."""
+        found = []
+        for start in range(0, len(self._images), BLOCK):
+            pixels = torch.from_numpy(self._images[start : start + BLOCK]).to(device)
+            draw = Draw(0, "leak check", start + np.arange(len(pixels)), 0, device)
+            seen = augmented(to_unit(pixels), draw)
+            if seen is None:
+                return None
+            found.append(self._extractor.features(to_pixels(seen)))
+        return torch.cat(found)
+
+
+def _some(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """At most 2,000 images (N, H, W, C), the same at every call."""
+    return np.array(dataset.images[rows[data_order(0, 0, min(len(rows), _SAMPLES), len(rows))]])
 
 
 def mean_distance(features: torch.Tensor) -> float:

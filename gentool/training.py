@@ -278,7 +278,7 @@ class Trainer:
         if self.scorer is None or self.counters.images // every == before // every:
             return
         self.average.finish(self._fit_batches)
-        score = self.scorer.score(self.average)
+        score = self.scorer.score(self.average, self.model.augmented)
         self.log.note(self.counters.images, score.record)
         self.reporter.scored(self.counters.images, score)
         if score.distance < self.counters.best_score:

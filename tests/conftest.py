@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Cal
 
 @pytest.fixture(scope="session")
 def gan(trained: Callable[[str], Path]) -> Path:
-    """Run folder of a tiny GAN, which has no encoder."""
+    """Run folder of a tiny GAN."""
     return trained("gan")
 
 

@@ -274,6 +274,7 @@ def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     assert found["-o loss"] == {"value": "hinge", "origin": "flag -o"}
     assert found["-o norm"]["origin"] == "default"
     assert found["-o width"]["origin"] == "preset gan on cpu"
+    assert found["-o augment"] == {"value": "diffaugment", "origin": "found from the data"}
 
 
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The warnings of ``--score-every``, on models whose fault is known: collapsed, copying, honest."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.data import Dataset, open_dataset
-from gentool.images import to_unit
+from gentool.images import to_pixels, to_unit
+from gentool.models.augmentation import open_augmentation
 from gentool.models.base import BaseConfig, Model, Phase
+from gentool.rng import Draw
 from gentool.scoring import Scorer, mean_distance
 
 
@@ -71,6 +74,24 @@ def test_a_model_that_copies_is_told(digits: Dataset) -> None:
     score = scorer.score(Replaying(digits, rows))
     assert score.record["memorisation"] > 0.95
     assert any("nearer to training images" in warning for warning in score.warnings)
+
+
+def test_samples_that_look_augmented_are_told(digits: Dataset) -> None:
+    scorer, _, unseen = _scorer(digits)
+    cutout = open_augmentation("cutout")
+
+    def seen(images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        return cutout(images, draw.uniform("augment/real", cutout.size), 1.0)
+
+    images = to_unit(torch.from_numpy(digits.images[unseen]))
+    draw = Draw(1, "test", np.arange(len(images)), 0, images.device)
+    leaking = replace(digits, images=to_pixels(seen(images, draw)))
+    told = scorer.score(Replaying(leaking, np.arange(len(images))), seen)
+    assert any("(a leak)" in warning for warning in told.warnings)
+    honest = scorer.score(Replaying(digits, unseen), seen)
+    assert not any("(a leak)" in warning for warning in honest.warnings)
+    assert honest.record["fd_augmented"] > told.record["fd_augmented"]
+    assert "fd_augmented" not in scorer.score(Replaying(digits, unseen), lambda *_: None).record
 
 
 def test_mean_distance_is_that_of_the_pairs() -> None:

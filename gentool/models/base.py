@@ -173,6 +173,13 @@ class Model(nn.Module, ABC):
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of one step."""
 
+    def augmented(self, images: torch.Tensor, draw: Draw) -> torch.Tensor | None:
+        """Training images (B, C, H, W) as a player sees them augmented; None if it never does.
+
+        What is only meant for the player's eyes must not show in the samples.
+        """
+        return None
+
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
         """A lower bound on log p(x) per image in nats, shape (B,), tight as samples grow.
 

@@ -1,4 +1,4 @@
-"""The weight of R1 and R2 that suits the images: gamma found from their own variance.
+"""The weight of R1 and R2: gamma found from the images' own variance, then along a schedule.
 
 The discriminator has to raise its logit by about the same margin m on the way from a generated
 image to a real one, whatever the images are; over a distance d that needs a slope of m / d, and
@@ -8,8 +8,11 @@ roughly: StyleGAN2's rule is proportional to the number of pixels (Karras et al.
 arXiv:2006.06676, appendix C), R3GAN uses 0.05 at 32x32 and 150 at 256x256 (Huang et al. 2024,
 arXiv:2501.05441, appendix).
 
-The variance is measured in the first steps and then stands.
+The variance is measured in the first steps and then stands. Over the game gamma may fall along a
+half cosine, as in R3GAN (ibid.): strong while the players are far apart, weak for the details.
 """
+
+import math
 
 import torch
 from torch import nn
@@ -43,3 +46,8 @@ class ImageVariance(nn.Module):
     def factor(self) -> torch.Tensor:
         """What gamma is multiplied by; 1 for images of common variance, or none seen yet."""
         return torch.where(self.steps > 0, self.total / _COMMON, torch.ones_like(self.total))
+
+
+def falling(share: float, end: float) -> float:
+    """A half cosine from 1 at share 0 of the game to ``end`` at share 1."""
+    return end + (1 - end) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2

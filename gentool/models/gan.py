@@ -23,7 +23,7 @@ from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.calibration import ImageVariance
+from gentool.models.calibration import ImageVariance, falling
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
@@ -102,6 +102,7 @@ class GAN(Model):
         )  # fmt: skip
         penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
         calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
+        penalty_end: float = option(1.0, "gamma falls to this share of itself", low=0, high=1)
         penalty_every: int = option(
             8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
         )
@@ -199,9 +200,14 @@ class GAN(Model):
             return super().encode(images, labels)
         return self.encoder(images)  # type: ignore[no-any-return]
 
+    @property
+    def _game_share(self) -> float:
+        """Share of the run that the two players have."""
+        return 1.0 - float(self.config.encoder_share)
+
     def phases(self) -> tuple[Phase, ...]:
         """The discriminator's turn, then the generator's; at the end the encoder's."""
-        end = 1 - self.config.encoder_share
+        end = self._game_share
         betas = (self.config.beta1, self.config.beta2)
         play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
         turns = self.config.critic_steps
@@ -225,6 +231,15 @@ class GAN(Model):
                 counts += torch.bincount(batch.labels, minlength=self.classes)
             self.generator.class_shares.copy_(counts / counts.sum())
 
+    def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
+        """Images as the discriminator sees them now; ``use`` names the noise."""
+        if self._augment is None:
+            return None
+        p = 1.0 if self.adaptive is None else self.adaptive.p
+        if images.device.type == "cpu" and not p:  # elsewhere the question would cost a wait
+            return None
+        return self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
+
     def _kinds(self, labels: torch.Tensor) -> torch.Tensor:
         return one_hot(labels.to(self.device), self.classes).float()
 
@@ -239,10 +254,8 @@ class GAN(Model):
         self, images: torch.Tensor, kinds: torch.Tensor | None, draw: Draw, use: str = "other"
     ) -> torch.Tensor:
         """Logits of images as the discriminator sees them; ``use`` names the noise."""
-        if self._augment is not None:
-            p = 1.0 if self.adaptive is None else self.adaptive.p
-            images = self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
-        return self.discriminator(images, kinds)  # type: ignore[no-any-return]
+        seen = self.augmented(images, draw, use)
+        return self.discriminator(images if seen is None else seen, kinds)  # type: ignore[no-any-return]
 
     def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
         kinds = self._conditions(batch)
@@ -259,7 +272,7 @@ class GAN(Model):
         reconstruct = getattr(self.discriminator, "reconstructions", None)
         more = self.penalties(
             CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
-            self.variance.factor,
+            self.variance.factor * falling(draw.share / self._game_share, self.config.penalty_end),
         )
         if self.adaptive is not None:
             self.adaptive.update(draw.step, real_logits, fake_logits)

@@ -128,3 +128,47 @@ def test_words_of_the_command_line_reach_the_parts() -> None:
     assert [phase.repeats for phase in model.phases()] == [5, 1, 1]
     assert any("parametrizations" in name for name, _ in model.discriminator.named_parameters())
     assert replace(model.config, spectral=False) != model.config
+
+
+@pytest.mark.parametrize(
+    ("images", "chosen"), [(48, "diffaugment"), (5_000, "ada"), (50_000, "none")]
+)
+def test_few_images_are_shown_augmented_and_it_is_said(images: int, chosen: str) -> None:
+    config, notes = GAN.suit(GAN.Config(), images)
+    assert config.augment == chosen
+    assert len(notes) == (chosen != "none")
+    assert all(f"{images:,}" in note and chosen in note for note in notes)
+
+
+def test_an_augmentation_that_was_asked_for_stands() -> None:
+    for name in ("none", "flip+crop"):
+        config, notes = GAN.suit(GAN.Config(augment=name), 48)
+        assert (config.augment, notes) == (name, [])
+
+
+def test_gamma_follows_the_variance_and_its_schedule() -> None:
+    draw = Draw(0, "discriminator", np.arange(6), 0, CPU)
+    images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def added(share: float, **options: Any) -> torch.Tensor:
+        terms = build(**options)._critic_loss(Batch(images), replace(draw, share=share))
+        return (terms.total - terms.parts["d_loss"]).detach()
+
+    plain = added(0.0, calibrate=False)
+    factor = images.var(dim=0, correction=0).sum() / 768
+    torch.testing.assert_close(added(0.0), factor * plain)
+    torch.testing.assert_close(added(0.9, penalty_end=0.25), 0.25 * factor * plain)
+    torch.testing.assert_close(added(0.45, penalty_end=0.0), 0.5 * factor * plain)
+
+
+def test_ada_leaves_images_alone_until_p_rises() -> None:
+    model = build(augment="ada")
+    images = torch.zeros(6, 3, 16, 16)
+    draw = Draw(0, "discriminator", np.arange(6), 0, CPU)
+    assert model.adaptive is not None
+    assert model.augmented(images, draw) is None
+    model.adaptive.p.fill_(0.5)
+    seen = model.augmented(images, draw)
+    assert seen is not None
+    assert not torch.equal(seen, images)
+    assert build(augment="none").augmented(images, draw) is None

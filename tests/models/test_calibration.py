@@ -1,0 +1,63 @@
+"""Gamma by the images' variance, and its schedule, against plain sums."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from gentool.models.calibration import ImageVariance, falling
+
+
+def batches(count: int, scale: float = 1.0) -> list[torch.Tensor]:
+    """Batches of noise (8, 3, 4, 4)."""
+    generator = torch.Generator().manual_seed(0)
+    return [scale * torch.randn(8, 3, 4, 4, generator=generator) for _ in range(count)]
+
+
+def test_it_is_the_mean_variance_of_the_batches_summed_over_pixels() -> None:
+    measured = ImageVariance()
+    assert measured.factor == 1  # before anything was seen
+    seen = batches(5)
+    for images in seen:
+        measured.update(images)
+    naive = torch.stack([((x - x.mean(0)) ** 2).mean(0).sum() for x in seen]).mean()
+    assert_close(measured.total, naive)
+    assert_close(measured.factor, naive / 768)
+
+
+def test_after_fifty_steps_it_stands() -> None:
+    measured = ImageVariance()
+    for images in batches(50):
+        measured.update(images)
+    before = measured.total.clone()
+    measured.update(batches(1, scale=10)[0])
+    assert measured.total == before
+
+
+def test_it_grows_with_the_square_of_the_contrast_and_with_the_pixels() -> None:
+    one, strong, large = ImageVariance(), ImageVariance(), ImageVariance()
+    for images in batches(3):
+        one.update(images)
+        strong.update(2 * images)
+        large.update(images.repeat(1, 1, 2, 2))
+    assert_close(strong.factor, 4 * one.factor)
+    assert_close(large.factor, 4 * one.factor)
+
+
+def test_one_image_says_nothing_of_a_variance() -> None:
+    measured = ImageVariance()
+    measured.update(batches(1)[0][:1])
+    assert measured.steps == 0
+
+
+@pytest.mark.parametrize("end", [0.0, 0.1, 1.0])
+def test_the_schedule_falls_from_one_to_its_end_and_stays_there(end: float) -> None:
+    shares = [k / 20 for k in range(21)]
+    values = [falling(s, end) for s in shares]
+    assert values[0] == 1
+    assert values[-1] == pytest.approx(end)
+    assert values == sorted(values, reverse=True)
+    assert falling(1.5, end) == falling(1.0, end)
+    assert falling(0.5, end) == pytest.approx((1 + end) / 2)
+    assert math.isfinite(sum(values))
