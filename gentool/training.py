@@ -200,7 +200,10 @@ class Trainer:
         """One step: every phase that is due, then the averages."""
         self.model.train()
         counters = self.counters
-        counters.settled = self.averaging.settle(share, counters.settled)
+        settled = self.averaging.settle(share, counters.settled)
+        if settled != counters.settled:
+            self.model.refresh()
+            counters.settled = settled
         active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
         for phase in active:
             counters.began.setdefault(phase.name, counters.images)

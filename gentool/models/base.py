@@ -216,6 +216,9 @@ class Model(nn.Module, ABC):
             batches: Gives a fresh pass over (a sample of) the training images.
         """
 
+    def refresh(self) -> None:
+        """Measure anew what belongs to the weights, after averages took their place."""
+
     def summary(self) -> str:
         """One sentence on how samples come about, for ``info``."""
         return "samples decode latents drawn from N(0, I)"

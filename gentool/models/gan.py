@@ -27,6 +27,7 @@ from gentool.models.calibration import ImageVariance, falling
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
+from gentool.models.statistics import refresh_statistics
 from gentool.networks import PAIRS, Discriminator
 from gentool.rng import Draw
 
@@ -223,13 +224,18 @@ class GAN(Model):
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are."""
+        """Remember how frequent the classes are, and measure the averages' statistics."""
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
                 assert batch.labels is not None
                 counts += torch.bincount(batch.labels, minlength=self.classes)
             self.generator.class_shares.copy_(counts / counts.sum())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The generator's batch normalisation, where there is one."""
+        refresh_statistics(self, self.generator)
 
     def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
         """Images as the discriminator sees them now; ``use`` names the noise."""
