@@ -20,6 +20,7 @@ from gentool.presets import PRESETS
 LOSSES = {
     "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "vae": {"elbo", "kl"},
+    "vampvae": {"elbo", "kl"},
     "autoencoder": {"mse"},
     "dcgan": {"d_loss", "g_loss", "margin"},
     "sngan": {"d_loss", "g_loss", "margin"},
@@ -79,7 +80,7 @@ def test_log_lines_are_json_with_images_and_the_losses(
     for record in map(json.loads, lines):
         assert all(math.isfinite(v) for v in record.values())
         logged |= set(record)
-    after = set() if model in {"vae", "autoencoder"} | UNREACHED else ENCODER_LOSSES
+    after = set() if model in {"vae", "vampvae", "autoencoder"} | UNREACHED else ENCODER_LOSSES
     assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] | after == logged
     assert json.loads(lines[-1])["images"] == 320
     assert json.loads(lines[-1])["share"] == 1

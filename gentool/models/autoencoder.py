@@ -34,7 +34,7 @@ class Autoencoder(Model):
 
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
         prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
-        components: int = option(10, "parts of the prior (mixture)", low=1, high=1000)
+        components: int = option(20, "parts of the prior (mixture)", low=1, high=1000)
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)

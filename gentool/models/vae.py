@@ -50,7 +50,7 @@ class VAE(Model):
         latent_size: int = option(128, "length of z", low=1, high=4096)
         likelihood: str = option("gaussian", "what the decoder's output means", choices=LIKELIHOODS)
         prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
-        components: int = option(10, "parts of the prior (mixture, vamp)", low=1, high=1000)
+        components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:

@@ -85,21 +85,22 @@ def _maximise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Shares (K,), means (K, L) and Cholesky factors (K, L, L): Bishop 2006, Eq. 9.24 to 9.26.
 
-    Every covariance is drawn towards that of all rows with the weight of L rows, the mode under
-    an inverse Wishart prior (Fraley and Raftery 2007), so that no component shrinks onto single
-    codes.
+    Every covariance is drawn towards the mean of all of them with the weight of L rows, as
+    in regularised discriminant analysis (Friedman 1989), so that no component with few codes
+    shrinks onto them.
     """
     size = rows.shape[1]
-    centred = rows - rows.mean(dim=0)
-    overall = centred.T @ centred / len(rows) + _JITTER * torch.eye(size, dtype=rows.dtype)
     counts = responsibilities.sum(dim=0).clamp(min=1e-9)
     means = responsibilities.T @ rows / counts[:, None]
-    factors = []
-    for weight, mean, count in zip(responsibilities.T, means, counts, strict=True):
+    scatters = []
+    for weight, mean in zip(responsibilities.T, means, strict=True):
         spread = (rows - mean) * weight.sqrt()[:, None]
-        covariance = (spread.T @ spread + size * overall) / (count + size)
-        factors.append(torch.linalg.cholesky(covariance))
-    return counts / len(rows), means, torch.stack(factors)
+        scatters.append(spread.T @ spread)
+    scatter = torch.stack(scatters)
+    pooled = scatter.sum(dim=0) / len(rows)
+    covariance = (scatter + size * pooled) / (counts + size)[:, None, None]
+    covariance.diagonal(dim1=1, dim2=2).add_(_JITTER)
+    return counts / len(rows), means, torch.linalg.cholesky(covariance)
 
 
 def _log_joint(
