@@ -51,6 +51,7 @@ __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", 
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
 _FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
+_SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
@@ -198,6 +199,7 @@ class Trainer:
             if self._save_is_due(now >= next_save):
                 self.save()
                 gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
+                gap = max(gap, self._closing_seconds / _SAVING_SHARE)
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()

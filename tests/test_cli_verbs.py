@@ -246,7 +246,7 @@ def test_sample_says_how_its_images_come_about(autoencoder: Path, tmp_path: Path
     done = sample(autoencoder, tmp_path, "-n", 2)
     assert done.err == (
         f"2 images from {autoencoder / 'model.safetensors'}: samples decode codes drawn from a "
-        "mixture fitted to the training images' codes\n"
+        "mixture of Gaussians fitted to the training images' codes\n"
     )
 
 
@@ -532,8 +532,8 @@ def test_info_json_is_true(model: str, trained: Callable[[str], Path]) -> None:
     assert answer["training"]["images"] == 320
     assert answer["config"]["latent_size"] == 8
     with safe_open(path, "pt") as file:
-        buffers = {"density.shares", "density.means", "density.factors", "generator.class_shares",
-                   "encoder.trained"}  # fmt: skip
+        buffers = {"density.shares", "density.means", "density.factors", "density.mean",
+                   "density.scale", "generator.class_shares", "encoder.trained"}  # fmt: skip
         counted = sum(
             file.get_tensor(k).numel()
             for k in file.keys()  # noqa: SIM118 (no mapping)

@@ -35,7 +35,7 @@ class Autoencoder(Model):
 
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
         prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
-        components: int = option(10, "parts of the prior (mixture)", low=1, high=1000)
+        components: int = option(20, "parts of the prior (mixture)", low=1, high=1000)
         regularisers: str = option(
             "none", "what else the loss asks for, joined by +; or none",
             choices=REGULARISERS, joined=True,

@@ -71,7 +71,7 @@ class VAE(Model):
         )  # fmt: skip
         binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
         prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
-        components: int = option(10, "parts of the prior (mixture, vamp)", low=1, high=1000)
+        components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
         warm_up: float = option(
             0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1

@@ -81,7 +81,7 @@ def test_a_mixture_is_recovered_and_sampled() -> None:
     torch.testing.assert_close(prior.shares[order], torch.tensor([0.7, 0.3]), atol=0.02, rtol=0)
     centres = torch.tensor([[-3.0, 0.0], [3.0, 2.0]])
     torch.testing.assert_close(prior.outward(prior.means[order]), centres, atol=0.1, rtol=0)
-    assert_two_bumps(prior.draw(np.arange(4000), 0, CPU))
+    assert_two_bumps(prior.draw(np.arange(2000), 0, CPU))
     bumps = [MultivariateNormal(c, 0.25 * torch.eye(2)).log_prob(codes).exp() for c in centres]  # type: ignore[no-untyped-call]
     truth = (0.7 * bumps[0] + 0.3 * bumps[1]).log().mean().item()
     assert prior.log_prob(codes).mean().item() == pytest.approx(truth, abs=0.02)
@@ -111,7 +111,7 @@ def test_fewer_codes_than_components_or_dimensions_still_fit(name: str, count: i
 
 def trained_flow() -> CouplingFlow:
     """A flow of three dimensions, fitted to something curved."""
-    rows = correlated(600, 3)
+    rows = correlated(300, 3)
     rows[:, 2] += 0.3 * rows[:, 0] ** 2
     prior = CouplingFlow(3, 1, SHAPE)
     prior.fit(exact(rows))
@@ -134,22 +134,22 @@ def test_the_flows_inverse_and_log_determinant_are_those_of_autograd() -> None:
 
 @torch.no_grad()
 def test_the_density_of_the_flow_integrates_to_one_and_beats_the_gaussian() -> None:
-    codes = two_bumps(1500)
+    codes = two_bumps(600)
     flow, gaussian = CouplingFlow(2, 1, SHAPE), FullGaussian(2, 1, SHAPE)
     for prior in (flow, gaussian):
         prior.fit(exact(codes))
-    side = torch.linspace(-12, 12, 400)
+    side = torch.linspace(-12, 12, 200)
     grid = torch.cartesian_prod(side, side)
-    assert flow.log_prob(grid).exp().sum().item() * (24 / 399) ** 2 == pytest.approx(1, abs=0.01)
+    assert flow.log_prob(grid).exp().sum().item() * (24 / 199) ** 2 == pytest.approx(1, abs=0.01)
     assert flow.log_prob(codes).mean() > gaussian.log_prob(codes).mean() + 0.5
 
 
 @torch.no_grad()
 def test_flow_matching_recovers_a_gaussian() -> None:
-    codes = correlated(1500, 3)
+    codes = correlated(800, 3)
     prior = FlowMatching(3, 1, SHAPE)
     prior.fit(exact(codes))
-    drawn = prior.draw(np.arange(8000), 0, CPU)
+    drawn = prior.draw(np.arange(3000), 0, CPU)
     spread = codes.std(dim=0)
     assert ((drawn.mean(dim=0) - codes.mean(dim=0)).abs() < 0.12 * spread).all()
     found, wanted = np.corrcoef(drawn, rowvar=False), np.corrcoef(codes, rowvar=False)
@@ -160,8 +160,8 @@ def test_flow_matching_recovers_a_gaussian() -> None:
 @torch.no_grad()
 def test_flow_matching_recovers_two_bumps() -> None:
     prior = FlowMatching(2, 1, SHAPE)
-    prior.fit(exact(two_bumps(1500)))
-    assert_two_bumps(prior.draw(np.arange(4000), 0, CPU))
+    prior.fit(exact(two_bumps(3000)))
+    assert_two_bumps(prior.draw(np.arange(2000), 0, CPU))
 
 
 def test_the_vamp_density_is_that_of_a_naive_loop() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from gentool.images import ImageShape
 from gentool.models.priors.base import Codes, Standardised
 
-_JITTER = 1e-3  # share of the mean variance added to every component's diagonal
+_JITTER = 1e-4  # added to the variances of standardised codes, for the roots
 _KMEANS_STEPS, _EM_STEPS = 15, 20
 _EM_GAIN = 1e-2  # nats per code; less gained in a step, and the fit is done
 
@@ -85,18 +85,22 @@ def _maximise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Shares (K,), means (K, L) and Cholesky factors (K, L, L): Bishop 2006, Eq. 9.24 to 9.26.
 
-    A share of the overall variance is added to every diagonal, so that no component shrinks
-    onto single codes.
+    Every covariance is drawn towards the mean of all of them with the weight of L rows, as
+    in regularised discriminant analysis (Friedman 1989), so that no component with few codes
+    shrinks onto them.
     """
-    identity = torch.eye(rows.shape[1], dtype=rows.dtype)
-    floor = _JITTER * rows.var(dim=0, correction=0).mean().clamp(min=1e-9)
+    size = rows.shape[1]
     counts = responsibilities.sum(dim=0).clamp(min=1e-9)
     means = responsibilities.T @ rows / counts[:, None]
-    factors = []
-    for weight, mean, count in zip(responsibilities.T, means, counts, strict=True):
+    scatters = []
+    for weight, mean in zip(responsibilities.T, means, strict=True):
         spread = (rows - mean) * weight.sqrt()[:, None]
-        factors.append(torch.linalg.cholesky(spread.T @ spread / count + floor * identity))
-    return counts / len(rows), means, torch.stack(factors)
+        scatters.append(spread.T @ spread)
+    scatter = torch.stack(scatters)
+    pooled = scatter.sum(dim=0) / len(rows)
+    covariance = (scatter + size * pooled) / (counts + size)[:, None, None]
+    covariance.diagonal(dim1=1, dim2=2).add_(_JITTER)
+    return counts / len(rows), means, torch.linalg.cholesky(covariance)
 
 
 def _log_joint(
