@@ -50,6 +50,8 @@ __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", 
 
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
+_FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
+_SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
@@ -130,6 +132,7 @@ class Trainer:
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
         self._images_at_start = 0
+        self._ailing = False
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
@@ -181,7 +184,7 @@ class Trainer:
     def _train_on(self, stop: StopFlag) -> None:
         """Steps, log, scores and saves from here to the end of the budget."""
         next_log = time.monotonic() + _LOG_SECONDS
-        gap = _FIRST_SAVE_SECONDS
+        gap = min(_FIRST_SAVE_SECONDS, _FIRST_SAVE_SHARE * 60 * (self.settings.minutes or math.inf))
         next_save = time.monotonic() + gap
         self._score_if_due(stop)
         while (share := self.share()) < 1:
@@ -196,6 +199,7 @@ class Trainer:
             if self._save_is_due(now >= next_save):
                 self.save()
                 gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
+                gap = max(gap, self._closing_seconds / _SAVING_SHARE)
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()
@@ -310,6 +314,9 @@ class Trainer:
         if not self.log.empty:
             record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
             self.reporter.logged(record)
+            if not self._ailing and (words := self.model.health(record)) is not None:
+                self._ailing = True  # once is enough
+                self.reporter.warned(words)
 
     def save(self) -> None:
         """Write state, model and previews, each whole or not at all.

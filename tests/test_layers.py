@@ -35,7 +35,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
     (6, ("recovery",)),
     (6, ("training", "sampling", "reconstruction")),
-    (6, ("interpolation", "traversal", "evaluation", "reaveraging")),
+    (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

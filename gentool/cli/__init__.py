@@ -18,6 +18,7 @@ from gentool.cli import (
     listing,
     reconstruct,
     sample,
+    score,
     train,
     traverse,
 )
@@ -36,6 +37,7 @@ app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
+app.command("score")(score.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +210,7 @@ class _Job:
 
 
 def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
-    from gentool.data import make_policy, resolve_shape
+    from gentool.data import glance, make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
     from gentool.models.augmentation import AUGMENTATIONS
@@ -227,11 +228,13 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
     config, choices = model_class.suit(config, round(len(source) * (1 - values["holdout"].value)))
-    notes += choices
+    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
+    changed = values["augment"].value != "none"
+    config, more = model_class.look(config, None if changed else partial(glance, source, policy))
+    notes += [*choices, *more]
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:
             options[key] = Setting(chosen, "found from the data")
-    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
     settings = _settings(layers.preset, values, config, source, policy, device)
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")

@@ -24,6 +24,7 @@ from gentool.evaluation.scores import (
     Scores,
     neighbour_sheet,
     sampled,
+    score_gap,
     score_likelihood,
     score_reconstruction,
     score_samples,
@@ -135,6 +136,8 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         if isinstance(target, LoadedModel):
             poll()
             found = _score_model(scores, target, request, dataset, reference)
+            if "reconstruction" in request.metrics:
+                score_gap(scores, target, dataset, extractor, reference, poll)
             images += [(scores.name, names[image.row], *image[1:]) for image in found]
         table.append(scores)
     for scores, target in zip(table, opened.values(), strict=True):
