@@ -97,6 +97,10 @@ class Progress:
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
 
+    def warned(self, message: str) -> None:
+        """Something to know."""
+        print(f"{self.name}: {message}", file=sys.stderr)
+
 
 @dataclass(frozen=True)
 class Sheet:

@@ -26,7 +26,7 @@ from gentool import __version__
 from gentool.config import from_json, to_json
 from gentool.data import Policy, is_folder, make_policy
 from gentool.errors import ModelFileError, UsageError
-from gentool.files import replacing
+from gentool.files import put
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
@@ -75,9 +75,7 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     """
     words = json.dumps({**header, "format": FORMAT}, sort_keys=True, allow_nan=False)
     plain = {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
-    data = safetensors.torch.save(plain, {_KEY: words})
-    with replacing(path, sync=True) as out:
-        out.write(data)
+    put(path, safetensors.torch.save(plain, {_KEY: words}), sync=True)
 
 
 def read_header(path: Path) -> tuple[Header, dict[str, Any]]:

@@ -26,7 +26,7 @@ from gentool.rng import Draw, data_order
 
 Augmented = Callable[[torch.Tensor, Draw], torch.Tensor | None]
 
-_SAMPLES = 2000
+_SAMPLES, _BATCH = 2000, 250
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
@@ -68,16 +68,29 @@ class Scorer:
         self._moments = moments(reference.numpy())
         self._spread = mean_distance(reference)
 
-    def score(self, model: Model, augmented: Augmented | None = None) -> Score:
+    def score(
+        self,
+        model: Model,
+        augmented: Augmented | None = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Score:
         """Score an averaged model, in eval mode.
 
         Args:
             model: The averages.
             augmented: How a player sees training images now: ``Model.augmented`` of the model
                 in training.
+            poll: Called between batches.
+
+        Raises:
+            Exception: whatever ``poll`` raises.
         """
-        draws = [(_SEED, k) for k in range(_SAMPLES)]
-        samples = self._extractor.features(decode_blocks(model, prior_blocks(model, draws)))
+        parts = []
+        for start in range(0, _SAMPLES, _BATCH):
+            poll()
+            draws = [(_SEED, k) for k in range(start, start + _BATCH)]
+            parts.append(self._extractor.features(decode_blocks(model, prior_blocks(model, draws))))
+        samples = torch.cat(parts)
         distance = distance_between(moments(samples.numpy()), self._moments)
         diversity = mean_distance(samples) / self._spread
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}

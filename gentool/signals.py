@@ -4,6 +4,7 @@ The first signal asks; a second Ctrl-C ends the program at once. Loops call ``po
 stopping loses nothing, and whoever has something to save looks at ``asked`` instead.
 """
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -14,6 +15,26 @@ from gentool.errors import Stopped
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+
+
+def leave_when_asked() -> None:
+    """End at once at a signal, with the documented exit code: for where nothing is to be saved.
+
+    A ``StopFlag`` takes over where something is.
+    """
+    for number in _heeded():
+        signal.signal(number, _leave)
+
+
+def _heeded() -> list[signal.Signals]:
+    """All of them, but no hangup that ``nohup`` told this process to ignore."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [n for n in _SIGNALS if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(130 if number == signal.SIGINT else 75)
 
 
 class StopFlag:
@@ -28,7 +49,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in _heeded():
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

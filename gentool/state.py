@@ -64,6 +64,11 @@ def unpack(
             optimiser.state[parameter] = state
 
 
+def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes that tensors take."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 def _fill(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Copy ``source`` into ``target``; unlike ``copy_`` alone, without broadcasting."""
     if target.shape != source.shape:

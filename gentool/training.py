@@ -10,7 +10,6 @@ optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with 
 counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
-import errno
 import math
 import time
 from collections.abc import Iterator
@@ -24,20 +23,25 @@ import torch
 from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
-from gentool.devices import memory_format
-from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
+from gentool.devices import deterministic_algorithms, memory_format
+from gentool.errors import DataError, Stopped
 from gentool.feeding import Feeder
+from gentool.files import require_room
+from gentool.microbatches import Parts
 from gentool.models import MODELS
-from gentool.models.base import Batch, Model, Phase
-from gentool.rng import Draw, derive_seed
-from gentool.runfolder import (
-    BEST_NAME,
-    PREVIEWS_NAME,
-    Counters,
-    Learner,
-    RunFolder,
-    TrainSettings,
+from gentool.models.base import Batch, LossTerms, Model, Phase
+from gentool.recovery import (
+    NotFinite,
+    check_averaged,
+    check_step,
+    check_weights,
+    explaining,
+    go_back,
+    gradient_norm,
 )
+from gentool.rng import Draw, derive_seed
+from gentool.runfolder import BEST_NAME, Counters, Learner, RunFolder, TrainSettings
+from gentool.runlock import locked
 from gentool.runlog import RunLog
 from gentool.scoring import Score, Scorer
 from gentool.signals import StopFlag
@@ -68,6 +72,9 @@ class Reporter(Protocol):
     def scored(self, images: int, score: Score) -> None:
         """The averaged weights were scored."""
 
+    def warned(self, message: str) -> None:
+        """Something happened that the user should know."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -84,11 +91,11 @@ def train(
     """Train, or go on with, the run in ``settings.out``.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
+        UsageError: the folder holds a run with other settings, or another process trains there.
         DataError: fewer images than a batch.
-        Stopped: asked to stop; the state is saved.
-        Diverged: a loss or weight is not finite; the last good files are untouched.
-        DeviceError: out of memory.
+        Stopped: asked to stop, and the state is saved; or the disk is full.
+        Diverged: numbers are not finite, again and again; the last good files are untouched.
+        DeviceError: out of memory, or an operation that ``deterministic`` forbids.
     """
     count = len(dataset.split(settings.holdout)[0])
     if count < settings.batch:
@@ -96,19 +103,15 @@ def train(
             f"{count} images are fewer than a batch of {settings.batch}. "
             f"Add images, or use --batch {max(count, 1)}"
         )
-    try:
-        return Trainer(dataset, settings, reporter).run(stop)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"out of memory on {settings.device} at --batch {settings.batch}. "
-            f"Use a smaller --batch (say {max(1, settings.batch // 2)}), --size or --width"
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{reason} in {settings.out}; the last files there are whole. Make room"
-            raise Stopped(message, interrupted=False) from error
-        raise UsageError(f"cannot write the run folder {settings.out}: {reason}") from error
+    with (
+        explaining(settings) as needs,
+        locked(settings.out),
+        deterministic_algorithms(settings.deterministic),
+    ):
+        trainer = Trainer(dataset, settings, reporter)
+        needs.bytes = trainer.folder.bytes_needed(trainer.learner())
+        require_room(settings.out, needs.bytes)
+        return trainer.run(stop)
 
 
 class Trainer:
@@ -118,13 +121,7 @@ class Trainer:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
-        model_class = MODELS.get(settings.model)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
-            self.model: Model = model_class(
-                settings.config, dataset.shape, classes_of(settings, dataset)
-            )
-        self.model.to(settings.device).to(memory_format=memory_format(settings.device))
+        self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             settings.batch, settings.device, settings.augment,
@@ -139,25 +136,56 @@ class Trainer:
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
         self.averaging = Averaging(self.model, self.average, self.phases)
+        self.parts = self._parts()
+
+    def _initial_model(self) -> Model:
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
+            model: Model = MODELS.get(settings.model)(
+                settings.config, self.dataset.shape, classes_of(settings, self.dataset)
+            )
+        return model.to(settings.device).to(memory_format=memory_format(settings.device))
+
+    def _parts(self) -> Parts:
+        batch = self.settings.batch
+        return Parts(self.model, batch, self.counters.part, self.reporter.warned)
 
     # --- the loop ---------------------------------------------------------------------------
 
     def run(self, stop: StopFlag) -> TrainResult:
         """Train until the budget is spent; see ``train``."""
-        out, model_path = self.settings.out, self.folder.model_path
-        before = self.folder.read_state(self._learner())
-        resumed = before is not None
+        stop.poll("stopped before the first step; nothing was lost")
+        model_path = self.folder.model_path
+        before = self.folder.read_state(self.learner())
         self.counters = before or self.counters
-        if resumed and self.share() >= 1 and model_path.is_file():
+        done = before is not None and self.share() >= 1 and not self._score_is_due()
+        whole = before is None or self.folder.holds_model_of(self.counters.images)
+        if done and whole:
             return TrainResult(model_path, self.counters.images, already_complete=True)
-        (out / PREVIEWS_NAME).mkdir(parents=True, exist_ok=True)
+        self.folder.prepare()
         self._images_at_start = self.counters.images
         self.log.cut(self.counters.images)
-        if resumed:
+        if before is not None:
             self.reporter.resumed(self.counters.images)
+            self._say_overridden()
+        if not whole:  # killed between the state and the model
+            self.save()
+        self.parts = self._parts()
+        while True:
+            try:
+                self._train_on(stop)
+            except NotFinite as fault:
+                self._go_back(fault)
+            else:
+                return TrainResult(model_path, self.counters.images, already_complete=False)
+
+    def _train_on(self, stop: StopFlag) -> None:
+        """Steps, log, scores and saves from here to the end of the budget."""
         next_log = time.monotonic() + _LOG_SECONDS
         gap = min(_FIRST_SAVE_SECONDS, _FIRST_SAVE_SHARE * 60 * (self.settings.minutes or math.inf))
         next_save = time.monotonic() + gap
+        self._score_if_due(stop)
         while (share := self.share()) < 1:
             self.take_step(share)
             self.reporter.progress(self.counters.images, min(self.share(), 1.0))
@@ -165,16 +193,48 @@ class Trainer:
             if now >= next_log:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
-            self._score_if_due()
+            self._score_if_due(stop)
             self._stop_if_asked(stop)
-            if now >= next_save:
+            if self._save_is_due(now >= next_save):
                 self.save()
                 gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
                 gap = max(gap, self._closing_seconds / _SAVING_SHARE)
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()
-        return TrainResult(model_path, self.counters.images, already_complete=False)
+
+    def _save_is_due(self, late: bool) -> bool:
+        every = self.settings.save_every
+        before = self.counters.images - self.images_per_step
+        return self.counters.images // every > before // every if every else late
+
+    def _go_back(self, fault: NotFinite) -> None:
+        """Return to the last good state with half the learning rate, or end; see ``go_back``."""
+        seen = self.counters.images
+
+        def initial() -> Learner:
+            model = self._initial_model()
+            return replace(self.learner(), model=model, average=averaged_copy(model))
+
+        self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
+        images, lr = self.counters.images, self._lr()
+        self.log.cut(images)
+        self.log.note(images, {"setback": str(fault), "lr": lr})
+        self.reporter.warned(
+            f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
+            f"half the learning rate, {lr:g}"
+        )
+
+    def _lr(self) -> float:
+        """Before its schedule."""
+        return self.settings.lr * 0.5**self.counters.setbacks
+
+    def _say_overridden(self) -> None:
+        """Log the settings that are not those the run began with."""
+        if changed := self.folder.overridden:
+            self.log.note(self.counters.images, {"override": changed})
+            words = "; ".join(f"{k} was {was}, is {now}" for k, (was, now) in changed.items())
+            self.reporter.warned(f"going on with other settings: {words}")
 
     def _stop_if_asked(self, stop: StopFlag) -> None:
         limit = self.settings.stop_after
@@ -214,6 +274,7 @@ class Trainer:
         counters.images += self.images_per_step
         counters.step += 1
         ages = {p.name: counters.images - counters.began[p.name] for p in active}
+        check_averaged(self.averaging.live(ages), self.model)
         self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
@@ -222,75 +283,86 @@ class Trainer:
         indices = np.arange(start, start + settings.batch, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
+        batch, half = self.feeder.batch(start), settings.precision != torch.float32
         draw = Draw(
             settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
         )
-        half = settings.precision != torch.float32
-        with torch.autocast(settings.device.type, settings.precision, enabled=half):
-            terms = phase.loss(self.feeder.batch(start), draw)
+
+        def partial_loss(first: int, last: int) -> LossTerms:
+            part = slice(first, last)
+            labels = None if batch.labels is None else batch.labels[part]
+            with torch.autocast(settings.device.type, settings.precision, enabled=half):
+                return phase.loss(
+                    Batch(batch.images[part], labels), replace(draw, indices=indices[part])
+                )
+
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
-            group["lr"] = settings.lr * phase.lr_factor * cosine(phase.progress(share), phase.decay)
-        optimiser.zero_grad(set_to_none=True)
-        loss = terms.total.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+            falling = cosine(phase.progress(share), phase.decay)
+            group["lr"] = self._lr() * phase.lr_factor * falling
+        loss, means = self.parts.backward(partial_loss, optimiser.zero_grad)
+        self.counters.part = self.parts.size if self.parts.size < settings.batch else 0
+        check_step(self.model, phase, loss)
         optimiser.step()
-        self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
+        self.log.add(means | {f"grad_{phase.name}": gradient_norm(phase.module)})
 
     # --- files ------------------------------------------------------------------------------
 
     def write_log(self, share: float) -> None:
-        """One line of the log: means since the last one.
-
-        Raises:
-            Diverged: a loss since then was not finite.
-        """
-        if self.log.empty:
-            return
-        record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
-        self.reporter.logged(record)
-        for name, value in record.items():
-            if not math.isfinite(value):
-                raise _diverged(f"the mean of {name}", self.settings)
+        """One line of the log: means since the last one."""
+        if not self.log.empty:
+            record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
+            self.reporter.logged(record)
 
     def save(self) -> None:
         """Write state, model and previews, each whole or not at all.
 
         Raises:
-            Diverged: a weight is not finite; nothing is written.
+            NotFinite: a weight is not finite; nothing is written.
         """
         began = time.monotonic()
-        for name, tensor in self.model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise _diverged(f"the weights {name}", self.settings)
-        self.average.finish(self._fit_batches)
+        check_weights(self.folder.tensors(self.learner()), "saved tensor")
+        self._finish()
         self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
-        self.folder.write_state(self._learner(), replace(self.counters, seconds=self.seconds()))
+        self.folder.write_state(self.learner(), replace(self.counters, seconds=self.seconds()))
         self.folder.write_model(self.average, self.counters.images, MODEL_NAME)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
 
-    def _learner(self) -> Learner:
+    def _finish(self) -> None:
+        """What is fitted to the averaged weights before they are used."""
+        self.average.finish(self._fit_batches)
+        check_weights(self.average.state_dict(), "averaged weight")
+
+    def learner(self) -> Learner:
+        """What a state file holds the tensors of."""
         return Learner(
             self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
         )
 
-    def _score_if_due(self) -> None:
-        """Score the averages when the counter has passed a multiple; keep the best so far."""
+    def _score_is_due(self) -> bool:
+        """Whether the counter has passed a multiple of ``score_every`` since the last score."""
         every = self.settings.score_every
-        before = self.counters.images - self.images_per_step
-        if self.scorer is None or self.counters.images // every == before // every:
+        return every > 0 and self.counters.images // every > self.counters.scored // every
+
+    def _score_if_due(self, stop: StopFlag) -> None:
+        """Score the averages and keep the best so far; a score cut short by a stop stays due."""
+        if self.scorer is None or not self._score_is_due():
             return
-        self.average.finish(self._fit_batches)
-        score = self.scorer.score(self.average, self.model.augmented)
-        self.log.note(self.counters.images, score.record)
-        self.reporter.scored(self.counters.images, score)
+        self._finish()
+        try:
+            score = self.scorer.score(self.average, self.model.augmented, stop.poll)
+        except Stopped:
+            return
+        images = self.counters.images
+        self.counters.scored = images
+        self.log.note(images, score.record)
+        self.reporter.scored(images, score)
         if score.distance < self.counters.best_score:
             self.counters.best_score = score.distance
-            self.folder.write_model(
-                self.average, self.counters.images, BEST_NAME, score=score.record
-            )
+            if self.settings.keep.best:
+                self.folder.write_model(self.average, images, BEST_NAME, score=score.record)
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images."""
@@ -312,10 +384,3 @@ def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
 def cosine(share: float, floor: float) -> float:
     """A half cosine from 1 at share 0 to ``floor`` at share 1."""
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
-
-
-def _diverged(what: str, settings: TrainSettings) -> Diverged:
-    return Diverged(
-        f"{what} left the finite numbers. Files in {settings.out} hold the last good state. "
-        f"Try --lr {settings.lr / 2:g} or --precision float32, with another --out"
-    )

@@ -22,7 +22,7 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files", "powers")),
+    (1, ("rng", "devices", "signals", "files", "runlock", "powers")),
     (2, ("registry", "images")),
     (2, ("config",)),
     (2, ("presets",)),
@@ -30,20 +30,11 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("networks", "data", "metrics")),
     (4, ("models",)),
     (5, ("checkpoint",)),
-    (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (
-        6,
-        (
-            "training",
-            "sampling",
-            "reconstruction",
-            "interpolation",
-            "evaluation",
-            "reaveraging",
-            "oddity",
-        ),
-    ),
+    (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
+    (6, ("recovery",)),
+    (6, ("training", "sampling", "reconstruction")),
+    (6, ("interpolation", "traversal", "evaluation", "reaveraging", "oddity")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

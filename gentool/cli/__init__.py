@@ -20,6 +20,7 @@ from gentool.cli import (
     sample,
     score,
     train,
+    traverse,
 )
 from gentool.cli.console import say, say_error
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
@@ -34,6 +35,7 @@ app.command("train")(train.command)
 app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
+app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("average")(average.command)

@@ -154,7 +154,11 @@ class Display:
             words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
             say(f"scored at {images:,} images: {words}")
         for warning in score.warnings:
-            say(f"warning: {warning}")
+            self.warned(warning)
+
+    def warned(self, message: str) -> None:
+        """Something to know, even when quiet."""
+        say(f"warning: {message}")
 
     def _left(self) -> str:
         """Time left, from the speed of this command."""

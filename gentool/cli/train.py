@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,15 @@ def command(
     score_every: int = _option(
         "--score-every", "Score every N images and keep best.safetensors.", "Training", "N"
     ),
+    save_every: int = _option(
+        "--save-every", "Save every N images; default every few minutes.", "Training", "N"
+    ),
+    keep: str = _option(
+        "--keep",
+        "Models to keep: last; best: also the best scored (default); N or all: also numbered "
+        "ones in snapshots/, one a save.",
+        "Training", "WHICH",
+    ),
     unconditional: bool = typer.Option(
         None, "--unconditional", help="Take no notice of class folders.",
         envvar="GENTOOL_UNCONDITIONAL", show_envvar=False, rich_help_panel="Training",
@@ -110,6 +119,14 @@ def command(
     ),
     device: str = _option("--device", "auto, cpu, cuda, cuda:1, mps.", "Hardware", "DEVICE"),
     precision: str = _option("--precision", "auto, float32, bfloat16.", "Hardware", "NAME"),
+    deterministic: bool = typer.Option(
+        None, "--deterministic", help="On a GPU: the same bits every time, slower.",
+        envvar="GENTOOL_DETERMINISTIC", show_envvar=False, rich_help_panel="Hardware",
+    ),
+    override: bool = typer.Option(
+        False, "--override", help="Go on with a run in --out though settings have changed.",
+        rich_help_panel="Training",
+    ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show the settings and where each comes from, and stop.",
         rich_help_panel="Output",
@@ -148,7 +165,9 @@ def command(
         raise UsageError(_no_data(model))
     opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh)
     with StopFlag() as stop:
-        job = _resolve(layers, opening, stop, stop_after)
+        job = _resolve(layers, opening, stop)
+        settings = replace(job.settings, stop_after=stop_after, override=override)
+        job = replace(job, settings=settings)
         if dry_run:
             _dry_run(job, as_json=as_json)
         else:
@@ -189,7 +208,7 @@ class _Job:
         return self.values[key].value
 
 
-def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int | None) -> _Job:
+def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     from gentool.data import make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
@@ -213,7 +232,7 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int |
         if options[key].value != chosen:
             options[key] = Setting(chosen, "found from the data")
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    settings = _settings(layers.preset, values, config, source, policy, device, stop_after)
+    settings = _settings(layers.preset, values, config, source, policy, device)
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
     return _Job(layers.preset, source, policy, notes, settings, values, options)
@@ -236,9 +255,11 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
 def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
+    from gentool.runlock import refuse_if_locked
     from gentool.training import train
 
     settings, source = job.settings, job.source
+    refuse_if_locked(settings.out)
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
@@ -284,9 +305,10 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 def _settings(
     preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
-    policy: "Policy", device: "torch.device", stop_after: int | None,
+    policy: "Policy", device: "torch.device",
 ) -> "TrainSettings":  # fmt: skip
     from gentool.devices import select_precision
+    from gentool.snapshots import parse_keep
     from gentool.training import TrainSettings
 
     value = {k: s.value for k, s in values.items()}
@@ -305,9 +327,11 @@ def _settings(
         holdout=value["holdout"],
         conditional=not value["unconditional"],
         score_every=value["score_every"],
-        stop_after=stop_after,
         policy=policy,
         augment=value["augment"],
+        save_every=value["save_every"],
+        keep=parse_keep(value["keep"]),
+        deterministic=value["deterministic"],
     )
 
 
