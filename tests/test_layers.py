@@ -29,13 +29,14 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, ("presets",)),
     (2, ("settings",)),
     (3, ("networks", "data", "metrics")),
+    (3, ("selfcheck",)),
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
     (6, ("recovery",)),
     (6, ("training", "sampling", "reconstruction")),
-    (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging")),
+    (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
