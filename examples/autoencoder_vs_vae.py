@@ -67,7 +67,7 @@ CPU = torch.device("cpu")
 NETWORKS: dict[str, object] = {"width": 16, "latent_size": 2, "ema_images": 2000}
 OPTIONS = {
     "autoencoder": NETWORKS,
-    "vae": {**NETWORKS, "likelihood": "bernoulli", "prior": "normal"},
+    "vae": {**NETWORKS, "likelihood": "bernoulli", "binarise": True, "prior": "normal"},
 }
 BATCH, RATE = 64, 2e-3
 

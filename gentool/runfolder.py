@@ -60,7 +60,8 @@ class TrainSettings:
         precision: dtype of autocast.
         started: ``time.monotonic()`` at the command's start.
         holdout: Share of the images, by content, that is never trained on.
-        score_every: Score the averaged weights once per as many images; 0 for never.
+        score_every: Score the averaged weights once per as many images; 0 for never, None for
+            as often as costs little.
         conditional: Whether a model that can be is conditional on the classes of the data.
         policy: What intake did to the images, for those who look at other images later.
         augment: What is done to them in training, by names joined by +; ``none``.
@@ -83,7 +84,7 @@ class TrainSettings:
     precision: torch.dtype
     started: float
     holdout: float = 0.0
-    score_every: int = 0
+    score_every: int | None = None
     conditional: bool = True
     stop_after: int | None = None
     policy: Policy | None = None
@@ -162,7 +163,7 @@ class RunFolder:
         model = tensor_bytes(exported_tensors(learner.average))
         moments = sum(2 * tensor_bytes(dict(p.module.named_parameters())) for p in learner.phases)
         state = model + moments + tensor_bytes(learner.model.state_dict())
-        best = model if keep.best and self.settings.score_every else 0
+        best = model if keep.best and self.settings.score_every != 0 else 0
         previews = 2 * _PREVIEW_IMAGES * self._dataset.shape.dims
         names = (STATE_NAME, MODEL_NAME, BEST_NAME)
         here = sum(f.stat().st_size for n in names if (f := self.path / n).is_file())

@@ -52,7 +52,6 @@ DEFAULTS: dict[str, Scalar] = {
     "max_bad": 0.01,
     "seed": 0,
     "holdout": 0.0,
-    "score_every": 0,
     "save_every": 0,
     "keep": "best",
     "deterministic": False,

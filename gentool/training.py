@@ -27,6 +27,7 @@ from gentool.devices import deterministic_algorithms, memory_format
 from gentool.errors import DataError, Stopped
 from gentool.feeding import Feeder
 from gentool.files import require_room
+from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
@@ -43,7 +44,7 @@ from gentool.rng import Draw, derive_seed
 from gentool.runfolder import BEST_NAME, Counters, Learner, RunFolder, TrainSettings
 from gentool.runlock import locked
 from gentool.runlog import RunLog
-from gentool.scoring import Score, Scorer
+from gentool.scoring import Score
 from gentool.signals import StopFlag
 
 __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
@@ -120,7 +121,7 @@ class Trainer:
     def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
-        self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
+        self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
         self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
@@ -203,6 +204,8 @@ class Trainer:
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()
+        if (verdict := self.looks.verdict()) is not None and self.settings.keep.best:
+            self.reporter.warned(verdict)
 
     def _save_is_due(self, late: bool) -> bool:
         every = self.settings.save_every
@@ -265,7 +268,7 @@ class Trainer:
         if settled != counters.settled:
             self.model.refresh()
             counters.settled = settled
-        active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
+        active = self._active(share)
         for phase in active:
             counters.began.setdefault(phase.name, counters.images)
             if counters.step % phase.every:
@@ -345,22 +348,32 @@ class Trainer:
             self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
         )
 
+    def _moving(self) -> bool:
+        """Whether a phase that changes samples is active."""
+        return any(p.changes_samples for p in self._active(self.share()))
+
+    def _active(self, share: float) -> list[Phase]:
+        return [p for p in self.phases if p.span[0] <= share < p.span[1]]
+
     def _score_is_due(self) -> bool:
-        """Whether the counter has passed a multiple of ``score_every`` since the last score."""
-        every = self.settings.score_every
-        return every > 0 and self.counters.images // every > self.counters.scored // every
+        counters = self.counters
+        return self.looks.due(counters.images, counters.scored, moving=self._moving())
 
     def _score_if_due(self, stop: StopFlag) -> None:
         """Score the averages and keep the best so far; a score cut short by a stop stays due."""
-        if self.scorer is None or not self._score_is_due():
+        if not self._score_is_due():
             return
         self._finish()
         try:
-            score = self.scorer.score(self.average, self.model.augmented, stop.poll)
+            score = self.looks.score(
+                self.average, self.model.augmented, self.counters.images, stop.poll
+            )
         except Stopped:
             return
         images = self.counters.images
         self.counters.scored = images
+        if not self._moving():
+            self.looks.rest()
         self.log.note(images, score.record)
         self.reporter.scored(images, score)
         if score.distance < self.counters.best_score:

@@ -42,6 +42,7 @@ from gentool.errors import (
     UsageError,
     exit_code_of,
 )
+from gentool.presets import PRESETS
 
 Row = tuple[str, int, tuple[str, ...]]
 
@@ -176,7 +177,7 @@ DATA: dict[str, Row] = {
 TRAIN = "train gan --data {toys} --out {out} --device cpu"
 NAMES: dict[str, Row] = {
     "model": ("train gam --data {toys}", 2, ("no model named 'gam'", "Did you mean 'gan'?",
-                                             "gentool list shows all 9")),
+                                             f"gentool list shows all {len(PRESETS)}")),
     "loss": (f"{TRAIN} -o loss=hinged", 2, ("no GAN loss named 'hinged'", "Did you mean 'hinge'?",
                                             "gentool list losses")),
     "likelihood": ("train vae --data {toys} --out {out} -o likelihood=gausian", 2,

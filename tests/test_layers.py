@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
-    (6, ("recovery",)),
+    (6, ("recovery", "looks")),
     (6, ("training", "sampling", "reconstruction")),
     (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
     (7, ("cli",)),
@@ -309,7 +309,7 @@ DANGEROUS: dict[str, set[str]] = {
     "pickle": {"gentool.data.crew", "gentool.data.worker"},  # between this process and its own
     "socket": {"gentool.runlock"},  # for this machine's name
     # names out of tables, none out of files
-    "importlib": {"gentool", "gentool.networks", "gentool.registry"},
+    "importlib": {"gentool", "gentool.doctor", "gentool.networks", "gentool.registry"},
 }
 NEVER = {
     "marshal",

@@ -138,7 +138,8 @@ class Display:
 
     def logged(self, record: dict[str, float]) -> None:
         """A line of the log."""
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in _NOT_LOSSES)
+        shown = {k: v for k, v in record.items() if k not in _NOT_LOSSES and k[:5] != "grad_"}
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
         speed = f"{record['images_per_second']:.0f} images/s"
         if self._live:
             self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")

@@ -54,6 +54,6 @@ def command(
         emit_json({"images": rows, "importance": samples, "kind": kind})
     else:
         for bound in found:
-            emit(f"{bound.nats:.2f}\t{bound.bits_per_dim:.4f}\t{bound.path}")
+            emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", str(bound.path))
     if bad:
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")

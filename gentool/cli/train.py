@@ -93,7 +93,8 @@ def command(
         "--holdout", "Share of the images kept out, by content, for evaluate.", "Training", "SHARE"
     ),
     score_every: int = _option(
-        "--score-every", "Score every N images and keep best.safetensors.", "Training", "N"
+        "--score-every", "Score every N images (0: never; unless given, now and then).",
+        "Training", "N",
     ),
     save_every: int = _option(
         "--save-every", "Save every N images; default every few minutes.", "Training", "N"
@@ -247,6 +248,7 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
         "size": Setting(f"{shape.height}x{shape.width}", "found from the data"),
         "mode": Setting(shape.mode, "found from the data"),
         "out": Setting(str(settings.out), "default"),
+        "score_every": Setting("now and then", "default"),
     }
     chosen = {"device": settings.device.type, "precision": str(settings.precision)[6:]}
     chosen["data"] = " ".join(job.value("data"))
@@ -329,7 +331,7 @@ def _settings(
         started=console.STARTED,
         holdout=value["holdout"],
         conditional=not value["unconditional"],
-        score_every=value["score_every"],
+        score_every=value.get("score_every"),
         policy=policy,
         augment=value["augment"],
         save_every=value["save_every"],

@@ -57,6 +57,7 @@ class Phase:
         betas: Adam's moments (Kingma and Ba 2015).
         decay: Over the span the learning rate falls along a half cosine to this share of itself.
         lr_factor: Times the run's learning rate.
+        changes_samples: Whether what it trains has a part in samples.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Phase:
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 1.0
     lr_factor: float = 1.0
+    changes_samples: bool = True
 
     def progress(self, share: float) -> float:
         """How much of the span is over, from 0 to 1, at a share of the run."""

@@ -223,8 +223,9 @@ class GAN(Model):
         if self.encoder is None:
             return game
         last = Phase(
-            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0
-        )
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0,
+            changes_samples=False,
+        )  # fmt: skip
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
