@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ledger
 import numpy as np
@@ -147,6 +147,18 @@ def write_images(folder: Path, count: int, side: int = SIDE) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(number, side)).save(path)
     return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker of pytest-xdist tried to the process that prints."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["ledger"] = ledger.rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # a class of pytest-xdist, which is not needed
+    """Take it."""
+    ledger.add(getattr(node, "workeroutput", {}).get("ledger", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

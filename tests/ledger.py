@@ -15,6 +15,18 @@ def record(promise: str, survived: bool) -> bool:
     return survived
 
 
+def rows() -> dict[str, list[int]]:
+    """Promise -> [tried, survived]."""
+    return _ROWS
+
+
+def add(other: dict[str, list[int]]) -> None:
+    """Add what another process counted."""
+    for promise, counts in other.items():
+        row = _ROWS.setdefault(promise, [0, 0])
+        row[:] = [a + b for a, b in zip(row, counts, strict=True)]
+
+
 def table() -> Iterator[str]:
     """The lines of the table, in Markdown; none if nothing was tried."""
     if not _ROWS:
