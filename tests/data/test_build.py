@@ -301,7 +301,7 @@ def test_a_killed_build_leaves_no_workers_and_goes_on_where_it_was(
     number: signal.Signals, tmp_path: Path, own_cache: Path
 ) -> None:
     bad = (7, 300)
-    with slow_build(tmp_path, MANY, bad=bad) as process:
+    with slow_build(tmp_path, MANY, 0.006, bad) as process:
         wait_until(lambda: journaled(own_cache) > 5 or process.poll() is not None)
         workers = children(process.pid)
         assert workers
