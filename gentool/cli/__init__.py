@@ -6,6 +6,8 @@
 import io
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -81,6 +83,7 @@ def root(
 def main() -> None:
     """Run the command line and exit."""
     _prepare_streams()
+    _prepare_temporary_folder()
     try:
         app()
     except OutputClosed as error:
@@ -117,6 +120,18 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _prepare_temporary_folder() -> None:
+    """Where no folder takes a file, name one all the same.
+
+    Importing torch asks for its name, also in commands that write nothing; what does write meets
+    the real error there.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(Path.cwd())
 
 
 def _leave_closed_output(error: OutputClosed) -> NoReturn:

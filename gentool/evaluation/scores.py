@@ -20,11 +20,11 @@ from gentool.metrics.frechet import Folds
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, nearest, overlap
 from gentool.metrics.pixels import ssim
+from gentool.models.objectives import ACTIVE_VARIANCE
 from gentool.rng import Draw, derive_seed
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED, _LIKELIHOOD_IMAGES = 1000, 256
-_ACTIVE = 0.01  # Burda et al. 2016: a unit is active if its posterior mean varies this much
 _SHOWN = 12  # samples in the picture of neighbours
 Poll = Callable[[], None]
 
@@ -201,7 +201,7 @@ def score_likelihood(
     kind = "mass" if model.discrete else "density; bits/dim are per 8-bit grey level"
     scores.notes.append(f"elbo and iw-{samples} in nats per image, a log {kind}")
     scores.values["kl"] = float(torch.cat(kls).sum(dim=1).mean())
-    active = int((torch.cat(means).var(dim=0) > _ACTIVE).sum())
+    active = int((torch.cat(means).var(dim=0) > ACTIVE_VARIANCE).sum())
     scores.values["active units"] = active
     if active == 0:
         scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")

@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean over images, above which it is active
 _CAPACITY_SHARE = 0.5  # of the run, in which the capacity rises to its final value
 _CYCLE_RISE = 0.5  # of a cycle, in which the weight rises (Fu et al. 2019: R)
 
@@ -86,9 +87,9 @@ def doubly_reparameterised(log_weights: torch.Tensor, latents: torch.Tensor) -> 
 
 
 def active_units(means: torch.Tensor) -> torch.Tensor:
-    """How many units are in use, a float: Var_x[mu_j] > 0.01 (Burda et al. 2016, section 5.2).
+    """How many units are in use, a float: by ``ACTIVE_VARIANCE`` (Burda et al. 2016, section 5.2).
 
     Args:
         means: Posterior means of a batch, (B, L).
     """
-    return (means.detach().var(dim=0, correction=0) > 0.01).sum().float()
+    return (means.detach().var(dim=0, correction=0) > ACTIVE_VARIANCE).sum().float()

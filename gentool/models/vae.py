@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, open_likelihood, suited
 from gentool.models.objectives import (
+    ACTIVE_VARIANCE,
     active_units,
     capacity_now,
     doubly_reparameterised,
@@ -41,6 +43,7 @@ from gentool.rng import Draw
 
 _LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
 _CHECK_EVERY = 64  # steps between two looks at the support, for which a device must be waited for
+_UNIT_DRAWS = 512  # pictures on which units are told active from idle
 _COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
 
 
@@ -178,6 +181,23 @@ class VAE(Model):
         centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
         squares = ((mean - centre).square() + log_variance.exp()) / variance
         return mean, 0.5 * (squares - 1 - log_variance + variance.log())
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """The units that the encoder uses most."""
+        return {"units": self._active_directions}
+
+    @torch.no_grad()
+    def _active_directions(self, count: int) -> torch.Tensor:
+        """Axes (K, L) of the active units, the most active first.
+
+        A unit is active by the variance of its posterior mean (Burda et al. 2016, section 5.2),
+        here over pictures of the model's own.
+        """
+        draws = torch.split(self.prior(np.arange(_UNIT_DRAWS), 0), 64)
+        means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
+        variances, order = means.var(dim=0).sort(descending=True)
+        chosen = order[variances > ACTIVE_VARIANCE][:count]
+        return torch.eye(self.config.latent_size, dtype=torch.float64, device=self.device)[chosen]
 
     @property
     def discrete(self) -> bool:
