@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from poison import spoil
 
 import gentool.cli
 from gentool import files
@@ -57,6 +58,8 @@ def become(job: dict[str, Any]) -> None:
         files.observers.append(Saboteur(job["at"], job["deed"]))
     if job["largest_file"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["largest_file"],) * 2)
+    if job["spoil"]:
+        spoil(job["spoil"])
     gentool.cli.console.STARTED = time.monotonic()
     sys.argv = ["gentool", *job["arguments"]]
     gentool.cli.main()

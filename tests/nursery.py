@@ -84,7 +84,7 @@ class Nursery:
 
     def start(
         self, *arguments: object, at: int = 0, deed: str = "kill", largest_file: int = 0,
-        **env: str,
+        spoil: dict[str, Any] | None = None, **env: str,
     ) -> Child:  # fmt: skip
         """Start a command.
 
@@ -93,6 +93,7 @@ class Nursery:
             at: The step of writing files at which something happens; 0 for never.
             deed: ``kill`` for SIGKILL, or the name of an error that the step raises.
             largest_file: RLIMIT_FSIZE in bytes; 0 for none.
+            spoil: What goes wrong in training; see ``poison``.
             env: Added to the environment.
         """
         number = next(self._numbers)
@@ -102,7 +103,7 @@ class Nursery:
         pid = self.ask({
             "arguments": [str(a) for a in arguments], "at": at,
             "env": {"GENTOOL_CACHE": os.environ["GENTOOL_CACHE"], **env, name: value},
-            "deed": deed, "largest_file": largest_file, "stdout": str(stdout),
+            "deed": deed, "largest_file": largest_file, "spoil": spoil, "stdout": str(stdout),
             "stderr": str(stderr),
         })  # fmt: skip
         return Child(self, pid, mark, stdout, stderr)
