@@ -42,6 +42,7 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "device": (str, 0, 0),
     "precision": (str, 0, 0),
 }
+AUTO = "auto"  # for batch: measured before the first step
 DEFAULTS: dict[str, Scalar] = {
     "fit": "crop",
     "background": "white",
@@ -144,6 +145,10 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     kind, low, high = KEYS[key]
     if kind is list:
         return _check_words(key, value)
+    if key == "batch" and isinstance(value, str):
+        value = _number_or_auto(value)
+        if value == AUTO:
+            return value
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # size = 64 in a config file
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -158,6 +163,15 @@ def _check(key: str, value: object) -> Scalar | list[str]:
             f"--{key.replace('_', '-')} is {_short(value)}; allowed: {low:g} to {high:g}"
         )
     return value  # type: ignore[return-value]
+
+
+def _number_or_auto(word: str) -> int | str:
+    """``64`` or ``auto``, as a flag or the environment gives it."""
+    if word == AUTO:
+        return word
+    if not word.isdecimal() or len(word) > 20:
+        raise UsageError(f"--batch {word:.40}: write a number of images, or auto")
+    return int(word)
 
 
 def _check_words(key: str, value: object) -> list[str]:

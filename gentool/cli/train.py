@@ -17,13 +17,13 @@ from gentool.cli.opening import Opening, open_data
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
 from gentool.presets import PRESETS, largest_side
-from gentool.settings import KEYS, Layers, Setting, collect, resolve
+from gentool.settings import AUTO, KEYS, Layers, Setting, collect, resolve
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
     import torch
 
-    from gentool.data import Policy, Source
+    from gentool.data import Dataset, Policy, Source
     from gentool.models.base import BaseConfig
     from gentool.training import TrainSettings
 
@@ -87,7 +87,9 @@ def command(
     ),
     images: int = _option("--images", "Budget: images to train on.", "Training", "N"),
     minutes: float = _option("--minutes", "Budget: wall-clock minutes.", "Training", "M"),
-    batch: int = _option("--batch", "Images per step.", "Training", "N"),
+    batch: str = _option(
+        "--batch", "Images per step; auto: measured here first.", "Training", "N|auto"
+    ),
     lr: float = _option("--lr", "Learning rate.", "Training", "RATE"),
     holdout: float = _option(
         "--holdout", "Share of the images kept out, by content, for evaluate.", "Training", "SHARE"
@@ -278,6 +280,8 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
         for note in dataset.notes:
             say(f"  {note}")
         _say_bad(dataset.bad, len(source))
+        if job.value("batch") == AUTO:
+            settings = _measured(settings, dataset, stop)
         try:
             result = train(dataset, settings, display, stop)
         except Stopped as error:
@@ -293,6 +297,14 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
     else:
         emit(str(result.model_path))
     say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
+
+
+def _measured(settings: "TrainSettings", dataset: "Dataset", stop: StopFlag) -> "TrainSettings":
+    from gentool.batchsize import choose_batch
+
+    batch, why = choose_batch(dataset, settings, stop)
+    say(f"  {why}")
+    return replace(settings, batch=batch)
 
 
 def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
@@ -317,13 +329,14 @@ def _settings(
     from gentool.training import TrainSettings
 
     value = {k: s.value for k, s in values.items()}
+    auto = value["batch"] == AUTO
     return TrainSettings(
         model=PRESETS[preset].model,
         config=config,
         out=Path(value.get("out") or Path("runs") / f"{preset}-{source.name}").expanduser(),
         images=value.get("images"),
         minutes=value.get("minutes"),
-        batch=value["batch"],
+        batch=PRESETS[preset].settings(device.type)["batch"] if auto else value["batch"],
         lr=value["lr"],
         seed=value["seed"],
         device=device,
