@@ -329,14 +329,14 @@ def _settings(
     from gentool.training import TrainSettings
 
     value = {k: s.value for k, s in values.items()}
-    auto = value["batch"] == AUTO
+    preset_value: dict[str, Any] = PRESETS[preset].settings(device.type)
     return TrainSettings(
         model=PRESETS[preset].model,
         config=config,
         out=Path(value.get("out") or Path("runs") / f"{preset}-{source.name}").expanduser(),
         images=value.get("images"),
         minutes=value.get("minutes"),
-        batch=PRESETS[preset].settings(device.type)["batch"] if auto else value["batch"],
+        batch=preset_value["batch"] if value["batch"] == AUTO else value["batch"],
         lr=value["lr"],
         seed=value["seed"],
         device=device,
