@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import torch
 
-from gentool.checkpoint import read_header
+from gentool.checkpoint import STATE_NAME, read_header
 from gentool.data import Dataset
 from gentool.errors import ModelFileError
 from gentool.recovery import explaining
-from gentool.runfolder import STATE_NAME, TrainSettings
+from gentool.runfolder import TrainSettings
 from gentool.scoring import Score
 from gentool.signals import StopFlag
 from gentool.training import Trainer

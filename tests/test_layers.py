@@ -36,18 +36,8 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
     (6, ("recovery", "looks")),
     (6, ("training", "sampling", "reconstruction")),
-    (
-        6,
-        (
-            "interpolation",
-            "oddity",
-            "traversal",
-            "evaluation",
-            "reaveraging",
-            "doctor",
-            "batchsize",
-        ),
-    ),
+    (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
+    (6, ("batchsize",)),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
