@@ -8,6 +8,7 @@ with and without.
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class Looks:
         self._scorer: Scorer | None = None
         self._next = time.monotonic() + _FIRST_SECONDS
         self._at_rest = False
+        self._told: set[str] = set()
         self._last, self._best, self._best_images = math.inf, math.inf, 0
 
     def due(self, images: int, scored: int, *, moving: bool) -> bool:
@@ -61,17 +63,19 @@ class Looks:
     def score(
         self, model: Model, augmented: Augmented, images: int, poll: Callable[[], None]
     ) -> Score:
-        """Score averaged weights; see ``Scorer.score``."""
+        """Score averaged weights; see ``Scorer.score``. Each kind of warning is given once."""
         began = time.monotonic()
         if self._scorer is None:
             self._scorer = Scorer(*self._images)
         score = self._scorer.score(model, augmented, poll)
         now = time.monotonic()
         self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
+        new = {k: words for k, words in score.warnings.items() if k not in self._told}
+        self._told |= new.keys()
         self._last = score.distance
         if score.distance < self._best:
             self._best, self._best_images = score.distance, images
-        return score
+        return replace(score, warnings=new)
 
     def rest(self) -> None:
         """The last look was at samples that no longer change."""

@@ -30,6 +30,9 @@ _SAMPLES, _BATCH = 2000, 250
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
+_LEAK = (
+    0.8  # of the distance to the images; poor samples are a little nearer to blurred ones anyway
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class Score:
     Attributes:
         distance: FD-random to the images, lower is better.
         record: Everything measured, by name.
-        warnings: In plain words, with what to change.
+        warnings: What is wrong -> the same in plain words, with what to change.
     """
 
     distance: float
     record: dict[str, float]
-    warnings: tuple[str, ...]
+    warnings: dict[str, str]
 
 
 class Scorer:
@@ -94,9 +97,9 @@ class Scorer:
         distance = distance_between(moments(samples.numpy()), self._moments)
         diversity = mean_distance(samples) / self._spread
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}
-        warnings = []
+        warnings = {}
         if diversity < _LOW_DIVERSITY:
-            warnings.append(
+            warnings["collapse"] = (
                 f"samples are only {diversity:.0%} as diverse as the images (collapse?). A larger "
                 "-o penalty or a smaller --lr helps"
             )
@@ -104,7 +107,7 @@ class Scorer:
             copied = memorisation(samples, self._training, self._held_out)
             record["memorisation"] = round(copied, 4)
             if copied > _HIGH_MEMORISATION:
-                warnings.append(
+                warnings["memorisation"] = (
                     f"{copied:.0%} of samples lie nearer to training images than to others (50% "
                     "is none memorised). More images or a shorter run helps"
                 )
@@ -113,12 +116,12 @@ class Scorer:
             ours = moments(samples.numpy())
             leaked = distance_between(ours, moments(seen.numpy()))
             record["fd_augmented"] = round(leaked, 6)
-            if leaked < distance_between(ours, moments(self._training.numpy())):
-                warnings.append(
+            if leaked < _LEAK * distance_between(ours, moments(self._training.numpy())):
+                warnings["leak"] = (
                     "samples look more like the augmented images than like the images (a leak). "
                     "Less -o augment, more images or a longer run helps"
                 )
-        return Score(distance, record, tuple(warnings))
+        return Score(distance, record, warnings)
 
     @torch.inference_mode()
     def _augmented(self, augmented: Augmented, device: torch.device) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ The first signal asks; a second Ctrl-C ends the program at once. Loops call ``po
 stopping loses nothing, and whoever has something to save looks at ``asked`` instead.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -22,8 +23,16 @@ def leave_when_asked() -> None:
 
     A ``StopFlag`` takes over where something is.
     """
-    for number in _heeded():
+    heeded = _heeded()
+    for number in heeded:
         signal.signal(number, _leave)
+    atexit.register(_ignore, heeded)
+
+
+def _ignore(numbers: list[signal.Signals]) -> None:
+    """Nothing is left to stop; Python's last act is to put the deadly defaults back."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[signal.Signals]:

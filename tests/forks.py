@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from poison import spoil
 
+import gentool.__main__
 import gentool.cli
 from gentool import files
 
@@ -62,7 +63,7 @@ def become(job: dict[str, Any]) -> None:
         spoil(job["spoil"])
     gentool.cli.console.STARTED = time.monotonic()
     sys.argv = ["gentool", *job["arguments"]]
-    gentool.cli.main()
+    gentool.__main__.main()
 
 
 def rehearse() -> None:

@@ -11,6 +11,7 @@ from test_scoring import Replaying
 from gentool.data import Dataset, open_dataset
 from gentool.looks import Looks
 from gentool.rng import Draw
+from gentool.scoring import Score
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def nothing(_: object, draw: Draw) -> None:
     """No augmentation."""
 
 
-def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> None:
+def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> Score:
     """Look at a model that repeats the first ``rows`` images."""
-    watched.score(Replaying(dataset, np.arange(rows)), nothing, images, lambda: None)
+    return watched.score(Replaying(dataset, np.arange(rows)), nothing, images, lambda: None)
 
 
 def test_by_the_counter(digits: Dataset) -> None:
@@ -63,10 +64,11 @@ def test_a_last_model_that_is_worse_than_the_best_is_told(digits: Dataset) -> No
     assert watched.verdict() is None
     score(watched, digits, 300, 64)
     assert watched.verdict() is None
-    score(watched, digits, 2, 128)  # collapsed
+    assert "collapse" in score(watched, digits, 1, 128).warnings
     verdict = watched.verdict()
     assert verdict is not None
     assert "at 64 images. best.safetensors" in verdict
+    assert score(watched, digits, 1, 192).warnings == {}  # once is enough
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ class Display:
         if not self._quiet:
             words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
             say(f"scored at {images:,} images: {words}")
-        for warning in score.warnings:
+        for warning in score.warnings.values():
             self.warned(warning)
 
     def warned(self, message: str) -> None:
