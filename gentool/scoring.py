@@ -30,9 +30,7 @@ _SAMPLES, _BATCH = 2000, 250
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
-_LEAK = (
-    0.8  # of the distance to the images; poor samples are a little nearer to blurred ones anyway
-)
+_LEAK = 0.8  # of the distance to the images; any poor samples are a little nearer
 
 
 @dataclass(frozen=True)

@@ -39,18 +39,18 @@ def strike(job: dict[str, Any]) -> None:
 def _spoilt(go: Callable[[Phase], None], phase: Phase, job: dict[str, Any]) -> None:
     named = phase.module.named_parameters()
     weight = next(p for name, p in named if name.startswith(job["part"]) and p.ndim > 1)
+    one = (0,) * weight.ndim
     if job["what"] == "weight":
         with torch.no_grad():
-            weight.view(-1)[0] = NAN
+            weight[one] = NAN
         return go(phase)
-    if job["what"] == "loss":
-        spoil = torch.full((), NAN)
-    else:  # a finite loss whose slope along one weight is not
-        spoil = (weight.view(-1)[0] - weight.detach().view(-1)[0]).abs().sqrt()
 
     def loss(batch: Batch, draw: Any) -> LossTerms:
         terms = phase.loss(batch, draw)
-        return LossTerms(terms.total + spoil, terms.parts)
+        if job["what"] == "loss":
+            return LossTerms(terms.total + NAN, terms.parts)
+        edge = (weight[one] - weight.detach()[one]).abs().sqrt()  # 0, but its slope is no number
+        return LossTerms(terms.total + edge, terms.parts)
 
     return go(replace(phase, loss=loss))
 
