@@ -102,7 +102,7 @@ USAGE_ERRORS = {
     "near flag": (("sample", "x", "--sed", "3"), "--seed"),
     "missing model": (("train",), "Missing argument 'model'"),
     "missing file": (("sample",), "Missing argument 'model'"),
-    "word for a number": (("train", "gan", "--batch", "many"), "Invalid value for '--batch'"),
+    "word for a number": (("train", "gan", "--images", "many"), "Invalid value for '--images'"),
     "count below one": (("sample", "x", "-n", "0"), "Invalid value for '-n' / '--count'"),
     "no seed": (("sample", "x", "--seeds", "a-b"), "'a-b' is no seed. Write seeds as 0,4-9"),
     "one key frame": (("interpolate", "x", "--seeds", "3"), "give at least two"),

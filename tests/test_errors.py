@@ -224,7 +224,7 @@ NAMES: dict[str, Row] = {
 
 CONFIG: dict[str, Row] = {
     "unknown key": ("unknown_key", 2, ("no setting named 'bach'", "Did you mean 'batch'?")),
-    "wrong type": ("wrong_type", 2, ("batch takes a number, not 'many'",)),
+    "wrong type": ("wrong_type", 2, ("--batch many: write a number of images, or auto",)),
     "boolean for a number": ("wrong_bool", 2, ("seed takes a number, not True",)),
     "not TOML": ("not_toml", 2, ("is not TOML", "line 1", "images = 200000")),
     "out of bounds": ("bounds", 2, ("lr is 100; allowed: 1e-09 to 10",)),

@@ -27,7 +27,7 @@ NETWORKS = {  # run, phase, what the names of the network's weights begin with
     "vae encoder": ("vae", "vae", "encoder"),
     "vae decoder": ("vae", "vae", "decoder"),
 }
-SHORT = {("discriminator", "loss", 50), ("generator", "weight", 1), ("vae decoder", "gradient", 99)}
+SHORT = {("discriminator", "loss", 50), ("vae decoder", "gradient", 1)}
 
 
 def cases() -> list[object]:

@@ -16,7 +16,7 @@ MODELS: dict[str, list[object]] = {  # without batch normalisation, which sees t
     "vae": ["vae", "-o", "prior=normal"],
     "autoencoder": ["autoencoder"],
 }
-SHORT = {("gan", "backward", 3), ("vae", "forward", 3)}
+SHORT = {("gan", "backward", 3)}
 CASES = [
     pytest.param(m, moment, step, fits,
                  marks=[] if (m, moment, fits) in SHORT else pytest.mark.slow)
@@ -62,7 +62,7 @@ def test_not_even_one_image(nursery: Nursery, image_folder: Path, tmp_path: Path
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("fits", [16, 5])
+@pytest.mark.parametrize("fits", [pytest.param(16, marks=pytest.mark.slow), 5])
 def test_an_automatic_batch_fits_and_is_kept_by_the_run(
     fits: int, nursery: Nursery, image_folder: Path, tmp_path: Path
 ) -> None:

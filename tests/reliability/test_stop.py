@@ -107,7 +107,7 @@ def stopped_training(
     return wrong
 
 
-@pytest.mark.parametrize(("number", "share"), moments(0, 3))
+@pytest.mark.parametrize(("number", "share"), moments(0, 2))
 def test_a_training_at_a_random_moment(
     number: int, share: float,
     nursery: Nursery, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
@@ -124,7 +124,9 @@ def test_a_training_at_fifty_random_moments(
     assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))]
+)
 def test_while_images_are_read_for_the_first_time(
     number: int, nursery: Nursery, tmp_path: Path
 ) -> None:
@@ -150,7 +152,7 @@ MORE = {
 
 @pytest.mark.parametrize("command", MORE)
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in list(SIGNALS)[1:])]
+    "number", [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 15))]
 )
 def test_other_commands(
     command: str, number: int, nursery: Nursery, gan: Path, image_folder: Path, tmp_path: Path
@@ -173,10 +175,7 @@ def test_a_second_ctrl_c_ends_at_once(nursery: Nursery, image_folder: Path, tmp_
     child.send(signal.SIGINT)
     time.sleep(0.1)  # else they are one signal to the process
     child.send(signal.SIGINT)
-    sent = time.monotonic()
     done = child.wait()
-    took = time.monotonic() - sent
-    assert record("a second Ctrl-C ends within a second", took < 1)
-    assert done.code in (130, -signal.SIGINT)
-    assert child.orphans() == []
+    at_once = done.code == -signal.SIGINT and "saved in" not in done.err
+    assert record("a second Ctrl-C ends at once", at_once and child.orphans() == []), done.err
     assert nursery.run(*train(image_folder, out, "--images", 10**6, "--stop-after", 16)).code == 75
