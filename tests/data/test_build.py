@@ -257,6 +257,8 @@ def test_pixels_that_cannot_be_written_are_no_bad_files(
 SLOW = """
 import sys
 sys.path.insert(0, {here!r})
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 from pathlib import Path
 from odd_sources import Faults, Squares, SIDE
 from gentool.data import Policy, prepare
