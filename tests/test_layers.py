@@ -28,11 +28,23 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, ("presets",)),
     (2, ("settings",)),
     (3, ("networks", "data", "metrics")),
+    (3, ("selfcheck",)),
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
     (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (6, ("training", "sampling", "reconstruction", "interpolation", "evaluation", "reaveraging")),
+    (
+        6,
+        (
+            "training",
+            "sampling",
+            "reconstruction",
+            "interpolation",
+            "evaluation",
+            "reaveraging",
+            "doctor",
+        ),
+    ),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

@@ -12,6 +12,7 @@ from gentool import __version__
 from gentool.cli import (
     average,
     data,
+    doctor,
     evaluate,
     info,
     interpolate,
@@ -38,6 +39,7 @@ app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)
+app.command("doctor")(doctor.command)
 
 
 def _version(wanted: bool) -> None:

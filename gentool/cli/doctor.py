@@ -1,0 +1,50 @@
+"""``gentool doctor``: what this machine can do, ready to paste into a bug report."""
+
+from itertools import groupby
+from pathlib import Path
+
+import typer
+
+from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.signals import StopFlag
+
+_MARKS = {"ok": "  ", "warning": "! ", "problem": "X "}
+
+
+def command(
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, mps."),
+    runs: Path = typer.Option(
+        Path("runs"), "--runs", metavar="FOLDER", help="Where runs go, for its free space.",
+        readable=False,
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+) -> None:  # fmt: skip
+    """Look at this machine, and check that it computes gentool's networks rightly.
+
+    gentool doctor
+
+    gentool doctor --device cuda --json
+
+    Outputs and gradients of every network on the device are compared with float64 on the CPU.
+    Nothing is sent anywhere. Exit code 1 if something will not work.
+    """
+    from gentool.devices import select_device
+    from gentool.doctor import examine
+
+    with StopFlag() as stop:
+        found = examine(select_device(device), stop.poll, runs.expanduser())
+    problems = sum(f.verdict == "problem" for f in found)
+    if as_json:
+        topics: dict[str, dict[str, dict[str, str]]] = {}
+        for f in found:
+            entry = {"value": f.value, "verdict": f.verdict}
+            topics.setdefault(f.topic, {})[f.name] = entry
+        emit_json({"well": not problems, **topics})
+    else:
+        for topic, findings in groupby(found, key=lambda f: f.topic):
+            emit(topic)
+            emit_table(((_MARKS[f.verdict] + f.name, f.value) for f in findings), indent="")
+        emit(f"{problems} problems, marked X" if problems else "all is well")
+    if problems:
+        say(f"{problems} of {len(found)} checks failed")
+        raise typer.Exit(1)
