@@ -3,8 +3,10 @@
 ``main`` turns gentool's errors into one line on stderr and the documented exit code.
 """
 
+import io
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -74,12 +76,15 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
+    _prepare_streams()
     try:
         app()
     except OutputClosed as error:
-        # Python flushes stdout once more at exit, which must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(exit_code_of(error))
+        _leave_closed_output(error)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # help, into which typer wrote itself
+            _leave_closed_output(OutputClosed())
+        raise
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
@@ -95,3 +100,22 @@ def main() -> None:
             f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for more"
         )
         sys.exit(1)
+
+
+def _prepare_streams() -> None:
+    """A closed stdout becomes one whose reader has gone; letters no stream can hold are escaped."""
+    if sys.stdout is None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        sys.stdout = os.fdopen(writer, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _leave_closed_output(error: OutputClosed) -> NoReturn:
+    # Python flushes stdout once more at exit, which must not complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exit_code_of(error))
