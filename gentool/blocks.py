@@ -41,6 +41,28 @@ def decode_blocks(model: Model, latents: torch.Tensor) -> Pixels:
 
 
 @torch.inference_mode()
+def synthesise_blocks(model: Model, styles: torch.Tensor) -> Pixels:
+    """uint8 images (N, H, W, C) of styles (N, layers, S).
+
+    Raises:
+        NoStyles: the model has none.
+    """
+    size = block_size(model.shape)
+    return np.concatenate([to_pixels(b) for b in _map(model.synthesise, styles, size)])
+
+
+@torch.inference_mode()
+def style_blocks(model: Model, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+    """Styles (N, layers, S) of latents (N, ...); ``drawn`` as in ``Model.styles``.
+
+    Raises:
+        NoStyles: the model has none.
+    """
+    size = block_size(model.shape)
+    return torch.cat(list(_map(lambda z: model.styles(z, drawn=drawn), latents, size)))
+
+
+@torch.inference_mode()
 def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
     """Latents (N, ...) of uint8 images (N, H, W, C).
 

@@ -4,7 +4,8 @@
 
     GentoolError                  1  unexpected
     ├── UsageError                2  options that make no sense
-    │   └── UnknownName              a name in no table, with the nearest ones
+    │   ├── UnknownName              a name in no table, with the nearest ones
+    │   └── NoStyles                 a model that has no styles to mix or move in
     ├── DataError                 3  images that cannot be used
     ├── ModelFileError            4  a model file that cannot be trusted or read
     ├── DeviceError               5  a device or its memory
@@ -35,6 +36,10 @@ class UsageError(GentoolError):
 
 class UnknownName(UsageError):
     """A name that stands in no table."""
+
+
+class NoStyles(UsageError):
+    """The model's images are not made from styles."""
 
 
 class DataError(GentoolError):

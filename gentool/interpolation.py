@@ -2,16 +2,21 @@
 
 Slerp (Shoemake 1985) for draws from a spherical prior: in high dimensions N(0, I) lives near a
 sphere of radius sqrt(L), and the middle of a straight line falls inside it, where the decoder
-has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere.
+has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere, and for
+styles. Styles can also be mixed: coarse layers of one image, fine layers of another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.linalg import vector_norm
 
-from gentool.blocks import decode_blocks, prior_blocks
+from gentool.blocks import synthesise_blocks
 from gentool.checkpoint import LoadedModel
+from gentool.errors import UsageError
+from gentool.images import MODES, Pixels
+from gentool.latents import Latents, decode
 from gentool.outputs import NamedImage, recipe
 
 METHODS = ("slerp", "lerp")
@@ -85,33 +90,100 @@ def path(keys: torch.Tensor, steps: int, method: str, *, loop: bool) -> torch.Te
     return torch.stack(frames).view(-1, *keys.shape[1:])
 
 
-def interpolate_seeds(
+def interpolate(
     loaded: LoadedModel,
-    seeds: Sequence[int],
+    keys: Latents,
     steps: int,
-    method: str | None,
+    method: str | None = None,
     *,
-    loop: bool,
-    class_name: str | None = None,
+    loop: bool = False,
+    **what: object,
 ) -> Iterator[NamedImage]:
-    """Frames of a path whose key frames are image 0 of each seed; see ``path``.
+    """Frames of a path through key frames; see ``path``.
 
     Args:
         loaded: The model.
-        seeds: Key frames, at least two.
+        keys: Key frames, at least two; a path through styles if they are styles.
         steps: Frames from one key to the next.
-        method: ``slerp``, ``lerp``, or None for what suits the model's latents.
+        method: ``slerp``, ``lerp``, or None for what suits them.
         loop: Go back to the first key.
-        class_name: One class for all key frames of a conditional model.
+        what: Where the key frames come from, for the recipe.
     """
-    method = method or loaded.model.interpolation
-    label = None if class_name is None else loaded.class_number(class_name)
-    keys = prior_blocks(loaded.model, [(seed, 0) for seed in seeds], label)
-    latents = path(keys, steps, method, loop=loop)
-    if classes := loaded.model.classes:  # shares of classes are no directions on a sphere
-        z = path(keys[:, :-classes], steps, method, loop=loop)
-        latents = torch.cat([z, path(keys[:, -classes:], steps, "lerp", loop=loop)], dim=1)
-    frames = decode_blocks(loaded.model, latents)
-    what = recipe(loaded, seeds=list(seeds), steps=steps, method=method, loop=loop)
+    method = method or ("lerp" if keys.space == "w" else loaded.model.interpolation)
+    latents = path(keys.values, steps, method, loop=loop)
+    classes = loaded.model.classes
+    if classes and keys.space == "z":  # shares of classes are no directions on a sphere
+        z = path(keys.values[:, :-classes], steps, method, loop=loop)
+        shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)
+        latents = torch.cat([z, shares], dim=1)
+    frames = decode(loaded.model, Latents(latents, keys.space))
+    told = recipe(loaded, **what, steps=steps, method=method, space=keys.space, loop=loop)
     for number, pixels in enumerate(frames):
-        yield NamedImage(f"{number:06d}", pixels, {**what, "frame": number})
+        yield NamedImage(f"{number:06d}", pixels, {**told, "frame": number})
+
+
+def mix(coarse: torch.Tensor, fine: torch.Tensor, crossover: int) -> torch.Tensor:
+    """Each of ``coarse`` with each of ``fine``: Karras et al. 2019 (arXiv:1812.04948), Fig. 3.
+
+    Args:
+        coarse: Styles (A, layers, S) for the layers before ``crossover``.
+        fine: Styles (B, layers, S) for the others.
+        crossover: The first layer of ``fine``.
+
+    Returns:
+        Shape (A, B, layers, S).
+    """
+    rows, columns = len(coarse), len(fine)
+    before = coarse[:, None, :crossover].expand(-1, columns, -1, -1)
+    after = fine[None, :, crossover:].expand(rows, -1, -1, -1)
+    return torch.cat([before, after], dim=2)
+
+
+def mixing_sheet(
+    loaded: LoadedModel,
+    coarse: Latents,
+    fine: Latents,
+    crossover: int | None,
+    *,
+    corner: bool,
+    **what: object,
+) -> Iterator[NamedImage]:
+    """Rows of mixed styles: the images of ``fine`` first, then each of ``coarse`` and its mixes.
+
+    Args:
+        loaded: A model with styles.
+        coarse: The rows, in w.
+        fine: The columns, in w.
+        crossover: First layer that ``fine`` gives; None for the middle.
+        corner: Whether to begin with an empty image, which makes a sheet of equal rows.
+        what: Where the styles come from, for the recipe.
+
+    Raises:
+        UsageError: no such layer.
+    """
+    layers = fine.values.shape[1]
+    crossover = layers // 2 if crossover is None else crossover
+    if not 0 < crossover < layers:
+        raise UsageError(
+            f"--crossover is {crossover}; this model has {layers} layers, allowed: 1 to "
+            f"{layers - 1}"
+        )
+    mixed = mix(coarse.values, fine.values, crossover)
+    styles = torch.cat([fine.values, torch.cat([coarse.values[:, None], mixed], 1).flatten(0, 1)])
+    images = synthesise_blocks(loaded.model, styles)
+    names = [f"fine{b:03d}" for b in range(len(fine))]
+    for a in range(len(coarse)):
+        names += [f"coarse{a:03d}", *(f"coarse{a:03d}-fine{b:03d}" for b in range(len(fine)))]
+    told = recipe(loaded, **what, crossover=crossover)
+    if corner:
+        yield NamedImage("corner", _empty(images[0]), told)
+    for name, pixels in zip(names, images, strict=True):
+        yield NamedImage(name, pixels, told)
+
+
+def _empty(like: Pixels) -> Pixels:
+    """White, transparent in RGBA."""
+    white = np.full_like(like, 255)
+    if like.shape[2] == MODES["rgba"]:
+        white[..., 3] = 0
+    return white

@@ -18,6 +18,7 @@ import numpy as np
 
 from gentool import __version__
 from gentool.checkpoint import LoadedModel
+from gentool.config import to_json
 from gentool.data import is_folder
 from gentool.errors import OutputClosed, UsageError
 from gentool.files import write_bytes
@@ -36,11 +37,16 @@ class NamedImage:
 
 
 def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
-    """How an image came about, for its PNG; names no path of this machine."""
+    """How an image came about, for its PNG; names no path of this machine.
+
+    What ``draw_with`` asked for is told unless it is neutral.
+    """
+    chosen, neutral = to_json(loaded.model.drawing), to_json(loaded.model.Drawing())
     return {
         "gentool": __version__,
         "model": str(loaded.header["model"]),
         "model_sha256": loaded.sha256,
+        **{k: v for k, v in chosen.items() if v != neutral[k]},
         **what,
     }
 

@@ -1,28 +1,23 @@
 """Another length of averaging, when the run is over.
 
 The state of a run holds averages of a few lengths; any length between them is a combination
-(``powers``). Statistics of batch normalisation belong to other weights then, and are measured
-anew on samples.
+(``powers``).
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from gentool.checkpoint import MODEL_NAME, STATE_NAME, LoadedModel, load_model, read_file
 from gentool.errors import ModelFileError, UsageError
-from gentool.models.base import Model
 from gentool.powers import KEPT, combination
 from gentool.scoring import Score, Scorer
 from gentool.state import POWERS
 
 LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is asked for
-_BATCHES, _BATCH = 16, 64  # of samples, that statistics are measured on
-_SEED = 2**61
 
 
 class Reaverager:
@@ -60,7 +55,7 @@ class Reaverager:
         shares = torch.from_numpy(combination(length) / combination(length).sum()).float()
         for name, weight in self._weights():
             weight.copy_(torch.tensordot(shares, self._kept[name], dims=1))
-        refresh_statistics(self.loaded.model)
+        self.loaded.model.refresh()
         training = {**self.loaded.header["training"], "average_length": length}
         return replace(self.loaded, header={**self.loaded.header, "training": training})
 
@@ -72,19 +67,3 @@ class Reaverager:
             told(length, score)
             distances[length] = score.distance
         return min(distances, key=lambda length: distances[length])
-
-
-@torch.no_grad()
-def refresh_statistics(model: Model) -> None:
-    """Measure the running statistics of batch normalisation anew, on samples of the model."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-        norm.train()
-    for batch in range(_BATCHES if norms else 0):
-        model.decode(model.prior(np.arange(batch * _BATCH, (batch + 1) * _BATCH), _SEED))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()

@@ -4,6 +4,7 @@ Models with an encoder use it (the posterior mean, for a VAE); where that is onl
 as for a GAN, and where there is none, a search finds the latents (``inversion``).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,10 +108,17 @@ def fit(
     return replace(loaded, model=tuned)
 
 
-def write_fitted(fitted: LoadedModel, images: int, path: Path) -> None:
-    """Save a model that ``fit`` made, a file like any other; it says what it was fitted to."""
+def write_fitted(fitted: LoadedModel, images: int, path: Path) -> LoadedModel:
+    """Save a model that ``fit`` made, a file like any other; it says what it was fitted to.
+
+    Returns:
+        The model of that file.
+    """
     training = {**fitted.header["training"], "fitted": {"images": images, "of": fitted.sha256}}
-    write_file(path, exported_tensors(fitted.model), {**fitted.header, "training": training})
+    header = {**fitted.header, "training": training}
+    write_file(path, exported_tensors(fitted.model), header)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return replace(fitted, header=header, sha256=sha256, path=path)
 
 
 def reconstruct(

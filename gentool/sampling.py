@@ -1,11 +1,12 @@
-"""Sampling: images from the prior, each a function of (seed, index) alone."""
+"""Sampling: images from the prior, each a function of (seed, index) alone; or of given latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 
-from gentool.blocks import block_size, decode_blocks, prior_blocks
+from gentool.blocks import block_size
 from gentool.checkpoint import LoadedModel
 from gentool.images import Pixels
+from gentool.latents import Latents, LatentsFile, decode, draw
 from gentool.outputs import NamedImage, recipe
 
 
@@ -24,7 +25,7 @@ def sample_images(
     """
     draws = [(seed, k) for k in range(start, start + count)]
     label = None if class_name is None else loaded.class_number(class_name)
-    return decode_blocks(loaded.model, prior_blocks(loaded.model, draws, label))
+    return decode(loaded.model, draw(loaded.model, draws, label))
 
 
 def sample(
@@ -33,6 +34,7 @@ def sample(
     indices: range,
     batch: int,
     class_names: Sequence[str] | None = None,
+    keep: Callable[[Latents], object] | None = None,
 ) -> Iterator[NamedImage]:
     """Images ``indices`` of every seed, made ``batch`` at a time.
 
@@ -45,25 +47,31 @@ def sample(
             on it.
         class_names: Classes of a conditional model, each of which gets the same latents;
             None draws a class for every image.
+        keep: Is given the latents, part by part.
     """
-    if class_names is None:
-        yield from _sample_class(loaded, seeds, indices, batch, None)
-        return
-    labels = {name: loaded.class_number(name) for name in class_names}
-    for label in labels.values():
-        yield from _sample_class(loaded, seeds, indices, batch, label)
+    labels: list[int | None] = [None]
+    if class_names is not None:
+        labels = [loaded.class_number(name) for name in class_names]
+    for label in labels:
+        yield from _sample_class(loaded, seeds, indices, batch, label, keep)
 
 
 def _sample_class(
-    loaded: LoadedModel, seeds: Sequence[int], indices: range, batch: int, label: int | None
+    loaded: LoadedModel,
+    seeds: Sequence[int],
+    indices: range,
+    batch: int,
+    label: int | None,
+    keep: Callable[[Latents], object] | None,
 ) -> Iterator[NamedImage]:
-    block = block_size(loaded.model.shape)
-    step = -(-batch // block) * block
+    step = _whole_blocks(loaded, batch)
     draws = product(seeds, indices)
     kind = None if label is None else str(loaded.header["classes"][label])
     while part := list(islice(draws, step)):
-        images = decode_blocks(loaded.model, prior_blocks(loaded.model, part, label))
-        for (seed, index), pixels in zip(part, images, strict=True):
+        latents = draw(loaded.model, part, label)
+        if keep is not None:
+            keep(latents)
+        for (seed, index), pixels in zip(part, decode(loaded.model, latents), strict=True):
             what: dict[str, object] = {"seed": seed, "index": index}
             name = f"{index:06d}"
             if len(seeds) > 1:
@@ -72,6 +80,25 @@ def _sample_class(
                 what["class"] = kind
                 name = f"{file_name(kind)}-{name}"
             yield NamedImage(name, pixels, recipe(loaded, **what))
+
+
+def sample_latents(
+    loaded: LoadedModel, file: LatentsFile, indices: range, batch: int
+) -> Iterator[NamedImage]:
+    """Images of latents ``indices`` of a file, made ``batch`` at a time."""
+    step = _whole_blocks(loaded, batch)
+    for start in range(0, len(indices), step):
+        part = indices[start : start + step]
+        images = decode(loaded.model, file.latents.rows(part))
+        for index, pixels in zip(part, images, strict=True):
+            what = recipe(loaded, latents_sha256=file.sha256, index=index)
+            yield NamedImage(f"{index:06d}", pixels, what)
+
+
+def _whole_blocks(loaded: LoadedModel, batch: int) -> int:
+    """``batch`` rounded up."""
+    block = block_size(loaded.model.shape)
+    return -(-batch // block) * block
 
 
 def file_name(text: str) -> str:

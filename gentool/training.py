@@ -25,6 +25,7 @@ from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
 from gentool.devices import memory_format
+from gentool.distributed import Ranks, joined, share_statistics
 from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
 from gentool.feeding import Feeder
 from gentool.models import MODELS
@@ -95,7 +96,8 @@ def train(
             f"Add images, or use --batch {max(count, 1)}"
         )
     try:
-        return Trainer(dataset, settings, reporter).run(stop)
+        with joined(settings.device) as ranks:
+            return Trainer(dataset, settings, reporter, ranks).run(stop)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"out of memory on {settings.device} at --batch {settings.batch}. "
@@ -112,7 +114,15 @@ def train(
 class Trainer:
     """One run: live weights, averaged weights, optimisers and the counter."""
 
-    def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: TrainSettings,
+        reporter: Reporter,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
+        self.rows_of_step = self.ranks.share(settings.batch)
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
@@ -125,9 +135,11 @@ class Trainer:
         self.model.to(settings.device).to(memory_format=memory_format(settings.device))
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
-            settings.batch, settings.device, settings.augment,
+            self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
+            settings.batch,
         )  # fmt: skip
         self.average = averaged_copy(self.model)
+        share_statistics(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
         self.counters = Counters()
@@ -150,7 +162,8 @@ class Trainer:
             return TrainResult(model_path, self.counters.images, already_complete=True)
         (out / PREVIEWS_NAME).mkdir(parents=True, exist_ok=True)
         self._images_at_start = self.counters.images
-        self.log.cut(self.counters.images)
+        if self.ranks.first:
+            self.log.cut(self.counters.images)
         if resumed:
             self.reporter.resumed(self.counters.images)
         next_log = time.monotonic() + _LOG_SECONDS
@@ -177,15 +190,17 @@ class Trainer:
         limit = self.settings.stop_after
         seen = self.counters.images - self._images_at_start
         reached = limit is not None and seen >= limit and self.share() < 1
-        if stop.asked is not None or reached:
+        if self.ranks.any(stop.asked is not None or reached, self.settings.device):
             self.save()
+            self.ranks.agree(0.0, self.settings.device)  # torchrun ends all when one has left
             message = f"stopped at {self.counters.images:,} images; saved in {self.settings.out}"
             raise Stopped(message, interrupted=stop.interrupted)
 
     def share(self) -> float:
         """How much of the budget is spent, from 0 to 1 and over."""
         if self.settings.minutes is not None:
-            return self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
+            share = self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
+            return self.ranks.agree(share, self.settings.device)
         assert self.settings.images is not None
         return self.counters.images / self.settings.images
 
@@ -197,7 +212,10 @@ class Trainer:
         """One step: every phase that is due, then the averages."""
         self.model.train()
         counters = self.counters
-        counters.settled = self.averaging.settle(share, counters.settled)
+        settled = self.averaging.settle(share, counters.settled)
+        if settled != counters.settled:
+            self.model.refresh()
+            counters.settled = settled
         active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
         for phase in active:
             counters.began.setdefault(phase.name, counters.images)
@@ -213,7 +231,8 @@ class Trainer:
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
         settings = self.settings
-        indices = np.arange(start, start + settings.batch, dtype=np.int64)
+        first, last = self.rows_of_step
+        indices = np.arange(start + first, start + last, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
         draw = Draw(
@@ -221,14 +240,17 @@ class Trainer:
         )
         half = settings.precision != torch.float32
         with torch.autocast(settings.device.type, settings.precision, enabled=half):
-            terms = phase.loss(self.feeder.batch(start), draw)
+            terms = phase.loss(self.feeder.batch(start + first), draw)
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * phase.lr_factor * cosine(phase.progress(share), phase.decay)
         optimiser.zero_grad(set_to_none=True)
         loss = terms.total.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        weight = (last - first) / settings.batch  # 1.0 in one process, which changes no bit
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
+        self.ranks.sum_gradients(phase.module.parameters())
         optimiser.step()
+        self.ranks.average_buffers(self.model, weight)
         self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
 
     # --- files ------------------------------------------------------------------------------
@@ -239,7 +261,7 @@ class Trainer:
         Raises:
             Diverged: a loss since then was not finite.
         """
-        if self.log.empty:
+        if self.log.empty or not self.ranks.first:
             return
         record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
         self.reporter.logged(record)
@@ -257,6 +279,8 @@ class Trainer:
         for name, tensor in self.model.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise _diverged(f"the weights {name}", self.settings)
+        if not self.ranks.first:
+            return
         self.average.finish(self._fit_batches)
         self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
@@ -274,7 +298,11 @@ class Trainer:
         """Score the averages when the counter has passed a multiple; keep the best so far."""
         every = self.settings.score_every
         before = self.counters.images - self.images_per_step
-        if self.scorer is None or self.counters.images // every == before // every:
+        if (
+            self.scorer is None
+            or not self.ranks.first
+            or self.counters.images // every == before // every
+        ):
             return
         self.average.finish(self._fit_batches)
         score = self.scorer.score(self.average, self.model.augmented)

@@ -13,6 +13,8 @@ from gentool.blocks import prior_blocks
 from gentool.checkpoint import load_model
 from gentool.data import open_dataset
 from gentool.images import ImageShape, to_unit
+from gentool.interpolation import interpolate
+from gentool.latents import draw
 from gentool.models.base import Batch
 from gentool.models.gan import GAN
 from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator
@@ -147,12 +149,11 @@ def test_interpolation_within_a_class_stays_in_it(run: Path, tmp_path: Path) -> 
 
 
 def test_a_path_between_classes_mixes_their_shares(run: Path) -> None:
-    from gentool.interpolation import interpolate_seeds
-
     loaded = load_model(run)
     rows = prior_blocks(loaded.model, [(seed, 0) for seed in range(20)])[:, -2:].argmax(dim=1)
     dark, light = int((rows == 0).nonzero()[0]), int((rows == 1).nonzero()[0])
-    frames = list(interpolate_seeds(loaded, [dark, light], 8, None, loop=False))
+    keys = draw(loaded.model, [(dark, 0), (light, 0)])
+    frames = list(interpolate(loaded, keys, 8))
     tones = [frame.pixels.mean() for frame in frames]
     assert tones[0] < 90 < 160 < tones[-1]
     assert frames[4].pixels.shape == (16, 16, 1)

@@ -22,7 +22,7 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files", "powers")),
+    (1, ("rng", "devices", "signals", "files", "powers", "distributed")),
     (2, ("registry", "images")),
     (2, ("config",)),
     (2, ("presets",)),
@@ -32,19 +32,9 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("models",)),
     (5, ("checkpoint",)),
     (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "scoring", "runfolder")),
-    (
-        6,
-        (
-            "training",
-            "sampling",
-            "reconstruction",
-            "interpolation",
-            "evaluation",
-            "reaveraging",
-            "doctor",
-        ),
-    ),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder")),
+    (6, ("training", "sampling", "reconstruction")),
+    (6, ("interpolation", "traversal", "evaluation", "reaveraging", "doctor")),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

@@ -10,7 +10,6 @@ from conftest import gentool_command
 
 from gentool.checkpoint import load_model, read_file
 from gentool.powers import KEPT, combination
-from gentool.reaveraging import refresh_statistics
 
 Trained = Callable[[str], Path]
 
@@ -64,7 +63,7 @@ def test_statistics_of_batch_normalisation_are_those_of_samples(trained: Trained
     with torch.no_grad():
         for norm in norms:
             norm.running_mean.fill_(9)  # type: ignore[union-attr]
-        refresh_statistics(model)
+        model.refresh()
         handle = norms[0].register_forward_hook(lambda m, x, y: seen.append(x[0]))
         model.decode(model.prior(np.arange(1024), 2**61))
         handle.remove()

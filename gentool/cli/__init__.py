@@ -22,6 +22,7 @@ from gentool.cli import (
     reconstruct,
     sample,
     train,
+    traverse,
 )
 from gentool.cli.console import say, say_error
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
@@ -36,6 +37,7 @@ app.command("train")(train.command)
 app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
+app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")

@@ -1,31 +1,63 @@
-"""``gentool interpolate``: a path through a model's latent space."""
+"""``gentool interpolate``: a path through a model's latent space, or a sheet of mixed styles."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from gentool.cli import drawing
 from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar
+from gentool.cli.keyframes import Wanted, find_keys
 from gentool.errors import UsageError
+from gentool.registry import unknown_name
 from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.checkpoint import LoadedModel
+    from gentool.outputs import NamedImage, Sink
 
 _ANIMATIONS = (".gif", ".webp")
 _WIDEST_STRIP = 4096  # pixels
+_METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
 
 def command(
     model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
-    seeds: str = typer.Option("0-3", "--seeds", help="Key frames, as 1,5-7.", metavar="LIST"),
+    files: list[Path] = typer.Argument(
+        None, metavar="[KEY]...", readable=False,
+        help="Key frames: photos, or latents that --save-latents kept.",
+    ),
+    seeds: str = typer.Option(
+        None, "--seeds", help="Key frames, as 1,5-7; default 0-3 without others.", metavar="LIST"
+    ),
     steps: int = typer.Option(
         16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."
     ),
     method: str = typer.Option(
-        None, "--method", metavar="NAME", help="slerp or lerp; default: what suits the model."
+        None, "--method", metavar="NAME", help="slerp or lerp; default: what suits the space."
+    ),
+    space: str = typer.Option(
+        None, "--space", metavar="NAME", help="z, or w for models with styles, their default."
     ),
     class_name: str = typer.Option(
         None, "--class", metavar="NAME", help="One class for all key frames."
     ),
+    truncation: drawing.Truncation = None,
+    temperature: drawing.Temperature = None,
+    top_k: drawing.TopK = None,
+    top_p: drawing.TopP = None,
     loop: bool = typer.Option(False, "--loop", help="Go back to the first key frame."),
+    mix: str = typer.Option(
+        None, "--mix", metavar="LIST",
+        help="A sheet instead: a row of each key frame's coarse styles with the fine ones of "
+        "these seeds, or of a photo or file of latents.",
+    ),
+    crossover: int = typer.Option(
+        None, "--crossover", min=1, metavar="LAYER", help="First fine layer; default the middle."
+    ),
     output: str = typer.Option(
         "interpolation.png", "-o", "--output", metavar="WHERE",
         help="strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout.",
@@ -37,39 +69,35 @@ def command(
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
-    """Morph from one sample into the next.
+    """Morph from one sample or photo into the next, or mix their styles.
 
     gentool interpolate model.safetensors --seeds 1,5-7 --steps 16
 
     gentool interpolate runs/gan-faces --seeds 0-5 --loop -o film.gif
+
+    gentool interpolate runs/gan-faces photoA.png photoB.png
+
+    gentool interpolate runs/stylegan2-faces --seeds 0-3 --mix 10-15
     """
-    keys = parse_seeds(seeds)
-    if len(keys) < 2:
-        raise UsageError(
-            f"--seeds {seeds} is one key frame; give at least two, as in --seeds 1,5-7"
-        )
+    draws = drawing.chosen(truncation, temperature, top_k, top_p)
+    keys = parse_seeds(seeds or "0-3") if seeds or not files else []
+    wanted = Wanted(files or [], keys, class_name, space, draws)
+    _check(wanted, method, mix, crossover, output, loop=loop)
     refuse_json_beside_tar(output, as_json=as_json)
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
-    from gentool.interpolation import METHODS, interpolate_seeds
-    from gentool.outputs import AnimationSink, Sink, open_sink
-    from gentool.registry import unknown_name
 
-    if method is not None and method not in METHODS:
-        raise unknown_name("method", method, list(METHODS), "gentool interpolate --help")
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
-        if Path(output).suffix.lower() in _ANIMATIONS:
-            sink: Sink = AnimationSink(Path(output).expanduser(), milliseconds)
-        else:  # a strip is one row; where that gets too wide, a row from each key
-            across = len(keys) * steps * loaded.model.shape.width
-            columns = steps if across > _WIDEST_STRIP else len(keys) * steps
-            sink = open_sink(output, "png", sys.stdout.buffer, columns)
+        if mix is None:
+            sink, images = _path(
+                loaded, wanted, stop, steps, method, output, milliseconds, loop=loop
+            )
+        else:
+            sink, images = _sheet(loaded, wanted, mix, crossover, output, stop)
         frames = 0
         paths: list[str] = []
-        for image in interpolate_seeds(
-            loaded, keys, steps, method, loop=loop, class_name=class_name
-        ):
+        for image in images:
             stop.poll("stopped")
             paths += [str(p) for p in sink.add(image)]
             frames += 1
@@ -79,3 +107,66 @@ def command(
         return
     for path in paths:
         emit(path)
+
+
+def _check(
+    wanted: Wanted, method: str | None, mix: str | None, crossover: int | None, output: str,
+    *, loop: bool,
+) -> None:  # fmt: skip
+    """Refuse what cannot be meant."""
+    for kind, given, allowed in (("method", method, _METHODS), ("space", wanted.space, _SPACES)):
+        if given is not None and given not in allowed:
+            raise unknown_name(kind, given, allowed, "gentool interpolate --help")
+    if mix is not None:
+        film = Path(output).suffix.lower() == ".gif"
+        if loop or method or wanted.space == "z" or film:
+            raise UsageError(
+                "--mix makes one sheet in w: leave out --loop, --method, --space z, .gif"
+            )
+    elif crossover is not None:
+        raise UsageError("--crossover is a layer for --mix LIST; give both")
+    elif not wanted.files and len(wanted.seeds) < 2:
+        raise UsageError(
+            f"--seeds {wanted.seeds[0]} is one key frame; give at least two, as in --seeds 1,5-7"
+        )
+
+
+def _path(
+    loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, steps: int, method: str | None,
+    output: str, milliseconds: int, *, loop: bool,
+) -> tuple["Sink", Iterator["NamedImage"]]:  # fmt: skip
+    """Where the frames of a path go, and the frames."""
+    from gentool.interpolation import interpolate
+    from gentool.outputs import AnimationSink, open_sink
+
+    keys = find_keys(loaded, wanted, stop)
+    if len(keys) < 2:
+        raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
+    images = interpolate(loaded, keys, steps, method, loop=loop, **wanted.recipe)
+    if Path(output).suffix.lower() in _ANIMATIONS:
+        return AnimationSink(Path(output).expanduser(), milliseconds), images
+    # A strip is one row; where that gets too wide, a row from each key.
+    across = len(keys) * steps * loaded.model.shape.width
+    columns = steps if across > _WIDEST_STRIP else len(keys) * steps
+    return open_sink(output, "png", sys.stdout.buffer, columns), images
+
+
+def _sheet(
+    loaded: "LoadedModel", wanted: Wanted, mix: str, crossover: int | None, output: str,
+    stop: StopFlag,
+) -> tuple["Sink", Iterator["NamedImage"]]:  # fmt: skip
+    """Where a sheet of mixed styles goes, and its images."""
+    from gentool.interpolation import mixing_sheet
+    from gentool.outputs import GridSink, open_sink
+
+    in_w = replace(wanted, space="w")
+    coarse = find_keys(loaded, in_w, stop)
+    path = Path(mix)
+    others = ([path], []) if path.suffix and path.exists() else ([], parse_seeds(mix))
+    fine = find_keys(loaded, replace(in_w, files=others[0], seeds=others[1]), stop)
+    sink = open_sink(output, "png", sys.stdout.buffer, len(fine) + 1)
+    images = mixing_sheet(
+        loaded, coarse, fine, crossover,
+        corner=isinstance(sink, GridSink), **wanted.recipe, mix=others[1] or path.name,
+    )  # fmt: skip
+    return sink, images

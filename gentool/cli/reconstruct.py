@@ -36,6 +36,10 @@ def command(
         None, "--fit-weights", metavar="FILE",
         help="Fit the weights to these images too, and save that model in FILE.",
     ),
+    save_latents: Path = typer.Option(
+        None, "--save-latents", metavar="FILE",
+        help="Keep what was found too, as .safetensors, for sample and interpolate.",
+    ),
     seed: int = typer.Option(
         0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of that search."
     ),
@@ -58,6 +62,7 @@ def command(
 
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
+    from gentool.latents import Latents, write_latents
     from gentool.outputs import open_sink
     from gentool.reconstruction import (
         find_images,
@@ -82,7 +87,9 @@ def command(
         latents = find_latents(loaded, np.stack(list(good.values())), steps, seed, stop)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
-            write_fitted(loaded, len(good), fit_weights)
+            loaded = write_fitted(loaded, len(good), fit_weights)
+        if save_latents is not None:
+            write_latents(save_latents, loaded, Latents(latents))
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
         written = [sink.add(named) for named in pair(loaded, results)]

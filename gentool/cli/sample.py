@@ -1,12 +1,20 @@
 """``gentool sample``: new images from a model file."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from gentool.cli import drawing
 from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
+from gentool.errors import UsageError
 from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.checkpoint import LoadedModel
+    from gentool.outputs import NamedImage
 
 
 def command(
@@ -15,13 +23,26 @@ def command(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
         help="Images per seed; default 16 for one seed, 1 for several.",
     ),
-    seed: int = typer.Option(0, "--seed", min=0, max=2**63 - 1, help="Seed.", metavar="SEED"),
+    seed: int = typer.Option(
+        None, "--seed", min=0, max=2**63 - 1, help="Seed; default 0.", metavar="SEED"
+    ),
     seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
     start: int = typer.Option(
         0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
     ),
     class_name: str = typer.Option(
         None, "--class", metavar="NAME", help="Of one class, or all: the same latents in each."
+    ),
+    truncation: drawing.Truncation = None,
+    temperature: drawing.Temperature = None,
+    top_k: drawing.TopK = None,
+    top_p: drawing.TopP = None,
+    latents: Path = typer.Option(
+        None, "--latents", metavar="FILE", readable=False,
+        help="Of latents that --save-latents kept, not of a seed.",
+    ),
+    save_latents: Path = typer.Option(
+        None, "--save-latents", metavar="FILE", help="Keep the latents too, as .safetensors."
     ),
     output: str = typer.Option(
         "samples", "-o", "--output", metavar="WHERE",
@@ -39,23 +60,35 @@ def command(
 
     gentool sample model.safetensors -n 64
 
-    gentool sample runs/gan-faces -n 64 --seed 7 -o grid.png
+    gentool sample runs/gan-faces -n 64 --seed 7 --truncation 0.7 -o grid.png
 
     gentool sample runs/gan-faces -n 8 --class all -o classes.png
+
+    gentool sample runs/gan-faces --latents kept.safetensors
 
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
     refuse_json_beside_tar(output, as_json=as_json)
-    several = parse_seeds(seeds) if seeds is not None else [seed]
+    draws = drawing.chosen(truncation, temperature, top_k, top_p)
+    if latents is not None and (
+        draws or save_latents or any(x is not None for x in (seed, seeds, class_name))
+    ):
+        raise UsageError(
+            "--latents are drawn already: beside them only -n and --start say which; leave out "
+            "seeds, --class, --save-latents and how to draw"
+        )
+    several = parse_seeds(seeds) if seeds is not None else [seed or 0]
     indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
+    from gentool.latents import Latents, join, write_latents
     from gentool.outputs import open_sink
     from gentool.sampling import sample
 
     columns = len(several) * len(indices) if class_name == "all" else None  # a row per class
     sink = open_sink(output, image_format, sys.stdout.buffer, columns)
     listed: list[str] = []
+    kept: list[Latents] = []
 
     def announce(paths: list[Path]) -> None:
         for path in paths:
@@ -67,15 +100,46 @@ def command(
     done = 0
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
-        kinds = [class_name] if class_name not in (None, "all") else None
-        if class_name == "all":
-            kinds = loaded.header["classes"] if loaded.model.classes else ["all"]
-        for image in sample(loaded, several, indices, batch, kinds):
+        loaded.model.draw_with(**draws)
+        if latents is None:
+            kinds = _classes(loaded, class_name)
+            keep = kept.append if save_latents else None
+            images = sample(loaded, several, indices, batch, kinds, keep)
+        else:
+            images = _from_file(loaded, latents, start, count, batch)
+        for image in images:
             stop.poll(f"stopped after {done:,} images; every file that was written is whole")
             announce(sink.add(image))
             done += 1
         announce(sink.close())
+        if save_latents is not None:
+            write_latents(save_latents, loaded, join(kept))
     if as_json:
         emit_json({"model": str(loaded.path), "files": listed, "images": done})
     else:
         say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
+
+
+def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
+    """Names of the classes that ``--class`` means."""
+    if wanted != "all":
+        return None if wanted is None else [wanted]
+    names: list[str] = loaded.header["classes"]
+    return names if loaded.model.classes else ["all"]
+
+
+def _from_file(
+    loaded: "LoadedModel", path: Path, start: int, count: int | None, batch: int
+) -> Iterator["NamedImage"]:
+    """Images of the latents in a file, all of them or ``count`` from ``start`` on."""
+    from gentool.latents import read_latents
+    from gentool.sampling import sample_latents
+
+    file = read_latents(path, loaded)
+    if file.warning:
+        say(f"warning: {file.warning}")
+    total = len(file.latents)
+    end = total if count is None else start + count
+    if not start < end <= total:
+        raise UsageError(f"{path} holds latents 0 to {total - 1}, not {start} to {end - 1}")
+    return sample_latents(loaded, file, range(start, end), batch)

@@ -236,9 +236,12 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
 def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
+    from gentool.distributed import is_first
     from gentool.training import train
 
     settings, source = job.settings, job.source
+    first = is_first()
+    quiet = quiet or not first
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
@@ -258,6 +261,8 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
             write_bad_files(settings.out, dataset.bad)
             message = f"{error}. Go on with:\n  {_this_command()}"
             raise Stopped(message, interrupted=error.interrupted) from error
+    if not first:
+        return
     if listed := write_bad_files(settings.out, dataset.bad):  # streaming finds them on the way
         say(f"files that cannot be read: {listed}")
     if result.already_complete:

@@ -6,7 +6,7 @@ holds (``exported``).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.config import Scalar, from_json, option, to_json
-from gentool.errors import NoEncoder, NoLikelihood, UsageError
+from gentool.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
 from gentool.images import ImageShape
 from gentool.rng import Draw
 
@@ -96,7 +96,7 @@ class Model(nn.Module, ABC):
         Config: Frozen dataclass that declares the model's options.
         Drawing: Frozen dataclass that declares how ``prior`` may be asked to draw (truncation,
             temperature), each with its neutral value as the default. Not stored: chosen anew
-            by every command.
+            by every command. It never changes what given latents decode to.
         drawing: The choice in force; see ``draw_with``.
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
@@ -160,6 +160,45 @@ class Model(nn.Module, ABC):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images (B, C, H, W) in [-1, 1] of latents."""
 
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """Styles (B, layers, S), float32, coarse layers first, that latents (B, ...) stand for.
+
+        Args:
+            latents: Any.
+            drawn: Whether they come from ``prior``: what ``drawing`` asks for and only styles
+                can express is then done as well.
+
+        Raises:
+            NoStyles: the model has none.
+        """
+        raise NoStyles("this model has no styles; models with -o network=style have")
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W) in [-1, 1] of styles; ``decode`` is this after ``styles``.
+
+        Raises:
+            NoStyles: the model has none.
+        """
+        raise NoStyles("this model has no styles; models with -o network=style have")
+
+    @property
+    def styled(self) -> bool:
+        """Whether its images are made from styles, so that ``styles`` and ``synthesise`` work."""
+        return False
+
+    def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
+        """Ways to find directions that the model itself knows, by name, beside those that all have.
+
+        Each takes how many are wanted and gives at most that many unit vectors, strongest first:
+        (K, L) in its styles if it has some, else in its latents (B, L) without the classes.
+        """
+        return {}
+
+    @property
+    def draws_styles(self) -> bool:
+        """Whether ``drawing`` asks for what no latents can say, only styles."""
+        return False
+
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Latents of images (B, C, H, W) in [-1, 1].
 
@@ -206,6 +245,9 @@ class Model(nn.Module, ABC):
         Args:
             batches: Gives a fresh pass over (a sample of) the training images.
         """
+
+    def refresh(self) -> None:
+        """Measure anew what belongs to the weights, after averages took their place."""
 
     def summary(self) -> str:
         """One sentence on how samples come about, for ``info``."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.functional import one_hot
 
 from gentool.config import option
@@ -24,59 +24,20 @@ from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.calibration import ImageVariance, falling
+from gentool.models.directions import semantic
 from gentool.models.embedding import LatentEncoder, embedding_loss
+from gentool.models.generator import Generator
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.models.priors import draw_normal, draw_uniform
+from gentool.models.statistics import refresh_statistics
 from gentool.networks import PAIRS, Discriminator
-from gentool.rng import Draw
+from gentool.rng import Draw, normal
 
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
 _ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
-_MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
-
-
-class Generator(nn.Module):
-    """z (B, L), followed by the shares of C classes, -> images (B, C, H, W) in (-1, 1).
-
-    Args:
-        net: The network, unbounded.
-        latent_size: L.
-        classes: C.
-    """
-
-    class_shares: torch.Tensor
-
-    def __init__(self, net: nn.Module, latent_size: int, classes: int) -> None:
-        super().__init__()
-        self.net, self.latent_size, self.classes = net, latent_size, classes
-        if classes:
-            self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images of latents (B, L + classes)."""
-        z = latents[:, : self.latent_size]
-        kinds = latents[:, self.latent_size :] if self.classes else None
-        return torch.tanh(self.net(z, kinds).float())
-
-    def play(self, draw: Draw, kinds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the images are made of (z, or w where there is one), and the images.
-
-        With styles: fresh noise, and mostly two of them mixed (Karras et al. 2019,
-        arXiv:1812.04948, section 3.1).
-        """
-        z = draw.normal("latents", self.latent_size)
-        if not hasattr(self.net, "mapping"):
-            z.requires_grad_(torch.is_grad_enabled())
-            return z, torch.tanh(self.net(z, kinds).float())
-        net = cast("Any", self.net)
-        other = net.mapping(draw.normal("mixing", self.latent_size), kinds)
-        chance, place = draw.uniform("crossover", 2).unbind(1)
-        crossover = 1 + (place * (net.layers - 1)).long()
-        crossover = torch.where(chance < _MIXING, crossover, net.layers)
-        w = net.mix(net.mapping(z, kinds), other, crossover)
-        return w, torch.tanh(net.synthesis(w, draw.normal).float())
 
 
 class GAN(Model):
@@ -119,6 +80,14 @@ class GAN(Model):
         )  # fmt: skip
         encoder_share: float = option(
             0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        )
+
+    @dataclass(frozen=True)
+    class Drawing:
+        """How samples may be drawn."""
+
+        truncation: float = option(
+            1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
         )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
@@ -177,8 +146,14 @@ class GAN(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes)."""
+        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes).
+
+        ``drawing.truncation`` psi < 1 gives psi z; where there is w, to which only the direction
+        of z counts, ``styles`` draws w towards its mean instead.
+        """
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
+        if not self.generator.styled:
+            z = self.drawing.truncation * z
         if not self.classes:
             return z
         if labels is None:
@@ -189,6 +164,38 @@ class GAN(Model):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """G(z)."""
         return self.generator(latents)  # type: ignore[no-any-return]
+
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """w, the same for every layer; of drawn latents truncated towards its mean.
+
+        w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images of one w per layer.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.synthesise(styles)
+
+    @property
+    def styled(self) -> bool:
+        """Where the network has a mapping."""
+        return self.generator.styled
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """Those that the first layers answer to most."""
+        return {"sefa": partial(semantic, self.generator.first_weights())}
+
+    @property
+    def draws_styles(self) -> bool:
+        """Truncation of a generator with styles is truncation in w."""
+        return self.generator.styled and self.drawing.truncation != 1
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Where the encoder believes images to lie: the start of a search.
@@ -223,13 +230,22 @@ class GAN(Model):
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are."""
+        """Remember how frequent the classes are, the mean of w, and the averages' statistics."""
+        if self.generator.styled:
+            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
+            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
+            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
                 assert batch.labels is not None
                 counts += torch.bincount(batch.labels, minlength=self.classes)
             self.generator.class_shares.copy_(counts / counts.sum())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The generator's batch normalisation, where there is one."""
+        refresh_statistics(self, self.generator)
 
     def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
         """Images as the discriminator sees them now; ``use`` names the noise."""

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
 
+from gentool.distributed import batch_variance
 from gentool.images import ImageShape
 from gentool.networks.convnet import pyramid
 from gentool.networks.parts import ClassInput, check_labels, class_vectors, fill_normal, tapering
@@ -29,7 +30,6 @@ Noise = Callable[..., torch.Tensor]  # (purpose, *shape) -> N(0, 1) of shape (B,
 _LEAK = 0.2
 _EPSILON = 1e-8
 _SLOW = 0.01  # the mapping network's learning rate, relative to the others'
-_MEAN_RATE = 0.002  # of the running mean of w, per batch
 
 
 def _activate(x: torch.Tensor) -> torch.Tensor:
@@ -176,7 +176,8 @@ class Synthesis(nn.Module):
 
     def forward(self, w: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
         """Maps; ``noise`` gives (B, *shape) for a name, None stands for the constant noise."""
-        each = w.unbind(1) if w.ndim == 3 else [w] * self.layers
+        # Contiguous: the same rounding whether styles come from the mapping or from a file.
+        each = [v.contiguous() for v in w.unbind(1)] if w.ndim == 3 else [w] * self.layers
         x = self.base.expand(len(w), -1, -1, -1)
         total: torch.Tensor | None = None
         for k, size in enumerate(self.sizes):
@@ -200,7 +201,7 @@ class Generator(nn.Module):
         depth: Layers of the mapping network.
 
     Attributes:
-        mean_w: Running mean of w, moved by every training pass of ``mapping``.
+        mean_w: Mean of w for each class, (classes or 1, L); see ``measure_mean``.
         layers: How many layers take a w of their own.
     """
 
@@ -215,22 +216,35 @@ class Generator(nn.Module):
         self.dense = nn.ModuleList(Dense(n, latent_size, speed=_SLOW) for n in inputs)
         self.synthesis = Synthesis(shape, width, latent_size)
         self.layers = self.synthesis.layers
-        self.register_buffer("mean_w", torch.zeros(latent_size))
+        self.register_buffer("mean_w", torch.zeros(max(classes, 1), latent_size))
 
     def mapping(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The styles w (B, L), float32, of z (B, L) ~ N(0, I); only the direction of z counts."""
         w = _normalise(self.input(_normalise(latents), labels))
         for layer in self.dense:
             w = _activate(layer(w))
-        w = w.to(torch.promote_types(w.dtype, torch.float32))
-        if self.training:
-            with torch.no_grad():
-                self.mean_w.lerp_(w.mean(dim=0), _MEAN_RATE)
-        return w
+        return w.to(torch.promote_types(w.dtype, torch.float32))
 
-    def truncate(self, w: torch.Tensor, psi: float) -> torch.Tensor:
-        """The point mean + psi (w - mean), w of shape (..., L); psi < 1 gives fewer oddities."""
-        return self.mean_w.lerp(w, psi)
+    @torch.no_grad()
+    def measure_mean(self, latents: torch.Tensor) -> None:
+        """Set ``mean_w`` to the mean of w over latents (N, L), class by class."""
+        for kind, mean in enumerate(self.mean_w):
+            labels = torch.full((len(latents),), kind, device=latents.device)
+            mean.copy_(self.mapping(latents, labels if self.input.classes else None).mean(dim=0))
+
+    def truncate(
+        self, w: torch.Tensor, psi: float, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The point mean + psi (w - mean) of w (B, L); psi < 1 gives fewer oddities.
+
+        Karras et al. 2019 (arXiv:1812.04948), section 2.1 and appendix B. Each class has a mean
+        of its own, and a blend of classes, shares (B, classes), the blend of their means.
+        """
+        mean = self.mean_w
+        if self.input.classes:
+            labels = check_labels(labels, self.input.classes)
+            mean = labels @ mean if labels.ndim == 2 else mean[labels]
+        return torch.lerp(mean.expand_as(w), w, psi)
 
     def mix(
         self, coarse: torch.Tensor, fine: torch.Tensor, crossover: torch.Tensor
@@ -240,19 +254,20 @@ class Generator(nn.Module):
         late = (layer >= crossover[:, None])[:, :, None]
         return torch.where(late, fine[:, None], coarse[:, None])
 
+    def style_weights(self) -> torch.Tensor:
+        """A (F, L) of the affine layers that make scales of w, one below the other."""
+        layers = [m.style for m in self.modules() if isinstance(m, ModulatedConvolution)]
+        return torch.cat([layer.weight * layer.gain for layer in layers])
+
     def forward(
         self,
         latents: torch.Tensor,
         labels: torch.Tensor | None = None,
         *,
         noise: Noise | None = None,
-        truncation: float = 1.0,
     ) -> torch.Tensor:
-        """Maps of latents; for mixing call ``mapping``, ``mix`` and ``synthesis``."""
-        w = self.mapping(latents, labels)
-        if truncation != 1.0:
-            w = self.truncate(w, truncation)
-        return self.synthesis(w, noise)  # type: ignore[no-any-return]
+        """Maps of latents; to mix or truncate call ``mapping``, ``synthesis`` and the like."""
+        return self.synthesis(self.mapping(latents, labels), noise)  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
@@ -278,7 +293,7 @@ def append_deviation(x: torch.Tensor) -> torch.Tensor:
     real and generated images must come in batches of their own, and of the size trained with.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    deviation = (wide.var(dim=0, correction=0) + _EPSILON).sqrt().mean()
+    deviation = (batch_variance(wide) + _EPSILON).sqrt().mean()
     channel = deviation.to(x.dtype).expand(len(x), 1, *x.shape[2:])
     return torch.cat([x, channel], dim=1)
 

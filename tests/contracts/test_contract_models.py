@@ -12,7 +12,7 @@ import torch
 from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
 from gentool.config import from_json, to_json
-from gentool.errors import NoEncoder, UsageError
+from gentool.errors import NoEncoder, NoStyles, UsageError
 from gentool.images import ImageShape
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model
@@ -38,8 +38,8 @@ def images(shape: ImageShape, count: int = 6) -> torch.Tensor:
 
 
 def draw(count: int = 6, step: int = 0) -> Draw:
-    """The randomness of one step."""
-    return Draw(0, "test", np.arange(count), step, CPU)
+    """The randomness of one step of sixteen."""
+    return Draw(0, "test", np.arange(count), step, CPU, step / 16)
 
 
 @pytest.fixture(params=list(MODELS))
@@ -192,3 +192,31 @@ def test_an_unknown_way_to_draw_is_refused(name: str) -> None:
     model = build(name)
     with pytest.raises(UsageError, match="samples have no no-such-dial"):
         model.draw_with(no_such_dial=1.0)
+
+
+def _styled_and_not() -> Iterator[tuple[str, dict[str, object]]]:
+    """Every model, and with styles those that can have them."""
+    for model_name in MODELS:
+        yield model_name, {}
+        if "network" in {f.name for f in fields(MODELS.get(model_name).Config)}:
+            yield model_name, {"network": "style"}
+
+
+@pytest.mark.parametrize(("model_name", "options"), list(_styled_and_not()))
+def test_styles_are_said_or_refused_and_directions_are_unit_vectors_of_them(
+    model_name: str, options: dict[str, Any]
+) -> None:
+    model = build(model_name, **options).eval()
+    latents = model.prior(np.arange(3), seed=0)
+    size = latents.shape[1] - model.classes
+    if model.styled:
+        styles = model.styles(latents)
+        size = styles.shape[2]
+        torch.testing.assert_close(model.synthesise(styles), model.decode(latents))
+    else:
+        with pytest.raises(NoStyles):
+            model.styles(latents)
+    for find in model.directions().values():
+        vectors = find(3)
+        assert vectors.shape == (3, size)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3).to(vectors))

@@ -156,28 +156,37 @@ def test_truncation_identities() -> None:
     g = _generator()
     z = torch.randn(4, 8)
     with torch.no_grad():
-        assert torch.equal(g(z, truncation=1.0), g(z))
-        none = g(z, truncation=0.0)
-        torch.testing.assert_close(none, g.synthesis(g.mean_w.expand(4, -1)))
         w = g.mapping(z)
+        assert torch.equal(g.truncate(w, 0.0), g.mean_w.expand(4, -1))
         torch.testing.assert_close(g.truncate(w, 0.5), (w + g.mean_w) / 2)
         assert torch.equal(g.truncate(w, 1.0), w)
-        layers = w[:, None].expand(-1, g.layers, -1)
-        torch.testing.assert_close(g.truncate(layers, 0.3)[:, 2], g.truncate(w, 0.3))
 
 
-def test_the_mean_of_w_is_tracked_in_training_alone() -> None:
-    g = _generator()
-    before, z = g.mean_w.clone(), torch.randn(64, 8)
-    w = g.mapping(z)
-    assert torch.equal(g.mean_w, before)
-    g.train()
-    g.mapping(z)
-    torch.testing.assert_close(g.mean_w, before + 0.002 * (w.mean(dim=0) - before))
-    for _ in range(3000):
-        g.mapping(z)
-    torch.testing.assert_close(g.mean_w, w.mean(dim=0), atol=0.02, rtol=0)
+def test_each_class_has_its_own_mean_and_a_blend_the_blend_of_them() -> None:
+    torch.manual_seed(0)
+    g = Generator(ImageShape(16, 16, 3), 16, 8, classes=3)
+    z = torch.randn(64, 8)
+    g.measure_mean(z)
+    with torch.no_grad():
+        for kind in range(3):
+            labels = torch.full((64,), kind)
+            w = g.mapping(z, labels)
+            torch.testing.assert_close(g.mean_w[kind], w.mean(dim=0))
+            torch.testing.assert_close(
+                g.truncate(w, 0.25, labels), g.truncate(w, 0.25, torch.eye(3)[labels])
+            )
+        shares = torch.tensor([[0.5, 0.5, 0.0]])
+        blend = g.truncate(g.mapping(z[:1], shares), 0.0, shares)
+        torch.testing.assert_close(blend[0], g.mean_w[:2].mean(dim=0))
     assert "mean_w" in g.state_dict()
+
+
+def test_styles_of_a_file_make_the_same_image_to_the_bit() -> None:
+    g = _generator()
+    with torch.no_grad():
+        w = g.mapping(torch.randn(5, 8))
+        stored = w[:, None].repeat(1, g.layers, 1)
+        assert torch.equal(g.synthesis(stored), g.synthesis(w))
 
 
 def test_only_the_direction_of_z_counts() -> None:

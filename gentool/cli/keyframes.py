@@ -1,0 +1,97 @@
+"""Points that the user names: seeds, photos, files of latents, each a key frame or several."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gentool.cli.console import say
+from gentool.config import Scalar
+from gentool.errors import DataError, UsageError
+from gentool.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.checkpoint import LoadedModel
+    from gentool.latents import Latents
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for.
+
+    Attributes:
+        files: Photos, folders of them, files of latents; they come first.
+        seeds: Image 0 of each.
+        class_name: One class for all.
+        space: ``z`` or ``w``; None for what suits the model.
+        draws: How seeds are drawn, for ``Model.draw_with``.
+    """
+
+    files: list[Path]
+    seeds: list[int]
+    class_name: str | None
+    space: str | None
+    draws: dict[str, Scalar]
+
+    @property
+    def recipe(self) -> dict[str, object]:
+        """Names of files, without their folders, and seeds."""
+        told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
+        return told | ({"key_files": [f.name for f in self.files]} if self.files else {})
+
+
+def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents":
+    """The points, all in one space; photos by the model's encoder, a search, or both.
+
+    Raises:
+        UsageError: they cannot be said in that space.
+        DataError: a photo that cannot be read.
+        ModelFileError: a file of latents that is none of this model.
+    """
+    from gentool.latents import draw, join, natural_space, to_styles
+
+    label = None if wanted.class_name is None else loaded.class_number(wanted.class_name)
+    parts = [_of_class(loaded, _of_file(loaded, f, stop), label) for f in wanted.files]
+    loaded.model.draw_with(**wanted.draws)  # photos and files are not drawn
+    if wanted.seeds:
+        parts.append(draw(loaded.model, [(seed, 0) for seed in wanted.seeds], label))
+    space = wanted.space or natural_space(loaded.model)
+    if space == "w":
+        return join([to_styles(loaded.model, part) for part in parts])
+    if any(part.space == "w" for part in parts):
+        raise UsageError(
+            "styles from a file, and truncation of this model, are in w; leave out --space z"
+        )
+    return join(parts)
+
+
+def _of_file(loaded: "LoadedModel", path: Path, stop: StopFlag) -> "Latents":
+    """The latents in a file, or those of a photo or of a folder's photos."""
+    import numpy as np
+
+    from gentool.latents import Latents, is_latents, read_latents
+    from gentool.reconstruction import find_images, find_latents, read_images
+
+    if is_latents(path):
+        file = read_latents(path, loaded)
+        if file.warning:
+            say(f"warning: {file.warning}")
+        return file.latents
+    good, bad = read_images(loaded, find_images([path]))
+    for photo, reason in bad.items():
+        raise DataError(f"{photo}: {reason}. Give an image or a file of latents")
+    images = np.stack(list(good.values()))
+    return Latents(find_latents(loaded, images, None, 0, stop))
+
+
+def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "Latents":
+    """The same points in one class, if there is one to be."""
+    from gentool.latents import Latents
+
+    if label is None:
+        return latents
+    if latents.space == "w":
+        raise UsageError("the class of styles from a file is settled; leave out --class")
+    values = latents.values.clone()
+    values[:, -loaded.model.classes :] = 0
+    values[:, label - loaded.model.classes] = 1
+    return Latents(values)

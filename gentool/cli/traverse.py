@@ -1,0 +1,84 @@
+"""``gentool traverse``: found directions, each a row of what it does to one picture."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from gentool.cli import drawing
+from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
+from gentool.cli.keyframes import Wanted, find_keys
+from gentool.errors import UsageError
+from gentool.signals import StopFlag
+
+
+def command(
+    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
+    start: Path = typer.Argument(
+        None, metavar="[START]", readable=False,
+        help="What to change: a photo, or latents that --save-latents kept; else --seed.",
+    ),
+    seed: int = typer.Option(
+        None, "--seed", min=0, max=2**63 - 1, metavar="SEED",
+        help="Of the picture to change; default 0.",
+    ),
+    method: str = typer.Option(
+        "principal", "--by", metavar="NAME",
+        help="principal: by components of the styles or pictures; sefa: by the first weights.",
+    ),
+    count: int = typer.Option(
+        8, "--directions", min=1, max=4096, metavar="N", help="How many, the strongest first."
+    ),
+    steps: int = typer.Option(
+        7, "--steps", min=2, max=1000, metavar="N", help="Images a row; the middle is the start."
+    ),
+    amount: float = typer.Option(
+        2.0, "--amount", min=0, max=100, metavar="D",
+        help="How far either way, in standard deviations.",
+    ),
+    class_name: str = typer.Option(None, "--class", metavar="NAME", help="Class of the picture."),
+    truncation: drawing.Truncation = None,
+    output: str = typer.Option(
+        "traversal.png", "-o", "--output", metavar="WHERE",
+        help="Sheet.png, .jpg or .webp; a folder; .npz; - for a tar on stdout.",
+    ),
+    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
+        show_envvar=False, help="auto, cpu, cuda, mps."),
+    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+) -> None:  # fmt: skip
+    """Find directions in a model's latent space, and draw a row for each.
+
+    gentool traverse runs/gan-faces
+
+    gentool traverse runs/gan-faces photo.png --by sefa --directions 4 -o changes.png
+    """
+    refuse_json_beside_tar(output, as_json=as_json)
+    if start is not None and seed is not None:
+        raise UsageError("START and --seed are two pictures to change; give one")
+    from gentool.checkpoint import load_model
+    from gentool.devices import select_device
+    from gentool.outputs import open_sink
+    from gentool.traversal import find_directions, traverse
+
+    sink = open_sink(output, "png", sys.stdout.buffer, steps)
+    listed: list[str] = []
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        found = find_directions(loaded.model, method, count)
+        files, seeds = ([start], []) if start is not None else ([], [seed or 0])
+        draws = drawing.chosen(truncation, None, None, None)
+        wanted = Wanted(files, seeds, class_name, found.space, draws)
+        point = find_keys(loaded, wanted, stop)
+        if len(point) != 1:
+            raise UsageError(f"{start} holds {len(point)} pictures; traverse changes one")
+        for image in traverse(loaded, point, found, steps, amount, **wanted.recipe):
+            stop.poll("stopped")
+            listed += [str(path) for path in sink.add(image)]
+        listed += [str(path) for path in sink.close()]
+    if as_json:
+        deviations = found.deviations.tolist()
+        emit_json({"model": str(loaded.path), "files": listed, "deviations": deviations})
+        return
+    for path in listed:
+        emit(path)
+    say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")

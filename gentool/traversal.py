@@ -1,0 +1,134 @@
+"""Traversals: what each direction of a model's latent space does to one picture.
+
+``principal`` directions are there for every model with continuous latents: the principal
+components of its styles, or those of its pictures carried over to its latents (``directions``).
+A model may know others (``Model.directions``). Steps are told in standard deviations of what the
+prior draws along the direction, so that a row stays among pictures the model can make.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from gentool.blocks import decode_blocks, prior_blocks, style_blocks
+from gentool.checkpoint import LoadedModel
+from gentool.errors import UsageError
+from gentool.latents import Latents, decode, natural_space
+from gentool.models.base import Model
+from gentool.models.directions import principal, transfer
+from gentool.outputs import NamedImage, recipe
+from gentool.registry import unknown_name
+
+_STYLES = 4096  # draws that directions are measured on, where no picture has to be made
+_PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
+_FEWEST, _MOST = 512, 2048  # of them
+_SIDE = 32  # pictures are averaged down to this grid at most: directions are about coarse things
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Ways through a latent space, the strongest first.
+
+    Attributes:
+        vectors: Unit vectors (K, L), float32.
+        deviations: Standard deviation of the prior's draws along each, (K,), float32.
+        space: ``z`` for latents, without the classes; ``w`` for styles.
+        method: How they were found.
+    """
+
+    vectors: torch.Tensor
+    deviations: torch.Tensor
+    space: str
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def find_directions(model: Model, method: str, count: int) -> Directions:
+    """The strongest directions of a model, at most ``count``; always the same ones.
+
+    Raises:
+        UnknownName: the model has no such directions.
+        UsageError: its latents are no vectors of real numbers, or all its pictures are alike.
+    """
+    own = model.directions()
+    if method != "principal" and method not in own:
+        raise unknown_name(
+            "kind of directions", method, ["principal", *own], "gentool traverse --help"
+        )
+    space = natural_space(model)
+    area = model.shape.height * model.shape.width
+    draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))
+    latents = prior_blocks(model, [(0, k) for k in range(draws)])
+    if latents.ndim != 2 or not latents.is_floating_point():
+        raise UsageError("this model's latents are no vectors of real numbers: no directions")
+    shares = latents[:, latents.shape[1] - model.classes :]
+    points = latents[:, : latents.shape[1] - model.classes]
+    if space == "w":  # the same for every layer
+        points = _within_classes(style_blocks(model, latents)[:, 0], shares)
+    if method != "principal":
+        vectors = own[method](count)
+    elif space == "w":
+        vectors = principal(points, count)
+    else:
+        pictures = _within_classes(_pictures(model, latents), shares)
+        found = principal(pictures, min(count, points.shape[1]))
+        vectors = transfer(points, pictures.double() @ found.T)
+    if not len(vectors):
+        raise UsageError("this model's pictures are all alike: no direction changes them")
+    deviations = (points.double() @ vectors.T).std(dim=0)
+    return Directions(vectors.float(), deviations.float(), space, method)
+
+
+def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures of latents, averaged down to a coarse grid, as vectors (N, D)."""
+    pixels = torch.from_numpy(decode_blocks(model, latents)).to(model.device)
+    maps = pixels.permute(0, 3, 1, 2)
+    size = (min(_SIDE, model.shape.height), min(_SIDE, model.shape.width))
+    parts = torch.split(maps, 256)  # bounds memory: floats are four times the bytes
+    return torch.cat([adaptive_avg_pool2d(part.float(), size).flatten(1) for part in parts])
+
+
+def _within_classes(rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Rows (N, D) less the mean of their class, which is chosen by name and no direction.
+
+    Args:
+        rows: Any.
+        shares: One-hot classes (N, C); C may be 0.
+    """
+    means = shares.T @ rows / shares.sum(dim=0).clamp(min=1)[:, None]
+    return rows - shares @ means
+
+
+def traverse(
+    loaded: LoadedModel,
+    start: Latents,
+    directions: Directions,
+    steps: int,
+    amount: float,
+    **what: object,
+) -> Iterator[NamedImage]:
+    """Rows of images, one per direction: the start moved to and fro along it.
+
+    Args:
+        loaded: The model.
+        start: One point, in the directions' space.
+        directions: Of the model.
+        steps: Images a row; the middle one of an odd number is the start itself.
+        amount: How far to go either way, in standard deviations.
+        what: Where the start comes from, for the recipe.
+    """
+    offsets = [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
+    moves = torch.tensor(offsets, device=start.values.device)
+    told = recipe(loaded, **what, directions=directions.method, space=directions.space)
+    for number, vector in enumerate(directions.vectors):
+        step = torch.zeros_like(start.values[0])
+        step[..., : len(vector)] = vector * directions.deviations[number]  # classes stay
+        points = start.values + moves.view(-1, *[1] * step.ndim) * step
+        images = decode(loaded.model, Latents(points, directions.space))
+        for k, pixels in enumerate(images):
+            row = {**told, "direction": number, "deviations": round(offsets[k], 4)}
+            yield NamedImage(f"direction{number:03d}-{k:03d}", pixels, row)

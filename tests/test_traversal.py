@@ -1,0 +1,234 @@
+"""Traversals: the middle is the start, the ends are where they say, classes stay."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import SIDE, gentool_command
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from gentool.checkpoint import LoadedModel
+from gentool.config import from_json
+from gentool.errors import UnknownName, UsageError
+from gentool.images import ImageShape
+from gentool.latents import Latents, decode, draw, natural_space, to_styles
+from gentool.models import MODELS
+from gentool.models.gan import GAN
+from gentool.networks import PAIRS
+from gentool.networks.style import ModulatedConvolution
+from gentool.traversal import find_directions, traverse
+
+
+def build(network: str = "dcgan", classes: int = 0) -> GAN:
+    """A tiny untrained GAN."""
+    config = from_json(
+        GAN.Config, {"width": 8, "latent_size": 6, "network": network, "encoder_share": 0.0}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return GAN(config, ImageShape(16, 16, 3), classes).eval().requires_grad_(False)
+
+
+def loaded(model: GAN) -> LoadedModel:
+    """As if it came from a file."""
+    return LoadedModel(model, {"model": "gan", "classes": ["a", "b"]}, "0" * 64, Path("x"))
+
+
+def points(model: GAN, seeds: range) -> Latents:
+    """Image 0 of each seed, in the model's natural space."""
+    drawn = draw(model, [(seed, 0) for seed in seeds])
+    return to_styles(model, drawn) if natural_space(model) == "w" else drawn
+
+
+@torch.no_grad()
+def deafen(model: GAN, vector: torch.Tensor) -> None:
+    """Take a direction out of the weights of every layer where w, or else z, comes in."""
+    entries: list[torch.Tensor]
+    if model.styled:
+        entries = [m.style.weight for m in model.modules() if isinstance(m, ModulatedConvolution)]
+    else:
+        first = next(m for m in model.generator.modules() if isinstance(m, nn.Linear))
+        name = "parametrizations.weight.original" if is_parametrized(first) else "weight"
+        entries = [first.get_parameter(name)[:, :6]]
+    for weight in entries:
+        weight.sub_((weight.double() @ vector[:, None] @ vector[None]).float())
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("network", PAIRS)
+def test_sefa_looks_at_every_layer_where_z_or_w_comes_in_and_at_no_other(
+    network: str, classes: int
+) -> None:
+    model = build(network, classes)
+    vectors = model.directions()["sefa"](6)
+    deafen(model, vectors[2])
+    left = model.directions()["sefa"](6)
+    assert len(left) == 5  # no layer answers to the sixth any more
+    torch.testing.assert_close(left @ vectors[2], torch.zeros(5).double(), atol=1e-5, rtol=0)
+    start = points(model, range(1)).values
+    change = []
+    for vector in (vectors[2], left[0]):
+        moved = start.clone()
+        moved[..., :6] += vector.float()
+        both = torch.cat([start, moved])
+        images = model.synthesise(both) if model.styled else model.decode(both)
+        change.append(float((images[1] - images[0]).abs().max()))
+    assert change[0] < 1e-5
+    assert change[1] > 1e-4
+
+
+@pytest.mark.parametrize("method", ["principal", "sefa"])
+@pytest.mark.parametrize(("network", "classes"), [("dcgan", 2), ("style", 0)])
+def test_directions_are_the_same_every_time_and_as_many_as_there_can_be(
+    network: str, classes: int, method: str
+) -> None:
+    model = build(network, classes)
+    found = find_directions(model, method, 100)
+    assert found.vectors.shape == (6, 6)
+    torch.testing.assert_close(found.vectors.norm(dim=1), torch.ones(6))
+    assert found.space == ("w" if network == "style" else "z")
+    few = find_directions(model, method, 2)
+    torch.testing.assert_close(few.vectors, found.vectors[:2], atol=1e-4, rtol=0)
+
+
+def test_principal_directions_of_w_are_numpys_and_blind_to_the_classes() -> None:
+    model = build("style", classes=2)
+    found = find_directions(model, "principal", 3)
+    w = []
+    for kind in range(2):
+        label = torch.full((4096,), kind)
+        rows = model.styles(model.prior(np.arange(4096), 0, label))[:, 0].double().numpy()
+        w.append(rows - rows.mean(axis=0))
+    own = model.prior(np.arange(4096), 0)[:, -2:].argmax(dim=1).numpy()
+    drawn = np.concatenate([w[kind][own == kind] for kind in range(2)])
+    values, vectors = np.linalg.eigh(np.cov(drawn.T))
+    products = np.abs((found.vectors.numpy() * vectors.T[::-1][:3]).sum(axis=1))
+    np.testing.assert_allclose(products, 1, atol=1e-3)
+    np.testing.assert_allclose(found.deviations, np.sqrt(values[::-1][:3]), rtol=2e-2)
+
+
+def test_steps_of_z_are_in_deviations_of_the_prior() -> None:
+    found = find_directions(build(), "sefa", 6)
+    torch.testing.assert_close(found.deviations, torch.ones(6), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("network", "classes"), [("dcgan", 2), ("style", 0)])
+def test_the_middle_of_a_row_is_the_start_and_the_ends_are_as_far_as_they_say(
+    network: str, classes: int
+) -> None:
+    model = build(network, classes)
+    found = find_directions(model, "principal", 3)
+    start = points(model, range(5, 6))
+    images = list(traverse(loaded(model), start, found, 5, 3.0))
+    assert [image.name for image in images[4:7]] == [
+        "direction000-004", "direction001-000", "direction001-001",
+    ]  # fmt: skip
+    begin = decode(model, start)[0]
+    for k in range(3):
+        np.testing.assert_array_equal(images[5 * k + 2].pixels, begin)
+    end = start.values.clone()
+    end[..., :6] -= 3 * found.deviations[1] * found.vectors[1]
+    apart = np.abs(images[5].pixels.astype(int) - decode(model, Latents(end, start.space))[0])
+    assert apart.max() <= 1  # rounded on another way to the same point
+    assert images[5].recipe["deviations"] == -3
+    assert not np.array_equal(images[5].pixels, begin)
+
+
+def test_directions_that_a_model_does_not_have_are_refused() -> None:
+    with pytest.raises(
+        UnknownName, match=r"no kind of directions named 'sefaa'\. Did you mean 'se"
+    ):
+        find_directions(build(), "sefaa", 2)
+    silent = build()
+    for weight in silent.generator.parameters():
+        weight.zero_()
+    for method in ("principal", "sefa"):
+        with pytest.raises(UsageError, match="pictures are all alike"):
+            find_directions(silent, method, 2)
+
+
+class Tokens(GAN):
+    """Latents that are numbers of things."""
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Whole numbers (B, 6)."""
+        return super().prior(indices, seed, labels).long()
+
+
+def test_latents_that_are_whole_numbers_have_no_directions() -> None:
+    model = Tokens(build().config, ImageShape(16, 16, 3))
+    with pytest.raises(UsageError, match="latents are no vectors of real numbers"):
+        find_directions(model, "principal", 2)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_traverse_draws_a_row_for_each_direction(
+    model: str, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    done = gentool_command(
+        "traverse", trained(model), "--directions", 3, "--steps", 5, cwd=tmp_path
+    )
+    assert done.code == 0, done.err
+    assert done.lines == ["traversal.png"]
+    assert "3 principal directions in z, up to 2 deviations each way" in done.err
+    with Image.open(tmp_path / "traversal.png") as sheet:
+        assert sheet.size == (5 * (SIDE + 2) - 2, 3 * (SIDE + 2) - 2)
+        recipe = json.loads(sheet.info["gentool"])
+    assert recipe["seeds"] == [0]
+    assert recipe["direction"] == [k for k in range(3) for _ in range(5)]
+
+
+def test_traverse_from_a_seed_of_a_class_and_from_its_latents_are_one(
+    gan: Path, tmp_path: Path
+) -> None:
+    options = ("--seed", 4, "--class", "disc")
+    kept = tmp_path / "kept.safetensors"
+    done = gentool_command(
+        "sample", gan, *options, "-n", 1, "--save-latents", kept, "-o", tmp_path / "own"
+    )
+    assert done.code == 0, done.err
+    own = np.asarray(Image.open(tmp_path / "own" / "disc-000000.png"))
+    sheets = []
+    for name, start in (("a", options), ("b", (kept,))):
+        out = tmp_path / f"{name}.npz"
+        done = gentool_command(
+            "traverse", gan, *start, "--by", "sefa", "--directions", 2, "-o", out, "--json"
+        )
+        assert done.code == 0, done.err
+        answer = json.loads(done.out)
+        assert answer["files"] == [str(out)]
+        assert len(answer["deviations"]) == 2
+        sheets.append(np.load(out)["images"])
+    np.testing.assert_array_equal(*sheets)
+    np.testing.assert_array_equal(sheets[0][3], own)
+
+
+TRAVERSE_ERRORS = {
+    "two starts": (("x.safetensors", "--seed", 3), 2, "are two pictures to change; give one"),
+    "no such way": (("--by", "nothing"), 2, "no kind of directions named 'nothing'"),
+    "several": (("{many}",), 2, "holds 2 pictures; traverse changes one"),
+}
+
+
+@pytest.mark.parametrize(("words", "code", "part"), TRAVERSE_ERRORS.values(), ids=TRAVERSE_ERRORS)
+def test_traverse_refuses(
+    words: tuple[object, ...], code: int, part: str, gan: Path, tmp_path: Path
+) -> None:
+    many = tmp_path / "many.safetensors"
+    kept = gentool_command("sample", gan, "-n", 2, "--save-latents", many, "-o", tmp_path / "own")
+    assert kept.code == 0, kept.err
+    done = gentool_command("traverse", gan, *(str(w).format(many=many) for w in words))
+    assert (done.code, done.out) == (code, "")
+    assert part in done.err.splitlines()[-1]
