@@ -16,6 +16,9 @@ from safetensors.torch import load_file
 from gentool.checkpoint import read_file
 
 LEAVE_SECONDS = 30
+# Biases that batch normalisation takes away again, and the means that hold them: their gradient is
+# rounding alone, which Adam makes as large as any other.
+SHIFTS = ("net.body.2.bias", "net.body.5.bias", "running_mean")
 
 
 def torchrun(processes: int, *arguments: object, restarts: int = 0) -> "subprocess.Popen[bytes]":
@@ -58,6 +61,8 @@ def test_several_processes_give_the_weights_of_one(
     expected, found = (load_file(f / "model.safetensors") for f in (one, several))
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
+        if name.endswith(SHIFTS):
+            continue
         torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
 
 
