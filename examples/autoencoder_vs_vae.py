@@ -67,7 +67,7 @@ CPU = torch.device("cpu")
 NETWORKS: dict[str, object] = {"width": 16, "latent_size": 2, "ema_images": 2000}
 OPTIONS = {
     "autoencoder": NETWORKS,
-    "vae": {**NETWORKS, "likelihood": "bernoulli", "prior": "normal"},
+    "vae": {**NETWORKS, "likelihood": "bernoulli", "binarise": True, "prior": "normal"},
 }
 BATCH, RATE = 64, 2e-3
 
@@ -96,6 +96,10 @@ class Progress:
 
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
+
+    def warned(self, message: str) -> None:
+        """Something to know."""
+        print(f"{self.name}: {message}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

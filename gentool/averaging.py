@@ -9,7 +9,7 @@ Beside it stand power-function averages of several lengths (``powers``), out of 
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,10 @@ class Averaging:
             p: f"{k}.{n}" for k, m in parts.items() for n, p in m.named_parameters()
         }
         self._names = {phase: [names[p] for p in w.live] for phase, w in self._weights.items()}
+
+    def live(self, names: Iterable[str]) -> list[torch.Tensor]:
+        """The live weights of some phases that are averaged."""
+        return [tensor for name in names for tensor in self._weights[name].live]
 
     @torch.no_grad()
     def update(self, ages: Mapping[str, int], images: int, half_life_images: int) -> None:

@@ -7,38 +7,37 @@ kinds share the form: a *model* (the averaged weights of what the verbs need) an
 
 Writing is atomic: a temporary file in the same folder, flushed to the disk, then renamed.
 Reading decides by content, never by extension, checks the header against bounds and against
-the model's own names, shapes and dtypes before any weight is loaded, and never unpickles.
+the model's own names, shapes and dtypes before any weight is loaded, and never unpickles. A
+sha256 over all that a file says, in its header, tells a damaged file from a whole one; it is no
+signature, since who writes a file also writes its checksum.
 """
 
 import hashlib
 import json
-import math
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
-import safetensors.torch
 import torch
 
 from gentool import __version__
 from gentool.config import from_json, to_json
 from gentool.data import Policy, is_folder, make_policy
 from gentool.errors import ModelFileError, UsageError
-from gentool.files import replacing
+from gentool.files import put
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.registry import unknown_name
+from gentool.tensorfile import Table, dump, load, opened, parse, read_table
 
 FORMAT = 1  # raise when an older gentool could not read the file
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
-_KEY = "gentool"
-_MAX_HEADER_BYTES = 16 * 2**20
+_KEY, _CHECKSUM = "gentool", "content_sha256"
+_CHUNK_BYTES = 2**20
 _MAX_CLASSES = 100_000
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
-_SIZES = {"F32": 4, "I64": 8}
 
 Header = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -73,57 +72,64 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    words = json.dumps({**header, "format": FORMAT}, sort_keys=True, allow_nan=False)
-    plain = {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
-    data = safetensors.torch.save(plain, {_KEY: words})
-    with replacing(path, sync=True) as out:
-        out.write(data)
+    table, block = dump(tensors)
+    whole = {**header, "format": FORMAT}
+    digest = _begin_digest(whole, table)
+    digest.update(block)
+    whole[_CHECKSUM] = digest.hexdigest()
+    words = json.dumps(whole, sort_keys=True, allow_nan=False)
+    top = json.dumps({"__metadata__": {_KEY: words}, **dict(sorted(table.items()))}).encode()
+    top += b" " * (-len(top) % 8)  # tensors begin at a multiple of 8 bytes
+    put(path, len(top).to_bytes(8, "little"), top, block, sync=True)
 
 
-def read_header(path: Path) -> tuple[Header, dict[str, Any]]:
-    """The gentool header of a file and its table of tensors, with no tensor loaded.
+def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
+    """The sha256 of all that a file says but its checksum itself; the tensors' bytes follow."""
+    said = {k: v for k, v in header.items() if k != _CHECKSUM}
+    return hashlib.sha256(json.dumps([said, table], sort_keys=True).encode())
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
+    """The gentool header and the table of tensors; leaves the file where the tensors begin."""
+    meta, table = read_table(path, file)
+    return _parse_meta(path, meta), table
+
+
+def read_header(path: Path) -> tuple[Header, Table]:
+    """The gentool header of a file and its table of tensors; its checksum is not looked at.
 
     Raises:
-        ModelFileError: anything but a whole gentool file of a format this version knows.
+        ModelFileError: no gentool file of a format this version knows.
     """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = file.read(64)
-            foreign = _foreign(start, size)
-            length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
-            if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise ModelFileError(
-                    f"{path} is {foreign or 'not a gentool model file, or cut short'}"
-                )
-            file.seek(8)
-            table = json.loads(file.read(length))
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
-    if not isinstance(table, dict) or not isinstance(meta := table.pop("__metadata__", None), dict):
-        raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    return _parse_meta(path, meta), _check_table(path, table, size - 8 - length)
+    with opened(path) as file:
+        return _read_header(path, file)
 
 
-def _foreign(start: bytes, size: int) -> str | None:
-    """What a file is when it plainly is no safetensors file."""
-    if size == 0:
-        return "empty"
-    if start[8:9] == b"{":  # first: the length before it may begin with any byte at all
-        return None
-    lowered = start.lstrip().lower()
-    if start.startswith(b"PK\x03\x04") or start[:1] == b"\x80":
-        return (
-            "a pickle (PyTorch's own format), which can run code when opened. gentool opens only "
-            "its own safetensors files"
+def verify(path: Path) -> tuple[Header, Table]:
+    """Read a gentool file whole and compare it with its checksum, in little memory.
+
+    Raises:
+        ModelFileError: no gentool file of a format this version knows, or it is damaged.
+    """
+    with opened(path) as file:
+        header, table = _read_header(path, file)
+        digest = _begin_digest(header, table)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    _compare_digest(path, header, digest.hexdigest())
+    return header, table
+
+
+def _compare_digest(path: Path, header: Header, found: str) -> None:
+    if _CHECKSUM not in header:
+        raise ModelFileError(
+            f"{path} holds no checksum: an older gentool made it, or it was changed. Train it again"
         )
-    if lowered.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not a model file. Download the file itself"
-    if lowered.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself. Run 'git lfs pull'"
-    return "not a gentool model file"
+    if header[_CHECKSUM] != found:
+        raise ModelFileError(
+            f"{path} is damaged: its content does not have the sha256 that was written into it. "
+            "Copy or download it again"
+        )
 
 
 def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
@@ -131,10 +137,7 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
     words = meta.get(_KEY)
     if not isinstance(words, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    try:
-        header: Header = json.loads(words)
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
+    header: Header = parse(path, words.encode("utf-8", "surrogatepass"))
     version = header.get("format") if isinstance(header, dict) else None
     if type(version) is not int or version < 1:
         raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
@@ -146,42 +149,28 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
     return header
 
 
-def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """Every tensor within the file, nothing overlapping, no holes."""
-    spans = []
-    try:
-        for name, row in table.items():
-            begin, end = row["data_offsets"]
-            shape = row["shape"]
-            whole = all(type(n) is int and n >= 0 for n in [*shape, begin, end])
-            if not whole or end - begin != _SIZES[row["dtype"]] * math.prod(shape):
-                raise ValueError(name)
-            spans.append((begin, end))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: its table of tensors is damaged") from error
-    spans.sort()
-    ends = [0, *(end for _, end in spans)]
-    if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != room:
-        raise ModelFileError(f"{path} is cut short or has been changed. Copy or download it again")
-    return dict(table)
-
-
 def read_file(path: Path) -> tuple[Header, Tensors]:
     """A whole gentool file: header and tensors on the CPU.
 
     Raises:
-        ModelFileError: as in ``read_header``.
+        ModelFileError: as in ``verify``.
     """
-    header, _ = read_header(path)
-    return header, _parse_tensors(path, path.read_bytes())
+    header, tensors, _ = read_checked(path, lambda header, table: None)
+    return header, tensors
 
 
-def _parse_tensors(path: Path, data: bytes) -> Tensors:
-    """The tensors in the bytes of a file whose header was found good."""
-    try:
-        return safetensors.torch.load(data)
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise ModelFileError(f"cannot read {path}: {error}") from error
+def read_checked(path: Path, check: Callable[[Header, Table], None]) -> tuple[Header, Tensors, str]:
+    """Header, tensors and the sha256 of all bytes; ``check`` comes before any tensor is read."""
+    with opened(path) as file:
+        header, table = _read_header(path, file)
+        check(header, table)
+        start = file.tell()
+        file.seek(0)
+        data = file.read()  # as a whole, once: the file may be replaced at any time
+    digest = _begin_digest(header, table)
+    digest.update(memoryview(data)[start:])
+    _compare_digest(path, header, digest.hexdigest())
+    return header, load(path, data), hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -213,7 +202,14 @@ class LoadedModel:
         try:
             return make_policy(self.model.shape, fit, background)
         except (UsageError, TypeError) as error:
-            raise ModelFileError(f"{self.path}: its header is damaged ({error})") from error
+            raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
+
+    @property
+    def holdout(self) -> float:
+        """The share of the images that training kept out; 0 where the file says nothing usable."""
+        data = self.header["training"].get("data")
+        share = data.get("holdout") if isinstance(data, dict) else None
+        return share if isinstance(share, float) and 0 <= share < 1 else 0.0
 
     def class_number(self, name: str) -> int:
         """The number of a class of a conditional model.
@@ -261,9 +257,12 @@ def build(header: Header, path: Path) -> Model:
     try:
         image = header["image"]
         shape = ImageShape(image["height"], image["width"], image["channels"])
-        sides_fit = all(type(s) is int and not side_problem(s) for s in (shape.height, shape.width))
-        if not sides_fit or shape.channels not in MODES.values():
-            raise UsageError(f"images of {shape.height}x{shape.width}x{shape.channels}")
+        sides = (shape.height, shape.width)
+        whole = all(type(s) is int for s in (*sides, shape.channels))
+        if not whole or any(map(side_problem, sides)) or shape.channels not in MODES.values():
+            raise UsageError(
+                f"images of {shape.height!s:.20}x{shape.width!s:.20}x{shape.channels!s:.20}"
+            )
         if not isinstance(header["model"], str) or not isinstance(header["config"], dict):
             raise TypeError("model and config")
         model_class = MODELS.get(header["model"])
@@ -271,10 +270,10 @@ def build(header: Header, path: Path) -> Model:
         with torch.device("meta"):
             return model_class(config, shape, _classes(header))
     except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: its header is damaged ({error})") from error
+        raise ModelFileError(f"{path}: its header is damaged ({error!s:.80})") from error
     except UsageError as error:
         raise ModelFileError(
-            f"{path} asks for what gentool {__version__} does not have: {error}"
+            f"{path} asks for what gentool {__version__} does not have: {error!s:.400}"
         ) from error
 
 
@@ -296,21 +295,26 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         ModelFileError: not a gentool model file, damaged, or not what its header says.
     """
     file = locate(Path(path))
-    header, table = read_header(file)
-    if header.get("kind") != "model":
-        raise ModelFileError(f"{file} is a training state, not a model. Use {MODEL_NAME} beside it")
-    _check_header(file, header)
-    model = build(header, file)
-    expected = exported_tensors(model)
-    _compare(file, expected, table)
-    data = file.read_bytes()
-    weights = {k: v.to(device) for k, v in _parse_tensors(file, data).items()}
+    built: list[Model] = []
+
+    def check(header: Header, table: Table) -> None:
+        if header.get("kind") != "model":
+            raise ModelFileError(
+                f"{file} is a training state, not a model. Use {MODEL_NAME} beside it"
+            )
+        _check_header(file, header)
+        built.append(build(header, file))
+        compare(file, exported_tensors(built[0]), table)
+
+    header, tensors, sha256 = read_checked(file, check)
+    model = built[0]
+    weights = {k: v.to(device) for k, v in tensors.items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:
         delattr(model, name)  # the discriminator, for one, stays in the state file
     # assign, not copy: to_empty and copy_ on the meta device import sympy, 0.3 s of every start
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
-    return LoadedModel(model, header, hashlib.sha256(data).hexdigest(), file)
+    return LoadedModel(model, header, sha256, file)
 
 
 def _check_header(path: Path, header: Header) -> None:
@@ -323,8 +327,12 @@ def _check_header(path: Path, header: Header) -> None:
         raise ModelFileError(f"{path}: its header is damaged (training)")
 
 
-def _compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
-    """Names, shapes and dtypes of the file against those of the model that it claims to be."""
+def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
+    """Compare a file's table with the names, shapes and dtypes that it has to hold.
+
+    Raises:
+        ModelFileError: they differ.
+    """
     wanted = {k: (list(t.shape), _DTYPES[t.dtype]) for k, t in expected.items()}
     found = {k: (row["shape"], row["dtype"]) for k, row in table.items()}
     if wanted != found:

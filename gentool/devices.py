@@ -4,6 +4,9 @@ Facts that bind: no float64 and no channels_last on Apple GPUs (silently wrong g
 pytorch #175189); bfloat16 on a CPU pays only where the processor has the instructions.
 """
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -71,3 +74,24 @@ def _cpu_has_bfloat16() -> bool:
 def memory_format(device: torch.device) -> torch.memory_format:
     """channels_last where it is faster and right: everywhere but on Apple GPUs."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Allow only algorithms that repeat bit for bit, inside the block; slower on a GPU.
+
+    An operation that has none raises RuntimeError. On a CPU gentool repeats without it.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first runs
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark

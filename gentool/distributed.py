@@ -5,10 +5,10 @@ of the sample's number, so the batch does not depend on how many processes there
 are summed in one all-reduce per phase, each loss weighted by its share. Plain
 ``torch.distributed``, no wrapper: several networks and double backward stay as they are.
 
-Statistics over a batch that enter a loss (batch normalisation, minibatch deviation, the images'
-variance) are taken over all ranks and differentiated through, so one process and several agree
-but for rounding. Running means (LeCam, ADA, path lengths, mean w) are averaged over ranks after
-each phase: the same where they are linear in the batch. ADA's step of p is a sign and is not.
+Statistics over a batch (batch normalisation, minibatch deviation, the images' variance, running
+means) are taken over all ranks, and differentiated through where they enter a loss. So one
+process and several agree but for rounding, and all ranks hold the same weights: what is not
+finite for one is not finite for all. Regularisers that compare images see a rank's share.
 
 gloo on a CPU, nccl on CUDA. Only the first rank writes files and speaks. If a process goes, the
 collective operations of the others fail at once and they leave; with ``torchrun --max-restarts``
@@ -16,26 +16,31 @@ all begin again from the last state.
 """
 
 import contextlib
+import datetime
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gentool.errors import Stopped, UsageError
+from gentool.errors import DeviceError, Stopped, UsageError
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "Gloo", "NCCL", "Socket")
+_Value = TypeVar("_Value", bool, float)
+_PATIENCE = datetime.timedelta(hours=6)  # images are prepared by the first rank alone
 
 
-def is_first() -> bool:
-    """Whether this process writes and speaks: there is one, or it is rank 0 under torchrun."""
-    return int(os.environ.get("RANK", "0")) == 0 or "WORLD_SIZE" not in os.environ
+class OthersOutOfMemory(RuntimeError):
+    """Another rank ran out of memory, so this step begins anew here, too."""
 
 
 class Ranks:
-    """This process among those of the run; alone where there is no process group."""
+    """This process among those of the run; alone where there is no process group.
+
+    All methods but ``share`` must be called by all ranks, in the same order.
+    """
 
     def __init__(self) -> None:
         here = dist.is_initialized()
@@ -55,41 +60,81 @@ class Ranks:
         """
         if batch < self.count:
             raise UsageError(
-                f"--batch {batch} cannot be shared by {self.count} processes; "
-                f"use --batch {self.count} or more"
+                f"--batch {batch} cannot be shared by {self.count} processes. "
+                f"Use --batch {self.count} or more"
             )
         return batch * self.rank // self.count, batch * (self.rank + 1) // self.count
 
-    def sum_gradients(self, weights: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients over ranks, in one all-reduce."""
-        if self.count > 1:
-            _reduce_flat([p.grad for p in weights if p.grad is not None])
-
     @torch.no_grad()
-    def average_buffers(self, model: nn.Module, share: float) -> None:
-        """Running statistics of floating type become their mean over ranks, by share."""
-        if self.count == 1:
+    def sum(self, tensors: list[Tensor]) -> None:
+        """Sum tensors over ranks, in place and in one all-reduce.
+
+        Raises:
+            OthersOutOfMemory: another rank has not come so far.
+        """
+        if self.count == 1 or not tensors:
             return
-        buffers = [b for b in model.buffers() if b.is_floating_point() and b.numel()]
-        for buffer in buffers:
-            buffer.mul_(share)
-        _reduce_flat(buffers)
+        device = tensors[0].device
+        flat = torch.cat([t.flatten().to(device) for t in tensors])
+        _all_reduce(flat)
+        parts = torch.split(flat, [t.numel() for t in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any rank raises its flag; all get the same answer."""
+    def tell_out_of_memory(self) -> None:
+        """Make the others raise ``OthersOutOfMemory`` where they wait for this rank."""
+        if self.count > 1:
+            _meet(out_of_memory=True)
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether any rank raises it."""
         if self.count == 1:
-            return flag
-        flags = torch.tensor(float(flag), device=device)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
-        return bool(flags.item())
+            return flags
+        raised = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return tuple(map(bool, raised.tolist()))
 
-    def agree(self, value: float, device: torch.device) -> float:
-        """The first rank's value."""
+    def agree(self, value: _Value) -> _Value:
+        """The first rank's value; returns when all have come."""
         if self.count == 1:
             return value
-        held = torch.tensor(value, dtype=torch.float64, device=device)
-        dist.broadcast(held, 0)
-        return float(held.item())
+        held = torch.tensor(float(value) if self.first else 0.0, dtype=torch.float64)
+        dist.all_reduce(held)
+        return type(value)(held.item())
+
+    def wait(self) -> None:
+        """Return when all ranks have come."""
+        self.any(False)
+
+    @contextlib.contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first rank runs the block, and then the others do."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    @contextlib.contextmanager
+    def of_first(self, kind: type[Exception]) -> Iterator[None]:
+        """An error of this kind in the first rank's block is raised in all."""
+        fault: Exception | None = None
+        try:
+            yield
+        except kind as error:
+            fault = error
+        (anywhere,) = self.any(fault is not None)
+        if anywhere:
+            raise fault or kind("the first process's numbers")
+
+    @contextlib.contextmanager
+    def only_first_speaks(self) -> Iterator[None]:
+        """The other ranks' messages inside the block go nowhere; their errors go on."""
+        with contextlib.ExitStack() as stack:
+            if not self.first:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+                stack.enter_context(contextlib.redirect_stderr(nowhere))
+            yield
 
 
 @contextlib.contextmanager
@@ -97,15 +142,23 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     """Join the processes that torchrun started; alone without it.
 
     Raises:
+        DeviceError: more processes than GPUs, or a device that cannot be shared.
         Stopped: another process has gone; the run goes on from its last state.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
         yield Ranks()
         return
+    if device.type == "mps":
+        raise DeviceError("several processes cannot share an Apple GPU. Use --device cpu, or one")
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if number >= count:
+            raise DeviceError(f"more processes than GPUs ({count}). Use --nproc-per-node {count}")
+        torch.cuda.set_device(number)
+    # What is agreed lies on the CPU, where nobody waits for a GPU.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
+        dist.init_process_group(backend, timeout=_PATIENCE)
         yield Ranks()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
@@ -113,18 +166,22 @@ def joined(device: torch.device) -> Iterator[Ranks]:
             raise Stopped(message, interrupted=False) from error
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-def _reduce_flat(tensors: list[Tensor]) -> None:
-    """Sum tensors over ranks in place."""
-    if not tensors:
-        return
-    flat = torch.cat([t.flatten() for t in tensors])
-    dist.all_reduce(flat)
-    parts = torch.split(flat, [t.numel() for t in tensors])
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view_as(tensor))
+def _meet(*, out_of_memory: bool = False) -> None:
+    """All ranks come to the same collective operation, or learn that one of them cannot."""
+    flag = torch.tensor(int(out_of_memory))
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    if flag.item() and not out_of_memory:
+        raise OthersOutOfMemory("another process ran out of memory")
+
+
+def _all_reduce(x: Tensor) -> None:
+    """Sum over ranks, in place. Memory is taken before, so that no rank fails half-way."""
+    _meet()
+    dist.all_reduce(x)
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -134,13 +191,27 @@ class _SumOverRanks(torch.autograd.Function):
     def forward(context: Any, x: Tensor) -> Tensor:
         """The sum."""
         total = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
+        _all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, slope: Tensor) -> Tensor:
         """Every rank's loss depends on this rank's x."""
         return _SumOverRanks.apply(slope)  # type: ignore[no-any-return]
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The sum of x over ranks, differentiable; x where there is one."""
+    return _SumOverRanks.apply(x) if dist.is_initialized() else x
+
+
+def batch_mean(x: Tensor) -> Tensor:
+    """The mean of x (B, ...) over the global batch."""
+    if not dist.is_initialized():
+        return x.mean(dim=0)
+    total = x.sum(dim=0)
+    joint = sum_over_ranks(torch.cat([total.flatten(), total.new_tensor([len(x)])]))
+    return joint[:-1].view_as(total) / joint[-1]
 
 
 def batch_moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, float]:

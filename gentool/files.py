@@ -1,12 +1,27 @@
 """Writing files so that a stop, a full disk or a power cut never leaves half of one."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gentool.errors import UsageError
+from gentool.errors import Stopped, UsageError
+
+_CHUNK_BYTES = 4 * 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
+
+
+# Told of every step of a write. gentool puts nothing here; tests put failures and kills.
+observers: list[Callable[[str, Path], None]] = []
+
+
+def reached(step: str, path: Path) -> None:
+    """Say that a step of a write is done."""
+    for observer in observers:
+        observer(step, path)
 
 
 @contextlib.contextmanager
@@ -23,16 +38,85 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as out:  # open() applies the umask, as the user expects
+            reached("open", path)
             yield out
+            out.flush()
+            reached("flush", path)
             if sync:
-                out.flush()
                 os.fsync(out.fileno())
+                reached("sync", path)
         scratch.replace(path)
+        reached("replace", path)
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
     if sync:
         _sync_folder(path.parent)
+        reached("sync the folder of", path)
+
+
+def put(path: Path, *parts: bytes | memoryview, sync: bool = False) -> None:
+    """Write a whole file, part after part, through ``replacing``.
+
+    Raises:
+        OSError: as there.
+    """
+    with replacing(path, sync=sync) as out:
+        for part in parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _CHUNK_BYTES):
+                out.write(view[start : start + _CHUNK_BYTES])
+                reached("write", path)
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a file; a kill or a full disk may leave the line cut short.
+
+    Raises:
+        OSError: the disk is full or the file cannot be written.
+    """
+    with path.open("a", encoding="utf-8") as out:
+        out.write(line + "\n")
+        reached("append to", path)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what a killed process left of ``replacing``; nobody may be writing there."""
+    for scratch in folder.glob(".*.tmp"):
+        if scratch.name.split(".")[-2].isdecimal():
+            with contextlib.suppress(OSError):
+                scratch.unlink()
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that may still be written to the disk of a folder that need not be there yet."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """See that ``needed`` bytes will go on the disk of ``folder``.
+
+    Raises:
+        Stopped: they will not.
+    """
+    if free_bytes(folder) < needed:
+        raise no_room("too little room", folder, needed)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for lack of room."""
+    return error.errno in _FULL
+
+
+def no_room(reason: str, folder: Path, needed: int) -> Stopped:
+    """The error of a write that lacks room, with bytes needed and free."""
+    message = (
+        f"{reason} in {folder}: {needed:,} bytes needed, {free_bytes(folder):,} free. "
+        "The last files there are whole. Make room"
+    )
+    return Stopped(message, interrupted=False)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -53,8 +137,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as out:
-            out.write(data)
+        put(path, data)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     return path

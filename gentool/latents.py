@@ -6,7 +6,6 @@ models that have them: there truncation can be said, and straight lines stay amo
 model they belong to; ``gentool sample MODEL --save-latents FILE`` writes one.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import torch
 
 from gentool import __version__
 from gentool.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
-from gentool.checkpoint import LoadedModel, read_file, read_header, write_file
+from gentool.checkpoint import Header, LoadedModel, read_checked, write_file
 from gentool.errors import ModelFileError, NoStyles, UsageError
 from gentool.images import Pixels
 from gentool.models.base import Model
+from gentool.tensorfile import Table
 
 SPACES = ("z", "w")
 _TENSOR, _KIND = "latents", "latents"
@@ -151,18 +151,22 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
     """
     if not path.is_file():
         raise ModelFileError(f"no file of latents at {path!s:.200}. --save-latents makes one")
-    header, table = read_header(path)
-    if header.get("kind") != _KIND or set(table) != {_TENSOR}:
-        raise ModelFileError(f"{path} holds no latents. 'gentool sample --save-latents' makes them")
-    space = header.get("space")
-    if space not in SPACES:
-        raise ModelFileError(f"{path}: its header is damaged (space)")
-    _compare(path, loaded, table[_TENSOR], space)
-    if header.get("classes") != _classes(loaded):
-        raise ModelFileError(
-            f"the latents in {path} are of a model with other classes than {loaded.path}"
-        )
-    values = read_file(path)[1][_TENSOR]
+
+    def check(header: Header, table: Table) -> None:
+        if header.get("kind") != _KIND or set(table) != {_TENSOR}:
+            raise ModelFileError(
+                f"{path} holds no latents. 'gentool sample --save-latents' makes them"
+            )
+        if header.get("space") not in SPACES:
+            raise ModelFileError(f"{path}: its header is damaged (space)")
+        _compare(path, loaded, table[_TENSOR], header["space"])
+        if header.get("classes") != _classes(loaded):
+            raise ModelFileError(
+                f"the latents in {path} are of a model with other classes than {loaded.path}"
+            )
+
+    header, tensors, digest = read_checked(path, check)
+    values = tensors[_TENSOR]
     if not torch.isfinite(values).all():
         raise ModelFileError(f"{path} holds numbers that are not finite")
     warning = None
@@ -171,8 +175,7 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
             f"the latents in {path} were made with another model ({header.get('model')!s:.40}); "
             "other pictures may come out"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LatentsFile(Latents(values.to(loaded.model.device), space), digest, warning)
+    return LatentsFile(Latents(values.to(loaded.model.device), header["space"]), digest, warning)
 
 
 def _classes(loaded: LoadedModel) -> list[str]:

@@ -69,9 +69,29 @@ PRESETS: dict[str, Preset] = {
     "vae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a learned scale and a fitted prior"),
+    "vampvae": _preset(
+        "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "variational autoencoder with a VampPrior (Tomczak 2018), learned with it",
+        prior="vamp", components=64),
+    "beta-vae": _preset(
+        "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "beta-VAE (Higgins 2017): a heavier KL, for units that can be told apart",
+        beta=4.0),
+    "iwae": _preset(
+        "vae",                        _row(100_000, 32, 1e-3, 48), _row(1_000_000, 64, 1e-3, 128),
+        "IWAE (Burda 2016): a tighter bound by ten samples, doubly reparameterised (Tucker 2018)",
+        samples=10),
     "autoencoder": _preset(
         "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "bottleneck and identity mapping, with a density fitted to the codes"),
+    "wae": _preset(
+        "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "WAE-MMD (Tolstikhin 2018): codes drawn to N(0, I) by their discrepancy",
+        regularisers="mmd", latent_size=64),
+    "rae": _preset(
+        "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "RAE-L2 (Ghosh 2020): short codes and a decoder of small weights",
+        regularisers="code-l2+decoder-l2"),
 }
 # fmt: on
 

@@ -36,11 +36,12 @@ class Reaverager:
         if not path.is_file():
             raise UsageError(f"{run} is no run folder: gentool average needs its {STATE_NAME}")
         self.loaded = load_model(run / MODEL_NAME)
-        tensors = {k: v for k, v in read_file(path)[1].items() if k.startswith(POWERS)}
+        tensors = read_file(path)[1]
         self._kept: dict[str, torch.Tensor] = {}
         for name, weight in self._weights():
             group = [tensors.get(f"{POWERS}{length}/{name}") for length in KEPT]
-            whole = [t for t in group if t is not None and t.shape == weight.shape]
+            like = (weight.shape, weight.dtype)
+            whole = [t for t in group if t is not None and (t.shape, t.dtype) == like]
             if len(whole) != len(KEPT):
                 raise ModelFileError(f"{path} does not hold the averages of {name}")
             self._kept[name] = torch.stack(whole)

@@ -1,12 +1,13 @@
 """The files of a run: what they hold, and how a run goes on from them.
 
 ``model.safetensors`` is what every verb needs; ``state.safetensors`` everything needed to go
-on, and the truth; ``samples/`` the previews. The identity in the state says which commands are
-the same run.
+on, and the truth; ``samples/`` the previews; ``snapshots/`` numbered models, if they are asked
+for. The identity in the state says which commands are the same run.
 """
 
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,26 @@ from gentool.checkpoint import (
     STATE_NAME,
     Header,
     Tensors,
+    compare,
     exported_tensors,
     model_header,
     read_file,
+    read_header,
+    verify,
     write_file,
 )
 from gentool.config import to_json
 from gentool.data import Dataset, Policy
 from gentool.errors import ModelFileError, NoEncoder, UsageError
+from gentool.files import put, remove_scratch
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
-from gentool.state import Optimisers, pack, unpack
+from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
+from gentool.state import Optimisers, expected, pack, tensor_bytes, unpack
 
 LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
 _PREVIEW_IMAGES = 64
+_DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,16 @@ class TrainSettings:
         precision: dtype of autocast.
         started: ``time.monotonic()`` at the command's start.
         holdout: Share of the images, by content, that is never trained on.
-        score_every: Score the averaged weights once per as many images; 0 for never.
+        score_every: Score the averaged weights once per as many images; 0 for never, None for
+            as often as costs little.
         conditional: Whether a model that can be is conditional on the classes of the data.
         policy: What intake did to the images, for those who look at other images later.
         augment: What is done to them in training, by names joined by +; ``none``.
         stop_after: Stop as if asked once this command has seen as many images; or None.
+        save_every: Save once per as many images; 0 for every few minutes.
+        keep: Which models stay beside the last one.
+        override: Whether a run may go on with other settings than it began with.
+        deterministic: Whether only algorithms that repeat bit for bit may be used on a GPU.
     """
 
     model: str
@@ -72,11 +84,15 @@ class TrainSettings:
     precision: torch.dtype
     started: float
     holdout: float = 0.0
-    score_every: int = 0
+    score_every: int | None = None
     conditional: bool = True
     stop_after: int | None = None
     policy: Policy | None = None
     augment: str = "none"
+    save_every: int = 0
+    keep: Keep = field(default_factory=Keep)
+    override: bool = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,10 @@ class Counters:
         step: Steps taken.
         seconds: Wall-clock seconds of all commands before.
         best_score: The lowest so far.
+        scored: Images seen at the last score.
+        setbacks: How often the run went back because numbers were not finite; each time the
+            learning rate was halved.
+        part: Images per part of a batch that did not fit into memory whole; 0 for whole.
         began: Images seen when each phase had its first turn, by name.
         settled: Names of the phases that are over.
     """
@@ -107,6 +127,9 @@ class Counters:
     step: int = 0
     seconds: float = 0.0
     best_score: float = math.inf
+    scored: int = 0
+    setbacks: int = 0
+    part: int = 0
     began: dict[str, int] = field(default_factory=dict)
     settled: tuple[str, ...] = ()
 
@@ -121,14 +144,34 @@ class RunFolder:
     """
 
     def __init__(self, settings: TrainSettings, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        self._settings, self._dataset, self._rows = settings, dataset, rows
+        self.settings, self._dataset, self._rows = settings, dataset, rows
         self._policy = settings.policy or Policy(dataset.shape)
         self.path = settings.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
+        self.overridden: dict[str, tuple[object, object]] = {}  # setting: was, is
+
+    def prepare(self) -> None:
+        """Make what is missing and remove what a killed command left; only its trainer may."""
+        previews, snapshots = self.path / PREVIEWS_NAME, self.path / SNAPSHOTS_NAME
+        previews.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, previews, snapshots):
+            remove_scratch(folder)
+
+    def bytes_needed(self, learner: Learner) -> int:
+        """Bytes that the next save takes beyond what lies here: new files stand beside old ones."""
+        keep = self.settings.keep
+        model = tensor_bytes(exported_tensors(learner.average))
+        moments = sum(2 * tensor_bytes(dict(p.module.named_parameters())) for p in learner.phases)
+        state = model + moments + tensor_bytes(learner.model.state_dict())
+        best = model if keep.best and self.settings.score_every != 0 else 0
+        previews = 2 * _PREVIEW_IMAGES * self._dataset.shape.dims
+        names = (STATE_NAME, MODEL_NAME, BEST_NAME)
+        here = sum(f.stat().st_size for n in names if (f := self.path / n).is_file())
+        return max(2 * (state + model + best) - here, state) + previews
 
     def identity(self) -> Header:
         """What two commands must share to be the same run."""
-        settings = self._settings
+        settings = self.settings
         return {
             "model": settings.model,
             **{f"-o {k}": v for k, v in to_json(settings.config).items()},
@@ -149,12 +192,14 @@ class RunFolder:
     def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
         """Write the averaged weights; ``more`` goes into the training record."""
         record = {**self._record(images), **more}
-        header = model_header(self._settings.model, average, self._dataset.classes, record)
+        header = model_header(self.settings.model, average, self._dataset.classes, record)
         write_file(self.path / name, exported_tensors(average), header)
+        if name == MODEL_NAME:
+            keep_snapshot(self.model_path, images, self.settings.keep)
 
     def _record(self, images: int) -> Header:
         """What the model file says of its training; no time and no path, so files are stable."""
-        settings, data = self._settings, self._dataset
+        settings, data = self.settings, self._dataset
         return {
             "images": images,
             "seed": settings.seed,
@@ -183,13 +228,28 @@ class RunFolder:
             "step": counters.step,
             "seconds": counters.seconds,
             "best_score": best if math.isfinite(best) else None,
+            "scored": counters.scored,
+            "setbacks": counters.setbacks,
+            "part": counters.part,
             "began": dict(counters.began),
             "settled": list(counters.settled),
         }
-        tensors = pack(
+        write_file(self.path / STATE_NAME, self.tensors(learner), header)
+
+    def tensors(self, learner: Learner) -> Tensors:
+        """What a state file holds."""
+        return pack(
             learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
         )
-        write_file(self.path / STATE_NAME, tensors, header)
+
+    def holds_model_of(self, images: int) -> bool:
+        """Whether the models of this count were written; a kill may have come before."""
+        if not self.model_path.is_file():
+            return False
+        header, _ = read_header(self.model_path)
+        training = header.get("training")
+        written = isinstance(training, dict) and training.get("images") == images
+        return written and snapshot_is_kept(self.model_path, images, self.settings.keep)
 
     def read_state(self, learner: Learner) -> Counters | None:
         """Fill ``learner`` from the state in the folder; None if there is none.
@@ -205,26 +265,26 @@ class RunFolder:
                     f"{self.path} holds a model but no state to go on from. Choose another --out"
                 )
             return None
-        header, tensors = read_file(path)
+        header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
+        parts = (
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers,
+        )  # fmt: skip
         try:
-            unpack(
-                tensors, learner.model, learner.average, learner.phases, learner.optimisers,
-                learner.powers,
-            )  # fmt: skip
-            best = header["best_score"]
-            found = Counters(
-                _count(header["images"]),
-                _count(header["step"]),
-                float(header["seconds"]),
-                math.inf if best is None else float(best),
-                {str(name): _count(images) for name, images in header["began"].items()},
-                tuple(str(name) for name in header["settled"]),
-            )
-            if not 0 <= found.seconds < math.inf:
-                raise ValueError("seconds")
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise ModelFileError(f"{path} is damaged ({error}). Choose another --out") from error
+            compare(path, expected(table, *parts), table)
+            found = _counters(header)
+            unpack(read_file(path)[1], *parts)
+        except _DAMAGE as error:
+            if self.overridden:
+                names = ", ".join(self.overridden)
+                raise UsageError(
+                    f"{path} does not fit a run with another {names:.200}. Choose another --out"
+                ) from error
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(
+                f"{path} is damaged ({error!s:.80}). Choose another --out"
+            ) from error
         return found
 
     def _check(self, header: dict[str, Any]) -> None:
@@ -235,19 +295,23 @@ class RunFolder:
         before, now = header.get("identity"), self.identity()
         if not isinstance(before, dict):
             raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
-        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
-        if differing:
-            lines = "; ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in differing)
+        pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
+        differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+        if differing and not self.settings.override:
+            some = islice(differing.items(), 20)
+            lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
             raise UsageError(
-                f"{self.path} holds a run with other settings: {lines}. Choose another --out"
+                f"{self.path} holds a run with other settings: {lines}. Choose another --out, or "
+                "go on with these by --override"
             )
+        self.overridden = differing
 
     def write_previews(self, average: Model, images: int) -> None:
         """A grid of samples with fixed latents; with an encoder, also reconstructions."""
         folder = self.path / PREVIEWS_NAME
-        draws = [(self._settings.seed, k) for k in range(_PREVIEW_IMAGES)]
+        draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]
         samples = grid(decode_blocks(average, prior_blocks(average, draws)))
-        (folder / f"{images:09d}.png").write_bytes(encode(samples, ".png"))
+        put(folder / f"{images:09d}.png", encode(samples, ".png"))
         chosen = np.linspace(0, len(self._rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
         originals = self._dataset.images[self._rows[chosen]]
         try:
@@ -256,7 +320,7 @@ class RunFolder:
             return
         pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
         sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
-        (folder / f"{images:09d}-reconstructions.png").write_bytes(encode(sheet, ".png"))
+        put(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png"))
 
 
 def _count(value: object) -> int:
@@ -264,3 +328,25 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError("counter")
     return value
+
+
+def _counters(header: Header) -> Counters:
+    """What the header of a state says; any of several errors where it says something impossible."""
+    best, seconds = header["best_score"], float(header["seconds"])
+    images = _count(header["images"])
+    began = {str(name): _count(count) for name, count in header["began"].items()}
+    if not 0 <= seconds < math.inf:
+        raise ValueError("seconds")
+    if max(began.values(), default=0) > images:
+        raise ValueError("began")
+    return Counters(
+        images,
+        _count(header["step"]),
+        seconds,
+        math.inf if best is None else float(best),
+        _count(header.get("scored", 0)),
+        _count(header.get("setbacks", 0)),
+        _count(header.get("part", 0)),
+        began,
+        tuple(str(name) for name in header["settled"]),
+    )

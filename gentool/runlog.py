@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from gentool.files import append, put
+
 
 class RunLog:
     """Accumulates values per step on the device and writes their means now and then.
@@ -29,7 +31,7 @@ class RunLog:
 
     def cut(self, images: int) -> None:
         """Forget lines beyond ``images``: the state, not the log, says how far a run is."""
-        self._since = (time.monotonic(), images)
+        self._sums, self._counts, self._since = {}, {}, (time.monotonic(), images)
         if not self.path.exists():
             return
         kept = []
@@ -40,7 +42,7 @@ class RunLog:
                 keep = False  # cut short by a kill
             if keep:
                 kept.append(line + "\n")
-        self.path.write_text("".join(kept), encoding="utf-8")
+        put(self.path, "".join(kept).encode())
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
         """Add one scalar per name; no device is waited for."""
@@ -51,8 +53,7 @@ class RunLog:
 
     def note(self, images: int, values: Mapping[str, object]) -> None:
         """Write a line of its own, such as a score."""
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"images": images, **values}) + "\n")
+        append(self.path, json.dumps({"images": images, **values}))
 
     def write(self, images: int, seconds: float, share: float) -> dict[str, float]:
         """Write the means as one line and start over.
@@ -72,6 +73,5 @@ class RunLog:
         record |= {k: float(f"{s.item() / self._counts[k]:.6g}") for k, s in self._sums.items()}
         self._sums, self._counts, self._since = {}, {}, (now, images)
         line = {k: v if math.isfinite(v) else None for k, v in record.items()}
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
+        append(self.path, json.dumps(line))
         return record

@@ -1,5 +1,7 @@
 """Sampling: images from the prior, each a function of (seed, index) alone; or of given latents."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 
@@ -66,7 +68,8 @@ def _sample_class(
 ) -> Iterator[NamedImage]:
     step = _whole_blocks(loaded, batch)
     draws = product(seeds, indices)
-    kind = None if label is None else str(loaded.header["classes"][label])
+    classes = loaded.header["classes"]
+    prefix = "" if label is None else f"{file_names(classes)[label]}-"
     while part := list(islice(draws, step)):
         latents = draw(loaded.model, part, label)
         if keep is not None:
@@ -76,10 +79,9 @@ def _sample_class(
             name = f"{index:06d}"
             if len(seeds) > 1:
                 name = f"seed{seed:06d}-{name}" if len(indices) > 1 else f"seed{seed:06d}"
-            if kind is not None:
-                what["class"] = kind
-                name = f"{file_name(kind)}-{name}"
-            yield NamedImage(name, pixels, recipe(loaded, **what))
+            if label is not None:
+                what["class"] = f"{classes[label]:.200}"  # in every PNG, however long it is
+            yield NamedImage(prefix + name, pixels, recipe(loaded, **what))
 
 
 def sample_latents(
@@ -101,6 +103,11 @@ def _whole_blocks(loaded: LoadedModel, batch: int) -> int:
     return -(-batch // block) * block
 
 
-def file_name(text: str) -> str:
-    """``text`` as a part of a file name: a stranger's class may be called ``../x``."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text)[:60] or "_"
+def file_names(classes: Sequence[str]) -> list[str]:
+    """Each class as a part of a file name: a stranger's may be called ``../x``.
+
+    Classes that would share a name, also where case does not count, are numbered.
+    """
+    plain = [re.sub(r"[^\w-]", "_", kind)[:40] or "_" for kind in classes]
+    counts = Counter(name.casefold() for name in plain)
+    return [n if counts[n.casefold()] == 1 else f"{n}~{k}" for k, n in enumerate(plain)]

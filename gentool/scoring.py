@@ -26,10 +26,11 @@ from gentool.rng import Draw, data_order
 
 Augmented = Callable[[torch.Tensor, Draw], torch.Tensor | None]
 
-_SAMPLES = 2000
+_SAMPLES, _BATCH = 2000, 250
 _SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
+_LEAK = 0.8  # of the distance to the images; any poor samples are a little nearer
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class Score:
     Attributes:
         distance: FD-random to the images, lower is better.
         record: Everything measured, by name.
-        warnings: In plain words, with what to change.
+        warnings: What is wrong -> the same in plain words, with what to change.
     """
 
     distance: float
     record: dict[str, float]
-    warnings: tuple[str, ...]
+    warnings: dict[str, str]
 
 
 class Scorer:
@@ -68,22 +69,35 @@ class Scorer:
         self._moments = moments(reference.numpy())
         self._spread = mean_distance(reference)
 
-    def score(self, model: Model, augmented: Augmented | None = None) -> Score:
+    def score(
+        self,
+        model: Model,
+        augmented: Augmented | None = None,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Score:
         """Score an averaged model, in eval mode.
 
         Args:
             model: The averages.
             augmented: How a player sees training images now: ``Model.augmented`` of the model
                 in training.
+            poll: Called between batches.
+
+        Raises:
+            Exception: whatever ``poll`` raises.
         """
-        draws = [(_SEED, k) for k in range(_SAMPLES)]
-        samples = self._extractor.features(decode_blocks(model, prior_blocks(model, draws)))
+        parts = []
+        for start in range(0, _SAMPLES, _BATCH):
+            poll()
+            draws = [(_SEED, k) for k in range(start, start + _BATCH)]
+            parts.append(self._extractor.features(decode_blocks(model, prior_blocks(model, draws))))
+        samples = torch.cat(parts)
         distance = distance_between(moments(samples.numpy()), self._moments)
         diversity = mean_distance(samples) / self._spread
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}
-        warnings = []
+        warnings = {}
         if diversity < _LOW_DIVERSITY:
-            warnings.append(
+            warnings["collapse"] = (
                 f"samples are only {diversity:.0%} as diverse as the images (collapse?). A larger "
                 "-o penalty or a smaller --lr helps"
             )
@@ -91,7 +105,7 @@ class Scorer:
             copied = memorisation(samples, self._training, self._held_out)
             record["memorisation"] = round(copied, 4)
             if copied > _HIGH_MEMORISATION:
-                warnings.append(
+                warnings["memorisation"] = (
                     f"{copied:.0%} of samples lie nearer to training images than to others (50% "
                     "is none memorised). More images or a shorter run helps"
                 )
@@ -100,12 +114,12 @@ class Scorer:
             ours = moments(samples.numpy())
             leaked = distance_between(ours, moments(seen.numpy()))
             record["fd_augmented"] = round(leaked, 6)
-            if leaked < distance_between(ours, moments(self._training.numpy())):
-                warnings.append(
+            if leaked < _LEAK * distance_between(ours, moments(self._training.numpy())):
+                warnings["leak"] = (
                     "samples look more like the augmented images than like the images (a leak). "
                     "Less -o augment, more images or a longer run helps"
                 )
-        return Score(distance, record, tuple(warnings))
+        return Score(distance, record, warnings)
 
     @torch.inference_mode()
     def _augmented(self, augmented: Augmented, device: torch.device) -> torch.Tensor | None:

@@ -35,10 +35,14 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "seed": (int, 0, 2**63 - 1),
     "holdout": (float, 0, 0.9),
     "score_every": (int, 0, 10**12),
+    "save_every": (int, 0, 10**12),
+    "keep": (str, 0, 0),
+    "deterministic": (bool, 0, 0),
     "unconditional": (bool, 0, 0),
     "device": (str, 0, 0),
     "precision": (str, 0, 0),
 }
+AUTO = "auto"  # for batch: measured before the first step
 DEFAULTS: dict[str, Scalar] = {
     "fit": "crop",
     "background": "white",
@@ -49,7 +53,9 @@ DEFAULTS: dict[str, Scalar] = {
     "max_bad": 0.01,
     "seed": 0,
     "holdout": 0.0,
-    "score_every": 0,
+    "save_every": 0,
+    "keep": "best",
+    "deterministic": False,
     "unconditional": False,
     "device": "auto",
     "precision": "auto",
@@ -139,6 +145,10 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     kind, low, high = KEYS[key]
     if kind is list:
         return _check_words(key, value)
+    if key == "batch" and isinstance(value, str):
+        value = _number_or_auto(value)
+        if value == AUTO:
+            return value
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # size = 64 in a config file
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -153,6 +163,15 @@ def _check(key: str, value: object) -> Scalar | list[str]:
             f"--{key.replace('_', '-')} is {_short(value)}; allowed: {low:g} to {high:g}"
         )
     return value  # type: ignore[return-value]
+
+
+def _number_or_auto(word: str) -> int | str:
+    """``64`` or ``auto``, as a flag or the environment gives it."""
+    if word == AUTO:
+        return word
+    if not word.isdecimal() or len(word) > 20:
+        raise UsageError(f"--batch {word:.40}: write a number of images, or auto")
+    return int(word)
 
 
 def _check_words(key: str, value: object) -> list[str]:

@@ -4,6 +4,8 @@ The first signal asks; a second Ctrl-C ends the program at once. Loops call ``po
 stopping loses nothing, and whoever has something to save looks at ``asked`` instead.
 """
 
+import atexit
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -14,6 +16,34 @@ from gentool.errors import Stopped
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+
+
+def leave_when_asked() -> None:
+    """End at once at a signal, with the documented exit code: for where nothing is to be saved.
+
+    A ``StopFlag`` takes over where something is.
+    """
+    heeded = _heeded()
+    for number in heeded:
+        signal.signal(number, _leave)
+    atexit.register(_ignore, heeded)
+
+
+def _ignore(numbers: list[signal.Signals]) -> None:
+    """Nothing is left to stop; Python's last act is to put the deadly defaults back."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _heeded() -> list[signal.Signals]:
+    """All of them, but no hangup that ``nohup`` told this process to ignore."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [n for n in _SIGNALS if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(130 if number == signal.SIGINT else 75)
 
 
 class StopFlag:
@@ -28,7 +58,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in _heeded():
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -4,7 +4,7 @@ Nothing but these tensors and the counters in the header is needed to go on: ord
 schedules are functions of the counter.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 
@@ -31,6 +31,24 @@ def pack(
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[prefix + key] = value
     return tensors
+
+
+def expected(
+    names: Collection[str], model: Model, average: Model, phases: tuple[Phase, ...],
+    optimisers: Optimisers, powers: Tensors,
+) -> Tensors:  # fmt: skip
+    """Tensors of the shapes and dtypes that a state with these names has to hold.
+
+    The names decide one thing only: which parameters have had their first turn.
+    """
+    found = {f"live/{k}": v for k, v in model.state_dict().items()}
+    found |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
+    found |= {POWERS + k: v for k, v in powers.items()}
+    for prefix, parameter, _ in _parameters(phases, optimisers):
+        if f"{prefix}step" in names:
+            found |= {prefix + k: parameter for k in _MOMENTS}
+            found[f"{prefix}step"] = torch.zeros(())
+    return found
 
 
 @torch.no_grad()
@@ -62,6 +80,11 @@ def unpack(
                 torch.zeros((), device=parameter.device), tensors[f"{prefix}step"]
             )
             optimiser.state[parameter] = state
+
+
+def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Bytes that tensors take."""
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _fill(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:

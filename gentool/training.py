@@ -10,7 +10,7 @@ optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with 
 counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
-import errno
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -24,29 +24,37 @@ import torch
 from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
-from gentool.devices import memory_format
-from gentool.distributed import Ranks, joined, share_statistics
-from gentool.errors import DataError, DeviceError, Diverged, Stopped, UsageError
+from gentool.devices import deterministic_algorithms, memory_format
+from gentool.distributed import Ranks, share_statistics
+from gentool.errors import DataError, Stopped
 from gentool.feeding import Feeder
+from gentool.files import require_room
+from gentool.looks import Looks
+from gentool.microbatches import Parts
 from gentool.models import MODELS
-from gentool.models.base import Batch, Model, Phase
-from gentool.rng import Draw, derive_seed
-from gentool.runfolder import (
-    BEST_NAME,
-    PREVIEWS_NAME,
-    Counters,
-    Learner,
-    RunFolder,
-    TrainSettings,
+from gentool.models.base import Batch, LossTerms, Model, Phase
+from gentool.recovery import (
+    NotFinite,
+    check_averaged,
+    check_step,
+    check_weights,
+    explaining,
+    go_back,
+    gradient_norm,
 )
+from gentool.rng import Draw, derive_seed
+from gentool.runfolder import BEST_NAME, Counters, Learner, RunFolder, TrainSettings
+from gentool.runlock import locked
 from gentool.runlog import RunLog
-from gentool.scoring import Score, Scorer
+from gentool.scoring import Score
 from gentool.signals import StopFlag
 
 __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
 
 _LOG_SECONDS = 5.0
 _FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
+_FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
+_SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
 _FIT_IMAGES = 8192  # training images that a density is fitted to
@@ -67,6 +75,9 @@ class Reporter(Protocol):
     def scored(self, images: int, score: Score) -> None:
         """The averaged weights were scored."""
 
+    def warned(self, message: str) -> None:
+        """Something happened that the user should know."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -83,11 +94,11 @@ def train(
     """Train, or go on with, the run in ``settings.out``.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
+        UsageError: the folder holds a run with other settings, or another process trains there.
         DataError: fewer images than a batch.
-        Stopped: asked to stop; the state is saved.
-        Diverged: a loss or weight is not finite; the last good files are untouched.
-        DeviceError: out of memory.
+        Stopped: asked to stop, and the state is saved; or the disk is full.
+        Diverged: numbers are not finite, again and again; the last good files are untouched.
+        DeviceError: out of memory, or an operation that ``deterministic`` forbids.
     """
     count = len(dataset.split(settings.holdout)[0])
     if count < settings.batch:
@@ -95,44 +106,28 @@ def train(
             f"{count} images are fewer than a batch of {settings.batch}. "
             f"Add images, or use --batch {max(count, 1)}"
         )
-    try:
-        with joined(settings.device) as ranks:
-            return Trainer(dataset, settings, reporter, ranks).run(stop)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"out of memory on {settings.device} at --batch {settings.batch}. "
-            f"Use a smaller --batch (say {max(1, settings.batch // 2)}), --size or --width"
-        ) from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{reason} in {settings.out}; the last files there are whole. Make room"
-            raise Stopped(message, interrupted=False) from error
-        raise UsageError(f"cannot write the run folder {settings.out}: {reason}") from error
+    with (
+        explaining(settings) as needs,
+        locked(settings.out) if Ranks().first else contextlib.nullcontext(),
+        deterministic_algorithms(settings.deterministic),
+    ):
+        trainer = Trainer(dataset, settings, reporter)
+        needs.bytes = trainer.folder.bytes_needed(trainer.learner())
+        if trainer.ranks.first:
+            require_room(settings.out, needs.bytes)
+        return trainer.run(stop)
 
 
 class Trainer:
     """One run: live weights, averaged weights, optimisers and the counter."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        settings: TrainSettings,
-        reporter: Reporter,
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.ranks = ranks or Ranks()
+    def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
+        self.ranks = Ranks()
         self.rows_of_step = self.ranks.share(settings.batch)
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
-        self.scorer = Scorer(dataset, self.rows, held_out) if settings.score_every else None
-        model_class = MODELS.get(settings.model)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
-            self.model: Model = model_class(
-                settings.config, dataset.shape, classes_of(settings, dataset)
-            )
-        self.model.to(settings.device).to(memory_format=memory_format(settings.device))
+        self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
+        self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
@@ -145,30 +140,66 @@ class Trainer:
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
         self._images_at_start = 0
+        self._ailing = False
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
         self.averaging = Averaging(self.model, self.average, self.phases)
+        self.parts = self._parts()
+
+    def _initial_model(self) -> Model:
+        settings = self.settings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
+            model: Model = MODELS.get(settings.model)(
+                settings.config, self.dataset.shape, classes_of(settings, self.dataset)
+            )
+        return model.to(settings.device).to(memory_format=memory_format(settings.device))
+
+    def _parts(self) -> Parts:
+        batch = self.settings.batch
+        return Parts(self.model, batch, self.counters.part, self.reporter.warned, self.ranks)
 
     # --- the loop ---------------------------------------------------------------------------
 
     def run(self, stop: StopFlag) -> TrainResult:
         """Train until the budget is spent; see ``train``."""
-        out, model_path = self.settings.out, self.folder.model_path
-        before = self.folder.read_state(self._learner())
-        resumed = before is not None
+        stop.poll("stopped before the first step; nothing was lost")
+        model_path = self.folder.model_path
+        before = self.folder.read_state(self.learner())
         self.counters = before or self.counters
-        if resumed and self.share() >= 1 and model_path.is_file():
+        spent = self.share() >= 1
+        done = before is not None and spent and not self._score_is_due()
+        whole = before is None or self.folder.holds_model_of(self.counters.images)
+        # All have read; what the first writes now is not what another decides upon.
+        done, whole = self.ranks.agree(done), self.ranks.agree(whole)
+        if done and whole:
             return TrainResult(model_path, self.counters.images, already_complete=True)
-        (out / PREVIEWS_NAME).mkdir(parents=True, exist_ok=True)
+        if self.ranks.first:
+            self.folder.prepare()
         self._images_at_start = self.counters.images
         if self.ranks.first:
             self.log.cut(self.counters.images)
-        if resumed:
+        if before is not None:
             self.reporter.resumed(self.counters.images)
+            self._say_overridden()
+        if not whole:  # killed between the state and the model
+            self.save()
+        self.parts = self._parts()
+        while True:
+            try:
+                self._train_on(stop)
+            except NotFinite as fault:
+                self._go_back(fault)
+            else:
+                return TrainResult(model_path, self.counters.images, already_complete=False)
+
+    def _train_on(self, stop: StopFlag) -> None:
+        """Steps, log, scores and saves from here to the end of the budget."""
         next_log = time.monotonic() + _LOG_SECONDS
-        gap = _FIRST_SAVE_SECONDS
+        gap = min(_FIRST_SAVE_SECONDS, _FIRST_SAVE_SHARE * 60 * (self.settings.minutes or math.inf))
         next_save = time.monotonic() + gap
+        self._score_if_due(stop)
         while (share := self.share()) < 1:
             self.take_step(share)
             self.reporter.progress(self.counters.images, min(self.share(), 1.0))
@@ -176,31 +207,72 @@ class Trainer:
             if now >= next_log:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
-            self._score_if_due()
-            self._stop_if_asked(stop)
-            if now >= next_save:
+            self._score_if_due(stop)
+            late = self._stop_if_asked(stop, now >= next_save)
+            if self._save_is_due(late):
                 self.save()
                 gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
+                gap = max(gap, self._closing_seconds / _SAVING_SHARE)
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
         self.save()
-        return TrainResult(model_path, self.counters.images, already_complete=False)
+        if (verdict := self.looks.verdict()) is not None and self.settings.keep.best:
+            self.reporter.warned(verdict)
 
-    def _stop_if_asked(self, stop: StopFlag) -> None:
+    def _save_is_due(self, late: bool) -> bool:
+        every = self.settings.save_every
+        before = self.counters.images - self.images_per_step
+        return self.counters.images // every > before // every if every else late
+
+    def _go_back(self, fault: NotFinite) -> None:
+        """Return to the last good state with half the learning rate, or end; see ``go_back``."""
+        seen = self.counters.images
+
+        def initial() -> Learner:
+            model = self._initial_model()
+            return replace(self.learner(), model=model, average=averaged_copy(model))
+
+        self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
+        images, lr = self.counters.images, self._lr()
+        if self.ranks.first:
+            self.log.cut(images)
+            self.log.note(images, {"setback": str(fault), "lr": lr})
+        self.reporter.warned(
+            f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
+            f"half the learning rate, {lr:g}"
+        )
+
+    def _lr(self) -> float:
+        """Before its schedule."""
+        return self.settings.lr * 0.5**self.counters.setbacks
+
+    def _say_overridden(self) -> None:
+        """Log the settings that are not those the run began with."""
+        if changed := self.folder.overridden:
+            if self.ranks.first:
+                self.log.note(self.counters.images, {"override": changed})
+            words = "; ".join(f"{k} was {was}, is {now}" for k, (was, now) in changed.items())
+            self.reporter.warned(f"going on with other settings: {words}")
+
+    def _stop_if_asked(self, stop: StopFlag, late: bool) -> bool:
+        """Save and stop if any process is asked to; returns whether any is ``late`` to save."""
         limit = self.settings.stop_after
         seen = self.counters.images - self._images_at_start
         reached = limit is not None and seen >= limit and self.share() < 1
-        if self.ranks.any(stop.asked is not None or reached, self.settings.device):
+        asked = stop.asked is not None or reached
+        asked, interrupted, late = self.ranks.any(asked, stop.interrupted, late)
+        if asked:
             self.save()
-            self.ranks.agree(0.0, self.settings.device)  # torchrun ends all when one has left
+            self.ranks.wait()  # torchrun ends all when one has left
             message = f"stopped at {self.counters.images:,} images; saved in {self.settings.out}"
-            raise Stopped(message, interrupted=stop.interrupted)
+            raise Stopped(message, interrupted=interrupted)
+        return late
 
     def share(self) -> float:
         """How much of the budget is spent, from 0 to 1 and over."""
         if self.settings.minutes is not None:
             share = self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
-            return self.ranks.agree(share, self.settings.device)
+            return self.ranks.agree(share)
         assert self.settings.images is not None
         return self.counters.images / self.settings.images
 
@@ -216,7 +288,7 @@ class Trainer:
         if settled != counters.settled:
             self.model.refresh()
             counters.settled = settled
-        active = [p for p in self.phases if p.span[0] <= share < p.span[1]]
+        active = self._active(share)
         for phase in active:
             counters.began.setdefault(phase.name, counters.images)
             if counters.step % phase.every:
@@ -226,6 +298,7 @@ class Trainer:
         counters.images += self.images_per_step
         counters.step += 1
         ages = {p.name: counters.images - counters.began[p.name] for p in active}
+        check_averaged(self.averaging.live(ages), self.model)
         self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
@@ -235,84 +308,109 @@ class Trainer:
         indices = np.arange(start + first, start + last, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
+        batch, half = self.feeder.batch(start + first), settings.precision != torch.float32
         draw = Draw(
             settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
         )
-        half = settings.precision != torch.float32
-        with torch.autocast(settings.device.type, settings.precision, enabled=half):
-            terms = phase.loss(self.feeder.batch(start + first), draw)
+
+        def partial_loss(first: int, last: int) -> LossTerms:
+            part = slice(first, last)
+            labels = None if batch.labels is None else batch.labels[part]
+            with torch.autocast(settings.device.type, settings.precision, enabled=half):
+                return phase.loss(
+                    Batch(batch.images[part], labels), replace(draw, indices=indices[part])
+                )
+
         optimiser = self.optimisers[phase.name]
         for group in optimiser.param_groups:
-            group["lr"] = settings.lr * phase.lr_factor * cosine(phase.progress(share), phase.decay)
-        optimiser.zero_grad(set_to_none=True)
-        loss = terms.total.mean()
-        weight = (last - first) / settings.batch  # 1.0 in one process, which changes no bit
-        (loss * weight).backward()  # type: ignore[no-untyped-call]
-        self.ranks.sum_gradients(phase.module.parameters())
+            falling = cosine(phase.progress(share), phase.decay)
+            group["lr"] = self._lr() * phase.lr_factor * falling
+        loss, means = self.parts.backward(
+            partial_loss, optimiser.zero_grad, list(phase.module.parameters())
+        )
+        self.counters.part = self.parts.size if self.parts.size < settings.batch else 0
+        check_step(self.model, phase, loss)
         optimiser.step()
-        self.ranks.average_buffers(self.model, weight)
-        self.log.add({k: v.mean() for k, v in terms.parts.items()} or {"loss": loss})
+        self.log.add(means | {f"grad_{phase.name}": gradient_norm(phase.module)})
 
     # --- files ------------------------------------------------------------------------------
 
     def write_log(self, share: float) -> None:
-        """One line of the log: means since the last one.
-
-        Raises:
-            Diverged: a loss since then was not finite.
-        """
+        """One line of the log: means since the last one."""
         if self.log.empty or not self.ranks.first:
             return
         record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
         self.reporter.logged(record)
-        for name, value in record.items():
-            if not math.isfinite(value):
-                raise _diverged(f"the mean of {name}", self.settings)
+        if not self._ailing and (words := self.model.health(record)) is not None:
+            self._ailing = True  # once is enough
+            self.reporter.warned(words)
 
     def save(self) -> None:
         """Write state, model and previews, each whole or not at all.
 
         Raises:
-            Diverged: a weight is not finite; nothing is written.
+            NotFinite: a weight is not finite; nothing is written.
         """
         began = time.monotonic()
-        for name, tensor in self.model.state_dict().items():
-            if not torch.isfinite(tensor).all():
-                raise _diverged(f"the weights {name}", self.settings)
+        check_weights(self.folder.tensors(self.learner()), "saved tensor")
+        self._finish()
         if not self.ranks.first:
             return
-        self.average.finish(self._fit_batches)
         self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
-        self.folder.write_state(self._learner(), replace(self.counters, seconds=self.seconds()))
+        self.folder.write_state(self.learner(), replace(self.counters, seconds=self.seconds()))
         self.folder.write_model(self.average, self.counters.images, MODEL_NAME)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
 
-    def _learner(self) -> Learner:
+    def _finish(self) -> None:
+        """What is fitted to the averaged weights before they are used."""
+        with self.ranks.of_first(NotFinite):
+            if self.ranks.first:
+                self.average.finish(self._fit_batches)
+                check_weights(self.average.state_dict(), "averaged weight")
+
+    def learner(self) -> Learner:
+        """What a state file holds the tensors of."""
         return Learner(
             self.model, self.average, self.phases, self.optimisers, self.averaging.tensors()
         )
 
-    def _score_if_due(self) -> None:
-        """Score the averages when the counter has passed a multiple; keep the best so far."""
-        every = self.settings.score_every
-        before = self.counters.images - self.images_per_step
-        if (
-            self.scorer is None
-            or not self.ranks.first
-            or self.counters.images // every == before // every
-        ):
+    def _moving(self) -> bool:
+        """Whether a phase that changes samples is active."""
+        return any(p.changes_samples for p in self._active(self.share()))
+
+    def _active(self, share: float) -> list[Phase]:
+        return [p for p in self.phases if p.span[0] <= share < p.span[1]]
+
+    def _score_is_due(self) -> bool:
+        counters = self.counters
+        return self.looks.due(counters.images, counters.scored, moving=self._moving())
+
+    def _score_if_due(self, stop: StopFlag) -> None:
+        """Score the averages and keep the best so far; a score cut short by a stop stays due."""
+        moving = self._moving()
+        if not self.ranks.agree(self._score_is_due()):
             return
-        self.average.finish(self._fit_batches)
-        score = self.scorer.score(self.average, self.model.augmented)
-        self.log.note(self.counters.images, score.record)
-        self.reporter.scored(self.counters.images, score)
+        self._finish()
+        if not self.ranks.first:
+            return
+        try:
+            score = self.looks.score(
+                self.average, self.model.augmented, self.counters.images, stop.poll
+            )
+        except Stopped:
+            return
+        images = self.counters.images
+        self.counters.scored = images
+        if not moving:
+            self.looks.rest()
+        self.log.note(images, score.record)
+        self.reporter.scored(images, score)
         if score.distance < self.counters.best_score:
             self.counters.best_score = score.distance
-            self.folder.write_model(
-                self.average, self.counters.images, BEST_NAME, score=score.record
-            )
+            if self.settings.keep.best:
+                self.folder.write_model(self.average, images, BEST_NAME, score=score.record)
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images."""
@@ -334,10 +432,3 @@ def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
 def cosine(share: float, floor: float) -> float:
     """A half cosine from 1 at share 0 to ``floor`` at share 1."""
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))
-
-
-def _diverged(what: str, settings: TrainSettings) -> Diverged:
-    return Diverged(
-        f"{what} left the finite numbers. Files in {settings.out} hold the last good state. "
-        f"Try --lr {settings.lr / 2:g} or --precision float32, with another --out"
-    )

@@ -13,13 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ledger
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 import gentool.cli
+
+if TYPE_CHECKING:
+    from nursery import Nursery
 
 # Tiny models gain nothing from more threads, and lose much where other work shares the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -144,6 +149,26 @@ def write_images(folder: Path, count: int, side: int = SIDE) -> Path:
     return folder
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker of pytest-xdist tried to the process that prints."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["ledger"] = ledger.rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # a class of pytest-xdist, which is not needed
+    """Take it."""
+    ledger.add(getattr(node, "workeroutput", {}).get("ledger", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was tried against the promises."""
+    if lines := list(ledger.table()):
+        terminalreporter.section("promises under attack")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache of the tests' own, and none of the caller's settings."""
@@ -152,6 +177,15 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             patch.delenv(name)
         patch.setenv("GENTOOL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Nursery"]:
+    """Starts commands as real processes, cheaply."""
+    from nursery import Nursery
+
+    with Nursery(tmp_path_factory.mktemp("nursery")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,12 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import gentool_command, run_python, took_less_than
+from forging import Json, join, split, with_header, with_table
 from safetensors.torch import load_file
 
 from gentool.checkpoint import (
@@ -27,49 +27,11 @@ from gentool.checkpoint import (
     exported_tensors,
     load_model,
     read_file,
-    read_header,
+    verify,
     write_file,
 )
 from gentool.errors import GentoolError, ModelFileError
 from gentool.models import MODELS
-
-Json = dict[str, Any]
-
-
-def split(data: bytes) -> tuple[Json, bytes]:
-    """The JSON table and the bytes of the tensors of a safetensors file."""
-    (length,) = struct.unpack("<Q", data[:8])
-    table: Json = json.loads(data[8 : 8 + length])
-    return table, data[8 + length :]
-
-
-def join(table: bytes | Json, tensors: bytes) -> bytes:
-    """A safetensors file of a table, as JSON or as raw bytes, and the bytes of the tensors."""
-    words = table if isinstance(table, bytes) else json.dumps(table).encode()
-    words += b" " * (-len(words) % 8)
-    return struct.pack("<Q", len(words)) + words + tensors
-
-
-def gentool_header(table: Json) -> Json:
-    """The gentool header inside a table."""
-    header: Json = json.loads(table["__metadata__"]["gentool"])
-    return header
-
-
-def with_header(data: bytes, change: Callable[[Json], object]) -> bytes:
-    """A model file whose gentool header was changed in place by ``change``."""
-    table, tensors = split(data)
-    header = gentool_header(table)
-    change(header)
-    table["__metadata__"]["gentool"] = json.dumps(header)
-    return join(table, tensors)
-
-
-def with_table(data: bytes, change: Callable[[Json], object]) -> bytes:
-    """A model file whose table of tensors was changed in place by ``change``."""
-    table, tensors = split(data)
-    change(table)
-    return join(table, tensors)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +72,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_file(path, some_tensors(), {"kind": "state", "note": "ü"})
     header, tensors = read_file(path)
+    assert len(header.pop("content_sha256")) == 64
     assert header == {"kind": "state", "note": "ü", "format": FORMAT}
     assert set(tensors) == set(some_tensors())
     assert all(torch.equal(tensors[k], v) for k, v in some_tensors().items())
@@ -211,7 +174,7 @@ def test_a_header_builds_its_model_without_memory(
     model: str, trained: Callable[[str], Path]
 ) -> None:
     path = trained(model) / "model.safetensors"
-    header, table = read_header(path)
+    header, table = verify(path)
     built = build(header, path)
     assert all(p.is_meta for p in built.parameters())
     assert set(exported_tensors(built)) == set(table)

@@ -9,7 +9,17 @@ from conftest import Finished, run_gentool, run_python, words
 
 from gentool import __version__
 
-COMMANDS = ("train", "sample", "reconstruct", "interpolate", "traverse", "info", "list", "doctor")
+COMMANDS = (
+    "train",
+    "sample",
+    "reconstruct",
+    "interpolate",
+    "traverse",
+    "score",
+    "info",
+    "list",
+    "doctor",
+)
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "safetensors")
 # Runs the command line, then writes which heavy modules it imported as the last line of stderr.
 GUARD = f"""

@@ -29,6 +29,7 @@ from gentool.checkpoint import load_model
 from gentool.models import MODELS
 from gentool.models.adversarial import LOSSES
 from gentool.models.likelihoods import LIKELIHOODS
+from gentool.models.priors import PRIORS
 from gentool.presets import PRESETS
 from gentool.sampling import sample_images
 
@@ -245,7 +246,7 @@ def test_sample_says_how_its_images_come_about(autoencoder: Path, tmp_path: Path
     done = sample(autoencoder, tmp_path, "-n", 2)
     assert done.err == (
         f"2 images from {autoencoder / 'model.safetensors'}: samples decode codes drawn from a "
-        "mixture fitted to the training images' codes\n"
+        "mixture of Gaussians fitted to the training images' codes\n"
     )
 
 
@@ -531,8 +532,8 @@ def test_info_json_is_true(model: str, trained: Callable[[str], Path]) -> None:
     assert answer["training"]["images"] == 320
     assert answer["config"]["latent_size"] == 8
     with safe_open(path, "pt") as file:
-        buffers = {"density.shares", "density.means", "density.factors", "generator.class_shares",
-                   "encoder.trained"}  # fmt: skip
+        buffers = {"density.shares", "density.means", "density.factors", "density.mean",
+                   "density.scale", "generator.class_shares", "encoder.trained"}  # fmt: skip
         counted = sum(
             file.get_tensor(k).numel()
             for k in file.keys()  # noqa: SIM118 (no mapping)
@@ -566,6 +567,7 @@ def test_list_shows_every_table() -> None:
     assert tables["models"] == {name: preset.meaning for name, preset in PRESETS.items()}
     assert tables["losses"] == LOSSES.describe()
     assert tables["likelihoods"] == LIKELIHOODS.describe()
+    assert tables["priors"] == PRIORS.describe()
     assert set(tables["data"]) == {"builtin:shapes", "builtin:digits", "builtin:modes"}
     text = gentool_command("list").out
     for title, rows in tables.items():

@@ -42,6 +42,7 @@ from gentool.errors import (
     UsageError,
     exit_code_of,
 )
+from gentool.presets import PRESETS
 
 Row = tuple[str, int, tuple[str, ...]]
 
@@ -176,7 +177,7 @@ DATA: dict[str, Row] = {
 TRAIN = "train gan --data {toys} --out {out} --device cpu"
 NAMES: dict[str, Row] = {
     "model": ("train gam --data {toys}", 2, ("no model named 'gam'", "Did you mean 'gan'?",
-                                             "gentool list shows all 9")),
+                                             f"gentool list shows all {len(PRESETS)}")),
     "loss": (f"{TRAIN} -o loss=hinged", 2, ("no GAN loss named 'hinged'", "Did you mean 'hinge'?",
                                             "gentool list losses")),
     "likelihood": ("train vae --data {toys} --out {out} -o likelihood=gausian", 2,
@@ -363,10 +364,10 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_files(
     write_file(out / "state.safetensors", tensors, header)
     before = {p.name: p.read_bytes() for p in out.glob("*.safetensors")}
     done = gentool_command(*base, "--images", 64)
-    check(done, 6, ("left the finite numbers", "hold the last good state", "Try --lr 0.0005"))
+    check(done, 6, ("left the finite numbers", "hold the last good state", "Try --lr 6.25e-05"))
     assert {p.name: p.read_bytes() for p in out.glob("*.safetensors")} == before
-    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
-    assert last["mse"] is None  # JSON knows no NaN
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["lr"] for line in lines if "setback" in line] == [0.0005, 0.00025, 0.000125]
 
 
 # --- places that cannot be written --------------------------------------------------------------

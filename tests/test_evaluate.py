@@ -16,7 +16,7 @@ from gentool.checkpoint import load_model, read_file
 from gentool.data import open_dataset
 from gentool.evaluation import Request, evaluate
 from gentool.images import ImageShape
-from gentool.models.likelihoods import Gaussian
+from gentool.models.likelihoods.continuous import Gaussian
 from gentool.models.vae import VAE
 from gentool.rng import Draw
 
@@ -55,9 +55,10 @@ def test_a_model_is_scored_on_images_it_kept_out(run: Path, toys: Path) -> None:
     names = (
         "FD-random", "FD-random +-", "FD-random-inf", "kernel", "kernel +-", "precision", "recall",
         "density", "coverage", "memorisation", "mse", "psnr", "psnr +-", "ssim", "elbo", "iw-5",
-        "bits/dim", "kl", "active units",
+        "bits/dim", "kl", "active units", "FD-random reconstructed", "prior gap",
     )  # fmt: skip
     assert set(names) <= set(row)
+    assert row["FD-random reconstructed"] + row["prior gap"] == pytest.approx(row["FD-random"])
     assert any("fewer images than" in note for note in row["notes"])
 
 

@@ -22,7 +22,8 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files", "powers", "distributed")),
+    (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
+    (1, ("tensorfile",)),
     (2, ("registry", "images")),
     (2, ("config",)),
     (2, ("presets",)),
@@ -31,10 +32,12 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("selfcheck",)),
     (4, ("models",)),
     (5, ("checkpoint",)),
-    (5, ("blocks", "state", "runlog", "outputs")),
-    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder")),
+    (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
+    (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
+    (6, ("recovery", "looks")),
     (6, ("training", "sampling", "reconstruction")),
-    (6, ("interpolation", "traversal", "evaluation", "reaveraging", "doctor")),
+    (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
+    (6, ("batchsize",)),
     (7, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
@@ -299,3 +302,47 @@ def test_public_names_are_told_to_type_checkers() -> None:
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         gentool.nonsense  # noqa: B018
+
+
+# What could run a stranger's bytes, or reads them, and the only modules that may use it.
+DANGEROUS: dict[str, set[str]] = {
+    "safetensors": {"gentool.tensorfile"},
+    "pickle": {"gentool.data.crew", "gentool.data.worker"},  # between this process and its own
+    "socket": {"gentool.runlock"},  # for this machine's name
+    # names out of tables, none out of files
+    "importlib": {"gentool", "gentool.doctor", "gentool.networks", "gentool.registry"},
+}
+NEVER = {
+    "marshal",
+    "shelve",
+    "dill",
+    "joblib",
+    "yaml",
+    "ctypes",
+    "urllib",
+    "http",
+    "requests",
+}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_runs_or_reads_what_strangers_wrote_elsewhere(module: str) -> None:
+    for found in IMPORTS[module]:
+        name = found.target.split(".")[0]
+        allowed = set() if name in NEVER else DANGEROUS.get(name, {module})
+        assert module in allowed, f"{module}:{found.line} imports {name}"
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {
+                "eval",
+                "exec",
+                "compile",
+                "__import__",
+                "os.system",
+                "torch.load",
+            }
+            pickles = [
+                k for k in node.keywords if k.arg in {"allow_pickle", "weights_only", "shell"}
+            ]
+            assert all(ast.unparse(k.value) == str(k.arg == "weights_only") for k in pickles)

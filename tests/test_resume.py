@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from gentool.checkpoint import read_file, write_file
 from gentool.models import MODELS
+from gentool.models.priors import PRIORS
 
 BUDGET = 320
 
@@ -60,6 +61,19 @@ def test_a_run_stopped_halfway_and_repeated_is_the_same_run(
     assert done.code == 0, done.err
     assert f"going on at {BUDGET // 2} images" in done.err
     same_run(trained(model), out)
+
+
+@pytest.mark.parametrize(
+    "prior", [p if p == "vamp" else pytest.param(p, marks=pytest.mark.slow) for p in PRIORS]
+)
+def test_every_prior_resumes_exactly(prior: str, image_folder: Path, tmp_path: Path) -> None:
+    for out, stops in ((tmp_path / "straight", ()), (tmp_path / "halves", ("--stop-after", 160))):
+        arguments = command("vae", image_folder, out, "-o", f"prior={prior}")
+        if stops:
+            assert gentool_command(*arguments, *stops).code == 75
+        done = gentool_command(*arguments)
+        assert done.code == 0, done.err
+    same_run(tmp_path / "straight", tmp_path / "halves")
 
 
 def test_a_run_stopped_after_every_step_is_the_same_run(

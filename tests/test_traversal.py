@@ -21,6 +21,7 @@ from gentool.images import ImageShape
 from gentool.latents import Latents, decode, draw, natural_space, to_styles
 from gentool.models import MODELS
 from gentool.models.gan import GAN
+from gentool.models.vae import VAE
 from gentool.networks import PAIRS
 from gentool.networks.style import ModulatedConvolution
 from gentool.traversal import find_directions, traverse
@@ -152,6 +153,23 @@ def test_directions_that_a_model_does_not_have_are_refused() -> None:
     for method in ("principal", "sefa"):
         with pytest.raises(UsageError, match="pictures are all alike"):
             find_directions(silent, method, 2)
+
+
+def test_units_are_those_that_the_encoder_uses_the_most_used_first() -> None:
+    config = from_json(VAE.Config, {"width": 4, "latent_size": 6, "prior": "normal"})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VAE(config, ImageShape(16, 16, 3)).eval().requires_grad_(False)
+    weight = model.encoder.head.weight
+    weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(0.01)
+    for unit, factor in enumerate((0.0, 3.0, 0.0, 1.0, 10.0, 0.0)):  # units 0, 2, 5 stay idle
+        weight[unit] *= factor
+    weight[:6] *= 100
+    found = find_directions(model, "units", 100)
+    assert found.vectors.argmax(dim=1).tolist() == [4, 1, 3]
+    assert torch.equal(found.vectors.sum(dim=1), torch.ones(3))
+    assert found.space == "z"
+    assert find_directions(model, "units", 1).vectors.argmax() == 4
 
 
 class Tokens(GAN):

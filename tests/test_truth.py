@@ -10,8 +10,9 @@ from torch import nn
 
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES, squared_gradient_norm
-from gentool.models.likelihoods import Bernoulli, Gaussian
-from gentool.models.priors import FittedMixture, kl_to_standard_normal
+from gentool.models.likelihoods.continuous import Gaussian
+from gentool.models.likelihoods.counted import Bernoulli
+from gentool.models.priors import kl_to_standard_normal
 from gentool.models.vae import VAE
 from gentool.rng import Draw
 
@@ -218,47 +219,3 @@ def test_squared_gradient_norm_is_that_of_each_image_alone() -> None:
         leaf = image[None].clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
         assert norm.item() == pytest.approx(gradient.square().sum().item(), rel=1e-5)
-
-
-def test_one_component_has_the_codes_mean_and_covariance() -> None:
-    rng = np.random.default_rng(0)
-    codes = torch.from_numpy(rng.normal(size=(500, 6)) @ rng.normal(size=(6, 6)) + 3).float()
-    density = FittedMixture(6, 1)
-    density.fit(codes)
-    numpy_covariance = np.cov(codes.numpy(), rowvar=False, bias=True)
-    np.testing.assert_allclose(density.means[0], codes.numpy().mean(axis=0), atol=1e-5)
-    factor = density.factors[0].double().numpy()
-    floor = 1e-3 * numpy_covariance.trace() / 6 * np.eye(6)
-    np.testing.assert_allclose(factor @ factor.T, numpy_covariance + floor, rtol=1e-3, atol=1e-3)
-
-
-def test_a_mixture_is_recovered_and_sampled() -> None:
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.tensor([[-4.0, 0.0], [4.0, 1.0], [0.0, 6.0]])
-    spreads = torch.tensor([0.5, 1.0, 0.2])
-    kind = torch.multinomial(torch.tensor([0.5, 0.3, 0.2]), 4000, True, generator=generator)
-    noise = torch.randn(4000, 2, generator=generator)
-    codes = centres[kind] + spreads[kind, None] * noise
-    density = FittedMixture(2, 3)
-    density.fit(codes)
-    order = density.shares.argsort(descending=True)
-    torch.testing.assert_close(
-        density.shares[order], torch.tensor([0.5, 0.3, 0.2]), atol=0.02, rtol=0
-    )
-    torch.testing.assert_close(density.means[order], centres, atol=0.1, rtol=0)
-    scales = density.factors[order].diagonal(dim1=1, dim2=2).mean(dim=1)
-    torch.testing.assert_close(scales, spreads, atol=0.06, rtol=0)
-    drawn = density.transform(noise, torch.rand(4000, generator=generator))
-    torch.testing.assert_close(drawn.mean(dim=0), codes.mean(dim=0), atol=0.25, rtol=0)
-    torch.testing.assert_close(drawn.var(dim=0), codes.var(dim=0), atol=0.6, rtol=0)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_fewer_codes_than_components_or_dimensions_still_fit(count: int) -> None:
-    codes = torch.randn(count, 8, generator=torch.Generator().manual_seed(0))
-    density = FittedMixture(8, 4)
-    density.fit(codes)
-    drawn = density.transform(torch.randn(50, 8), torch.linspace(0, 0.999, 50))
-    assert drawn.isfinite().all()
-    nearest = torch.cdist(drawn, codes).min(dim=1).values
-    assert nearest.max() < 3  # one component sits on each code

@@ -6,6 +6,8 @@
 import io
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -21,10 +23,11 @@ from gentool.cli import (
     listing,
     reconstruct,
     sample,
+    score,
     train,
     traverse,
 )
-from gentool.cli.console import say, say_error
+from gentool.cli.console import say
 from gentool.errors import GentoolError, OutputClosed, exit_code_of
 
 app = typer.Typer(
@@ -39,6 +42,7 @@ app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
+app.command("score")(score.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
@@ -79,6 +83,7 @@ def root(
 def main() -> None:
     """Run the command line and exit."""
     _prepare_streams()
+    _prepare_temporary_folder()
     try:
         app()
     except OutputClosed as error:
@@ -90,7 +95,7 @@ def main() -> None:
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
-        say_error(error)
+        say(f"error: {error}")
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         say("interrupted")
@@ -115,6 +120,18 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _prepare_temporary_folder() -> None:
+    """Where no folder takes a file, name one all the same.
+
+    Importing torch asks for its name, also in commands that write nothing; what does write meets
+    the real error there.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(Path.cwd())
 
 
 def _leave_closed_output(error: OutputClosed) -> NoReturn:

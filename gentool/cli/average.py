@@ -51,8 +51,7 @@ def command(
             images = prepare(
                 source, averages.loaded.policy, lambda done, total: stop.poll("stopped")
             )
-            share = averages.loaded.header["training"].get("data", {}).get("holdout", 0.0)
-            length = averages.best(Scorer(images, *images.split(share)), told)
+            length = averages.best(Scorer(images, *images.split(averages.loaded.holdout)), told)
         model = averages.at(length)
         target = output or run / "average.safetensors"
         try:

@@ -17,29 +17,27 @@ STARTED = time.monotonic()  # --minutes counts from here, a moment after the com
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters shown as escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+    """``text`` in one line, with whatever is no visible character shown as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def say(message: str) -> None:
-    """One message for people, on stderr."""
-    typer.echo(printable(message), err=True)
+    """One message for people, on stderr: in one line, but for those that gentool indents."""
+    typer.echo("\n  ".join(map(printable, message.split("\n  "))), err=True)
 
 
-def say_error(error: Exception) -> None:
-    """An error in one line, unless gentool itself wrote it in several (indented) ones."""
-    text = str(error).replace("\n  ", "\0").replace("\n", "\\n").replace("\0", "\n  ")
-    say(f"error: {text}")
-
-
-def emit(line: str) -> None:
-    """One line of results, on stdout, sent at once.
+def emit(*cells: str) -> None:
+    """One line of results, on stdout, cells apart by tabs, sent at once.
 
     Raises:
         OutputClosed: the reader of stdout has gone.
     """
+    _write("\t".join(map(printable, cells)))
+
+
+def _write(text: str) -> None:
     try:
-        typer.echo(printable(line))
+        typer.echo(text)
         sys.stdout.flush()
     except BrokenPipeError as error:  # typer would end with exit code 1
         raise OutputClosed("the reader of stdout has gone") from error
@@ -47,7 +45,7 @@ def emit(line: str) -> None:
 
 def emit_json(value: object) -> None:
     """Results as JSON on stdout."""
-    emit(json.dumps(value, indent=2))
+    _write(json.dumps(value, indent=2))  # in ASCII: all else is escaped
 
 
 def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
@@ -75,9 +73,11 @@ def parse_seeds(words: str) -> list[int]:
     for word in words.split(","):
         first, dash, last = word.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
-            raise typer.BadParameter(f"'{word}' is no seed. Write seeds as 0,4-9")
+            raise typer.BadParameter(f"'{printable(word)}' is no seed. Write seeds as 0,4-9")
         start, end = int(first), int(last) if dash else int(first)
         if end < start or end - start >= 10**6 or end >= 2**63:
-            raise typer.BadParameter(f"'{word}' is no range of at most a million seeds below 2^63")
+            raise typer.BadParameter(
+                f"'{printable(word)}' is no range of at most a million seeds below 2^63"
+            )
         seeds += range(start, end + 1)
     return seeds

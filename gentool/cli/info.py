@@ -1,14 +1,21 @@
 """``gentool info``: what a model file holds."""
 
+from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit_json, emit_table
+from gentool.cli.console import emit, emit_json, emit_table
+
+_SHOWN = 100  # classes, and facts of training
 
 
 def command(
     model: Path = typer.Argument(help="Model file or run folder.", metavar="FILE", readable=False),
+    verify: bool = typer.Option(
+        False, "--verify", help="Read every file whole and compare it with its checksum."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:
     """Show what a model file holds.
@@ -16,7 +23,12 @@ def command(
     gentool info model.safetensors
 
     gentool info runs/gan-faces --json
+
+    gentool info runs/gan-faces --verify
     """
+    if verify:
+        _verify(model, as_json=as_json)
+        return
     from gentool.checkpoint import load_model
 
     loaded = load_model(model)
@@ -35,10 +47,41 @@ def command(
         ("model", f"{header['model']}, {weights:,} parameters"),
         ("images", str(shape)),
         ("samples", loaded.model.summary()),
-        ("classes", ", ".join(header["classes"]) or "none"),
+        ("classes", ", ".join(_some(header["classes"])) or "none"),
     ]
     if isinstance(data, dict):
-        rows.append(("trained on", f"{data.get('images', '?')} images of {data.get('name', '?')}"))
-    rows += [(f"training {k}", str(v)) for k, v in training.items()]
+        images, name = data.get("images", "?"), data.get("name", "?")
+        rows.append(("trained on", f"{images!s:.20} images of {name!s:.80}"))
+    some = islice(training.items(), _SHOWN)
+    rows += [(f"training {k:.40}", f"{value!s:.200}") for k, value in some]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]
     emit_table(rows, indent="")
+
+
+def _some(words: Collection[str]) -> list[str]:
+    """The first hundred, cut where they are long: a file may hold megabytes of them."""
+    shown = [f"{word:.80}" for word in islice(words, _SHOWN)]
+    more = len(words) - len(shown)
+    return [*shown, f"({more:,} more; --json has all)"] if more else shown
+
+
+def _verify(path: Path, *, as_json: bool) -> None:
+    """Every gentool file at ``path``, one a line; the first that is not whole is an error."""
+    from gentool.checkpoint import load_model, locate, verify
+
+    files = [locate(path)]
+    if path.is_dir():
+        files = sorted({*files, *path.rglob("*.safetensors")})
+    found = []
+    for file in files:
+        header, table = verify(file)
+        if header.get("kind") != "state":
+            load_model(file)  # whole, and what it says of itself
+        kind, digest = str(header.get("kind")), header["content_sha256"]
+        found.append(
+            {"file": str(file), "kind": kind, "tensors": len(table), "content_sha256": digest}
+        )
+        if not as_json:
+            emit(f"{file}: whole ({kind}, {len(table)} tensors), sha256 of its content {digest}")
+    if as_json:
+        emit_json({"verified": found})

@@ -43,6 +43,8 @@ def _tables() -> dict[str, dict[str, str]]:
     from gentool.models.augmentation import AUGMENTATIONS
     from gentool.models.likelihoods import LIKELIHOODS
     from gentool.models.penalties import PENALTIES
+    from gentool.models.priors import PRIORS
+    from gentool.models.regularisers import REGULARISERS
     from gentool.networks import PAIRS
     from gentool.presets import PRESETS
 
@@ -53,6 +55,8 @@ def _tables() -> dict[str, dict[str, str]]:
         "penalties": PENALTIES.describe(),
         "augmentations": AUGMENTATIONS.describe(),
         "likelihoods": LIKELIHOODS.describe(),
+        "regularisers": REGULARISERS.describe(),
+        "priors": PRIORS.describe(),
         "data": {f"builtin:{k}": v for k, v in BUILTIN.describe().items()},
     }
 

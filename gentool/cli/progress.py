@@ -138,7 +138,8 @@ class Display:
 
     def logged(self, record: dict[str, float]) -> None:
         """A line of the log."""
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in record.items() if k not in _NOT_LOSSES)
+        shown = {k: v for k, v in record.items() if k not in _NOT_LOSSES and k[:5] != "grad_"}
+        losses = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
         speed = f"{record['images_per_second']:.0f} images/s"
         if self._live:
             self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")
@@ -153,8 +154,12 @@ class Display:
         if not self._quiet:
             words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
             say(f"scored at {images:,} images: {words}")
-        for warning in score.warnings:
-            say(f"warning: {warning}")
+        for warning in score.warnings.values():
+            self.warned(warning)
+
+    def warned(self, message: str) -> None:
+        """Something to know, even when quiet."""
+        say(f"warning: {message}")
 
     def _left(self) -> str:
         """Time left, from the speed of this command."""

@@ -101,7 +101,8 @@ def command(
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
             name = result.path if sheet else row["file"]
-            emit(f"{name}\t{result.mse:.6f}\t{result.psnr:.2f}\t{result.ssim:.4f}")
+            figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
+            emit(str(name), *figures)
         for path in sheet:
             emit(str(path))
     say(f"{len(results)} images, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")

@@ -4,7 +4,8 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from gentool.cli.opening import Opening, open_data
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
 from gentool.presets import PRESETS, largest_side
-from gentool.settings import KEYS, Layers, Setting, collect, resolve
+from gentool.settings import AUTO, KEYS, Layers, Setting, collect, resolve
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
     import torch
 
-    from gentool.data import Policy, Source
+    from gentool.data import Dataset, Policy, Source
+    from gentool.distributed import Ranks
     from gentool.models.base import BaseConfig
     from gentool.training import TrainSettings
 
@@ -86,13 +88,25 @@ def command(
     ),
     images: int = _option("--images", "Budget: images to train on.", "Training", "N"),
     minutes: float = _option("--minutes", "Budget: wall-clock minutes.", "Training", "M"),
-    batch: int = _option("--batch", "Images per step.", "Training", "N"),
+    batch: str = _option(
+        "--batch", "Images per step; auto: measured here first.", "Training", "N|auto"
+    ),
     lr: float = _option("--lr", "Learning rate.", "Training", "RATE"),
     holdout: float = _option(
         "--holdout", "Share of the images kept out, by content, for evaluate.", "Training", "SHARE"
     ),
     score_every: int = _option(
-        "--score-every", "Score every N images and keep best.safetensors.", "Training", "N"
+        "--score-every", "Score every N images (0: never; unless given, now and then).",
+        "Training", "N",
+    ),
+    save_every: int = _option(
+        "--save-every", "Save every N images; default every few minutes.", "Training", "N"
+    ),
+    keep: str = _option(
+        "--keep",
+        "Models to keep: last; best: also the best scored (default); N or all: also numbered "
+        "ones in snapshots/, one a save.",
+        "Training", "WHICH",
     ),
     unconditional: bool = typer.Option(
         None, "--unconditional", help="Take no notice of class folders.",
@@ -110,6 +124,14 @@ def command(
     ),
     device: str = _option("--device", "auto, cpu, cuda, cuda:1, mps.", "Hardware", "DEVICE"),
     precision: str = _option("--precision", "auto, float32, bfloat16.", "Hardware", "NAME"),
+    deterministic: bool = typer.Option(
+        None, "--deterministic", help="On a GPU: the same bits every time, slower.",
+        envvar="GENTOOL_DETERMINISTIC", show_envvar=False, rich_help_panel="Hardware",
+    ),
+    override: bool = typer.Option(
+        False, "--override", help="Go on with a run in --out though settings have changed.",
+        rich_help_panel="Training",
+    ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show the settings and where each comes from, and stop.",
         rich_help_panel="Output",
@@ -148,11 +170,16 @@ def command(
         raise UsageError(_no_data(model))
     opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh)
     with StopFlag() as stop:
-        job = _resolve(layers, opening, stop, stop_after)
+        job = _resolve(layers, opening, stop)
+        settings = replace(job.settings, stop_after=stop_after, override=override)
+        job = replace(job, settings=settings)
         if dry_run:
             _dry_run(job, as_json=as_json)
         else:
-            _train(job, stop, strict=strict, quiet=quiet, as_json=as_json)
+            from gentool.distributed import joined
+
+            with joined(settings.device) as ranks, ranks.only_first_speaks():
+                _train(job, stop, ranks, strict=strict, quiet=quiet, as_json=as_json)
 
 
 def _origin(context: typer.Context, key: str) -> str:
@@ -189,8 +216,8 @@ class _Job:
         return self.values[key].value
 
 
-def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int | None) -> _Job:
-    from gentool.data import make_policy, resolve_shape
+def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
+    from gentool.data import glance, make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
     from gentool.models.augmentation import AUGMENTATIONS
@@ -208,12 +235,14 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, stop_after: int |
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
     config, choices = model_class.suit(config, round(len(source) * (1 - values["holdout"].value)))
-    notes += choices
+    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
+    changed = values["augment"].value != "none"
+    config, more = model_class.look(config, None if changed else partial(glance, source, policy))
+    notes += [*choices, *more]
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:
             options[key] = Setting(chosen, "found from the data")
-    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    settings = _settings(layers.preset, values, config, source, policy, device, stop_after)
+    settings = _settings(layers.preset, values, config, source, policy, device)
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
     return _Job(layers.preset, source, policy, notes, settings, values, options)
@@ -225,6 +254,7 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
         "size": Setting(f"{shape.height}x{shape.width}", "found from the data"),
         "mode": Setting(shape.mode, "found from the data"),
         "out": Setting(str(settings.out), "default"),
+        "score_every": Setting("now and then", "default"),
     }
     chosen = {"device": settings.device.type, "precision": str(settings.precision)[6:]}
     chosen["data"] = " ".join(job.value("data"))
@@ -233,35 +263,41 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
     _show(values, job.options, as_json=as_json)
 
 
-def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
+def _train(
+    job: _Job, stop: StopFlag, ranks: "Ranks", *, strict: bool, quiet: bool, as_json: bool
+) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
-    from gentool.distributed import is_first
+    from gentool.runlock import refuse_if_locked
     from gentool.training import train
 
     settings, source = job.settings, job.source
-    first = is_first()
-    quiet = quiet or not first
+    if ranks.first:
+        refuse_if_locked(settings.out)
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
         for note in job.notes:
             say(f"  {note}")
     with Display(stop, settings.images, quiet=quiet) as display:
-        dataset = prepare(
-            source, job.policy, display.intake,
-            cache=job.value("cache"), max_bad=job.value("max_bad"), strict=strict,
-        )  # fmt: skip
+        with ranks.first_before_others():  # who find its cache
+            dataset = prepare(
+                source, job.policy, display.intake,
+                cache=job.value("cache"), max_bad=job.value("max_bad"), strict=strict,
+            )  # fmt: skip
         for note in dataset.notes:
             say(f"  {note}")
         _say_bad(dataset.bad, len(source))
+        if job.value("batch") == AUTO:
+            settings = _measured(settings, dataset, stop, ranks)
         try:
             result = train(dataset, settings, display, stop)
         except Stopped as error:
-            write_bad_files(settings.out, dataset.bad)
+            if ranks.first:
+                write_bad_files(settings.out, dataset.bad)
             message = f"{error}. Go on with:\n  {_this_command()}"
             raise Stopped(message, interrupted=error.interrupted) from error
-    if not first:
+    if not ranks.first:
         return
     if listed := write_bad_files(settings.out, dataset.bad):  # streaming finds them on the way
         say(f"files that cannot be read: {listed}")
@@ -272,6 +308,20 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
     else:
         emit(str(result.model_path))
     say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
+
+
+def _measured(
+    settings: "TrainSettings", dataset: "Dataset", stop: StopFlag, ranks: "Ranks"
+) -> "TrainSettings":
+    from gentool.batchsize import choose_batch
+
+    if ranks.count > 1:
+        raise UsageError(
+            f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all together"
+        )
+    batch, why = choose_batch(dataset, settings, stop)
+    say(f"  {why}")
+    return replace(settings, batch=batch)
 
 
 def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
@@ -289,19 +339,21 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 def _settings(
     preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
-    policy: "Policy", device: "torch.device", stop_after: int | None,
+    policy: "Policy", device: "torch.device",
 ) -> "TrainSettings":  # fmt: skip
     from gentool.devices import select_precision
+    from gentool.snapshots import parse_keep
     from gentool.training import TrainSettings
 
     value = {k: s.value for k, s in values.items()}
+    preset_value: dict[str, Any] = PRESETS[preset].settings(device.type)
     return TrainSettings(
         model=PRESETS[preset].model,
         config=config,
         out=Path(value.get("out") or Path("runs") / f"{preset}-{source.name}").expanduser(),
         images=value.get("images"),
         minutes=value.get("minutes"),
-        batch=value["batch"],
+        batch=preset_value["batch"] if value["batch"] == AUTO else value["batch"],
         lr=value["lr"],
         seed=value["seed"],
         device=device,
@@ -309,10 +361,12 @@ def _settings(
         started=console.STARTED,
         holdout=value["holdout"],
         conditional=not value["unconditional"],
-        score_every=value["score_every"],
-        stop_after=stop_after,
+        score_every=value.get("score_every"),
         policy=policy,
         augment=value["augment"],
+        save_every=value["save_every"],
+        keep=parse_keep(value["keep"]),
+        deterministic=value["deterministic"],
     )
 
 

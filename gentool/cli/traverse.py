@@ -24,7 +24,8 @@ def command(
     ),
     method: str = typer.Option(
         "principal", "--by", metavar="NAME",
-        help="principal: by components of the styles or pictures; sefa: by the first weights.",
+        help="principal: components of the styles or pictures; sefa (gan): by the first weights; "
+        "units (vae): the most active ones.",
     ),
     count: int = typer.Option(
         8, "--directions", min=1, max=4096, metavar="N", help="How many, the strongest first."

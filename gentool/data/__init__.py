@@ -5,6 +5,8 @@ three steps, for callers that want to say what they found in between.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -29,7 +31,15 @@ from gentool.data.sources import (
     open_sources,
 )
 from gentool.errors import DataError, UsageError
-from gentool.images import MAX_SIDE, MIN_SIDE, MODES, SIDE_MULTIPLE, ImageShape, side_problem
+from gentool.images import (
+    MAX_SIDE,
+    MIN_SIDE,
+    MODES,
+    SIDE_MULTIPLE,
+    ImageShape,
+    Pixels,
+    side_problem,
+)
 from gentool.registry import unknown_name
 
 __all__ = [
@@ -48,6 +58,7 @@ __all__ = [
     "cache_folder",
     "coverage",
     "decode",
+    "glance",
     "is_folder",
     "list_entries",
     "make_policy",
@@ -62,6 +73,7 @@ __all__ = [
     "write_bad_files",
 ]
 
+T = TypeVar("T")
 _SAMPLE = 64  # images looked at to find size and colours
 _SQUARE_BAND = 0.25  # |log(width / height)| below which images count as square
 
@@ -167,13 +179,26 @@ def resolve_shape(
 
 def _sample(source: Source) -> list[Image.Image]:
     """Up to 64 readable images, evenly spread over the source, or the first of a stream."""
+    return _read(source, source.open)
+
+
+def glance(source: Source, policy: Policy) -> Pixels:
+    """The same images prepared, uint8 (N, H, W, C).
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    return np.stack(_read(source, lambda index: source.load(index, policy).pixels))
+
+
+def _read(source: Source, read: Callable[[int], T]) -> list[T]:
     images, reason = [], ""
     spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
     if source.access == "sequential":  # a stream: its first images, or all of it would be read
         spread = np.arange(min(_SAMPLE, len(source)))
     for index in spread:
         try:
-            images.append(source.open(int(index)))
+            images.append(read(int(index)))
         except (BadImage, OSError, ValueError, RuntimeError) as error:
             reason = reason or f"{source.describe(int(index))}: {error}"
     if not images:

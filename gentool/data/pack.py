@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from gentool.data.base import is_hidden
 from gentool.data.intake import Policy
 from gentool.data.sources import Source
 from gentool.errors import DataError, UsageError
@@ -60,14 +61,20 @@ def pack(
     return len(taken), bad
 
 
+def _folder(kind: str) -> str:
+    """A class as the name of a folder that neither points elsewhere nor is passed over."""
+    plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in kind)
+    return f"_{plain}" if is_hidden(plain) or not plain else plain
+
+
 def _member(source: Source, index: int, taken: set[str]) -> str:
     """``class/name.png``, numbered where two files differ only in their suffix."""
     own = PurePosixPath(source.paths[index]) if source.paths else PurePosixPath(f"{index:08d}")
     stem = str(own.with_suffix(""))
     if source.labels is not None:
-        kind = source.classes[source.labels[index]].replace("/", "_")
+        kind = source.classes[source.labels[index]]
         if own.parts[0] != kind:
-            stem = f"{kind}/{stem}"
+            stem = f"{_folder(kind)}/{stem}"
     name, number = f"{stem}.png", 1
     while name in taken:
         number += 1

@@ -24,6 +24,7 @@ from gentool.evaluation.scores import (
     Scores,
     neighbour_sheet,
     sampled,
+    score_gap,
     score_likelihood,
     score_reconstruction,
     score_samples,
@@ -135,6 +136,8 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         if isinstance(target, LoadedModel):
             poll()
             found = _score_model(scores, target, request, dataset, reference)
+            if "reconstruction" in request.metrics:
+                score_gap(scores, target, dataset, extractor, reference, poll)
             images += [(scores.name, names[image.row], *image[1:]) for image in found]
         table.append(scores)
     for scores, target in zip(table, opened.values(), strict=True):
@@ -182,11 +185,7 @@ def _holdout(models: list[LoadedModel]) -> float:
     Raises:
         UsageError: they differ.
     """
-    shares = set()
-    for loaded in models:
-        data = loaded.header["training"].get("data")
-        share = data.get("holdout", 0.0) if isinstance(data, dict) else 0.0
-        shares.add(share if isinstance(share, float) and 0 <= share < 1 else 0.0)
+    shares = {loaded.holdout for loaded in models}
     if len(shares) > 1:
         raise UsageError(
             f"the models kept out different shares ({sorted(shares)}); score them one by one"

@@ -20,11 +20,11 @@ from gentool.metrics.frechet import Folds
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, nearest, overlap
 from gentool.metrics.pixels import ssim
+from gentool.models.objectives import ACTIVE_VARIANCE
 from gentool.rng import Draw, derive_seed
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED, _LIKELIHOOD_IMAGES = 1000, 256
-_ACTIVE = 0.01  # Burda et al. 2016: a unit is active if its posterior mean varies this much
 _SHOWN = 12  # samples in the picture of neighbours
 Poll = Callable[[], None]
 
@@ -139,6 +139,35 @@ def score_reconstruction(
     return each
 
 
+def score_gap(
+    scores: Scores,
+    loaded: LoadedModel,
+    dataset: Dataset,
+    extractor: Extractor,
+    reference: Reference,
+    poll: Poll,
+) -> None:
+    """How much worse samples are than reconstructions: what the prior costs, not the decoder.
+
+    The Frechet distance of the reference's reconstructions to the reference itself, and the
+    distance of the samples less that.
+    """
+    name, rows = extractor.score, reference.rows
+    if name not in scores.values or loaded.model.search_steps:  # no encoder of its own
+        return
+    gathered = Folds()
+    for start in range(0, len(rows), BATCH):
+        poll()
+        try:
+            codes = encode_blocks(loaded.model, dataset.images[rows[start : start + BATCH]])
+        except NoEncoder:
+            return
+        gathered.add(extractor.features(decode_blocks(loaded.model, codes)).numpy())
+    found = gathered.distance(reference.moments).value
+    scores.values[f"{name} reconstructed"] = found
+    scores.values["prior gap"] = scores.values[name] - found
+
+
 @torch.inference_mode()
 def score_likelihood(
     scores: Scores,
@@ -166,16 +195,13 @@ def score_likelihood(
         mean, kl = model.posterior_terms(images)
         means.append(mean)
         kls.append(kl)
-    dims = model.shape.dims
     nats = float(torch.cat(elbo).mean()), float(torch.cat(bound).mean())
     scores.values["elbo"], scores.values[f"iw-{samples}"] = nats
-    # A density on [-1, 1] counts in units of 1 / 127.5 grey levels.
-    shift = 0.0 if model.discrete else math.log2(127.5)
-    scores.values["bits/dim"] = -nats[1] / (dims * math.log(2)) + shift
+    scores.values["bits/dim"] = model.bits_per_dim(nats[1])
     kind = "mass" if model.discrete else "density; bits/dim are per 8-bit grey level"
     scores.notes.append(f"elbo and iw-{samples} in nats per image, a log {kind}")
     scores.values["kl"] = float(torch.cat(kls).sum(dim=1).mean())
-    active = int((torch.cat(means).var(dim=0) > _ACTIVE).sum())
+    active = int((torch.cat(means).var(dim=0) > ACTIVE_VARIANCE).sum())
     scores.values["active units"] = active
     if active == 0:
         scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")

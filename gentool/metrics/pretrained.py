@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import interpolate
 
-from gentool.errors import DataError, GentoolError, UsageError
+from gentool.errors import DataError, GentoolError, ModelFileError, UsageError
 from gentool.metrics.extractors import Extractor
 from gentool.metrics.vit import VisionTransformer
 from gentool.registry import unknown_name
+from gentool.tensorfile import read_foreign
 
 EXTRACTORS = ("labels", "random", "inception", "dinov2")
 PRETRAINED = ("inception", "dinov2")
@@ -74,9 +73,9 @@ class DinoExtractor(Extractor):
     def __init__(self, weights: Path) -> None:
         network = VisionTransformer()
         try:
-            tensors = {k: v for k, v in load_file(weights).items() if k not in _UNUSED}
+            tensors = {k: v for k, v in read_foreign(weights).items() if k not in _UNUSED}
             network.load_state_dict(tensors)
-        except (SafetensorError, RuntimeError, OSError) as error:
+        except (ModelFileError, RuntimeError) as error:
             raise UsageError(
                 f"{weights} does not hold the weights of DINOv2 ViT-B/14 as safetensors: "
                 f"{_first_line(error)}"

@@ -2,9 +2,9 @@
 
 x -> encoder -> code (much shorter than x) -> decoder -> x^, trained to make x^ = x by squared
 error (Rumelhart, Hinton and Williams 1986; Hinton and Salakhutdinov 2006). It learns no p(x):
-random codes decode to nothing in particular. So that ``sample`` works, a mixture of Gaussians
-is fitted to the codes of the training images when training ends (ex-post density estimation,
-Ghosh et al. 2020).
+random codes decode to nothing in particular. So that ``sample`` works, a density, an entry of
+``priors``, is fitted to the codes of the training images when training ends (ex-post density
+estimation, Ghosh et al. 2020).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FittedMixture, draw_normal, draw_uniform
+from gentool.models.priors import FITTED, PRIORS, Codes
+from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
@@ -33,22 +34,29 @@ class Autoencoder(Model):
         """Options of ``autoencoder``."""
 
         latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
-        components: int = option(
-            10, "Gaussians in the density fitted to the codes", low=1, high=100
+        prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
+        components: int = option(20, "parts of the prior (mixture)", low=1, high=1000)
+        regularisers: str = option(
+            "none", "what else the loss asks for, joined by +; or none",
+            choices=REGULARISERS, joined=True,
+        )  # fmt: skip
+        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
+        denoise: float = option(
+            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
         )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
-        self.density = FittedMixture(config.latent_size, config.components)
+        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
+        self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=False)
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Codes (B, latent_size) from the mixture fitted to those of the training images."""
-        noise = draw_normal(indices, seed, self.config.latent_size, self.device)
-        return self.density.transform(noise, draw_uniform(indices, seed, self.device))
+        """Codes (B, latent_size) from the density fitted to those of the training images."""
+        return self.density.draw(indices, seed, self.device)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images of codes."""
@@ -63,16 +71,20 @@ class Autoencoder(Model):
         return (Phase("autoencoder", self, self._loss, decay=0.01),)
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """||x - x^||^2 summed over pixels, per image."""
-        output = self.decoder(self.encoder(batch.images)).float()
+        """||x - x^||^2 summed over pixels, per image, and what the regularisers ask for."""
+        codes = self.encode(noisy(batch.images, self.config.denoise, draw))
+        output = self.decoder(codes).float()
         error = (output - batch.images).square().sum(dim=(1, 2, 3))
-        return LossTerms(error, {"mse": error / (4 * self.shape.dims)})  # on the [0, 1] scale
+        more = self._regularisers(CodeTurn(codes, self.decoder, draw))
+        mse = error / (4 * self.shape.dims)  # on the [0, 1] scale
+        return LossTerms(error + more.total, {"mse": mse, **more.parts})
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the density to the codes of the training images."""
-        self.density.fit(torch.cat([self.encode(batch.images) for batch in batches()]))
+        codes = torch.cat([self.encode(batch.images) for batch in batches()])
+        self.density.fit(Codes(codes, torch.zeros_like(codes)))
 
     def summary(self) -> str:
         """How samples come about."""
-        return "samples decode codes drawn from a mixture fitted to the training images' codes"
+        return f"samples decode codes drawn from {self.density.words}"

@@ -5,6 +5,7 @@ Nothing above this waist names a model. A model says what it can (``prior``, ``d
 holds (``exported``).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,7 @@ from torch import nn
 
 from gentool.config import Scalar, from_json, option, to_json
 from gentool.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
-from gentool.images import ImageShape
+from gentool.images import ImageShape, Pixels
 from gentool.rng import Draw
 
 
@@ -56,6 +57,7 @@ class Phase:
         betas: Adam's moments (Kingma and Ba 2015).
         decay: Over the span the learning rate falls along a half cosine to this share of itself.
         lr_factor: Times the run's learning rate.
+        changes_samples: Whether what it trains has a part in samples.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Phase:
     betas: tuple[float, float] = (0.9, 0.99)
     decay: float = 1.0
     lr_factor: float = 1.0
+    changes_samples: bool = True
 
     def progress(self, share: float) -> float:
         """How much of the span is over, from 0 to 1, at a share of the run."""
@@ -141,6 +144,16 @@ class Model(nn.Module, ABC):
 
         Returns:
             The config with every choice made, and each choice in words with its reason.
+        """
+        return config, []
+
+    @classmethod
+    def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:
+        """What was left to ``auto``, chosen by some of the images; otherwise as ``suit``.
+
+        Args:
+            config: The options.
+            pixels: Gives prepared images, uint8 (N, H, W, C); None if training changes them.
         """
         return config, []
 
@@ -238,6 +251,22 @@ class Model(nn.Module, ABC):
     def discrete(self) -> bool:
         """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
         return False
+
+    def bits_per_dim(self, nats: float) -> float:
+        """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.
+
+        A density on [-1, 1]^D counts in units of 1 / 127.5 grey levels.
+        """
+        shift = 0.0 if self.discrete else math.log2(127.5)
+        return -nats / (self.shape.dims * math.log(2)) + shift
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """What is wrong with the run by its log, and what to change; None if nothing is.
+
+        Args:
+            record: A line of the log: means of what the phases log, and ``share`` of the run.
+        """
+        return None
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
@@ -31,12 +30,11 @@ from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penal
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.models.statistics import refresh_statistics
 from gentool.networks import PAIRS, Discriminator
-from gentool.rng import Draw, normal
+from gentool.rng import Draw
 
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
 _ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
-_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
 
 
@@ -225,16 +223,13 @@ class GAN(Model):
         if self.encoder is None:
             return game
         last = Phase(
-            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0
-        )
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0,
+            changes_samples=False,
+        )  # fmt: skip
         return (*game, last)
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are, the mean of w, and the averages' statistics."""
-        if self.generator.styled:
-            count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
-            z = normal(0, "mean-w", np.arange(count), self.config.latent_size)
-            self.generator.styled_net().measure_mean(torch.from_numpy(z).to(self.device))
+        """Remember how frequent the classes are, and measure the averages' statistics."""
         if self.classes:
             counts = torch.zeros(self.classes, device=self.device)
             for batch in batches():
@@ -244,8 +239,10 @@ class GAN(Model):
         self.refresh()
 
     def refresh(self) -> None:
-        """The generator's batch normalisation, where there is one."""
+        """The generator's batch normalisation or mean of w, where there is one."""
         refresh_statistics(self, self.generator)
+        if self.generator.styled:
+            self.generator.measure_mean()
 
     def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
         """Images as the discriminator sees them now; ``use`` names the noise."""

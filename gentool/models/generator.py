@@ -1,18 +1,20 @@
-"""The generator as the game and the verbs see it: latents and classes to images in (-1, 1).
+"""The generator as the game and the verbs see it, whatever its network: latents, classes, styles.
 
-Around a network of ``gentool.networks``: it adds tanh, the shares of the classes, and what can be
-done in w where the network has a mapping (Karras et al. 2019, arXiv:1812.04948).
+Where the network has a mapping (``networks/style``), z is mapped to styles w, one per layer
+(Karras et al. 2019, arXiv:1812.04948); the others take z itself.
 """
 
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from gentool.errors import NoStyles
-from gentool.rng import Draw
+from gentool.rng import Draw, normal
 
-_MIXING = 0.9  # share of images made of two styles while training (ibid., table 2)
+_MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
 
 
 class Generator(nn.Module):
@@ -63,6 +65,17 @@ class Generator(nn.Module):
         if not self.styled:
             raise NoStyles("this model has no styles; models with -o network=style have")
         return self.net
+
+    def measure_mean(self) -> None:
+        """The mean of w for the weights as they are now; always over the same z.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
+        z = torch.from_numpy(normal(0, "mean-w", np.arange(count), self.latent_size))
+        net = self.styled_net()
+        net.measure_mean(z.to(net.mean_w.device))
 
     def first_weights(self) -> torch.Tensor:
         """A (F, L) of the layers y = A x + b that take w in, where there is one, else z."""

@@ -6,34 +6,45 @@ evidence lower bound (Eq. 10, one draw) is maximised, per image and in nats:
 
     ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)).
 
-Which p(x|z) is an entry of ``likelihoods``. ``sample`` decodes latents from a mixture fitted to
-the posterior means of the training images when training ends, since the means do not fill
-N(0, I) and the decoder knows nothing of the holes; ``-o prior=normal`` keeps N(0, I), the
-prior of the bound.
+Which p(x|z) is an entry of ``likelihoods``; how the KL is weighed over a run, free bits, and the
+bound of several samples stand in ``objectives``; what else the loss may ask for are entries of
+``regularisers``. What ``sample`` draws latents from is an entry of
+``priors``, mostly fitted to the training images' posteriors when training ends, since they do
+not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0, I), unless the
+prior is learned with it (``-o prior=vamp``).
 """
 
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gentool.config import option
-from gentool.images import ImageShape
+from gentool.errors import UsageError
+from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.likelihoods import LIKELIHOODS
-from gentool.models.priors import (
-    FittedMixture,
-    draw_normal,
-    draw_uniform,
-    kl_to_standard_normal,
+from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, open_likelihood, suited
+from gentool.models.objectives import (
+    ACTIVE_VARIANCE,
+    active_units,
+    capacity_now,
+    doubly_reparameterised,
+    free_bits,
+    importance_bound,
+    kl_weight,
 )
+from gentool.models.priors import PRIORS, log_normal
+from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
 _LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
+_CHECK_EVERY = 64  # steps between two looks at the support, for which a device must be waited for
+_UNIT_DRAWS = 512  # pictures on which units are told active from idle
+_COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
 
 
 class Posterior(NamedTuple):
@@ -53,27 +64,70 @@ class VAE(Model):
         """Options of ``vae``."""
 
         latent_size: int = option(128, "length of z", low=1, high=4096)
-        likelihood: str = option("gaussian", "what the decoder's output means", choices=LIKELIHOODS)
-        prior: str = option("mixture", "what samples are drawn from", choices=("mixture", "normal"))
-        components: int = option(10, "Gaussians in the mixture", low=1, high=100)
+        likelihood: str = option(
+            "auto", "what the decoder's output means; auto: by the images",
+            choices=LIKELIHOODS, automatic=True,
+        )  # fmt: skip
+        sigma: float = option(
+            DEFAULT_SIGMA, "deviation that a scale begins with (gaussian-fixed: keeps); white is 1",
+            low=1e-3, high=100,
+        )  # fmt: skip
+        binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
+        prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
+        components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
+        warm_up: float = option(
+            0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1
+        )
+        cycles: int = option(0, "how often beta rises (0: once)", low=0, high=1000)
+        free_bits: float = option(0.0, "nats of KL that every latent has free", low=0, high=100)
+        capacity: float = option(
+            0.0, "nats that the KL is held at, reached in half the run (0: off)", low=0, high=1e5
+        )
+        samples: int = option(1, "draws of z in the bound; more than 1: IWAE", low=1, high=1000)
+        regularisers: str = option(
+            "none", "what else the loss asks for, joined by +; or none",
+            choices=REGULARISERS, joined=True,
+        )  # fmt: skip
+        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
+        denoise: float = option(
+            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+        )
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
-        self.likelihood = LIKELIHOODS.get(config.likelihood)()
+        name = "gaussian" if config.likelihood == "auto" else config.likelihood
+        self.likelihood = open_likelihood(name, config.sigma)
         self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
-        self.density = FittedMixture(config.latent_size, config.components)
-        outputs = shape.channels * self.likelihood.params_per_channel
+        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
+        outputs = self.likelihood.outputs(shape.channels)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, outputs)
+        self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
+        if config.samples > 1 and (config.free_bits or config.capacity):
+            given = "free_bits" if config.free_bits else "capacity"
+            raise UsageError(
+                f"{given} needs the KL itself, which a bound of {config.samples} samples has not. "
+                f"Use -o samples=1, or leave {given} out"
+            )
+
+    @classmethod
+    def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
+        """Black and white images get a Bernoulli likelihood, others a Gaussian."""
+        if config.likelihood != "auto":
+            return config, []
+        name = "gaussian" if pixels is None else suited(pixels())
+        if config.binarise:
+            name = "bernoulli"
+        if name == "gaussian":
+            return replace(config, likelihood=name), []
+        note = f"black and white images: likelihood {name} (-o likelihood=gaussian: as if grey)"
+        return replace(config, likelihood=name), [note]
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, latent_size) from the fitted mixture, or from N(0, I)."""
-        noise = draw_normal(indices, seed, self.config.latent_size, self.device)
-        if self.config.prior == "normal":
-            return noise
-        return self.density.transform(noise, draw_uniform(indices, seed, self.device))
+        """Latents (B, latent_size) from the prior that lies in the file."""
+        return self.density.draw(indices, seed, self.device)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """E[x|z], in [-1, 1]."""
@@ -95,52 +149,153 @@ class VAE(Model):
 
     def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
         """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
-        mean, log_variance = self.posterior(images)
-        latents = mean + torch.exp(0.5 * log_variance) * noise
+        posterior = self.posterior(images)
+        latents = _reparameterised(posterior, noise)
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
-        kl = kl_to_standard_normal(mean, log_variance)
+        kl = self._kl(posterior, latents).sum(dim=1)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
         """The importance-weighted bound (Burda et al. 2016, arXiv:1509.00519, Eq. 8), nats.
 
         log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x); one sample is the ELBO with its KL drawn.
+
+        Raises:
+            UsageError: images outside the likelihood's support.
         """
-        mean, log_variance = self.posterior(images)
+        images = self._observed(images, draw)
+        self.likelihood.check(images)
+        posterior = self.posterior(images)
+        log_p = self.density.of_the_bound(self.posterior)
         weights = []
         for k in range(samples):
             noise = draw.normal(f"importance/{k}", self.config.latent_size)
-            latents = mean + torch.exp(0.5 * log_variance) * noise
-            # log p(z) - log q(z|x): the two normalising constants cancel.
-            log_ratio = 0.5 * (noise.square() + log_variance - latents.square()).sum(dim=1)
+            latents = _reparameterised(posterior, noise)
+            log_ratio = log_p(latents) - log_normal(latents, *posterior)
             weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
-        return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
+        return importance_bound(torch.stack(weights))
 
     def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean and KL per latent, (B, L)."""
+        """Posterior mean, and KL per latent to a Gaussian with the prior's moments, (B, L)."""
         mean, log_variance = self.posterior(images)
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-        return mean, kl
+        centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
+        squares = ((mean - centre).square() + log_variance.exp()) / variance
+        return mean, 0.5 * (squares - 1 - log_variance + variance.log())
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """The units that the encoder uses most."""
+        return {"units": self._active_directions}
+
+    @torch.no_grad()
+    def _active_directions(self, count: int) -> torch.Tensor:
+        """Axes (K, L) of the active units, the most active first.
+
+        A unit is active by the variance of its posterior mean (Burda et al. 2016, section 5.2),
+        here over pictures of the model's own.
+        """
+        draws = torch.split(self.prior(np.arange(_UNIT_DRAWS), 0), 64)
+        means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
+        variances, order = means.var(dim=0).sort(descending=True)
+        chosen = order[variances > ACTIVE_VARIANCE][:count]
+        return torch.eye(self.config.latent_size, dtype=torch.float64, device=self.device)[chosen]
 
     @property
     def discrete(self) -> bool:
         """Whether the likelihood is a mass."""
         return self.likelihood.discrete
 
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """Posterior collapse, in plain words."""
+        if record["active_units"] >= 0.5 or record["share"] < _COLLAPSED_SHARE:
+            return None
+        return (
+            f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
+            "image, no active unit). Use a smaller -o beta, -o warm_up=0.2 or -o free_bits=0.05"
+        )
+
+    def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """What the likelihood is of: the images, or ink drawn from them.
+
+        Dynamic binarisation (Salakhutdinov and Murray 2008): a grey value is the chance of white.
+        """
+        if not self.config.binarise:
+            return images
+        ink = draw.uniform("binarise", *images.shape[1:]) < (images.float() + 1) / 2
+        return 2 * ink.float() - 1
+
+    def _kl(self, posterior: Posterior, latents: torch.Tensor) -> torch.Tensor:
+        """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned."""
+        if self.density.joint:  # no closed form
+            log_p = self.density.of_the_bound(self.posterior)
+            return (log_normal(latents, *posterior) - log_p(latents))[:, None]
+        mean, log_variance = posterior
+        return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        bound = self.elbo(batch.images, draw.normal("posterior", self.config.latent_size))
-        kl = bound.parts["kl"]
-        loss = -bound.parts["log_likelihood"] + self.config.beta * kl
-        return LossTerms(loss, {"elbo": bound.total, "kl": kl})
+        images, config = self._observed(batch.images, draw), self.config
+        if images.device.type == "cpu" or draw.step % _CHECK_EVERY == 0:
+            self.likelihood.check(images)
+        if draw.step == 0:
+            self.density.begin(images)
+        posterior = self.posterior(noisy(images, config.denoise, draw))
+        noise = draw.normal("posterior", config.samples, config.latent_size).transpose(0, 1)
+        latents = _reparameterised(posterior, noise)
+        weight = kl_weight(config.beta, config.warm_up, config.cycles, draw.share)
+        maximise = self._elbo_loss if config.samples == 1 else self._importance_loss
+        terms = maximise(images, posterior, latents, weight, draw)
+        more = self._regularisers(CodeTurn(latents[0], self.decoder, draw, *posterior))
+        units = active_units(posterior.mean).expand(len(images))
+        return LossTerms(
+            terms.total + more.total, {**terms.parts, "active_units": units, **more.parts}
+        )
+
+    def _elbo_loss(
+        self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
+        weight: float, draw: Draw,
+    ) -> LossTerms:  # fmt: skip
+        """The negative ELBO with its KL weighed; latents (1, B, L)."""
+        log_likelihood = self.likelihood.log_prob(self.decoder(latents[0]), images)
+        units = self._kl(posterior, latents[0])
+        kl = units.sum(dim=1)
+        charged = free_bits(units, self.config.free_bits)
+        if self.config.capacity:
+            charged = (charged - capacity_now(self.config.capacity, draw.share)).abs()
+        largest = units.mean(dim=0).max().expand(len(images))
+        parts = {"elbo": log_likelihood - kl, "kl": kl, "kl_largest_unit": largest}
+        return LossTerms(weight * charged - log_likelihood, parts)
+
+    def _importance_loss(
+        self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
+        weight: float, draw: Draw,
+    ) -> LossTerms:  # fmt: skip
+        """The negative importance-weighted bound; latents (K, B, L)."""
+        count = len(latents)
+        latents = latents.view_as(latents)  # of this loss alone, whose gradients are weighed
+        flat = latents.flatten(0, 1)
+        params = self.decoder(flat)
+        log_likelihood = self.likelihood.log_prob(params, images.repeat(count, 1, 1, 1))
+        log_q = log_normal(latents, posterior.mean.detach(), posterior.log_variance.detach())
+        log_p = self.density.of_the_bound(self.posterior)(flat)
+        log_ratio = log_p.view(count, -1) - log_q
+        log_likelihood = log_likelihood.view(count, -1)
+        bound = doubly_reparameterised(log_likelihood + weight * log_ratio, latents)
+        parts = {
+            "iw_bound": importance_bound((log_likelihood + log_ratio).detach()),
+            "elbo": (log_likelihood + log_ratio).mean(dim=0),
+            "kl": -log_ratio.mean(dim=0),
+        }
+        return LossTerms(-bound, parts)
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fit the mixture to the posterior means of the training images."""
-        if self.config.prior == "mixture":
-            self.density.fit(torch.cat([self.encode(batch.images) for batch in batches()]))
+        """Fit the prior to the posteriors of the training images."""
+        self.density.settle(self.posterior, (batch.images for batch in batches()))
 
     def summary(self) -> str:
         """How samples come about."""
-        if self.config.prior == "normal":
-            return super().summary()
-        return "samples decode latents drawn from a mixture fitted to the training images' codes"
+        return f"samples decode latents drawn from {self.density.words}"
+
+
+def _reparameterised(posterior: Posterior, noise: torch.Tensor) -> torch.Tensor:
+    """Mu + sigma eps (Kingma and Welling 2014, section 2.4), of the shape of ``noise``."""
+    return posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise

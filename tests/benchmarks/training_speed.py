@@ -45,6 +45,9 @@ class Silent:
     def scored(self, images: int, score: Score) -> None:
         """Ignore."""
 
+    def warned(self, message: str) -> None:
+        """Ignore."""
+
 
 def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
     """Seconds of a hand-written loop over ``settings.images`` images."""

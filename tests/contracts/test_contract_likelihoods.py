@@ -1,25 +1,37 @@
-"""Every likelihood: per image, its mean and samples agree, finite at the edges."""
+"""Every likelihood: per image, mean and samples agree, finite at the edges, refuses the rest."""
 
 import pytest
 import torch
 
-from gentool.models.likelihoods import LIKELIHOODS, Gaussian, Likelihood
+from gentool.errors import UsageError
+from gentool.models.likelihoods import LIKELIHOODS, Likelihood
+
+CHANNELS = 2
+DRAWS = 1000
 
 
 @pytest.fixture(params=list(LIKELIHOODS))
 def likelihood(request: pytest.FixtureRequest) -> Likelihood:
-    """Each likelihood in turn."""
-    return LIKELIHOODS.get(request.param)()
+    """Each likelihood in turn, narrow where it has a scale, so that no sample is clipped."""
+    entry = LIKELIHOODS.get(request.param)
+    return entry(0.05) if entry.scaled else entry()
 
 
 def _params(likelihood: Likelihood, scale: float = 0.1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return scale * torch.randn(3, 2 * likelihood.params_per_channel, 4, 4, generator=generator)
+    return scale * torch.randn(3, likelihood.outputs(CHANNELS), 4, 4, generator=generator)
+
+
+def _sampled(likelihood: Likelihood, params: torch.Tensor, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        noise = torch.randn(len(params), CHANNELS, 4, 4, generator=generator)
+        return likelihood.sample(params, noise)
 
 
 def test_log_prob_sums_over_pixels_to_one_value_per_image(likelihood: Likelihood) -> None:
     params = _params(likelihood)
-    images = likelihood.mean(params)
+    images = _sampled(likelihood, params, 2)
     values = likelihood.log_prob(params, images)
     assert values.shape == (3,)
     for k in range(3):
@@ -31,24 +43,28 @@ def test_log_prob_sums_over_pixels_to_one_value_per_image(likelihood: Likelihood
 
 
 def test_the_mean_is_that_of_many_samples(likelihood: Likelihood) -> None:
-    if isinstance(likelihood, Gaussian):
-        torch.nn.init.constant_(likelihood.raw_log_scale, -0.2)  # narrow: no sample is clipped
     params = _params(likelihood)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        draws = torch.stack(
-            [
-                likelihood.sample(params, torch.randn(3, 2, 4, 4, generator=generator))
-                for _ in range(4000)
-            ]
-        )
-        error = (draws.mean(dim=0) - likelihood.mean(params)).abs().max()
-    assert error < 6 * draws.std() / 4000**0.5
+    draws = _sampled(likelihood, params.repeat(DRAWS, 1, 1, 1), 1).unflatten(0, (DRAWS, 3))  # type: ignore[no-untyped-call]
+    error = (draws.mean(dim=0) - likelihood.mean(params)).abs().max()
+    assert error < 6 * draws.std() / DRAWS**0.5
 
 
-def test_gradients_are_finite_at_the_extremes(likelihood: Likelihood) -> None:
+def test_samples_follow_the_likelihood_in_every_parameter(likelihood: Likelihood) -> None:
+    """E[d log p(x) / d params] = 0 under p itself, seen along random directions."""
+    params = _params(likelihood)
+    images = _sampled(likelihood, params.repeat(DRAWS, 1, 1, 1), 1)
+    each = params.repeat(DRAWS, 1, 1, 1).requires_grad_(True)
+    (score,) = torch.autograd.grad(likelihood.log_prob(each, images).sum(), each)
+    score = score.reshape(DRAWS, -1)
+    directions = torch.randn(score.shape[1], 64, generator=torch.Generator().manual_seed(2))
+    seen = score @ directions
+    assert (seen.mean(dim=0).abs() < 5 * seen.std(dim=0) / DRAWS**0.5).all()
+
+
+@pytest.mark.parametrize("brightness", [-1.0, 1.0])
+def test_gradients_are_finite_at_the_extremes(likelihood: Likelihood, brightness: float) -> None:
     params = (1e3 * _params(likelihood, 1.0)).requires_grad_(True)
-    images = torch.ones(3, 2, 4, 4)
+    images = torch.full((3, CHANNELS, 4, 4), brightness)
     value = likelihood.log_prob(params, images)
     (gradient,) = torch.autograd.grad(value.sum(), params)
     assert value.isfinite().all()
@@ -58,4 +74,14 @@ def test_gradients_are_finite_at_the_extremes(likelihood: Likelihood) -> None:
 def test_samples_and_means_stay_in_the_range_of_images(likelihood: Likelihood) -> None:
     params = 50 * _params(likelihood, 1.0)
     assert likelihood.mean(params).abs().max() <= 1
-    assert likelihood.sample(params, torch.randn(3, 2, 4, 4)).abs().max() <= 1
+    samples = _sampled(likelihood, params, 0)
+    assert samples.abs().max() <= 1
+    likelihood.check(samples)
+
+
+def test_images_outside_the_support_are_refused_with_another_entry(likelihood: Likelihood) -> None:
+    images = torch.zeros(1, CHANNELS, 4, 4) if likelihood.discrete else torch.tensor([[[[1e40]]]])
+    with pytest.raises(UsageError, match=r"takes .*, and the images have other pixels\. Use "):
+        likelihood.check(images)
+    if likelihood.discrete:
+        assert "-o likelihood=gaussian" in likelihood.otherwise

@@ -66,10 +66,11 @@ def test_every_preset_plays(name: str, classes: int) -> None:
 @pytest.mark.parametrize("network", list(PAIRS))
 def test_a_blend_of_classes_lies_between_them(network: str) -> None:
     model = build(classes=2, network=network).eval()
+    chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.generator.parameters():  # some begin with all classes equal
-            if parameter.ndim and parameter.shape[0] == 2:
-                parameter.normal_()
+            if parameter.ndim and parameter.shape[0] == 2:  # so near that the map is almost linear
+                parameter.normal_(std=0.1, generator=chance)
         ends = model.prior(np.arange(4), 0, torch.zeros(4, dtype=torch.int64))
         other = model.prior(np.arange(4), 0, torch.ones(4, dtype=torch.int64))
         first, middle, last = (model.decode(x) for x in (ends, (ends + other) / 2, other))

@@ -1,69 +1,31 @@
-"""Densities over latents: the KL to N(0, I), and a mixture fitted to codes after training.
-
-"Ex-post density estimation" is the name Ghosh et al. 2020 (arXiv:1903.12436) give to fitting
-p(z) to the codes of a trained autoencoder. It makes a generator of an autoencoder, and in a
-VAE it closes the holes that the codes leave in N(0, I), where the decoder was never trained.
-"""
+"""A mixture of full-covariance Gaussians fitted to codes by expectation maximisation."""
 
 import math
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from gentool.rng import normal, uniform
+from gentool.images import ImageShape
+from gentool.models.priors.base import Codes, Standardised
 
-_JITTER = 1e-3  # share of the mean variance added to every component's diagonal
+_JITTER = 1e-4  # added to the variances of standardised codes, for the roots
 _KMEANS_STEPS, _EM_STEPS = 15, 20
 _EM_GAIN = 1e-2  # nats per code; less gained in a step, and the fit is done
 
 
-def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
-    """Rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) alone."""
-    return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
+class FittedMixture(Standardised):
+    """Of standardised codes u, p(u) = sum_k pi_k N(u; m_k, F_k F_k^T).
 
-
-def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
-    """Uniform numbers in [0, 1), shape (B,), float32; entry i as in ``draw_normal``."""
-    numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
-    return torch.from_numpy(numbers).to(device, torch.float32)
-
-
-def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean, diag exp(log_variance)) || N(0, I)) per row, in nats.
-
-    Kingma and Welling 2014 (arXiv:1312.6114), appendix B:
-    -1/2 sum(1 + log sigma^2 - mu^2 - sigma^2).
-
-    Args:
-        mean: (B, L).
-        log_variance: (B, L), log sigma^2.
-
-    Returns:
-        Shape (B,).
-    """
-    mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
-
-
-class FittedMixture(nn.Module):
-    """A mixture of full-covariance Gaussians fitted to codes by expectation maximisation.
-
-    p(z) = sum_k pi_k N(z; m_k, F_k F_k^T) (Dempster et al. 1977; Bishop 2006, section 9.2.2).
-    Buffers, not weights; until it is fitted it is N(0, I).
-
-    Args:
-        size: Length L of a code.
-        components: Number of Gaussians; one is fitted in closed form.
+    Dempster et al. 1977; Bishop 2006, section 9.2.2. One component is fitted in closed form.
     """
 
+    words = "a mixture of Gaussians fitted to the training images' codes"
     shares: torch.Tensor
     means: torch.Tensor
     factors: torch.Tensor
 
-    def __init__(self, size: int, components: int) -> None:
-        super().__init__()
+    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
+        super().__init__(size, components, shape)
         self.register_buffer("shares", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, size))
         # Lower Cholesky factors. (torch.eye and repeat on the meta device would import sympy.)
@@ -72,9 +34,10 @@ class FittedMixture(nn.Module):
             factor.fill_diagonal_(1)
 
     @torch.no_grad()
-    def fit(self, codes: torch.Tensor) -> None:
-        """Fit to codes (N, L), in float64 on the CPU; a function of the codes alone."""
-        rows = codes.to("cpu", torch.float64)
+    def fit(self, codes: Codes) -> None:
+        """Fit to one draw per image, in float64 on the CPU."""
+        self.measure(codes)
+        rows = self.inward(codes.drawn(0).double())
         components = len(self.shares)
         responsibilities = _nearest_centre(rows, min(components, len(rows)))
         before = -math.inf
@@ -95,7 +58,14 @@ class FittedMixture(nn.Module):
         steps = self.shares.cumsum(dim=0)
         chosen = torch.searchsorted(steps, uniform * steps[-1], right=True)
         chosen = chosen.clamp(max=int((self.shares > 0).sum()) - 1)
-        return self.means[chosen] + (self.factors[chosen] @ noise[:, :, None])[:, :, 0]
+        rows = self.means[chosen] + (self.factors[chosen] @ noise[:, :, None])[:, :, 0]
+        return self.outward(rows)
+
+    def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
+        """Log p(z), per row."""
+        used = self.shares > 0  # with fewer codes than components some are empty
+        parts = (self.shares[used], self.means[used], self.factors[used])
+        return _log_joint(self.inward(latents), *parts).logsumexp(dim=1) - self.log_scale()
 
 
 def _nearest_centre(rows: torch.Tensor, components: int) -> torch.Tensor:
@@ -115,18 +85,22 @@ def _maximise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Shares (K,), means (K, L) and Cholesky factors (K, L, L): Bishop 2006, Eq. 9.24 to 9.26.
 
-    A share of the overall variance is added to every diagonal, so that no component shrinks
-    onto single codes.
+    Every covariance is drawn towards the mean of all of them with the weight of L rows, as
+    in regularised discriminant analysis (Friedman 1989), so that no component with few codes
+    shrinks onto them.
     """
-    identity = torch.eye(rows.shape[1], dtype=rows.dtype)
-    floor = _JITTER * rows.var(dim=0, correction=0).mean().clamp(min=1e-9)
+    size = rows.shape[1]
     counts = responsibilities.sum(dim=0).clamp(min=1e-9)
     means = responsibilities.T @ rows / counts[:, None]
-    factors = []
-    for weight, mean, count in zip(responsibilities.T, means, counts, strict=True):
+    scatters = []
+    for weight, mean in zip(responsibilities.T, means, strict=True):
         spread = (rows - mean) * weight.sqrt()[:, None]
-        factors.append(torch.linalg.cholesky(spread.T @ spread / count + floor * identity))
-    return counts / len(rows), means, torch.stack(factors)
+        scatters.append(spread.T @ spread)
+    scatter = torch.stack(scatters)
+    pooled = scatter.sum(dim=0) / len(rows)
+    covariance = (scatter + size * pooled) / (counts + size)[:, None, None]
+    covariance.diagonal(dim1=1, dim2=2).add_(_JITTER)
+    return counts / len(rows), means, torch.linalg.cholesky(covariance)
 
 
 def _log_joint(

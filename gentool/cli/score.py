@@ -1,0 +1,59 @@
+"""``gentool score``: how likely a model finds images."""
+
+from pathlib import Path
+
+import typer
+
+from gentool.cli.console import emit, emit_json, say
+from gentool.errors import DataError, PartialSuccess
+from gentool.signals import StopFlag
+
+
+def command(
+    images: list[Path] = typer.Argument(
+        help="Images, or folders of them.", metavar="IMAGE...", readable=False
+    ),
+    model: Path = typer.Option(
+        ..., "--model", "-m", metavar="MODEL", help="Model file or run folder.", readable=False
+    ),
+    samples: int = typer.Option(
+        16, "--importance", min=1, max=10**6, metavar="K",
+        help="Importance samples per image; more make the bound tighter.",
+    ),
+    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
+        show_envvar=False, help="auto, cpu, cuda, mps."),
+    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+) -> None:  # fmt: skip
+    """Sort images by how likely a model finds them: the odd ones out first.
+
+    gentool score photos/ --model runs/vae-faces
+
+    gentool score photos/ --model runs/vae-faces | head
+
+    Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs.
+    """
+    from gentool.checkpoint import load_model
+    from gentool.devices import select_device
+    from gentool.oddity import bounds
+    from gentool.reconstruction import find_images, read_images
+
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        wanted = find_images(images)
+        good, bad = read_images(loaded, wanted)
+        for path, reason in bad.items():
+            say(f"error: {path}: {reason}")
+        if not good:
+            raise DataError(f"none of {len(wanted)} images can be read")
+        found = bounds(loaded, good, samples, lambda: stop.poll("stopped; nothing was scored"))
+    if as_json:
+        rows = [
+            {"image": str(b.path), "nats": b.nats, "bits_per_dim": b.bits_per_dim} for b in found
+        ]
+        kind = "mass" if loaded.model.discrete else "density"
+        emit_json({"images": rows, "importance": samples, "kind": kind})
+    else:
+        for bound in found:
+            emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", str(bound.path))
+    if bad:
+        raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")

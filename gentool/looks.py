@@ -1,0 +1,91 @@
+"""When a run looks at its own samples: every N images, or as often as costs little.
+
+Unless told otherwise a run of over half a minute is scored by the clock, so that all looks
+together take about a thirtieth of its time. The weights know nothing of it: a run is the same
+with and without.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.data import Dataset
+from gentool.models.base import Model
+from gentool.scoring import Augmented, Score, Scorer
+
+_FIRST_SECONDS, _COST = 30.0, 30.0  # before the first look; between two, in times of the last
+_WORSE = 1.1  # times the best distance, beyond which the last model is said to be worse
+
+
+class Looks:
+    """The scores of one run.
+
+    Args:
+        dataset: Prepared images.
+        rows: Numbers of the training images.
+        held_out: Numbers of those kept out.
+        every: Images between two scores; 0 for none, None for the clock.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: NDArray[np.int64],
+        held_out: NDArray[np.int64],
+        every: int | None,
+    ) -> None:
+        self._images, self._every = (dataset, rows, held_out), every
+        self._scorer: Scorer | None = None
+        self._next = time.monotonic() + _FIRST_SECONDS
+        self._at_rest = False
+        self._told: set[str] = set()
+        self._last, self._best, self._best_images = math.inf, math.inf, 0
+
+    def due(self, images: int, scored: int, *, moving: bool) -> bool:
+        """Whether it is time.
+
+        Args:
+            images: Seen so far.
+            scored: Seen at the last score.
+            moving: Whether training still changes the samples; when it no longer does, one more
+                look is enough.
+        """
+        if self._every is not None:
+            return self._every > 0 and images // self._every > scored // self._every
+        if moving:
+            return time.monotonic() >= self._next
+        return self._scorer is not None and not self._at_rest
+
+    def score(
+        self, model: Model, augmented: Augmented, images: int, poll: Callable[[], None]
+    ) -> Score:
+        """Score averaged weights; see ``Scorer.score``. Each kind of warning is given once."""
+        began = time.monotonic()
+        if self._scorer is None:
+            self._scorer = Scorer(*self._images)
+        score = self._scorer.score(model, augmented, poll)
+        now = time.monotonic()
+        self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
+        new = {k: words for k, words in score.warnings.items() if k not in self._told}
+        self._told |= new.keys()
+        self._last = score.distance
+        if score.distance < self._best:
+            self._best, self._best_images = score.distance, images
+        return replace(score, warnings=new)
+
+    def rest(self) -> None:
+        """The last look was at samples that no longer change."""
+        self._at_rest = True
+
+    def verdict(self) -> str | None:
+        """What to say at the end where an earlier state was better."""
+        if self._last <= _WORSE * self._best:
+            return None
+        return (
+            f"the last score, {self._last:.4g}, is worse than {self._best:.4g} at "
+            f"{self._best_images:,} images. best.safetensors holds that state"
+        )

@@ -1,0 +1,161 @@
+"""Densities: Gaussian and Laplace, with a fixed, a shared or a per-pixel scale.
+
+A pixel of an 8-bit image counted by a density is worth what the density has on one grey level, so
+no scale falls below a third of one: a smaller one would only count levels.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from gentool.models.likelihoods.base import Likelihood, quantile, softly_bounded
+
+_SCALE_RATE = 10.0  # one scalar must travel far: Adam moves it this much faster than a weight
+_MIN_LOG_SCALE = -6.0  # exp(-6) = 0.3 grey levels
+_MAX_LOG_SCALE = 5.0
+
+
+class _Continuous(Likelihood):
+    discrete = False
+    scaled = True
+    support = "finite pixels"
+    otherwise = "images without infinite or undefined pixels"
+
+    def supports(self, images: torch.Tensor) -> torch.Tensor:
+        """Whether all pixels are finite."""
+        return images.isfinite().all()
+
+
+class _SharedScale(_Continuous):
+    """One learned scale for all pixels of all images.
+
+    Args:
+        sigma: Standard deviation that it begins with; black to white is 1.
+    """
+
+    deviation = 1.0  # standard deviation of a variable of scale 1
+
+    def __init__(self, sigma: float = 0.5) -> None:
+        super().__init__()
+        start = max(math.log(2 * sigma / self.deviation), _MIN_LOG_SCALE + 1e-3)
+        above = start - _MIN_LOG_SCALE
+        inverse = above + math.log(-math.expm1(-above))  # of softplus
+        self.raw_log_scale = nn.Parameter(torch.tensor((inverse + _MIN_LOG_SCALE) / _SCALE_RATE))
+
+    @property
+    def log_scale(self) -> torch.Tensor:
+        """Log of the scale, for pixels in [-1, 1]; a scalar, softly bounded below."""
+        raw = _SCALE_RATE * self.raw_log_scale
+        return _MIN_LOG_SCALE + softplus(raw - _MIN_LOG_SCALE)
+
+    def mean(self, params: torch.Tensor) -> torch.Tensor:
+        """E[x | z] = mu(z), clipped to the range of images."""
+        return params.float().clamp(-1, 1)
+
+
+def _log_normal(
+    images: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor | float
+) -> torch.Tensor:
+    log_scale = torch.as_tensor(log_scale, device=images.device)
+    z = (images.float() - mean.float()) * torch.exp(-log_scale)
+    constant = log_scale + 0.5 * math.log(2 * math.pi)
+    return -(0.5 * z.square() + constant).sum(dim=(1, 2, 3))
+
+
+class Gaussian(_SharedScale):
+    """p(x | z) = N(x; mu(z), sigma^2 I) with one learned sigma for all pixels.
+
+    Its optimum is sigma^2 = the mean squared error, which sets the balance between
+    reconstruction and KL by itself (Rybkin et al. 2021, "Simple and effective VAE training
+    with calibrated decoders", arXiv:2006.13202); a sigma fixed at 1 is what makes VAEs blurry.
+    """
+
+    def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        return _log_normal(images, params, self.log_scale)
+
+    def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Mu + sigma noise, clipped to the range of images."""
+        return (params.float() + torch.exp(self.log_scale) * noise).clamp(-1, 1)
+
+
+class FixedGaussian(_Continuous):
+    """p(x | z) = N(x; mu(z), (2 sigma)^2 I) for pixels in [-1, 1]: sigma is given, not learned.
+
+    The squared error weighed by hand, as most implementations have it: beta' = beta sigma^2.
+
+    Args:
+        sigma: Standard deviation; black to white is 1.
+    """
+
+    def __init__(self, sigma: float = 0.5) -> None:
+        super().__init__()
+        self.scale = 2 * sigma
+
+    def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        return _log_normal(images, params, math.log(self.scale))
+
+    def mean(self, params: torch.Tensor) -> torch.Tensor:
+        """E[x | z] = mu(z), clipped to the range of images."""
+        return params.float().clamp(-1, 1)
+
+    def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Mu + sigma noise, clipped to the range of images."""
+        return (params.float() + self.scale * noise).clamp(-1, 1)
+
+
+class PixelGaussian(_Continuous):
+    """p(x | z) = prod N(x_i; mu_i(z), sigma_i(z)^2): the decoder gives mu and log sigma.
+
+    Kingma and Welling 2014 (arXiv:1312.6114), appendix C.2.
+
+    Args:
+        sigma: Standard deviation where the decoder's output is 0; black to white is 1.
+    """
+
+    params_per_channel = 2
+
+    def __init__(self, sigma: float = 0.5) -> None:
+        super().__init__()
+        self.start = math.log(2 * sigma)
+
+    def _split(self, params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, raw = params.float().chunk(2, dim=1)
+        return mean, softly_bounded(self.start + raw, _MIN_LOG_SCALE, _MAX_LOG_SCALE)
+
+    def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        return _log_normal(images, *self._split(params))
+
+    def mean(self, params: torch.Tensor) -> torch.Tensor:
+        """E[x | z] = mu(z), clipped to the range of images."""
+        return self._split(params)[0].clamp(-1, 1)
+
+    def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Mu + sigma noise, clipped to the range of images."""
+        mean, log_scale = self._split(params)
+        return (mean + torch.exp(log_scale) * noise).clamp(-1, 1)
+
+
+class Laplace(_SharedScale):
+    """p(x | z) = prod exp(-|x_i - mu_i(z)| / b) / 2b with one learned b for all pixels.
+
+    At its optimum b is the mean absolute error; outliers and edges cost less than in a Gaussian.
+    """
+
+    deviation = math.sqrt(2)
+
+    def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        log_scale = self.log_scale
+        distance = (images.float() - params.float()).abs() * torch.exp(-log_scale)
+        return -(distance + log_scale + math.log(2)).sum(dim=(1, 2, 3))
+
+    def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Mu + b times the quantile of Laplace's law, clipped to the range of images."""
+        centred = quantile(noise) - 0.5
+        unit = -centred.sign() * torch.log1p(-2 * centred.abs())
+        return (params.float() + torch.exp(self.log_scale) * unit).clamp(-1, 1)

@@ -1,0 +1,62 @@
+"""Priors: p(z), what samples are drawn from, as a part of the model.
+
+The codes of an encoder do not fill N(0, I): where they leave a hole the decoder was never
+trained. A prior is therefore fitted to the codes of the training images when training ends
+(ex-post density estimation, Ghosh et al. 2020, arXiv:1903.12436), or learned jointly with the
+model, and lies in the model file. ``-o prior=NAME`` at training chooses which.
+"""
+
+from gentool.models.priors.base import (
+    Codes,
+    Prior,
+    draw_normal,
+    draw_uniform,
+    kl_to_standard_normal,
+    log_normal,
+    log_standard_normal,
+)
+from gentool.registry import Entry, Registry, at
+
+__all__ = [
+    "FITTED",
+    "PRIORS",
+    "Codes",
+    "Prior",
+    "draw_normal",
+    "draw_uniform",
+    "kl_to_standard_normal",
+    "log_normal",
+    "log_standard_normal",
+]
+
+_HERE = "gentool.models.priors"
+
+PRIORS: Registry[type[Prior]] = Registry(
+    "prior",
+    "gentool list priors",
+    {
+        "normal": Entry("N(0, I), as the bound has it", at(f"{_HERE}.gaussian", "StandardNormal")),
+        "gaussian": Entry(
+            "one Gaussian with full covariance, fitted to the codes",
+            at(f"{_HERE}.gaussian", "FullGaussian"),
+        ),
+        "mixture": Entry(
+            "a mixture of full Gaussians, fitted to the codes",
+            at(f"{_HERE}.mixture", "FittedMixture"),
+        ),
+        "flow": Entry(
+            "affine couplings (RealNVP), fitted by maximum likelihood",
+            at(f"{_HERE}.coupling", "CouplingFlow"),
+        ),
+        "flow-matching": Entry(
+            "a velocity field from noise to codes, fitted (Lipman 2023)",
+            at(f"{_HERE}.matching", "FlowMatching"),
+        ),
+        "vamp": Entry(
+            "the posteriors of learned images, trained jointly (VampPrior, Tomczak 2018)",
+            at(f"{_HERE}.vamp", "VampPrior"),
+        ),
+    },
+)
+
+FITTED = ("gaussian", "mixture", "flow", "flow-matching")  # need no bound: fit any encoder's codes

@@ -1,0 +1,173 @@
+"""What every prior can: be fitted to codes, and be drawn from."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gentool.images import ImageShape
+from gentool.rng import normal, uniform
+
+
+def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
+    """Rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) alone."""
+    return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
+
+
+def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
+    """Uniform numbers in [0, 1), shape (B,), float32; entry i as in ``draw_normal``."""
+    numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
+    return torch.from_numpy(numbers).to(device, torch.float32)
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, diag exp(log_variance)) || N(0, I)) per row, in nats.
+
+    Kingma and Welling 2014 (arXiv:1312.6114), appendix B:
+    -1/2 sum(1 + log sigma^2 - mu^2 - sigma^2).
+
+    Args:
+        mean: (B, L).
+        log_variance: (B, L), log sigma^2.
+
+    Returns:
+        Shape (B,).
+    """
+    mean, log_variance = mean.float(), log_variance.float()
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def log_normal(
+    latents: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor
+) -> torch.Tensor:
+    """Log N(z; mean, diag exp(log_variance)), summed over the last axis; they broadcast."""
+    squares = (latents - mean).square() * torch.exp(-log_variance)
+    return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(dim=-1)
+
+
+def log_standard_normal(latents: torch.Tensor) -> torch.Tensor:
+    """Log N(z; 0, I) per row of (B, L), in nats, shape (B,)."""
+    return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(dim=1)
+
+
+Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+LogDensity = Callable[[torch.Tensor], torch.Tensor]  # (B, L) -> (B,), in nats
+
+
+class Codes(NamedTuple):
+    """Where the training images lie: N(means, diag variances) each, both (N, L), float32.
+
+    The variances of an encoder without a posterior are zero.
+    """
+
+    means: torch.Tensor
+    variances: torch.Tensor
+
+    def drawn(self, turn: int) -> torch.Tensor:
+        """One draw per image, (N, L), on the CPU; a function of the codes and ``turn``."""
+        means, variances = self.means.cpu(), self.variances.cpu()
+        if not variances.any():
+            return means
+        rows = np.arange(turn * len(means), (turn + 1) * len(means))
+        noise = torch.from_numpy(normal(0, "fit/posterior", rows, means.shape[1]))
+        return means + variances.sqrt() * noise
+
+
+class Prior(nn.Module, ABC):
+    """Base of the entries; until it is fitted, an entry is N(0, I).
+
+    Args:
+        size: Length L of a code.
+        components: Parts of a mixture; the others ignore it.
+        shape: Of the images.
+
+    Attributes:
+        joint: Whether it is learned together with the model; else it is fitted at the end.
+        words: What samples are drawn from, for people.
+    """
+
+    joint: ClassVar[bool] = False
+    words: ClassVar[str]
+
+    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
+        super().__init__()
+        self.size = size
+
+    @abstractmethod
+    def fit(self, codes: Codes) -> None:
+        """Fit to the codes of training images; a function of the codes alone."""
+
+    @abstractmethod
+    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """Rows of p(z), (B, L), from rows (B, L) of N(0, I) and uniform numbers (B,)."""
+
+    def begin(self, images: torch.Tensor) -> None:
+        """Called with the first images (B, C, H, W) of a run, before any step."""
+
+    def settle(self, encode: Encode, images: Iterable[torch.Tensor]) -> None:
+        """What is left to do at the end of training: the fit.
+
+        Args:
+            encode: Images -> mean and log-variance of their posteriors.
+            images: Batches of training images, (B, C, H, W).
+        """
+        found = [encode(batch) for batch in images]
+        means, log_variances = (torch.cat(part) for part in zip(*found, strict=True))
+        self.fit(Codes(means, log_variances.exp()))
+
+    def of_the_bound(self, encode: Encode) -> LogDensity:
+        """Log p(z) as the bound has it: of N(0, I), unless the prior is learned with it.
+
+        Args:
+            encode: Images -> mean and log-variance of their posteriors.
+        """
+        return log_standard_normal
+
+    def moments(self) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+        """Mean and variance per latent of the prior that the bound has."""
+        return 0.0, 1.0
+
+    def draw(self, indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
+        """Rows (B, L) of p(z); row i depends on (seed, indices[i]) alone."""
+        noise = draw_normal(indices, seed, self.size, device)
+        return self.transform(noise, draw_uniform(indices, seed, device))
+
+
+class Standardised(Prior):
+    """A prior of codes that are shifted and scaled, per dimension, to mean 0 and variance 1.
+
+    The buffers ``mean`` and ``scale`` (L) are measured on the codes.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
+        super().__init__(size, components, shape)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def measure(self, codes: Codes) -> None:
+        """Mean and standard deviation of the draws: Var z = Var E[z|x] + E Var[z|x]."""
+        means, variances = codes.means.cpu().double(), codes.variances.cpu().double()
+        total = means.var(dim=0, correction=0) + variances.mean(dim=0)
+        scale = torch.where(total > 0, total.sqrt(), torch.ones_like(total))
+        self.mean.copy_(means.mean(dim=0))
+        self.scale.copy_(scale)
+
+    def inward(self, latents: torch.Tensor) -> torch.Tensor:
+        """(z - mean) / scale."""
+        return (latents - self.mean.to(latents)) / self.scale.to(latents)
+
+    def outward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Mean + scale * rows."""
+        return self.mean + self.scale * rows
+
+    def log_scale(self) -> torch.Tensor:
+        """Log |dz / d row|, a scalar."""
+        return self.scale.log().sum()

@@ -1,0 +1,69 @@
+"""JSON from strangers: strict, and of a bounded cost.
+
+Readers differ on which of two equal keys counts and on numbers that no float holds, so a text
+with either is refused; and since a parsed value costs up to a hundred times its bytes, their
+number is bounded before any is made.
+"""
+
+import json
+import math
+from itertools import chain
+from typing import Any
+
+_MAX_VALUES = 250_000
+_MAX_DIGITS = 20
+_MAX_DEPTH = 16
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    Raises:
+        ValueError: no JSON, a key given twice, a number that is not finite or a whole one of
+            more than 20 digits, more than 250,000 values, or nested over 16 deep.
+    """
+    if sum(data.count(mark) for mark in (b"{", b"[", b",")) > _MAX_VALUES:
+        raise ValueError("more values than a header has")
+    try:
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=_once,
+            parse_constant=_finite,
+            parse_float=_finite,
+            parse_int=_short_int,
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    _check_depth(value)
+    return value
+
+
+def _check_depth(value: object) -> None:
+    """Writing a value takes more of the stack than reading it: its depth is bounded well below."""
+    level: list[object] = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = [v.values() if isinstance(v, dict) else v
+                 for v in level if isinstance(v, dict | list)]  # fmt: skip
+        if not inner:
+            return
+        level = list(chain.from_iterable(inner))
+    raise ValueError("nested too deeply")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key given twice")
+    return found
+
+
+def _finite(word: str) -> float:
+    if not math.isfinite(value := float(word)):
+        raise ValueError("a number that is not finite")
+    return value
+
+
+def _short_int(word: str) -> int:
+    if len(word) > _MAX_DIGITS:
+        raise ValueError("a number of too many digits")
+    return int(word)

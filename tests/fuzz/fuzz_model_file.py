@@ -1,0 +1,62 @@
+"""Coverage-guided fuzzing of whatever opens a model file; needs ``pip install '.[fuzz]'``.
+
+    python tests/fuzz/fuzz_model_file.py -max_total_time=60
+
+libFuzzer's options follow. It begins with a whole file of every model; each input is also sealed
+with the right checksum, so that the fuzzer gets past it. Any error but ``ModelFileError`` ends it,
+as do 1 second or 1 GiB for one input; the input is then left in a file ``crash-...``.
+"""
+
+import contextlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["gentool", "json"]):
+    from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
+    from gentool.config import from_json
+    from gentool.errors import ModelFileError
+    from gentool.images import ImageShape
+    from gentool.models import MODELS
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from forging import join, split
+
+FOLDER = Path(tempfile.mkdtemp())
+PATH = FOLDER / "model.safetensors"
+
+
+def seeds(folder: Path) -> Path:
+    """A small whole file of every model."""
+    for name in MODELS:
+        kind = MODELS.get(name)
+        config = from_json(kind.Config, {"width": 4, "latent_size": 8})
+        model = kind(config, ImageShape(16, 16, 1), 0)
+        header = model_header(name, model, (), {"data": {"holdout": 0.1}})
+        write_file(folder / name, exported_tensors(model), header)
+    return folder
+
+
+def one_input(data: bytes) -> None:
+    """Open it as it is, and again with the checksum put right."""
+    tries = [data]
+    with contextlib.suppress(Exception):  # what cannot be taken apart is tried as it is
+        tries.append(join(*split(data)))
+    for content in tries:
+        PATH.write_bytes(content)
+        try:
+            loaded = load_model(PATH)
+            json.dumps(loaded.header)
+        except ModelFileError:
+            continue
+
+
+if __name__ == "__main__":
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    options = ["-max_len=1048576", "-timeout=1", "-rss_limit_mb=1024", str(seeds(corpus))]
+    atheris.Setup([*sys.argv, *options], one_input)
+    atheris.Fuzz()

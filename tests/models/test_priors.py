@@ -1,0 +1,258 @@
+"""Priors against closed forms, naive loops, autograd and laws that they have to recover."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from gentool.errors import UsageError
+from gentool.images import ImageShape
+from gentool.models.autoencoder import Autoencoder
+from gentool.models.base import Batch
+from gentool.models.priors import FITTED, PRIORS, Codes, Prior
+from gentool.models.priors.coupling import CouplingFlow
+from gentool.models.priors.gaussian import FullGaussian
+from gentool.models.priors.matching import FlowMatching
+from gentool.models.priors.mixture import FittedMixture
+from gentool.models.priors.vamp import VampPrior, log_mixture
+from gentool.models.vae import VAE
+from gentool.rng import Draw
+
+SHAPE = ImageShape(16, 16, 1)
+CPU = torch.device("cpu")
+
+
+def exact(codes: torch.Tensor) -> Codes:
+    """Codes without a posterior."""
+    return Codes(codes, torch.zeros_like(codes))
+
+
+def correlated(count: int = 500, size: int = 6) -> torch.Tensor:
+    """Draws from a Gaussian with mean 3 and full covariance."""
+    rng = np.random.default_rng(0)
+    turned, _ = np.linalg.qr(rng.normal(size=(size, size)))
+    rows = rng.normal(size=(count, size)) * np.arange(1, size + 1) @ turned + 3
+    return torch.from_numpy(rows).float()
+
+
+def two_bumps(count: int) -> torch.Tensor:
+    """0.7 N((-3, 0), 0.5^2 I) + 0.3 N((3, 2), 0.5^2 I)."""
+    rng = np.random.default_rng(1)
+    right = rng.random(count) < 0.3
+    centres = np.where(right[:, None], [[3.0, 2.0]], [[-3.0, 0.0]])
+    return torch.from_numpy(centres + 0.5 * rng.normal(size=(count, 2))).float()
+
+
+@torch.no_grad()
+def test_the_full_gaussian_has_the_moments_of_all_posteriors() -> None:
+    means = correlated()
+    variances = torch.rand(500, 6, generator=torch.Generator().manual_seed(0))
+    prior = FullGaussian(6, 1, SHAPE)
+    prior.fit(Codes(means, variances))
+    covariance = np.cov(means.double().numpy(), rowvar=False, bias=True)
+    covariance += np.diag(variances.double().mean(dim=0).numpy())
+    factor = (prior.scale[:, None] * prior.factor).double().numpy()
+    np.testing.assert_allclose(factor @ factor.T, covariance, rtol=2e-4, atol=1e-3)
+    np.testing.assert_allclose(prior.mean, means.numpy().mean(axis=0), atol=1e-5)
+    law = MultivariateNormal(means.double().mean(dim=0), torch.from_numpy(covariance))
+    np.testing.assert_allclose(prior.log_prob(means), law.log_prob(means.double()), atol=0.02)  # type: ignore[no-untyped-call]
+    drawn = prior.draw(np.arange(20_000), 0, CPU)
+    np.testing.assert_allclose(np.cov(drawn, rowvar=False), covariance, atol=0.25)
+
+
+@torch.no_grad()
+def test_one_component_is_the_full_gaussian() -> None:
+    mixture, gaussian = FittedMixture(6, 1, SHAPE), FullGaussian(6, 1, SHAPE)
+    for prior in (mixture, gaussian):
+        prior.fit(exact(correlated()))
+    found, wanted = (p.log_prob(correlated()) for p in (mixture, gaussian))
+    torch.testing.assert_close(found, wanted, atol=0.1, rtol=0)
+
+
+@torch.no_grad()
+def test_a_mixture_is_recovered_and_sampled() -> None:
+    codes = two_bumps(4000)
+    prior = FittedMixture(2, 2, SHAPE)
+    prior.fit(exact(codes))
+    order = prior.shares.argsort(descending=True)
+    torch.testing.assert_close(prior.shares[order], torch.tensor([0.7, 0.3]), atol=0.02, rtol=0)
+    centres = torch.tensor([[-3.0, 0.0], [3.0, 2.0]])
+    torch.testing.assert_close(prior.outward(prior.means[order]), centres, atol=0.1, rtol=0)
+    assert_two_bumps(prior.draw(np.arange(2000), 0, CPU))
+    bumps = [MultivariateNormal(c, 0.25 * torch.eye(2)).log_prob(codes).exp() for c in centres]  # type: ignore[no-untyped-call]
+    truth = (0.7 * bumps[0] + 0.3 * bumps[1]).log().mean().item()
+    assert prior.log_prob(codes).mean().item() == pytest.approx(truth, abs=0.02)
+
+
+def assert_two_bumps(drawn: torch.Tensor) -> None:
+    """Shares, means and spreads of the law of ``two_bumps``; next to nothing between them."""
+    right = drawn[:, 0] > 0
+    assert right.float().mean().item() == pytest.approx(0.3, abs=0.04)
+    for side, centre in ((~right, (-3.0, 0.0)), (right, (3.0, 2.0))):
+        part = drawn[side]
+        torch.testing.assert_close(part.mean(dim=0), torch.tensor(centre), atol=0.25, rtol=0)
+        torch.testing.assert_close(part.std(dim=0), torch.tensor([0.5, 0.5]), atol=0.2, rtol=0)
+    assert (drawn[:, 0].abs() < 1).float().mean().item() < 0.04
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("name", FITTED)
+def test_fewer_codes_than_components_or_dimensions_still_fit(name: str, count: int) -> None:
+    codes = torch.randn(count, 8, generator=torch.Generator().manual_seed(0))
+    prior = PRIORS.get(name)(8, 4, SHAPE)
+    prior.fit(exact(codes))
+    drawn = prior.draw(np.arange(50), 0, CPU)
+    assert drawn.isfinite().all()
+    assert torch.cdist(drawn, codes).min(dim=1).values.max() < 20
+
+
+def trained_flow() -> CouplingFlow:
+    """A flow of three dimensions, fitted to something curved."""
+    rows = correlated(300, 3)
+    rows[:, 2] += 0.3 * rows[:, 0] ** 2
+    prior = CouplingFlow(3, 1, SHAPE)
+    prior.fit(exact(rows))
+    return prior
+
+
+def test_the_flows_inverse_and_log_determinant_are_those_of_autograd() -> None:
+    prior = trained_flow().double()
+    rows = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise, log_det = prior.flow(rows)
+    assert (noise - rows).abs().max() > 0.1  # it is not the identity
+    torch.testing.assert_close(prior.inward(prior.transform(noise, noise)), rows)
+    for row, one in zip(rows, log_det, strict=True):
+        leaf = row.clone().requires_grad_(True)
+        out = prior.flow(leaf[None])[0][0]
+        lines = [torch.autograd.grad(out[k], leaf, retain_graph=True)[0] for k in range(3)]
+        determinant = torch.linalg.slogdet(torch.stack(lines))[1]
+        assert one.item() == pytest.approx(determinant.item(), abs=1e-9)
+
+
+@torch.no_grad()
+def test_the_density_of_the_flow_integrates_to_one_and_beats_the_gaussian() -> None:
+    codes = two_bumps(600)
+    flow, gaussian = CouplingFlow(2, 1, SHAPE), FullGaussian(2, 1, SHAPE)
+    for prior in (flow, gaussian):
+        prior.fit(exact(codes))
+    side = torch.linspace(-12, 12, 200)
+    grid = torch.cartesian_prod(side, side)
+    assert flow.log_prob(grid).exp().sum().item() * (24 / 199) ** 2 == pytest.approx(1, abs=0.01)
+    assert flow.log_prob(codes).mean() > gaussian.log_prob(codes).mean() + 0.5
+
+
+@torch.no_grad()
+def test_flow_matching_recovers_a_gaussian() -> None:
+    codes = correlated(800, 3)
+    prior = FlowMatching(3, 1, SHAPE)
+    prior.fit(exact(codes))
+    drawn = prior.draw(np.arange(3000), 0, CPU)
+    spread = codes.std(dim=0)
+    assert ((drawn.mean(dim=0) - codes.mean(dim=0)).abs() < 0.12 * spread).all()
+    found, wanted = np.corrcoef(drawn, rowvar=False), np.corrcoef(codes, rowvar=False)
+    np.testing.assert_allclose(found, wanted, atol=0.06)
+    torch.testing.assert_close(drawn.std(dim=0), spread, atol=0, rtol=0.1)
+
+
+@torch.no_grad()
+def test_flow_matching_recovers_two_bumps() -> None:
+    prior = FlowMatching(2, 1, SHAPE)
+    prior.fit(exact(two_bumps(3000)))
+    assert_two_bumps(prior.draw(np.arange(2000), 0, CPU))
+
+
+def test_the_vamp_density_is_that_of_a_naive_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    means, log_variances = torch.randn(2, 7, 4, generator=generator).double()
+    latents = torch.randn(5, 4, generator=generator).double()
+    found = log_mixture(latents, means, log_variances)
+    for z, value in zip(latents.tolist(), found.tolist(), strict=True):
+        total = 0.0
+        for mean, log_variance in zip(means.tolist(), log_variances.tolist(), strict=True):
+            density = 1.0
+            for a, m, v in zip(z, mean, log_variance, strict=True):
+                density *= math.exp(-((a - m) ** 2) / (2 * math.exp(v)))
+                density /= math.sqrt(2 * math.pi * math.exp(v))
+            total += density / 7
+        assert value == pytest.approx(math.log(total), abs=1e-9)
+
+
+def tiny_vae(prior: str, components: int = 4) -> VAE:
+    """A VAE of 16x16 grey images with reproducible weights."""
+    config = VAE.Config(latent_size=5, width=4, prior=prior, components=components)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VAE(config, SHAPE)
+
+
+def images(count: int) -> torch.Tensor:
+    """Random images in [-1, 1]."""
+    return torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_vamp_begins_at_the_first_images_learns_and_samples_their_posteriors() -> None:
+    model, x = tiny_vae("vamp"), images(3)
+    (phase,) = model.phases()
+    loss = phase.loss(Batch(x), Draw(0, "vae", np.arange(3), 0, CPU)).total
+    prior = model.density
+    assert isinstance(prior, VampPrior)
+    torch.testing.assert_close(prior.images.detach(), x[[0, 1, 2, 0]])
+    loss.mean().backward()  # type: ignore[no-untyped-call]
+    assert prior.images.grad is not None
+    assert prior.images.grad.abs().sum() > 0
+    phase.loss(Batch(x.flip(0)), Draw(0, "vae", np.arange(3), 1, CPU))
+    torch.testing.assert_close(prior.images.detach(), x[[0, 1, 2, 0]])  # the first alone
+    model.eval().finish(lambda: iter([]))
+    posterior = model.posterior(x)
+    torch.testing.assert_close(prior.means[:3], posterior.mean.detach())
+    drawn = model.prior(np.arange(20_000), 0)
+    torch.testing.assert_close(drawn.mean(dim=0), prior.means.mean(dim=0), atol=0.05, rtol=0)
+
+
+@torch.no_grad()
+def test_vamp_with_the_posterior_itself_as_its_only_part_has_no_kl() -> None:
+    model, x = tiny_vae("vamp", components=1), images(1)
+    model.density.begin(x)
+    bound = model.elbo(x, torch.randn(1, 5, generator=torch.Generator().manual_seed(0)))
+    assert bound.parts["kl"].item() == pytest.approx(0, abs=1e-5)
+    draw = Draw(0, "test", np.arange(1), 0, CPU)
+    model.eval().finish(lambda: iter([]))
+    alone = model.log_prob_bound(x, draw, 1)
+    noise = draw.normal("importance/0", 5)
+    torch.testing.assert_close(alone, model.elbo(x, noise).parts["log_likelihood"])
+    torch.testing.assert_close(model.posterior_terms(x)[1], torch.zeros(1, 5), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_fit_is_a_function_of_the_codes_alone(name: str) -> None:
+    def batches() -> Iterator[Batch]:
+        yield Batch(images(40))
+
+    torch.manual_seed(1)
+    model = tiny_vae(name).eval()
+    model.finish(batches)
+    once = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(2)
+    model.finish(batches)  # after another fit, and another global state
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, once[key]), key
+    assert not any(b.requires_grad for b in model.buffers())
+    assert model.density.words in model.summary()
+
+
+@pytest.mark.parametrize("name", [n for n in PRIORS if n != "vamp"])
+def test_an_unfitted_prior_is_standard_normal(name: str) -> None:
+    prior: Prior = PRIORS.get(name)(5, 1, SHAPE)
+    noise = PRIORS.get("normal")(5, 1, SHAPE).draw(np.arange(9), 3, CPU)
+    torch.testing.assert_close(prior.draw(np.arange(9), 3, CPU), noise)
+
+
+def test_an_autoencoder_has_no_prior_that_is_not_fitted() -> None:
+    from gentool.config import from_json
+
+    for name in ("normal", "vamp"):
+        with pytest.raises(UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, "):
+            from_json(Autoencoder.Config, {"prior": name})

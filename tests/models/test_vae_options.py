@@ -1,0 +1,209 @@
+"""What a VAE's options do to its loss, which of them are refused, and what it says of itself."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Finished, gentool_command, words
+from PIL import Image
+
+from gentool.checkpoint import load_model
+from gentool.errors import UsageError
+from gentool.images import ImageShape
+from gentool.models.autoencoder import Autoencoder
+from gentool.models.base import Batch, LossTerms, Model
+from gentool.models.vae import VAE
+from gentool.rng import Draw
+
+SHAPE = ImageShape(16, 16, 1)
+CPU = torch.device("cpu")
+
+
+def build(**options: object) -> VAE:
+    """A tiny VAE with reproducible weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VAE(replace(VAE.Config(width=4, latent_size=6), **options), SHAPE)  # type: ignore[arg-type]
+
+
+def grey(count: int = 6) -> torch.Tensor:
+    """Random grey levels."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, 1, 16, 16), generator=generator) / 127.5 - 1
+
+
+def loss(model: Model, images: torch.Tensor, indices: list[int], share: float = 0.25) -> LossTerms:
+    """The terms of the one phase."""
+    (phase,) = model.phases()
+    return phase.loss(Batch(images), Draw(0, "test", np.array(indices), 1, CPU, share))
+
+
+SETTINGS: list[dict[str, object]] = [
+    {"samples": 5},
+    {"samples": 3, "prior": "vamp", "regularisers": "mmd"},
+    {"free_bits": 0.2, "warm_up": 0.5},
+    {"capacity": 3.0, "beta": 10.0, "likelihood": "logistic-mixture"},
+    {"regularisers": "mmd+tc+code-l2+decoder-l2+decoder-gp", "strength": 0.5, "denoise": 0.1},
+    {"likelihood": "bernoulli", "binarise": True, "cycles": 3},
+]
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_a_batch_said_twice_has_the_same_loss_and_log(options: dict[str, object]) -> None:
+    model, x = build(**options), grey()
+    once = loss(model, x, list(range(6)))
+    twice = loss(model, x.repeat(2, 1, 1, 1), [*range(6)] * 2)
+    torch.testing.assert_close(twice.total, once.total.repeat(2), rtol=1e-4, atol=1e-4)
+    assert once.parts.keys() == twice.parts.keys()
+    for name, part in once.parts.items():
+        torch.testing.assert_close(twice.parts[name].mean(), part.mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_batch_said_twice_holds_for_the_autoencoder() -> None:
+    config = Autoencoder.Config(width=4, latent_size=6, regularisers="mmd+decoder-gp", denoise=0.1)
+    model, x = Autoencoder(config, SHAPE), grey()
+    once = loss(model, x, list(range(6)))
+    twice = loss(model, x.repeat(2, 1, 1, 1), [*range(6)] * 2)
+    torch.testing.assert_close(twice.total, once.total.repeat(2), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_loss_is_the_weighed_elbo() -> None:
+    x, indices = grey(), list(range(6))
+    plain = loss(build(), x, indices)
+    torch.testing.assert_close(plain.total, -plain.parts["elbo"])
+    kl = plain.parts["kl"]
+    heavy = loss(build(beta=4.0), x, indices)
+    torch.testing.assert_close(heavy.total, plain.total + 3 * kl)
+    rising = loss(build(beta=4.0, warm_up=0.5), x, indices, share=0.25)
+    torch.testing.assert_close(rising.total, plain.total + kl)
+    held = loss(build(beta=4.0, capacity=2.0), x, indices, share=0.25)
+    torch.testing.assert_close(held.total, plain.total - kl + 4 * (kl - 1).abs())
+
+
+@torch.no_grad()
+def test_more_samples_raise_the_bound_that_is_trained() -> None:
+    x = grey(40)
+    found = [-loss(build(samples=k), x, list(range(40))).total.mean().item() for k in (1, 4, 32)]
+    assert found == sorted(found)
+
+
+def test_the_importance_bound_is_that_of_evaluate() -> None:
+    """Trained on, and measured by ``log_prob_bound`` with other noise: equal in the mean."""
+    model, x = build(samples=64), grey(32)
+    with torch.no_grad():
+        trained = -loss(model, x, list(range(32))).total
+        draw = Draw(7, "other", np.arange(32), 0, CPU)
+        measured = model.log_prob_bound(x, draw, 64)
+    error = (trained - measured).std().item() / 32**0.5
+    assert abs((trained - measured).mean().item()) < 5 * error + 0.05
+
+
+def test_regularisers_do_not_lean_on_the_weights_of_the_samples() -> None:
+    """Their gradient passes through the same z as the bound's, but unweighed."""
+    x, indices = grey(), list(range(6))
+    gradients = []
+    for options in ({"regularisers": "code-l2", "strength": 1e3}, {}):
+        model = build(samples=4, **options)
+        loss(model, x, indices).total.mean().backward()  # type: ignore[no-untyped-call]
+        found = model.encoder.head.weight.grad
+        assert found is not None
+        gradients.append(found)
+    model = build(samples=4)
+    posterior = model.posterior(x)
+    noise = Draw(0, "test", np.arange(6), 1, CPU).normal("posterior", 4, 6)[:, 0]
+    z = posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise
+    (alone,) = torch.autograd.grad(
+        (10 * 0.5 * z.square().sum(dim=1)).mean(), model.encoder.head.weight
+    )
+    torch.testing.assert_close(gradients[0] - gradients[1], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_what_needs_the_kl_itself_is_refused_with_samples() -> None:
+    with pytest.raises(UsageError, match=r"free_bits needs the KL itself.*Use -o samples=1, or"):
+        build(samples=2, free_bits=0.1)
+    with pytest.raises(UsageError, match="capacity needs the KL itself"):
+        build(samples=2, capacity=5.0)
+
+
+def test_grey_images_are_refused_by_a_likelihood_of_ink() -> None:
+    model = build(likelihood="bernoulli")
+    with pytest.raises(UsageError, match=r"0 or 255 alone.*Use -o binarise=true, or -o likeliho"):
+        loss(model, grey(), list(range(6)))
+    with pytest.raises(UsageError, match="0 or 255 alone"):
+        model.log_prob_bound(grey(), Draw(0, "test", np.arange(6), 0, CPU), 1)
+    with pytest.raises(
+        UsageError, match=r"256 grey levels.*likelihood=gaussian, or --augment none"
+    ):
+        loss(build(likelihood="logistic"), grey() + 0.003, list(range(6)))
+
+
+def test_ink_is_drawn_by_the_grey_value_anew_at_every_look() -> None:
+    model = build(binarise=True)
+    images = torch.full((4, 1, 16, 16), 0.5).repeat(50, 1, 1, 1)
+    ink = model._observed(images, Draw(0, "test", np.arange(200), 0, CPU))
+    assert set(ink.flatten().tolist()) == {-1.0, 1.0}
+    assert ink.mean().item() == pytest.approx(0.5, abs=0.02)
+    again = model._observed(images, Draw(0, "test", np.arange(200, 400), 0, CPU))
+    assert not torch.equal(ink, again)
+
+
+def test_collapse_is_said_in_plain_words() -> None:
+    record = {"active_units": 0.1, "kl": 0.03, "share": 0.5}
+    told = build().health(record)
+    assert told is not None
+    assert "posterior collapse" in told
+    assert "-o beta" in told
+    assert build().health({**record, "active_units": 3.0}) is None
+    assert build().health({**record, "share": 0.1}) is None  # a late start
+
+
+# --- through the command -----------------------------------------------------------------------
+
+
+def _black_and_white(folder: Path) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        blocks = 255 * rng.integers(0, 2, (4, 4), dtype=np.uint8)
+        pixels = blocks.repeat(4, axis=0).repeat(4, axis=1)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def _train(data: Path, out: Path, *more: object) -> Finished:
+    return gentool_command("train", "vae", "--data", data, "--out", out, *TINY, *more)
+
+
+def test_black_and_white_images_get_their_likelihood_and_a_run_goes_on(tmp_path: Path) -> None:
+    data, out = _black_and_white(tmp_path / "ink"), tmp_path / "run"
+    stopped = _train(data, out, "--images", 320, "--stop-after", 160)
+    assert stopped.code == 75
+    assert "black and white images: likelihood bernoulli" in stopped.err
+    done = _train(data, out, "--images", 320)
+    assert done.code == 0, done.err
+    model = load_model(out).model
+    assert model.config.likelihood == "bernoulli"
+    assert model.discrete
+
+
+def test_a_collapse_is_told_while_training_and_units_are_logged(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    run = ("--images", 1280, "--lr", 0.01, "-o", "beta=10000")
+    stopped = _train(image_folder, tmp_path / "run", *run, "--stop-after", 640)
+    assert stopped.code == 75, stopped.err
+    done = _train(image_folder, tmp_path / "run", *run)  # its log begins after the fall
+    assert done.code == 0, done.err
+    assert "warning: posterior collapse: the decoder takes no notice of z" in words(done.err)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert {"active_units", "kl_largest_unit", "kl", "elbo"} <= json.loads(lines[-1]).keys()
+
+
+def test_a_grey_set_with_bernoulli_is_a_usage_error(image_folder: Path, tmp_path: Path) -> None:
+    done = _train(image_folder, tmp_path / "run", "--images", 64, "-o", "likelihood=bernoulli")
+    assert done.code == 2
+    assert "Use -o binarise=true, or -o likelihood=gaussian" in words(done.err)

@@ -1,0 +1,134 @@
+"""Long runs and many commands leave nothing behind: memory, open files, processes, files.
+
+A real training of tiny steps that saves and scores often, looked at from outside through /proc.
+By default for seconds, which shows a file or process left open at every save but no slow leak;
+``-m slow`` for half an hour and a thousand commands.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY
+from ledger import record
+from nursery import Child, Nursery
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+MIB = 2**20
+WARM_SHARE = 0.3  # of the looks, while allocators and caches fill up
+
+
+@dataclass(frozen=True)
+class Look:
+    """What /proc says of a process: bytes in memory, open files, ended children nobody awaited."""
+
+    seconds: float
+    resident: int
+    files: int
+    zombies: int
+
+
+def look(child: Child, began: float) -> Look:
+    """Look once."""
+    own = Path(f"/proc/{child.pid}")
+    pages = int((own / "statm").read_text().split()[1])
+    children = [
+        int(word)
+        for task in (own / "task").iterdir()
+        for word in (task / "children").read_text().split()
+    ]
+    states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+              for pid in children]  # fmt: skip
+    return Look(
+        time.monotonic() - began, pages * os.sysconf("SC_PAGE_SIZE"),
+        len(list((own / "fd").iterdir())), states.count("Z"),
+    )  # fmt: skip
+
+
+def soak(nursery: Nursery, data: Path, out: Path, minutes: float, pause: float) -> list[Look]:
+    """Train for so long, and look after every pause; without the first and the last looks."""
+    began = time.monotonic()
+    child = nursery.start(
+        "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", minutes,
+        "--save-every", 640, "--score-every", 6400, "--keep", 2,
+    )  # fmt: skip
+    looks = []
+    while time.monotonic() - began < minutes * 60 - 2:
+        time.sleep(pause)
+        looks.append(look(child, began))
+    done = child.wait()
+    assert done.code == 0, done.err
+    assert child.orphans() == []
+    assert len(list((out / "snapshots").iterdir())) == 2
+    return looks[round(WARM_SHARE * len(looks)) :]
+
+
+def slope(looks: list[Look]) -> float:
+    """Bytes per second: the median over all pairs of looks (Theil and Sen), deaf to bursts."""
+    t, y = (np.array([getattr(k, name) for k in looks]) for name in ("seconds", "resident"))
+    a, b = np.triu_indices(len(looks), 1)
+    return float(np.median((y[b] - y[a]) / (t[b] - t[a])))
+
+
+def steady(looks: list[Look]) -> bool:
+    """No zombie, and as few files open at the end as after the start; saving opens some."""
+    half = len(looks) // 2
+    before, after = (min(k.files for k in part) for part in (looks[:half], looks[half:]))
+    return before == after and not any(k.zombies for k in looks)
+
+
+def test_a_short_run_opens_no_more_and_more_files(
+    nursery: Nursery, image_folder: Path, tmp_path: Path
+) -> None:
+    looks = soak(nursery, image_folder, tmp_path / "run", 0.2, 0.2)
+    assert record("a long run keeps no file open, leaves no zombie", steady(looks))
+    grown = looks[-1].resident - looks[0].resident
+    assert grown < 16 * MIB  # a batch kept at each of the 1,000 steps would be 12
+
+
+@pytest.mark.slow
+def test_memory_of_half_an_hour_does_not_grow(
+    nursery: Nursery, image_folder: Path, tmp_path: Path
+) -> None:
+    looks = soak(nursery, image_folder, tmp_path / "run", 30, 5)
+    assert record("a long run keeps no file open, leaves no zombie", steady(looks))
+    per_hour = slope(looks) * 3600 / MIB
+    assert record("memory of half an hour grows by less than 1 MB/h", per_hour < 1), per_hour
+
+
+def left_behind(folders: list[Path]) -> set[str]:
+    """Everything in folders that commands might leave something in."""
+    return {str(p) for folder in folders for p in folder.rglob("*")}
+
+
+def repeat_sample(nursery: Nursery, model: Path, scratch: Path, times: int) -> bool:
+    """Sample again and again; whether only the pictures are new."""
+    temporary, out = scratch / "tmp", scratch / "out"
+    temporary.mkdir()
+    folders = [temporary, Path(os.environ["GENTOOL_CACHE"]), model, Path("/dev/shm")]
+    before = left_behind(folders)
+    for _ in range(times):
+        child = nursery.start(
+            "sample", model, "-n", 2, "-o", out, "--device", "cpu", TMPDIR=str(temporary)
+        )
+        done = child.wait()
+        assert done.code == 0, done.err
+        assert child.orphans() == []
+    assert len(list(out.iterdir())) == 2
+    return left_behind(folders) == before
+
+
+def test_samples_leave_nothing_behind(nursery: Nursery, gan: Path, tmp_path: Path) -> None:
+    assert record("samples leave nothing behind", repeat_sample(nursery, gan, tmp_path, 10))
+
+
+@pytest.mark.slow
+def test_a_thousand_samples_leave_nothing_behind(
+    nursery: Nursery, gan: Path, tmp_path: Path
+) -> None:
+    assert record("samples leave nothing behind", repeat_sample(nursery, gan, tmp_path, 1000))

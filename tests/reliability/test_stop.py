@@ -1,0 +1,182 @@
+"""Asked to stop at random moments of every long command: soon, with the documented exit code.
+
+Ctrl-C, SIGTERM and SIGHUP go to real processes, at start-up, while images are read and cached,
+while training, scoring, saving and sampling. Whole files alone stay, nobody is left running, and
+a training goes on afterwards to the same last bit.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+from ledger import record
+from nursery import Child, Nursery
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+PROMISE = "asked to stop: exit 75 or 130 soon, whole files, no orphan, same last bit"
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGHUP: 75}
+SOON_SECONDS = 10.0
+TRAINED = 16 * 30
+
+
+def train(data: object, out: Path, *more: object) -> list[object]:
+    """A tiny run that scores and saves often."""
+    return ["train", "gan", "--data", data, "--out", out, *TINY, "--images", TRAINED,
+            "--save-every", 160, "--score-every", 320, *more]  # fmt: skip
+
+
+def asked(
+    nursery: Nursery, arguments: Sequence[object], number: int, moment: Callable[[Child], None],
+    **env: Any,
+) -> tuple[int, list[str]]:  # fmt: skip
+    """Start, wait for the moment, send; the exit code, and what was not as promised."""
+    child = nursery.start(*arguments, **env)
+    moment(child)
+    sent = time.monotonic()
+    child.send(number)
+    done = child.wait()
+    seconds = time.monotonic() - sent
+    wrong = []
+    if done.code not in (0, SIGNALS[signal.Signals(number)]) or "Traceback" in done.err:
+        wrong.append(f"exit {done.code}: {done.err}")  # 0: it had ended already
+    if seconds > SOON_SECONDS:
+        wrong.append(f"took {seconds:.1f} s")
+    if left := child.orphans():
+        wrong.append(f"orphans {left}")
+    return done.code, wrong
+
+
+def after(seconds: float) -> Callable[[Child], None]:
+    """A moment so long after the start."""
+    return lambda child: time.sleep(seconds)
+
+
+def torn(folder: Path) -> list[str]:
+    """Files that cannot be opened, and scratch files that were left."""
+    found = []
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        try:
+            if path.suffix == ".png":
+                with Image.open(path) as image:
+                    image.load()
+            elif path.suffix == ".safetensors":
+                load_file(path)
+            elif path.name not in ("log.jsonl", ".lock"):
+                found.append(path.name)
+        except (OSError, SafetensorError) as error:
+            found.append(f"{path.name}: {error}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(
+    nursery: Nursery, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bytes, float]:
+    """The model of a run that nobody disturbs, and how many seconds it took."""
+    out, began = tmp_path_factory.mktemp("alone") / "run", time.monotonic()
+    done = nursery.run(*train(image_folder, out))
+    assert done.code == 0, done.err
+    return (out / "model.safetensors").read_bytes(), time.monotonic() - began
+
+
+def moments(seed: int, count: int) -> list[tuple[signal.Signals, float]]:
+    """(signal, share of an undisturbed run), at random."""
+    chance = random.Random(seed)
+    return [(chance.choice(list(SIGNALS)), chance.random()) for _ in range(count)]
+
+
+def stopped_training(
+    nursery: Nursery, data: Path, out: Path, alone: tuple[bytes, float], number: int, share: float
+) -> list[str]:
+    """Stop a training somewhere, look at what is there, and let it go on to the end."""
+    code, wrong = asked(nursery, train(data, out), number, after(share * alone[1]))
+    wrong += torn(out)
+    if code:
+        done = nursery.run(*train(data, out))
+        assert done.code == 0, done.err
+    if (out / "model.safetensors").read_bytes() != alone[0]:
+        wrong.append("another model")
+    record(PROMISE, not wrong)
+    return wrong
+
+
+@pytest.mark.parametrize(("number", "share"), moments(0, 3))
+def test_a_training_at_a_random_moment(
+    number: int, share: float,
+    nursery: Nursery, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
+) -> None:  # fmt: skip
+    assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "share"), moments(1, 50))
+def test_a_training_at_fifty_random_moments(
+    number: int, share: float,
+    nursery: Nursery, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
+) -> None:  # fmt: skip
+    assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_images_are_read_for_the_first_time(
+    number: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def reading(child: Child) -> None:
+        while not list(cache.glob("*/journal")):
+            time.sleep(0.005)
+
+    arguments = train("builtin:digits:200000", tmp_path / "run")
+    code, wrong = asked(nursery, arguments, number, reading, GENTOOL_CACHE=str(cache))
+    assert code == SIGNALS[signal.Signals(number)]
+    assert record(PROMISE, wrong == [] and not (tmp_path / "run").exists()), wrong
+
+
+MORE = {
+    "sample": ("sample", "{run}", "-n", 5000, "-o", "{out}"),
+    "interpolate": ("interpolate", "{run}", "--seeds", "0-99", "--steps", 40, "-o", "{out}"),
+    "reconstruct": ("reconstruct", "{run}", "{data}", "--steps", 3000, "-o", "{out}"),
+    "evaluate": ("evaluate", "{run}", "--data", "{data}", "-n", 20000, "--features", "random"),
+}
+
+
+@pytest.mark.parametrize("command", MORE)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in list(SIGNALS)[1:])]
+)
+def test_other_commands(
+    command: str, number: int, nursery: Nursery, gan: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    places = {"run": gan, "out": out, "data": image_folder}
+    arguments = [str(word).format(**places) for word in MORE[command]]
+    chance = random.Random(f"{command} {number}")
+    code, wrong = asked(nursery, arguments, number, after(chance.uniform(0.2, 2)))
+    assert code != 0, "over before it was asked"
+    wrong += torn(out)
+    assert record(PROMISE, wrong == []), wrong
+
+
+def test_a_second_ctrl_c_ends_at_once(nursery: Nursery, image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    child = nursery.start(*train(image_folder, out, "--images", 10**6, "--quiet"))
+    while not (out / "state.safetensors").exists():
+        time.sleep(0.01)
+    child.send(signal.SIGINT)
+    time.sleep(0.1)  # else they are one signal to the process
+    child.send(signal.SIGINT)
+    sent = time.monotonic()
+    done = child.wait()
+    took = time.monotonic() - sent
+    assert record("a second Ctrl-C ends within a second", took < 1)
+    assert done.code in (130, -signal.SIGINT)
+    assert child.orphans() == []
+    assert nursery.run(*train(image_folder, out, "--images", 10**6, "--stop-after", 16)).code == 75

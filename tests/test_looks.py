@@ -1,0 +1,84 @@
+"""When a run scores itself: by the counter, by the clock, and once more at rest."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, gentool_command
+from test_scoring import Replaying
+
+from gentool.data import Dataset, open_dataset
+from gentool.looks import Looks
+from gentool.rng import Draw
+from gentool.scoring import Score
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """A few hundred images."""
+    return open_dataset("builtin:digits:300", "16")
+
+
+def looks(dataset: Dataset, every: int | None) -> Looks:
+    """Of a run without images kept out."""
+    return Looks(dataset, *dataset.split(0.0), every)
+
+
+def nothing(_: object, draw: Draw) -> None:
+    """No augmentation."""
+
+
+def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> Score:
+    """Look at a model that repeats the first ``rows`` images."""
+    return watched.score(Replaying(dataset, np.arange(rows)), nothing, images, lambda: None)
+
+
+def test_by_the_counter(digits: Dataset) -> None:
+    watched = looks(digits, 100)
+    due = [n for n in range(0, 500, 30) if watched.due(n, scored=n - n % 90, moving=True)]
+    assert due == [n for n in range(0, 500, 30) if n // 100 > (n - n % 90) // 100]
+    assert not any(looks(digits, 0).due(n, 0, moving=True) for n in range(0, 500, 30))
+
+
+def test_by_the_clock_not_before_half_a_minute_and_not_again_at_once(digits: Dataset) -> None:
+    watched = looks(digits, None)
+    assert not watched.due(10**9, 0, moving=True)
+    watched._next = 0.0  # as if it were over
+    assert watched.due(64, 0, moving=True)
+    score(watched, digits, 300, 64)
+    assert not watched.due(10**9, 64, moving=True)
+
+
+def test_one_last_look_when_samples_no_longer_change(digits: Dataset) -> None:
+    watched = looks(digits, None)
+    assert not watched.due(64, 0, moving=False)  # too short a run to be looked at
+    score(watched, digits, 300, 64)
+    assert watched.due(128, 64, moving=False)
+    watched.rest()
+    assert not watched.due(128, 64, moving=False)
+
+
+def test_a_last_model_that_is_worse_than_the_best_is_told(digits: Dataset) -> None:
+    watched = looks(digits, 1)
+    assert watched.verdict() is None
+    score(watched, digits, 300, 64)
+    assert watched.verdict() is None
+    assert "collapse" in score(watched, digits, 1, 128).warnings
+    verdict = watched.verdict()
+    assert verdict is not None
+    assert "at 64 images. best.safetensors" in verdict
+    assert score(watched, digits, 1, 192).warnings == {}  # once is enough
+
+
+@pytest.mark.slow
+def test_a_run_of_a_minute_is_looked_at_unasked(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = gentool_command(
+        "train", "gan", "--data", image_folder, "--out", out, *TINY, "--minutes", 0.75
+    )
+    assert done.code == 0, done.err
+    scored = [r for r in map(json.loads, (out / "log.jsonl").open()) if "fd_random" in r]
+    assert len(scored) == 2  # by the clock, and at rest
+    assert all(r["diversity"] > 0 for r in scored)
+    assert (out / "best.safetensors").is_file()
