@@ -16,15 +16,19 @@ from safetensors.torch import load_file
 from gentool.checkpoint import read_file
 
 LEAVE_SECONDS = 30
+WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # Biases that batch normalisation takes away again, and the means that hold them: their gradient is
 # rounding alone, which Adam makes as large as any other.
 SHIFTS = ("net.body.2.bias", "net.body.5.bias", "running_mean")
 
 
-def torchrun(processes: int, *arguments: object, restarts: int = 0) -> "subprocess.Popen[bytes]":
-    """Start the program under torchrun, in a session of its own."""
+def torchrun(
+    processes: int, *arguments: object, restarts: int = 0, spoil: dict[str, object] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start the program under torchrun, in a session of its own; ``spoil`` is a job of poison."""
+    program = ["-m", "gentool"] if spoil is None else [str(WORKER), json.dumps(spoil)]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-                f"--max-restarts={restarts}", "-m", "gentool"]  # fmt: skip
+                f"--max-restarts={restarts}", *program]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, *launcher, *map(str, arguments)], env=environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -44,6 +48,15 @@ def workers(launcher: int) -> list[int]:
     return [int(word) for word in listed.stdout.split()]
 
 
+def assert_same_weights(found: Path, expected: Path) -> None:
+    """Models of two run folders are equal but for rounding."""
+    a, b = (load_file(f / "model.safetensors") for f in (found, expected))
+    assert a.keys() == b.keys()
+    for name in a:
+        if not name.endswith(SHIFTS):
+            torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
 @pytest.mark.parametrize(
     ("model", "processes"),
     [("gan", 2), *(pytest.param(m, n, marks=pytest.mark.slow)
@@ -58,12 +71,7 @@ def test_several_processes_give_the_weights_of_one(
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
     assert json.loads(out)["images"] == 64  # one of them speaks
-    expected, found = (load_file(f / "model.safetensors") for f in (one, several))
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        if name.endswith(SHIFTS):
-            continue
-        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    assert_same_weights(several, one)
 
 
 @pytest.mark.slow
@@ -85,3 +93,61 @@ def test_a_lost_process_ends_or_restarts_the_run(
     assert (process.returncode == 0) == bool(restarts)
     header, _ = read_file(out / "state.safetensors")
     assert header["images"] == 6400 if restarts else header["images"] >= 160
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gan", "vae", "autoencoder"])
+def test_a_run_goes_on_in_one_two_and_three_processes(
+    model: str, image_folder: Path, tmp_path: Path
+) -> None:
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    assert gentool_command(*command(model, image_folder, whole, 96)).code == 0
+    arguments = command(model, image_folder, mixed, 96)
+    assert gentool_command(*arguments, "--stop-after", 32).code == 75
+    torchrun(2, *arguments, "--stop-after", 32).communicate(timeout=120)
+    assert read_file(mixed / "state.safetensors")[0]["images"] == 64
+    process = torchrun(3, *arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert_same_weights(mixed, whole)
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_in_one_process_splits_the_batch_of_all(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    spoil: dict[str, object] = {"kind": "starve", "fits": 4, "moment": "backward", "step": 2}
+    process = torchrun(2, *command("vae", image_folder, out, 96), spoil=spoil)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert err.decode().count("is now taken in parts of 8 images") == 1  # one of them speaks
+    assert read_file(out / "state.safetensors")[0]["part"] == 8
+
+
+@pytest.mark.slow
+def test_a_number_gone_wrong_in_one_process_takes_all_back(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    spoil: dict[str, object] = {"kind": "strike", "phase": "vae", "step": 3, "times": 1,
+                                "what": "loss", "part": ""}  # fmt: skip
+    process = torchrun(2, *command("vae", image_folder, out, 96), spoil=spoil)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    header, _ = read_file(out / "state.safetensors")
+    assert (header["images"], header["setbacks"]) == (96, 1)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_saves(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = torchrun(2, *command("vae", image_folder, out, 10**6, "--save-every", 160))
+    deadline = time.monotonic() + 60
+    while not (out / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(workers(process.pid)[-1], signal.SIGTERM)
+    _, err = process.communicate(timeout=LEAVE_SECONDS)
+    assert process.returncode != 0
+    assert b"saved in" in err
+    assert read_file(out / "state.safetensors")[0]["images"] >= 160
