@@ -19,7 +19,7 @@ LEAVE_SECONDS = 30
 WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # Biases that batch normalisation takes away again, and the means that hold them: their gradient is
 # rounding alone, which Adam makes as large as any other.
-SHIFTS = ("net.body.2.bias", "net.body.5.bias", "running_mean")
+SHIFTS = ("body.2.bias", "body.3.bias", "body.5.bias", "running_mean")
 
 
 def torchrun(
