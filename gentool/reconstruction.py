@@ -15,7 +15,7 @@ import torch
 from gentool.blocks import decode_blocks, encode_blocks
 from gentool.checkpoint import LoadedModel, exported_tensors, write_file
 from gentool.data import BadImage, FolderSource, decode, is_folder
-from gentool.errors import NoEncoder
+from gentool.errors import NoEncoder, UsageError
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import fit_weights, invert
 from gentool.metrics.pixels import ssim
@@ -76,6 +76,15 @@ def read_images(
         except OSError as error:
             bad[path] = error.strerror or str(error)
     return good, bad
+
+
+def require_denoiser(loaded: LoadedModel) -> None:
+    """Raise UsageError for a model that never learned to take noise away."""
+    if not loaded.model.denoises:
+        raise UsageError(
+            "this model has not learned to denoise. Train a vae or an autoencoder with "
+            "-o denoise=0.3 (white is 1)"
+        )
 
 
 def find_latents(

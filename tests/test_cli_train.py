@@ -284,6 +284,19 @@ def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     assert found["-o augment"] == {"value": "diffaugment", "origin": "found from the data"}
 
 
+@pytest.mark.parametrize(
+    ("preset", "size", "batch"), [("gan", 32, 64), ("gan", "48x64", 32), ("vae", 64, 64)]
+)
+def test_larger_images_on_a_cpu_have_smaller_batches(
+    preset: str, size: object, batch: int, image_folder: Path
+) -> None:
+    common = (preset, "--data", image_folder, "--size", size, "--device", "cpu")
+    found = resolved(*common)["batch"]
+    assert found["value"] == batch
+    assert (found["origin"] == "found from the data") == (batch == 32)
+    assert resolved(*common, "--batch", 48)["batch"]["value"] == 48
+
+
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:
     arguments = ("vae", "--data", image_folder, "--device", "cpu", "--minutes", 2)
     found = resolved(*arguments)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
-from gentool.errors import DataError, PartialSuccess
+from gentool.errors import DataError, PartialSuccess, UsageError
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def command(
     fit_weights: Path = typer.Option(
         None, "--fit-weights", metavar="FILE",
         help="Fit the weights to these images too, and save that model in FILE.",
+    ),
+    denoise: bool = typer.Option(
+        False, "--denoise", help="Take noise away, by a model that learned it (-o denoise)."
     ),
     save_latents: Path = typer.Option(
         None, "--save-latents", metavar="FILE",
@@ -71,12 +74,17 @@ def command(
         pair,
         read_images,
         reconstruct,
+        require_denoiser,
         write_fitted,
     )
 
+    if denoise and (steps or fit_weights is not None):
+        raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")
     sink = open_sink(output, image_format, sys.stdout.buffer)
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
+        if denoise:
+            require_denoiser(loaded)
         wanted = find_images(images)
         good, bad = read_images(loaded, wanted)
         for path, reason in bad.items():

@@ -66,6 +66,11 @@ class Autoencoder(Model):
         """Codes of images."""
         return self.encoder(images).float()  # type: ignore[no-any-return]
 
+    @property
+    def denoises(self) -> bool:
+        """Whether noise was on what the encoder saw (Vincent et al. 2008)."""
+        return bool(self.config.denoise > 0)
+
     def phases(self) -> tuple[Phase, ...]:
         """One phase: the identity mapping."""
         return (Phase("autoencoder", self, self._loss, decay=0.01),)

@@ -199,6 +199,11 @@ class Model(nn.Module, ABC):
         """Whether its images are made from styles, so that ``styles`` and ``synthesise`` work."""
         return False
 
+    @property
+    def denoises(self) -> bool:
+        """Whether it was trained to give clean images for noisy ones."""
+        return False
+
     def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
         """Ways to find directions that the model itself knows, by name, beside those that all have.
 

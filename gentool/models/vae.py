@@ -182,6 +182,11 @@ class VAE(Model):
         squares = ((mean - centre).square() + log_variance.exp()) / variance
         return mean, 0.5 * (squares - 1 - log_variance + variance.log())
 
+    @property
+    def denoises(self) -> bool:
+        """Whether noise was on what the encoder saw (Vincent et al. 2008)."""
+        return bool(self.config.denoise > 0)
+
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
         """The units that the encoder uses most."""
         return {"units": self._active_directions}
