@@ -24,11 +24,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from gentool.errors import DeviceError, Stopped, UsageError
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "Gloo", "NCCL", "Socket")
 _Value = TypeVar("_Value", bool, float)
+_STARTING = datetime.timedelta(minutes=5)
 _PATIENCE = datetime.timedelta(hours=6)  # images are prepared by the first rank alone
 
 
@@ -158,7 +161,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     # What is agreed lies on the CPU, where nobody waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        store, rank, count = next(rendezvous("env://", timeout=_STARTING))
+        # torchrun keeps the store, in which the addresses of those that have gone still stand.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"attempt {attempt}", store)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE
+        )
         yield Ranks()
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
