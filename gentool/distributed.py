@@ -169,6 +169,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
             backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE
         )
         yield Ranks()
+        Ranks().wait()  # torchrun ends all when one ends badly; the first may still be saving
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
             message = "another process of this run has gone; the last state is whole"
