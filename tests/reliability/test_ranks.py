@@ -65,9 +65,10 @@ def assert_same_weights(found: Path, expected: Path) -> None:
             torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow  # processes that begin take longer than all the rest
 @pytest.mark.parametrize(
     ("model", "processes"),
-    [("gan", 2), *(pytest.param(m, n, marks=pytest.mark.slow)
+    [("gan", 2), *((m, n)
                    for m in ("gan", "vae", "autoencoder") for n in (2, 3))],
 )  # fmt: skip
 def test_several_processes_give_the_weights_of_one(
