@@ -35,6 +35,8 @@ class Feeder:
         batch: Images per batch.
         device: Where the batches are wanted.
         augment: Names of augmentations, joined by +, or ``none``.
+        stride: Images from one batch to the next; more than ``batch`` where other processes
+            take the rest. 0 stands for ``batch``.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Feeder:
         batch: int,
         device: torch.device,
         augment: str = "none",
+        stride: int = 0,
     ) -> None:
         self._dataset, self._rows, self._seed, self._size = dataset, rows, seed, batch
+        self._stride = stride or batch
         self._device, self._format = device, memory_format(device)
         self._augment = None if augment == "none" else open_augmentation(augment)
         self._resident = _on_device(dataset, device)
@@ -101,7 +105,7 @@ class Feeder:
             return self._read(order)
         ready = self._ahead.pop(start, None)
         self._ahead.clear()
-        following = start + self._size
+        following = start + self._stride
         found = ready.result() if ready is not None else self._dataset.stored[order]
         self._ahead[following] = self._pool.submit(
             self._dataset.stored.__getitem__, self._order(following)

@@ -10,6 +10,7 @@ optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with 
 counted in images (Karras et al. 2018, arXiv:1710.10196).
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from gentool.averaging import Averaging, averaged_copy
 from gentool.checkpoint import MODEL_NAME
 from gentool.data import Dataset, Source
 from gentool.devices import deterministic_algorithms, memory_format
+from gentool.distributed import Ranks, share_statistics
 from gentool.errors import DataError, Stopped
 from gentool.feeding import Feeder
 from gentool.files import require_room
@@ -106,12 +108,13 @@ def train(
         )
     with (
         explaining(settings) as needs,
-        locked(settings.out),
+        locked(settings.out) if Ranks().first else contextlib.nullcontext(),
         deterministic_algorithms(settings.deterministic),
     ):
         trainer = Trainer(dataset, settings, reporter)
         needs.bytes = trainer.folder.bytes_needed(trainer.learner())
-        require_room(settings.out, needs.bytes)
+        if trainer.ranks.first:
+            require_room(settings.out, needs.bytes)
         return trainer.run(stop)
 
 
@@ -119,15 +122,19 @@ class Trainer:
     """One run: live weights, averaged weights, optimisers and the counter."""
 
     def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
+        self.ranks = Ranks()
+        self.rows_of_step = self.ranks.share(settings.batch)
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
         self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
-            settings.batch, settings.device, settings.augment,
+            self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
+            settings.batch,
         )  # fmt: skip
         self.average = averaged_copy(self.model)
+        share_statistics(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
         self.counters = Counters()
@@ -151,7 +158,7 @@ class Trainer:
 
     def _parts(self) -> Parts:
         batch = self.settings.batch
-        return Parts(self.model, batch, self.counters.part, self.reporter.warned)
+        return Parts(self.model, batch, self.counters.part, self.reporter.warned, self.ranks)
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -161,13 +168,18 @@ class Trainer:
         model_path = self.folder.model_path
         before = self.folder.read_state(self.learner())
         self.counters = before or self.counters
-        done = before is not None and self.share() >= 1 and not self._score_is_due()
+        spent = self.share() >= 1
+        done = before is not None and spent and not self._score_is_due()
         whole = before is None or self.folder.holds_model_of(self.counters.images)
+        # All have read; what the first writes now is not what another decides upon.
+        done, whole = self.ranks.agree(done), self.ranks.agree(whole)
         if done and whole:
             return TrainResult(model_path, self.counters.images, already_complete=True)
-        self.folder.prepare()
+        if self.ranks.first:
+            self.folder.prepare()
         self._images_at_start = self.counters.images
-        self.log.cut(self.counters.images)
+        if self.ranks.first:
+            self.log.cut(self.counters.images)
         if before is not None:
             self.reporter.resumed(self.counters.images)
             self._say_overridden()
@@ -196,8 +208,8 @@ class Trainer:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
             self._score_if_due(stop)
-            self._stop_if_asked(stop)
-            if self._save_is_due(now >= next_save):
+            late = self._stop_if_asked(stop, now >= next_save)
+            if self._save_is_due(late):
                 self.save()
                 gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
                 gap = max(gap, self._closing_seconds / _SAVING_SHARE)
@@ -222,8 +234,9 @@ class Trainer:
 
         self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
         images, lr = self.counters.images, self._lr()
-        self.log.cut(images)
-        self.log.note(images, {"setback": str(fault), "lr": lr})
+        if self.ranks.first:
+            self.log.cut(images)
+            self.log.note(images, {"setback": str(fault), "lr": lr})
         self.reporter.warned(
             f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
             f"half the learning rate, {lr:g}"
@@ -236,23 +249,30 @@ class Trainer:
     def _say_overridden(self) -> None:
         """Log the settings that are not those the run began with."""
         if changed := self.folder.overridden:
-            self.log.note(self.counters.images, {"override": changed})
+            if self.ranks.first:
+                self.log.note(self.counters.images, {"override": changed})
             words = "; ".join(f"{k} was {was}, is {now}" for k, (was, now) in changed.items())
             self.reporter.warned(f"going on with other settings: {words}")
 
-    def _stop_if_asked(self, stop: StopFlag) -> None:
+    def _stop_if_asked(self, stop: StopFlag, late: bool) -> bool:
+        """Save and stop if any process is asked to; returns whether any is ``late`` to save."""
         limit = self.settings.stop_after
         seen = self.counters.images - self._images_at_start
         reached = limit is not None and seen >= limit and self.share() < 1
-        if stop.asked is not None or reached:
+        asked = stop.asked is not None or reached
+        asked, interrupted, late = self.ranks.any(asked, stop.interrupted, late)
+        if asked:
             self.save()
+            self.ranks.wait()  # torchrun ends all when one has left
             message = f"stopped at {self.counters.images:,} images; saved in {self.settings.out}"
-            raise Stopped(message, interrupted=stop.interrupted)
+            raise Stopped(message, interrupted=interrupted)
+        return late
 
     def share(self) -> float:
         """How much of the budget is spent, from 0 to 1 and over."""
         if self.settings.minutes is not None:
-            return self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
+            share = self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
+            return self.ranks.agree(share)
         assert self.settings.images is not None
         return self.counters.images / self.settings.images
 
@@ -284,10 +304,11 @@ class Trainer:
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
         settings = self.settings
-        indices = np.arange(start, start + settings.batch, dtype=np.int64)
+        first, last = self.rows_of_step
+        indices = np.arange(start + first, start + last, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
-        batch, half = self.feeder.batch(start), settings.precision != torch.float32
+        batch, half = self.feeder.batch(start + first), settings.precision != torch.float32
         draw = Draw(
             settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
         )
@@ -304,7 +325,9 @@ class Trainer:
         for group in optimiser.param_groups:
             falling = cosine(phase.progress(share), phase.decay)
             group["lr"] = self._lr() * phase.lr_factor * falling
-        loss, means = self.parts.backward(partial_loss, optimiser.zero_grad)
+        loss, means = self.parts.backward(
+            partial_loss, optimiser.zero_grad, list(phase.module.parameters())
+        )
         self.counters.part = self.parts.size if self.parts.size < settings.batch else 0
         check_step(self.model, phase, loss)
         optimiser.step()
@@ -314,12 +337,13 @@ class Trainer:
 
     def write_log(self, share: float) -> None:
         """One line of the log: means since the last one."""
-        if not self.log.empty:
-            record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
-            self.reporter.logged(record)
-            if not self._ailing and (words := self.model.health(record)) is not None:
-                self._ailing = True  # once is enough
-                self.reporter.warned(words)
+        if self.log.empty or not self.ranks.first:
+            return
+        record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
+        self.reporter.logged(record)
+        if not self._ailing and (words := self.model.health(record)) is not None:
+            self._ailing = True  # once is enough
+            self.reporter.warned(words)
 
     def save(self) -> None:
         """Write state, model and previews, each whole or not at all.
@@ -330,6 +354,8 @@ class Trainer:
         began = time.monotonic()
         check_weights(self.folder.tensors(self.learner()), "saved tensor")
         self._finish()
+        if not self.ranks.first:
+            return
         self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
@@ -339,8 +365,10 @@ class Trainer:
 
     def _finish(self) -> None:
         """What is fitted to the averaged weights before they are used."""
-        self.average.finish(self._fit_batches)
-        check_weights(self.average.state_dict(), "averaged weight")
+        with self.ranks.of_first(NotFinite):
+            if self.ranks.first:
+                self.average.finish(self._fit_batches)
+                check_weights(self.average.state_dict(), "averaged weight")
 
     def learner(self) -> Learner:
         """What a state file holds the tensors of."""
@@ -361,9 +389,12 @@ class Trainer:
 
     def _score_if_due(self, stop: StopFlag) -> None:
         """Score the averages and keep the best so far; a score cut short by a stop stays due."""
-        if not self._score_is_due():
+        moving = self._moving()
+        if not self.ranks.agree(self._score_is_due()):
             return
         self._finish()
+        if not self.ranks.first:
+            return
         try:
             score = self.looks.score(
                 self.average, self.model.augmented, self.counters.images, stop.poll
@@ -372,7 +403,7 @@ class Trainer:
             return
         images = self.counters.images
         self.counters.scored = images
-        if not self._moving():
+        if not moving:
             self.looks.rest()
         self.log.note(images, score.record)
         self.reporter.scored(images, score)

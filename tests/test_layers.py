@@ -22,7 +22,7 @@ PROJECT = PACKAGE.parent
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors",)),
-    (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers")),
+    (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
     (2, ("config",)),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from gentool.data import Dataset, Policy, Source
+    from gentool.distributed import Ranks
     from gentool.models.base import BaseConfig
     from gentool.training import TrainSettings
 
@@ -175,7 +176,10 @@ def command(
         if dry_run:
             _dry_run(job, as_json=as_json)
         else:
-            _train(job, stop, strict=strict, quiet=quiet, as_json=as_json)
+            from gentool.distributed import joined
+
+            with joined(settings.device) as ranks, ranks.only_first_speaks():
+                _train(job, stop, ranks, strict=strict, quiet=quiet, as_json=as_json)
 
 
 def _origin(context: typer.Context, key: str) -> str:
@@ -263,35 +267,42 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
     _show(values, job.options, as_json=as_json)
 
 
-def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: bool) -> None:
+def _train(
+    job: _Job, stop: StopFlag, ranks: "Ranks", *, strict: bool, quiet: bool, as_json: bool
+) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
     from gentool.runlock import refuse_if_locked
     from gentool.training import train
 
     settings, source = job.settings, job.source
-    refuse_if_locked(settings.out)
+    if ranks.first:
+        refuse_if_locked(settings.out)
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
         for note in job.notes:
             say(f"  {note}")
     with Display(stop, settings.images, quiet=quiet) as display:
-        dataset = prepare(
-            source, job.policy, display.intake,
-            cache=job.value("cache"), max_bad=job.value("max_bad"), strict=strict,
-        )  # fmt: skip
+        with ranks.first_before_others():  # who find its cache
+            dataset = prepare(
+                source, job.policy, display.intake,
+                cache=job.value("cache"), max_bad=job.value("max_bad"), strict=strict,
+            )  # fmt: skip
         for note in dataset.notes:
             say(f"  {note}")
         _say_bad(dataset.bad, len(source))
         if job.value("batch") == AUTO:
-            settings = _measured(settings, dataset, stop)
+            settings = _measured(settings, dataset, stop, ranks)
         try:
             result = train(dataset, settings, display, stop)
         except Stopped as error:
-            write_bad_files(settings.out, dataset.bad)
+            if ranks.first:
+                write_bad_files(settings.out, dataset.bad)
             message = f"{error}. Go on with:\n  {_this_command()}"
             raise Stopped(message, interrupted=error.interrupted) from error
+    if not ranks.first:
+        return
     if listed := write_bad_files(settings.out, dataset.bad):  # streaming finds them on the way
         say(f"files that cannot be read: {listed}")
     if result.already_complete:
@@ -303,9 +314,15 @@ def _train(job: _Job, stop: StopFlag, *, strict: bool, quiet: bool, as_json: boo
     say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
 
 
-def _measured(settings: "TrainSettings", dataset: "Dataset", stop: StopFlag) -> "TrainSettings":
+def _measured(
+    settings: "TrainSettings", dataset: "Dataset", stop: StopFlag, ranks: "Ranks"
+) -> "TrainSettings":
     from gentool.batchsize import choose_batch
 
+    if ranks.count > 1:
+        raise UsageError(
+            f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all together"
+        )
     batch, why = choose_batch(dataset, settings, stop)
     say(f"  {why}")
     return replace(settings, batch=batch)

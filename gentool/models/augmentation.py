@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gentool.distributed import batch_mean, sum_over_ranks
 from gentool.models.warping import (
     compose,
     matrix,
@@ -295,9 +296,9 @@ class AdaptiveProbability(nn.Module):
     @torch.no_grad()
     def update(self, step: int, real: torch.Tensor, fake: torch.Tensor | None = None) -> None:
         """Take in the logits (B,) of one step of the discriminator; decide every ``interval``."""
-        middle = 0.0 if fake is None else (real.float().mean() + fake.float().mean()) / 2
-        self.signs += torch.sign(real.float() - middle).sum()
-        self.count += len(real)
+        middle = 0.0 if fake is None else (batch_mean(real.float()) + batch_mean(fake.float())) / 2
+        self.signs += sum_over_ranks(torch.sign(real.float() - middle).sum())
+        self.count += sum_over_ranks(torch.full_like(self.count, len(real)))
         if (step + 1) % self.interval:
             return
         self.overfit.copy_(self.signs / self.count)

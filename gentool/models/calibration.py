@@ -17,6 +17,8 @@ import math
 import torch
 from torch import nn
 
+from gentool.distributed import batch_variance
+
 _STEPS = 50  # that the variance is measured in
 _COMMON = 768.0  # of natural pictures at 32x32 in RGB, where gamma = 1 was tuned
 
@@ -37,7 +39,7 @@ class ImageVariance(nn.Module):
         """Take in a batch; after 50 of them nothing changes any more."""
         if len(images) < 2:
             return
-        variance = images.float().var(dim=0, correction=0).sum()
+        variance = batch_variance(images.float()).sum()
         due = (self.steps < _STEPS).float()  # no branch: it would wait for the device
         self.steps += due
         self.total += due * (variance - self.total) / self.steps

@@ -10,6 +10,8 @@ from functools import partial
 
 import torch
 
+from gentool.distributed import batch_mean
+
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean over images, above which it is active
 _CAPACITY_SHARE = 0.5  # of the run, in which the capacity rises to its final value
 _CYCLE_RISE = 0.5  # of a cycle, in which the weight rises (Fu et al. 2019: R)
@@ -56,7 +58,7 @@ def free_bits(kl: torch.Tensor, floor: float) -> torch.Tensor:
     """
     if floor == 0:
         return kl.sum(dim=1)
-    enough = kl.detach().mean(dim=0) > floor
+    enough = batch_mean(kl.detach()) > floor
     return torch.where(enough, kl, torch.full_like(kl, floor)).sum(dim=1)
 
 

@@ -19,6 +19,7 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
+from gentool.distributed import batch_mean
 from gentool.models.adversarial import squared_slope
 from gentool.models.augmentation import open_augmentation
 from gentool.models.base import LossTerms
@@ -177,7 +178,7 @@ class _RunningMean(nn.Module):
         """Take in values (B,); returns the new mean, detached."""
         self.steps += 1
         rate = (1 / self.steps).clamp_min(_RATE)
-        self.value.lerp_(values.detach().mean().to(self.value.dtype), rate)
+        self.value.lerp_(batch_mean(values.detach()).to(self.value.dtype), rate)
         return self.value.clone()
 
 

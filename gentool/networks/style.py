@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
 
+from gentool.distributed import batch_variance
 from gentool.images import ImageShape
 from gentool.networks.convnet import pyramid
 from gentool.networks.parts import ClassInput, check_labels, class_vectors, fill_normal, tapering
@@ -292,7 +293,7 @@ def append_deviation(x: torch.Tensor) -> torch.Tensor:
     real and generated images must come in batches of their own, and of the size trained with.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    deviation = (wide.var(dim=0, correction=0) + _EPSILON).sqrt().mean()
+    deviation = (batch_variance(wide) + _EPSILON).sqrt().mean()
     channel = deviation.to(x.dtype).expand(len(x), 1, *x.shape[2:])
     return torch.cat([x, channel], dim=1)
 

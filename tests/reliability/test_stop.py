@@ -165,17 +165,3 @@ def test_other_commands(
     assert code != 0, "over before it was asked"
     wrong += torn(out)
     assert record(PROMISE, wrong == []), wrong
-
-
-def test_a_second_ctrl_c_ends_at_once(nursery: Nursery, image_folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    child = nursery.start(*train(image_folder, out, "--images", 10**6, "--quiet"))
-    while not (out / "state.safetensors").exists():
-        time.sleep(0.01)
-    child.send(signal.SIGINT)
-    time.sleep(0.1)  # else they are one signal to the process
-    child.send(signal.SIGINT)
-    done = child.wait()
-    at_once = done.code == -signal.SIGINT and "saved in" not in done.err
-    assert record("a second Ctrl-C ends at once", at_once and child.orphans() == []), done.err
-    assert nursery.run(*train(image_folder, out, "--images", 10**6, "--stop-after", 16)).code == 75

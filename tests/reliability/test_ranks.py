@@ -1,0 +1,157 @@
+"""Several processes train the model of one; a lost one leaves the others not hanging."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, environment, gentool_command
+from safetensors.torch import load_file
+
+from gentool.checkpoint import read_file
+
+LEAVE_SECONDS = 30
+WORKER = Path(__file__).parents[1] / "rank_worker.py"
+# Biases that batch normalisation takes away again, and the means that hold them: their gradient is
+# rounding alone, which Adam makes as large as any other.
+SHIFTS = ("body.2.bias", "body.3.bias", "body.5.bias", "running_mean")
+
+
+def torchrun(
+    processes: int, *arguments: object, restarts: int = 0, spoil: dict[str, object] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start the program under torchrun, in a session of its own; ``spoil`` is a job of poison."""
+    program = ["-m", "gentool"] if spoil is None else [str(WORKER), json.dumps(spoil)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+                f"--max-restarts={restarts}", *program]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, *launcher, *map(str, arguments)], env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def command(model: str, data: Path, out: Path, images: int, *more: object) -> list[object]:
+    """A tiny run."""
+    return ["train", model, "--data", data, "--out", out, "--images", images, *TINY, *more]
+
+
+def workers(launcher: int) -> list[int]:
+    """The processes of the ranks."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(launcher)], capture_output=True, check=False
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+def wait_for_state(out: Path) -> None:
+    """Until the run has saved once."""
+    deadline = time.monotonic() + 60
+    while not (out / "state.safetensors").exists():
+        assert time.monotonic() < deadline, "nothing was saved"
+        time.sleep(0.05)
+
+
+def assert_same_weights(found: Path, expected: Path) -> None:
+    """Models of two run folders are equal but for rounding."""
+    a, b = (load_file(f / "model.safetensors") for f in (found, expected))
+    assert a.keys() == b.keys()
+    for name in a:
+        if not name.endswith(SHIFTS):
+            torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow  # processes that begin take longer than all the rest
+@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("model", ["gan", "vae", "autoencoder"])
+def test_several_processes_give_the_weights_of_one(
+    model: str, processes: int, image_folder: Path, tmp_path: Path
+) -> None:
+    one, several = tmp_path / "one", tmp_path / "several"
+    assert gentool_command(*command(model, image_folder, one, 64)).code == 0
+    process = torchrun(processes, *command(model, image_folder, several, 64, "--json"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert json.loads(out)["images"] == 64  # one of them speaks
+    assert_same_weights(several, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_a_lost_process_ends_or_restarts_the_run(
+    restarts: int, image_folder: Path, tmp_path: Path
+) -> None:
+    alone, out = tmp_path / "alone", tmp_path / "run"
+    process = torchrun(4, *command("vae", image_folder, out, 1600, "--save-every", 160),
+                       restarts=restarts)  # fmt: skip
+    wait_for_state(out)
+    os.kill(workers(process.pid)[2], signal.SIGKILL)
+    _, err = process.communicate(timeout=120 if restarts else LEAVE_SECONDS)
+    assert (process.returncode == 0) == bool(restarts), err.decode()
+    header, _ = read_file(out / "state.safetensors")
+    assert header["images"] == 1600 if restarts else 160 <= header["images"] < 1600
+    if restarts:
+        torchrun(4, *command("vae", image_folder, alone, 1600)).communicate(timeout=120)
+        a, b = (load_file(f / "model.safetensors") for f in (alone, out))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gan", "vae", "autoencoder"])
+def test_a_run_goes_on_in_one_two_and_three_processes(
+    model: str, image_folder: Path, tmp_path: Path
+) -> None:
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    assert gentool_command(*command(model, image_folder, whole, 96)).code == 0
+    arguments = command(model, image_folder, mixed, 96)
+    assert gentool_command(*arguments, "--stop-after", 32).code == 75
+    torchrun(2, *arguments, "--stop-after", 32).communicate(timeout=120)
+    assert read_file(mixed / "state.safetensors")[0]["images"] == 64
+    process = torchrun(3, *arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert_same_weights(mixed, whole)
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_in_one_process_splits_the_batch_of_all(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    spoil: dict[str, object] = {"kind": "starve", "fits": 4, "moment": "backward", "step": 2}
+    process = torchrun(2, *command("vae", image_folder, out, 96), spoil=spoil)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert err.decode().count("is now taken in parts of 8 images") == 1  # one of them speaks
+    assert read_file(out / "state.safetensors")[0]["part"] == 8
+
+
+@pytest.mark.slow
+def test_a_number_gone_wrong_in_one_process_takes_all_back(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    spoil: dict[str, object] = {"kind": "strike", "phase": "vae", "step": 3, "times": 1,
+                                "what": "loss", "part": ""}  # fmt: skip
+    process = torchrun(2, *command("vae", image_folder, out, 96), spoil=spoil)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    header, _ = read_file(out / "state.safetensors")
+    assert (header["images"], header["setbacks"]) == (96, 1)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_saves(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = torchrun(2, *command("vae", image_folder, out, 10**6, "--save-every", 160))
+    wait_for_state(out)
+    os.kill(workers(process.pid)[-1], signal.SIGTERM)
+    _, err = process.communicate(timeout=LEAVE_SECONDS)
+    assert process.returncode != 0
+    assert b"saved in" in err
+    assert read_file(out / "state.safetensors")[0]["images"] >= 160
