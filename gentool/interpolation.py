@@ -111,7 +111,7 @@ def interpolate(
     """
     method = method or ("lerp" if keys.space == "w" else loaded.model.interpolation)
     latents = path(keys.values, steps, method, loop=loop)
-    classes = loaded.model.classes
+    classes = loaded.model.latent_classes
     if classes and keys.space == "z":  # shares of classes are no directions on a sphere
         z = path(keys.values[:, :-classes], steps, method, loop=loop)
         shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)

@@ -65,8 +65,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     latents = prior_blocks(model, [(0, k) for k in range(draws)])
     if latents.ndim != 2 or not latents.is_floating_point():
         raise UsageError("this model's latents are no vectors of real numbers: no directions")
-    shares = latents[:, latents.shape[1] - model.classes :]
-    points = latents[:, : latents.shape[1] - model.classes]
+    points, shares = latents.tensor_split([latents.shape[1] - model.latent_classes], dim=1)
     if space == "w":  # the same for every layer
         points = _within_classes(style_blocks(model, latents)[:, 0], shares)
     if method != "principal":

@@ -91,7 +91,12 @@ def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "
         return latents
     if latents.space == "w":
         raise UsageError("the class of styles from a file is settled; leave out --class")
+    classes = loaded.model.latent_classes
+    if not classes:
+        raise UsageError(
+            "this model's photos and latents have no class, only its draws have; leave out --class"
+        )
     values = latents.values.clone()
-    values[:, -loaded.model.classes :] = 0
-    values[:, label - loaded.model.classes] = 1
+    values[:, -classes:] = 0
+    values[:, label - classes] = 1
     return Latents(values)

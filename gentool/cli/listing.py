@@ -44,6 +44,7 @@ def _tables() -> dict[str, dict[str, str]]:
     from gentool.models.likelihoods import LIKELIHOODS
     from gentool.models.penalties import PENALTIES
     from gentool.models.priors import PRIORS
+    from gentool.models.quantisers import QUANTISERS
     from gentool.models.regularisers import REGULARISERS
     from gentool.networks import PAIRS
     from gentool.presets import PRESETS
@@ -57,6 +58,7 @@ def _tables() -> dict[str, dict[str, str]]:
         "likelihoods": LIKELIHOODS.describe(),
         "regularisers": REGULARISERS.describe(),
         "priors": PRIORS.describe(),
+        "quantisers": QUANTISERS.describe(),
         "data": {f"builtin:{k}": v for k, v in BUILTIN.describe().items()},
     }
 

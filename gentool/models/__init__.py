@@ -26,5 +26,9 @@ MODELS: "Registry[type[Model]]" = Registry(
             "bottleneck and identity mapping; the most faithful reconstructions",
             at("gentool.models.autoencoder", "Autoencoder"),
         ),
+        "fsq": Entry(
+            "quantised autoencoder and a transformer over its codes; sharp, with an encoder",
+            at("gentool.models.quantised", "QuantisedAutoencoder"),
+        ),
     },
 )

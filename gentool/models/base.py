@@ -104,8 +104,7 @@ class Model(nn.Module, ABC):
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
-        takes_classes: Whether the model can be conditional on the classes of the data. The
-            last ``classes`` numbers of its latents then say how much of each class is wanted.
+        takes_classes: Whether the model can be conditional on the classes of the data.
         search_steps: Gradient steps by which latents of an image are found, or found better than
             ``encode`` does, unless the user says how many.
         classes: Number of classes that this one is conditional on; 0 for none.
@@ -137,6 +136,14 @@ class Model(nn.Module, ABC):
                 has = f"it has {', '.join(known)}" if known else "it has no such choices"
                 raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
         self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
+
+    @property
+    def latent_classes(self) -> int:
+        """How many numbers, the last of its latents, say how much of each class is wanted.
+
+        0 where ``prior`` alone knows the class.
+        """
+        return self.classes
 
     @classmethod
     def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:

@@ -1,0 +1,25 @@
+"""The quantisers by name: how a grid of vectors becomes a grid of codes. No torch until asked."""
+
+from typing import TYPE_CHECKING
+
+from gentool.registry import Entry, Registry, at
+
+if TYPE_CHECKING:
+    from gentool.models.quantisers.base import Quantiser
+
+_HERE = "gentool.models.quantisers"
+
+QUANTISERS: "Registry[type[Quantiser]]" = Registry(
+    "quantiser",
+    "gentool list quantisers",
+    {
+        "fsq": Entry(
+            "finite scalar quantisation (Mentzer 2023): bound and round, no codebook",
+            at(f"{_HERE}.scalar", "FiniteScalar"),
+        ),
+        "vq": Entry(
+            "nearest vector of a learned codebook (van den Oord 2017), with restarts",
+            at(f"{_HERE}.codebook", "Codebook"),
+        ),
+    },
+)

@@ -1,0 +1,74 @@
+"""Finite scalar quantisation: each coordinate is bounded and rounded; there is no codebook.
+
+Mentzer et al. 2023 (arXiv:2309.15505), section 3 and appendix A.1. With n levels, l = (n - 1) / 2,
+and o = 1/2, s = atanh(o / l) where n is even, else 0:
+
+    f(z) = l tanh(z + s) - o,
+
+rounded and divided by floor(n / 2), so that codes lie in [-1, 1]. A code's index is the number
+whose digits, the first the least, are its levels.
+"""
+
+import math
+
+import torch
+
+from gentool.models.quantisers.base import Quantised, Quantiser
+
+_FEWEST_LEVELS = 3  # with two, a coordinate that starts at 0 would be far from its other level
+_MARGIN = 1e-3  # by which the bound passes the outermost level, so that it is reached
+
+
+def levels_for(codes: int, size: int) -> tuple[int, ...]:
+    """Levels, as equal as can be, whose product is nearest to ``codes`` by ratio.
+
+    Args:
+        codes: Words wanted, 3 or more.
+        size: Coordinates wanted; fewer where each would have less than three levels.
+    """
+    while size > 1 and _FEWEST_LEVELS**size > codes:
+        size -= 1
+    low = max(math.floor(codes ** (1 / size) + 1e-9), _FEWEST_LEVELS)
+    options = [(low + 1,) * k + (low,) * (size - k) for k in range(size + 1)]
+    return min(options, key=lambda levels: abs(math.log(math.prod(levels) / codes)))
+
+
+class FiniteScalar(Quantiser):
+    """Bound and round.
+
+    Args:
+        codes: Words wanted; the product of the levels comes near.
+        size: Coordinates wanted.
+    """
+
+    def __init__(self, codes: int, size: int) -> None:
+        self.levels = levels_for(codes, size)
+        super().__init__(len(self.levels), math.prod(self.levels))
+        self._places = tuple(math.prod(self.levels[:k]) for k in range(self.size))
+
+    def bound(self, grid: torch.Tensor) -> torch.Tensor:
+        """f(z), float32: rounding gives the levels -floor(n / 2) ... ceil(n / 2) - 1."""
+        levels = _column(self.levels, grid)
+        half = (levels - 1) * (1 + _MARGIN) / 2
+        offset = 0.5 * (levels % 2 == 0)
+        return torch.tanh(grid.float() + torch.atanh(offset / half)) * half - offset
+
+    def forward(self, grid: torch.Tensor) -> Quantised:
+        """Quantise; there is no loss."""
+        bounded = self.bound(grid)
+        rounded = bounded.detach().round()
+        half = _column(self.levels, grid) // 2
+        indices = ((rounded.long() + half) * _column(self._places, grid)).sum(dim=1)
+        vectors = (bounded + (rounded - bounded).detach()) / half
+        return Quantised(vectors, indices, vectors.new_zeros(len(grid)))
+
+    def embed(self, indices: torch.Tensor) -> torch.Tensor:
+        """The vectors of indices."""
+        levels, places = _column(self.levels, indices), _column(self._places, indices)
+        half = levels // 2
+        return (indices[:, None] // places % levels - half).float() / half
+
+
+def _column(values: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """One number per coordinate, (L, 1, 1)."""
+    return torch.tensor(values, device=like.device)[:, None, None]
