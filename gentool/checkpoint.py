@@ -36,7 +36,7 @@ FORMAT = 1  # raise when an older gentool could not read the file
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
 _KEY, _CHECKSUM = "gentool", "content_sha256"
 _CHUNK_BYTES = 2**20
-_MAX_CLASSES = 100_000
+_MAX_CLASSES, _MAX_CLASSES_BYTES = 100_000, 4 * 2**20  # half of what a header may have
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 Header = dict[str, Any]
@@ -223,6 +223,21 @@ class LoadedModel:
         if name not in classes:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
         return classes.index(name)
+
+
+def check_classes(names: tuple[str, ...]) -> None:
+    """Refuse, before a run, the names of classes that no model file could be read with.
+
+    Raises:
+        UsageError: there are too many, or they are too long.
+    """
+    written = len(json.dumps(json.dumps(names)))  # a header is JSON inside JSON
+    if len(names) > _MAX_CLASSES or written > _MAX_CLASSES_BYTES:
+        raise UsageError(
+            f"{len(names)} classes with {written} bytes of names: a model file holds "
+            f"{_MAX_CLASSES} classes and {_MAX_CLASSES_BYTES} bytes at most. Use --labels none, or "
+            "fewer classes"
+        )
 
 
 def model_header(

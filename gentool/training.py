@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from gentool.averaging import Averaging, averaged_copy
-from gentool.checkpoint import MODEL_NAME
+from gentool.checkpoint import MODEL_NAME, check_classes
 from gentool.data import Dataset, Source
 from gentool.devices import deterministic_algorithms, memory_format
 from gentool.distributed import Ranks, share_statistics
@@ -418,7 +418,12 @@ class Trainer:
 
 
 def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
-    """How many classes of the data the model is conditional on."""
+    """How many classes of the data the model is conditional on.
+
+    Raises:
+        UsageError: a model file cannot hold the classes' names.
+    """
+    check_classes(data.classes)
     wanted = settings.conditional and MODELS.get(settings.model).takes_classes
     return len(data.classes) if wanted and data.labels is not None else 0
 

@@ -149,6 +149,16 @@ def write_images(folder: Path, count: int, side: int = SIDE) -> Path:
     return folder
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Count what is marked as an attack on a promise."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    marker = item.get_closest_marker("promise")
+    if marker and report.when == "call" and not report.skipped:
+        ledger.record(marker.args[0], report.passed)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what a worker of pytest-xdist tried to the process that prints."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:

@@ -24,13 +24,14 @@ from safetensors.torch import load_file
 from gentool.checkpoint import (
     FORMAT,
     build,
+    check_classes,
     exported_tensors,
     load_model,
     read_file,
     verify,
     write_file,
 )
-from gentool.errors import GentoolError, ModelFileError
+from gentool.errors import GentoolError, ModelFileError, UsageError
 from gentool.models import MODELS
 
 
@@ -191,6 +192,38 @@ def test_any_length_of_the_header_is_read(extra: int, good: bytes, tmp_path: Pat
     path = tmp_path / "model"
     path.write_bytes(struct.pack("<Q", len(words)) + words + tensors)
     assert load_model(path).header["model"] == "gan"
+
+
+MOST = {"many": tuple(map(str, range(100_000))), "long": ("é" * (2**22 // 7 - 2),)}
+
+
+@pytest.mark.parametrize("names", MOST.values(), ids=MOST)
+def test_as_many_classes_as_are_let_in_can_be_read(
+    names: tuple[str, ...], vae: Path, tmp_path: Path
+) -> None:
+    check_classes(names)
+    header, tensors = read_file(vae / "model.safetensors")
+    write_file(tmp_path / "model", tensors, {**header, "classes": names})
+    assert load_model(tmp_path / "model").header["classes"] == list(names)
+
+
+@pytest.mark.parametrize("names", MOST.values(), ids=MOST)
+def test_more_classes_are_refused_before_a_run(names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="Use --labels none, or fewer classes"):
+        check_classes((*names, "another"))
+
+
+def test_a_run_on_too_many_classes_does_not_begin(image_folder: Path, tmp_path: Path) -> None:
+    paths = [p.relative_to(image_folder) for p in sorted(image_folder.rglob("*.png"))]
+    rows = [f"{path},{k}{'x' * 60_000}" for k, path in enumerate(paths)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *rows]))
+    done = gentool_command(
+        "train", "vae", "--data", image_folder, "--labels", table, "--out", tmp_path / "run"
+    )
+    assert done.code == 2
+    assert f"{len(paths)} classes with " in done.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_cut_anywhere_is_refused(good: bytes, refused: Callable[[bytes], str]) -> None:

@@ -18,6 +18,10 @@ from gentool.config import Scalar
 from gentool.presets import PRESETS
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
+CODES_LOSSES = {
+    "l1", "features", "adversarial", "perplexity", "code_usage", "d_loss", "margin", "r1", "r2",
+    "nats_per_code",
+}  # fmt: skip
 LOSSES = {
     "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "vae": VAE_LOSSES,
@@ -33,6 +37,8 @@ LOSSES = {
     "r3gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "stylegan2": {"d_loss", "g_loss", "margin", "r1", "path-length"},
     "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
+    "fsq": CODES_LOSSES,
+    "vqvae": CODES_LOSSES,
 }
 ENCODER_LOSSES = {"encoder_pixels", "encoder_samples", "encoder_z"}  # the last phase of a GAN
 UNREACHED = {"sngan", "wgan-gp"}  # five turns a step: none begins in the last tenth of 320 images

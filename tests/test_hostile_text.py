@@ -16,6 +16,8 @@ from conftest import Finished, draw, gentool_command
 from forging import Json, with_header
 from PIL import Image
 
+pytestmark = pytest.mark.promise("text that lies: shown as text, in its line, in its folder")
+
 LIES = (
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]8;;http://a\x1b\\link", "\x9b31m", "a\rb",
     "\x08", "line\nerror: forged", "tab\tbed", "\u202egnp.exe", "\u2066x\u2069", "\u200b\ufeff",

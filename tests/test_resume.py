@@ -18,7 +18,9 @@ from gentool.checkpoint import read_file, write_file
 from gentool.models import MODELS
 from gentool.models.priors import PRIORS
 
-BUDGET = 320
+BUDGET, BATCH = 320, 16
+MANY_STEPS = (1, 2, 3, 5, 7, 8, 11, 12, 13, 16, 19)  # and half of all
+STEPS = [10, *(pytest.param(k, marks=pytest.mark.slow) for k in MANY_STEPS)]
 
 
 def command(model: str, data: Path, out: Path, *more: object) -> list[object]:
@@ -48,18 +50,20 @@ def logged(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_run_stopped_halfway_and_repeated_is_the_same_run(
-    model: str, trained: Callable[[str], Path], image_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.promise("resumed after k of N steps: the same last bit")
+def test_a_run_stopped_anywhere_and_repeated_is_the_same_run(
+    model: str, step: int, trained: Callable[[str], Path], image_folder: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    stopped = gentool_command(*command(model, image_folder, out, "--stop-after", BUDGET // 2))
+    out, images = tmp_path / "run", step * BATCH
+    stopped = gentool_command(*command(model, image_folder, out, "--stop-after", images))
     assert stopped.code == 75
     assert stopped.out == ""
     header, _ = read_file(out / "state.safetensors")
-    assert header["images"] == BUDGET // 2
+    assert header["images"] == images
     done = gentool_command(*command(model, image_folder, out))
     assert done.code == 0, done.err
-    assert f"going on at {BUDGET // 2} images" in done.err
+    assert f"going on at {images} images" in done.err
     same_run(trained(model), out)
 
 

@@ -82,6 +82,26 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
+    try:
+        _run()
+    except SystemExit as ended:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            _leave_ranks(ended.code)
+        raise
+
+
+def _leave_ranks(code: str | int | None) -> NoReturn:
+    """End one process of several without taking Python down.
+
+    A thread of gloo may still want Python's lock then, which aborts the process now and then,
+    after its work is done; torchrun takes that for a failure of all.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _run() -> None:
     _prepare_streams()
     _prepare_temporary_folder()
     try:

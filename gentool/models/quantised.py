@@ -211,9 +211,10 @@ class QuantisedAutoencoder(Model):
         usage = record.get("code_usage", 1.0)
         if record["share"] < _LATE or usage >= _COLLAPSED:
             return None
+        other = "" if self.config.quantiser == "fsq" else " or -o quantiser=fsq"
         return (
             f"the codes have collapsed: the images use {usage:.1%} of those they could, so all "
-            "samples will be alike. Use a smaller --lr, fewer -o codes or -o quantiser=fsq"
+            f"samples will be alike. Use a smaller --lr or fewer -o codes{other}"
         )
 
     @torch.no_grad()

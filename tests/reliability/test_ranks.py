@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 
 from gentool.checkpoint import read_file
 
+SAME = "1, 2 and 3 processes, in turns too: the same weights but for rounding (1e-5)"
+LOST = "one of four processes killed: the others leave within 30 s, or torchrun restarts the run"
+TOGETHER = "a signal, a lack of memory or a bad number in one process: all do the same"
 LEAVE_SECONDS = 30
 WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # Biases that batch normalisation takes away again, and the means that hold them: their gradient is
@@ -66,6 +69,7 @@ def assert_same_weights(found: Path, expected: Path) -> None:
 
 
 @pytest.mark.slow  # processes that begin take longer than all the rest
+@pytest.mark.promise(SAME)
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("model", ["gan", "vae", "autoencoder"])
 def test_several_processes_give_the_weights_of_one(
@@ -80,8 +84,8 @@ def test_several_processes_give_the_weights_of_one(
     assert_same_weights(several, one)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("restarts", [0, 3])
+@pytest.mark.promise(LOST)
+@pytest.mark.parametrize("restarts", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_lost_process_ends_or_restarts_the_run(
     restarts: int, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -101,8 +105,10 @@ def test_a_lost_process_ends_or_restarts_the_run(
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["gan", "vae", "autoencoder"])
+@pytest.mark.promise(SAME)
+@pytest.mark.parametrize(
+    "model", ["vae", *(pytest.param(m, marks=pytest.mark.slow) for m in ("gan", "autoencoder"))]
+)
 def test_a_run_goes_on_in_one_two_and_three_processes(
     model: str, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +125,7 @@ def test_a_run_goes_on_in_one_two_and_three_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.promise(TOGETHER)
 def test_memory_that_runs_out_in_one_process_splits_the_batch_of_all(
     image_folder: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +139,7 @@ def test_memory_that_runs_out_in_one_process_splits_the_batch_of_all(
 
 
 @pytest.mark.slow
+@pytest.mark.promise(TOGETHER)
 def test_a_number_gone_wrong_in_one_process_takes_all_back(
     image_folder: Path, tmp_path: Path
 ) -> None:
@@ -146,6 +154,7 @@ def test_a_number_gone_wrong_in_one_process_takes_all_back(
 
 
 @pytest.mark.slow
+@pytest.mark.promise(TOGETHER)
 def test_a_signal_to_one_process_stops_all_and_saves(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = torchrun(2, *command("vae", image_folder, out, 10**6, "--save-every", 160))

@@ -130,6 +130,7 @@ def _run_on_terminal(command: list[str], env: dict[str, str]) -> Finished:
     return Finished(process.wait(TIMEOUT_SECONDS), seen.replace(b"\r\n", b"\n"), "")
 
 
+@pytest.mark.promise("every command on every stream: plain text, valid JSON, known exit codes")
 @pytest.mark.parametrize(("command", "condition"), PAIRS)
 def test_every_command_on_every_stream(
     command: str, condition: str, vae: Path, image_folder: Path, tmp_path: Path
