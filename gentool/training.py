@@ -173,10 +173,10 @@ class Trainer:
         whole = before is None or self.folder.holds_model_of(self.counters.images)
         # All have read; what the first writes now is not what another decides upon.
         done, whole = self.ranks.agree(done), self.ranks.agree(whole)
+        if self.ranks.first:
+            self.folder.prepare()  # a killed command may have left something in a finished run, too
         if done and whole:
             return TrainResult(model_path, self.counters.images, already_complete=True)
-        if self.ranks.first:
-            self.folder.prepare()
         self._images_at_start = self.counters.images
         if self.ranks.first:
             self.log.cut(self.counters.images)

@@ -97,6 +97,15 @@ def test_a_run_killed_again_and_again_goes_on_every_time(
     assert len(list((out / "snapshots").iterdir())) == KEPT
 
 
+def test_a_run_killed_at_its_very_last_file_is_swept(
+    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+) -> None:
+    out = tmp_path / "run"
+    assert nursery.run(*arguments(image_folder, out)).code == 0
+    (out / "samples" / ".000000192.png.4711.tmp").write_bytes(b"half")
+    assert same_end(nursery, image_folder, out, alone)
+
+
 @pytest.mark.slow
 def test_two_hundred_kills(
     nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
