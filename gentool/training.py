@@ -424,8 +424,8 @@ def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
         UsageError: a model file cannot hold the classes' names.
     """
     check_classes(data.classes)
-    wanted = settings.conditional and MODELS.get(settings.model).takes_classes
-    return len(data.classes) if wanted and data.labels is not None else 0
+    count = len(data.classes) if settings.conditional and data.labels is not None else 0
+    return count if MODELS.get(settings.model).conditional(settings.config, count) else 0
 
 
 def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:

@@ -203,7 +203,8 @@ def test_as_many_classes_as_are_let_in_can_be_read(
 ) -> None:
     check_classes(names)
     header, tensors = read_file(vae / "model.safetensors")
-    write_file(tmp_path / "model", tensors, {**header, "classes": names})
+    changes = {"classes": names, "conditional": False}
+    write_file(tmp_path / "model", tensors, {**header, **changes})
     assert load_model(tmp_path / "model").header["classes"] == list(names)
 
 

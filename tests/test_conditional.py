@@ -1,4 +1,4 @@
-"""Classes: a conditional GAN learns them, ``--class`` asks for one, everything else goes on."""
+"""Classes: a conditional model learns them, ``--class`` asks for one, everything else goes on."""
 
 import json
 from pathlib import Path
@@ -157,6 +157,44 @@ def test_a_path_between_classes_mixes_their_shares(run: Path) -> None:
     tones = [frame.pixels.mean() for frame in frames]
     assert tones[0] < 90 < 160 < tones[-1]
     assert frames[4].pixels.shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("model", ["vae", "autoencoder"])
+def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
+    model: str, striped: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", model, "--data", striped, "--out", run, "--images", 9600, *TINY, "--lr", 2e-3,
+        "-o", "ema_images=500",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "conditional on 2 classes" in done.err
+    tones = []
+    for kind in ("dark", "light"):
+        drawn = gentool_command(
+            "sample", run, "-n", 32, "--class", kind, "-o", tmp_path / kind / "x.npz",
+            "--device", "cpu",
+        )  # fmt: skip
+        tones.append(np.load(drawn.lines[0])["images"].mean())
+        path = gentool_command(
+            "interpolate", run, "--seeds", "0-3", "--class", kind, "-o", tmp_path / kind / "f.npz",
+            "--device", "cpu",
+        )  # fmt: skip
+        tones.append(np.load(path.lines[0])["images"].mean())
+    assert max(tones[:2]) < 110 < 140 < min(tones[2:])
+    mixed = [frame.mean() for frame in sample_images(load_model(run), 100)]
+    assert 25 < sum(tone < 125 for tone in mixed) < 75
+
+
+def test_a_prior_without_classes_leaves_the_model_without(striped: Path, tmp_path: Path) -> None:
+    done = gentool_command(
+        "train", "vae", "--data", striped, "--out", tmp_path / "run", "--images", 64, *TINY,
+        "-o", "prior=gaussian",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "no notice is taken of the 2 classes" in done.err
+    assert load_model(tmp_path / "run").model.classes == 0
 
 
 def test_unconditional_takes_no_notice(striped: Path, tmp_path: Path) -> None:

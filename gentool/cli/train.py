@@ -249,6 +249,8 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     settings = _settings(layers.preset, values, config, source, policy, device)
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
+    elif settings.conditional and source.labels is not None:
+        notes.append(f"no notice is taken of the {len(source.classes)} classes")
     return _Job(layers.preset, source, policy, notes, settings, values, options)
 
 

@@ -7,6 +7,7 @@ random codes decode to nothing in particular. So that ``sample`` works, a densit
 estimation, Ghosh et al. 2020).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FITTED, PRIORS, Codes
+from gentool.models.priors import FITTED, PRIORS
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
@@ -28,6 +29,7 @@ class Autoencoder(Model):
 
     exported = ("encoder", "decoder", "density")
     interpolation = "lerp"
+    takes_classes = True
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -49,14 +51,26 @@ class Autoencoder(Model):
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
-        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
+        self.density = PRIORS.get(config.prior)(
+            config.latent_size, config.components, shape, classes
+        )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=False)
+
+    @classmethod
+    def conditional(cls, config: Config, classes: int) -> bool:
+        """By its prior, which then knows where the codes of every class lie."""
+        return classes <= PRIORS.get(config.prior).most_classes
+
+    @property
+    def latent_classes(self) -> int:
+        """None: the class is the prior's business."""
+        return 0
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Codes (B, latent_size) from the density fitted to those of the training images."""
-        return self.density.draw(indices, seed, self.device)
+        return self.density.draw(indices, seed, self.device, labels)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images of codes."""
@@ -65,6 +79,11 @@ class Autoencoder(Model):
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Codes of images."""
         return self.encoder(images).float()  # type: ignore[no-any-return]
+
+    def _codes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes as posteriors of no width."""
+        codes = self.encode(images)
+        return codes, torch.full_like(codes, -math.inf)
 
     @property
     def denoises(self) -> bool:
@@ -87,8 +106,7 @@ class Autoencoder(Model):
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the density to the codes of the training images."""
-        codes = torch.cat([self.encode(batch.images) for batch in batches()])
-        self.density.fit(Codes(codes, torch.zeros_like(codes)))
+        self.density.settle(self._codes, batches())
 
     def summary(self) -> str:
         """How samples come about."""

@@ -104,7 +104,8 @@ class Model(nn.Module, ABC):
         exported: Names of the submodules that the model file holds and the verbs need; they
             alone are averaged over training.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
-        takes_classes: Whether the model can be conditional on the classes of the data.
+        takes_classes: Whether the model can be conditional on the classes of the data, at least
+            with some options.
         search_steps: Gradient steps by which latents of an image are found, or found better than
             ``encode`` does, unless the user says how many.
         classes: Number of classes that this one is conditional on; 0 for none.
@@ -153,6 +154,11 @@ class Model(nn.Module, ABC):
             The config with every choice made, and each choice in words with its reason.
         """
         return config, []
+
+    @classmethod
+    def conditional(cls, config: Any, classes: int) -> bool:
+        """Whether the model can be conditional on so many classes with these options."""
+        return cls.takes_classes
 
     @classmethod
     def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gentool.config import option
+from gentool.models.priors import choose
 from gentool.networks.transformer import Transformer
 
 
@@ -40,20 +41,6 @@ def keep_likeliest(logits: torch.Tensor, drawing: Drawing) -> torch.Tensor:
         kept[:, drawing.top_k :] = False
     kept[:, 0] = True
     return torch.zeros_like(probabilities).scatter(1, order, ranked * kept)
-
-
-def invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Indices (B,) by inversion of the distribution function.
-
-    Args:
-        probabilities: (B, K), not negative, of any sum above 0.
-        uniform: (B,), in [0, 1).
-    """
-    steps = probabilities.cumsum(dim=1)
-    total = steps[:, -1:]
-    chosen = (steps <= uniform[:, None] * total).sum(dim=1)
-    # A product rounded up to the total would choose beyond the last code that can occur.
-    return torch.minimum(chosen, (steps < total).sum(dim=1))
 
 
 class CodePrior(nn.Module):
@@ -117,6 +104,6 @@ class CodePrior(nn.Module):
         token, drawn = self.net.start(len(uniform), labels), []
         for column in uniform.unbind(dim=1):
             logits = self.net.step(token, caches)
-            drawn.append(invert(keep_likeliest(logits, drawing), column))
+            drawn.append(choose(keep_likeliest(logits, drawing), column))
             token = self.net.embedding(drawn[-1])
         return torch.stack(drawn, dim=1)

@@ -58,6 +58,7 @@ class VAE(Model):
     """Encoder, decoder and likelihood."""
 
     exported = ("encoder", "decoder", "likelihood", "density")
+    takes_classes = True
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -99,7 +100,9 @@ class VAE(Model):
         name = "gaussian" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
         self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
-        self.density = PRIORS.get(config.prior)(config.latent_size, config.components, shape)
+        self.density = PRIORS.get(config.prior)(
+            config.latent_size, config.components, shape, classes
+        )
         outputs = self.likelihood.outputs(shape.channels)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, outputs)
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
@@ -123,11 +126,21 @@ class VAE(Model):
         note = f"black and white images: likelihood {name} (-o likelihood=gaussian: as if grey)"
         return replace(config, likelihood=name), [note]
 
+    @classmethod
+    def conditional(cls, config: Config, classes: int) -> bool:
+        """By its prior, which then knows where the codes of every class lie."""
+        return classes <= PRIORS.get(config.prior).most_classes
+
+    @property
+    def latent_classes(self) -> int:
+        """None: the class is the prior's business."""
+        return 0
+
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Latents (B, latent_size) from the prior that lies in the file."""
-        return self.density.draw(indices, seed, self.device)
+        return self.density.draw(indices, seed, self.device, labels)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """E[x|z], in [-1, 1]."""
@@ -294,7 +307,7 @@ class VAE(Model):
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the prior to the posteriors of the training images."""
-        self.density.settle(self.posterior, (batch.images for batch in batches()))
+        self.density.settle(self.posterior, batches())
 
     def summary(self) -> str:
         """How samples come about."""

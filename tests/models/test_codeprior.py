@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from gentool.models.codeprior import CodePrior, Drawing, invert, keep_likeliest
+from gentool.models.codeprior import CodePrior, Drawing, keep_likeliest
+from gentool.models.priors import choose
 
 PLAIN = Drawing()
 
@@ -57,7 +58,7 @@ def test_inversion_against_a_naive_loop_and_never_draws_what_cannot_occur() -> N
     generator = torch.Generator().manual_seed(1)
     numbers = torch.rand(200, generator=generator)
     numbers[:3] = torch.tensor([0.0, 1 - 2.0**-24, 0.5])
-    found = invert(weights, numbers)
+    found = choose(weights, numbers)
     assert (weights.gather(1, found[:, None]) > 0).all()
     for row, u, index in zip(weights.double(), numbers.double(), found.tolist(), strict=True):
         below, expected = 0.0, -1
@@ -71,7 +72,7 @@ def test_inversion_against_a_naive_loop_and_never_draws_what_cannot_occur() -> N
 def test_draws_have_the_frequencies_of_the_probabilities() -> None:
     weights = logits(1).softmax(dim=1)
     numbers = (torch.arange(100_000) + 0.5) / 100_000
-    shares = one_hot(invert(weights.expand(100_000, -1), numbers), 12).double().mean(dim=0)
+    shares = one_hot(choose(weights.expand(100_000, -1), numbers), 12).double().mean(dim=0)
     torch.testing.assert_close(shares, weights[0].double(), atol=2e-5, rtol=0)
 
 
@@ -85,7 +86,7 @@ def test_cached_sampling_equals_uncached(classes: int, drawing: Drawing) -> None
     with torch.no_grad():
         for t in range(7):  # the whole network anew for every code
             weights = keep_likeliest(model.net(codes, labels)[:, t], drawing)
-            codes[:, t] = invert(weights, numbers[:, t])
+            codes[:, t] = choose(weights, numbers[:, t])
         assert torch.equal(model.draw(numbers, labels, drawing), codes)
     assert len({tuple(row) for row in codes.tolist()}) > 3
 

@@ -256,3 +256,61 @@ def test_an_autoencoder_has_no_prior_that_is_not_fitted() -> None:
     for name in ("normal", "vamp"):
         with pytest.raises(UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, "):
             from_json(Autoencoder.Config, {"prior": name})
+
+
+def three_classes(count: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes around (-4, 0), (0, 4) and (4, 0), and their classes 0, 2 and 3; of 1 there is none."""
+    rng = np.random.default_rng(2)
+    labels = np.array([0, 2, 3])[rng.integers(3, size=count)]
+    centres = np.array([[-4.0, 0.0], [9.0, 9.0], [0.0, 4.0], [4.0, 0.0]])[labels]
+    codes = centres + 0.5 * rng.normal(size=(count, 2))
+    return torch.from_numpy(codes).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("components", [1, 4, 20])
+def test_a_mixture_draws_the_class_that_is_asked_for(components: int) -> None:
+    codes, labels = three_classes()
+    prior = FittedMixture(2, components, SHAPE, 4)
+    prior.fit(Codes(codes, torch.zeros_like(codes), labels))
+    for kind in (0, 2, 3):
+        drawn = prior.draw(np.arange(400), 1, CPU, torch.full((400,), kind))
+        own = codes[labels == kind]
+        torch.testing.assert_close(drawn.mean(dim=0), own.mean(dim=0), atol=0.15, rtol=0)
+        torch.testing.assert_close(drawn.std(dim=0), own.std(dim=0), atol=0.15, rtol=0)
+
+
+def test_without_a_class_the_mixture_has_all_as_often_as_the_images() -> None:
+    codes, labels = three_classes()
+    prior = FittedMixture(2, 8, SHAPE, 4)
+    prior.fit(Codes(codes, torch.zeros_like(codes), labels))
+    drawn = prior.draw(np.arange(3000), 1, CPU)
+    for kind, centre in ((0, (-4.0, 0.0)), (2, (0.0, 4.0)), (3, (4.0, 0.0))):
+        near = (drawn - torch.tensor(centre)).norm(dim=1) < 2
+        expected = (labels == kind).float().mean()
+        torch.testing.assert_close(near.float().mean(), expected, atol=0.03, rtol=0)
+    nobody = prior.draw(np.arange(100), 1, CPU, torch.ones(100, dtype=torch.int64))
+    assert torch.equal(nobody, drawn[:100])  # a class without images draws as all do
+
+
+def test_a_mixture_of_one_component_per_class_is_the_closed_form() -> None:
+    codes, labels = three_classes(3000)
+    prior = FittedMixture(2, 4, SHAPE, 4)
+    prior.fit(Codes(codes, torch.zeros_like(codes), labels))
+    shares = torch.bincount(labels, minlength=4) / len(labels)
+    torch.testing.assert_close(prior.shares, shares)
+    laws = [
+        MultivariateNormal(own.mean(dim=0), torch.cov(own.T, correction=0))
+        for own in (codes[labels == k] for k in (0, 2, 3))
+    ]
+    points = codes[:50]
+    parts = [law.log_prob(points) + shares[k].log()  # type: ignore[no-untyped-call]
+             for law, k in zip(laws, (0, 2, 3), strict=True)]  # fmt: skip
+    naive = torch.stack(parts).logsumexp(dim=0)
+    torch.testing.assert_close(prior.log_prob(points), naive, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in PRIORS if n != "mixture"])
+def test_a_prior_that_knows_no_classes_says_so(name: str) -> None:
+    with pytest.raises(UsageError, match="Use -o prior=mixture, or --unconditional"):
+        PRIORS.get(name)(5, 1, SHAPE, 3)
+    assert not VAE.conditional(VAE.Config(prior=name), 1)

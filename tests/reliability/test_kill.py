@@ -84,7 +84,7 @@ def attack(
 def test_kills_now_and_then(
     nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
-    attack(nursery, image_folder, tmp_path / "run", alone, kills=8, seed=0)
+    attack(nursery, image_folder, tmp_path / "run", alone, kills=16, seed=0)
 
 
 def test_a_run_killed_again_and_again_goes_on_every_time(

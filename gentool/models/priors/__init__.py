@@ -9,6 +9,7 @@ model, and lies in the model file. ``-o prior=NAME`` at training chooses which.
 from gentool.models.priors.base import (
     Codes,
     Prior,
+    choose,
     draw_normal,
     draw_uniform,
     kl_to_standard_normal,
@@ -22,6 +23,7 @@ __all__ = [
     "PRIORS",
     "Codes",
     "Prior",
+    "choose",
     "draw_normal",
     "draw_uniform",
     "kl_to_standard_normal",

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gentool.errors import UsageError
 from gentool.images import ImageShape
+from gentool.models.base import Batch
 from gentool.rng import normal, uniform
 
 
@@ -23,6 +25,20 @@ def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torc
     """Uniform numbers in [0, 1), shape (B,), float32; entry i as in ``draw_normal``."""
     numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
     return torch.from_numpy(numbers).to(device, torch.float32)
+
+
+def choose(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Indices (B,) by inversion of the distribution function.
+
+    Args:
+        probabilities: (B, K), not negative, of any sum above 0.
+        uniform: (B,), in [0, 1).
+    """
+    steps = probabilities.cumsum(dim=1)
+    total = steps[:, -1:]
+    chosen = (steps <= uniform[:, None] * total).sum(dim=1)
+    # A product rounded up to the total would choose beyond the last code that can occur.
+    return torch.minimum(chosen, (steps < total).sum(dim=1))
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -62,11 +78,13 @@ LogDensity = Callable[[torch.Tensor], torch.Tensor]  # (B, L) -> (B,), in nats
 class Codes(NamedTuple):
     """Where the training images lie: N(means, diag variances) each, both (N, L), float32.
 
-    The variances of an encoder without a posterior are zero.
+    The variances of an encoder without a posterior are zero. Labels, int64 (N,), are for priors
+    that know classes.
     """
 
     means: torch.Tensor
     variances: torch.Tensor
+    labels: torch.Tensor | None = None
 
     def drawn(self, turn: int) -> torch.Tensor:
         """One draw per image, (N, L), on the CPU; a function of the codes and ``turn``."""
@@ -85,17 +103,28 @@ class Prior(nn.Module, ABC):
         size: Length L of a code.
         components: Parts of a mixture; the others ignore it.
         shape: Of the images.
+        classes: How many classes it can be asked for.
 
     Attributes:
         joint: Whether it is learned together with the model; else it is fitted at the end.
+        most_classes: Up to how many classes it can be fitted to, and be drawn from for one of them.
         words: What samples are drawn from, for people.
+
+    Raises:
+        UsageError: it knows no classes, or not as many.
     """
 
     joint: ClassVar[bool] = False
+    most_classes: ClassVar[int] = 0
     words: ClassVar[str]
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
+        if classes > self.most_classes:
+            knows = f"at most {self.most_classes}" if self.most_classes else "no"
+            raise UsageError(
+                f"this prior knows {knows} classes. Use -o prior=mixture, or --unconditional"
+            )
         self.size = size
 
     @abstractmethod
@@ -109,16 +138,23 @@ class Prior(nn.Module, ABC):
     def begin(self, images: torch.Tensor) -> None:
         """Called with the first images (B, C, H, W) of a run, before any step."""
 
-    def settle(self, encode: Encode, images: Iterable[torch.Tensor]) -> None:
+    def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
         """What is left to do at the end of training: the fit.
 
         Args:
             encode: Images -> mean and log-variance of their posteriors.
-            images: Batches of training images, (B, C, H, W).
+            batches: Of training images.
         """
-        found = [encode(batch) for batch in images]
-        means, log_variances = (torch.cat(part) for part in zip(*found, strict=True))
-        self.fit(Codes(means, log_variances.exp()))
+        means, log_variances, labels = [], [], []
+        for batch in batches:
+            mean, log_variance = encode(batch.images)
+            means.append(mean)
+            log_variances.append(log_variance)
+            if batch.labels is not None:
+                labels.append(batch.labels)
+        self.fit(Codes(
+            torch.cat(means), torch.cat(log_variances).exp(), torch.cat(labels) if labels else None
+        ))  # fmt: skip
 
     def of_the_bound(self, encode: Encode) -> LogDensity:
         """Log p(z) as the bound has it: of N(0, I), unless the prior is learned with it.
@@ -132,8 +168,14 @@ class Prior(nn.Module, ABC):
         """Mean and variance per latent of the prior that the bound has."""
         return 0.0, 1.0
 
-    def draw(self, indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
-        """Rows (B, L) of p(z); row i depends on (seed, indices[i]) alone."""
+    def draw(
+        self, indices: NDArray[Any], seed: int, device: torch.device,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Rows (B, L) of p(z), or of p(z|y) with labels int64 (B,), where it knows classes.
+
+        Row i depends on (seed, indices[i], labels[i]) alone.
+        """
         noise = draw_normal(indices, seed, self.size, device)
         return self.transform(noise, draw_uniform(indices, seed, device))
 
@@ -147,8 +189,8 @@ class Standardised(Prior):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 

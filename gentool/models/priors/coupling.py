@@ -76,8 +76,8 @@ class CouplingFlow(Whitened):
 
     words = "a normalising flow fitted to the training images' codes"
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
         self.couplings = nn.ModuleList(Coupling(size, kind) for kind in range(_COUPLINGS))
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from gentool.images import ImageShape
+from gentool.models.base import Batch
 from gentool.models.priors.base import (
     Codes,
     Encode,
@@ -21,7 +22,7 @@ class StandardNormal(Prior):
 
     words = "N(0, I)"
 
-    def settle(self, encode: Encode, images: Iterable[torch.Tensor]) -> None:
+    def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
         """Nothing, and the images are not even looked at."""
 
     def fit(self, codes: Codes) -> None:
@@ -41,8 +42,8 @@ class Whitened(Standardised):
 
     factor: torch.Tensor
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
         # (torch.eye on the meta device would import sympy.)
         self.register_buffer("factor", torch.zeros(size, size).fill_diagonal_(1))
 

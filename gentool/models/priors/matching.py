@@ -33,8 +33,8 @@ class FlowMatching(Whitened):
 
     words = "noise carried to the training images' codes by flow matching"
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
         self.net = SmallNet(size, size, _WIDTH, _BLOCKS, context=2 * _FREQUENCIES)
 
     def velocity(self, rows: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,19 @@
-"""A mixture of full-covariance Gaussians fitted to codes by expectation maximisation."""
+"""A mixture of full-covariance Gaussians fitted to codes by expectation maximisation.
+
+With classes, every component belongs to one of them and is fitted to its images alone, so that
+p(z, y) = p(y) p(z|y) is a mixture too: drawing from all components gives the classes as often as
+the images have them, and drawing from one class's gives that class.
+"""
 
 import math
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from gentool.images import ImageShape
-from gentool.models.priors.base import Codes, Standardised
+from gentool.models.priors.base import Codes, Standardised, choose, draw_normal, draw_uniform
 
 _JITTER = 1e-4  # added to the variances of standardised codes, for the roots
 _KMEANS_STEPS, _EM_STEPS = 15, 20
@@ -19,53 +26,94 @@ class FittedMixture(Standardised):
     Dempster et al. 1977; Bishop 2006, section 9.2.2. One component is fitted in closed form.
     """
 
+    most_classes = 1000  # of each at least one covariance lies in the model file
     words = "a mixture of Gaussians fitted to the training images' codes"
     shares: torch.Tensor
     means: torch.Tensor
     factors: torch.Tensor
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
+        self.classes = classes
+        each = max(components // max(classes, 1), 1)
+        components = each * max(classes, 1)
         self.register_buffer("shares", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, size))
-        # Lower Cholesky factors. (torch.eye and repeat on the meta device would import sympy.)
+        # Lower Cholesky factors. (torch.eye on the meta device would import sympy.)
         self.register_buffer("factors", torch.zeros(components, size, size))
-        for factor in self.factors:
-            factor.fill_diagonal_(1)
+        self.factors.diagonal(dim1=1, dim2=2).fill_(1)
 
     @torch.no_grad()
     def fit(self, codes: Codes) -> None:
         """Fit to one draw per image, in float64 on the CPU."""
         self.measure(codes)
         rows = self.inward(codes.drawn(0).double())
-        components = len(self.shares)
-        responsibilities = _nearest_centre(rows, min(components, len(rows)))
+        kinds = self._kinds(codes)
+        own = self._own(kinds)
+        responsibilities = self._begin(rows, kinds)
         before = -math.inf
         for _ in range(_EM_STEPS):
             mixture = _maximise(rows, responsibilities)
-            log_joint = _log_joint(rows, *mixture)
+            log_joint = _log_joint(rows, own, *mixture)
             log_likelihood = log_joint.logsumexp(dim=1).mean().item()
             if log_likelihood - before < _EM_GAIN:
                 break
             before = log_likelihood
             responsibilities = log_joint.softmax(dim=1)
         for buffer, value in zip((self.shares, self.means, self.factors), mixture, strict=True):
-            buffer.zero_()
-            buffer[: len(value)] = value.to(buffer)
+            buffer.copy_(value)
 
     def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         """Rows of the fitted density from rows (B, L) of N(0, I) and uniform numbers (B,)."""
-        steps = self.shares.cumsum(dim=0)
-        chosen = torch.searchsorted(steps, uniform * steps[-1], right=True)
-        chosen = chosen.clamp(max=int((self.shares > 0).sum()) - 1)
+        return self._rows(noise, choose(self.shares.expand(len(noise), -1), uniform))
+
+    def draw(
+        self, indices: NDArray[Any], seed: int, device: torch.device,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Rows of the density, or of those of classes; a class that had no images draws as all."""
+        if labels is None or not self.classes:
+            return super().draw(indices, seed, device)
+        shares = self.shares * self._own(labels)
+        shares = torch.where(shares.sum(dim=1, keepdim=True) > 0, shares, self.shares)
+        noise = draw_normal(indices, seed, self.size, device)
+        return self._rows(noise, choose(shares, draw_uniform(indices, seed, device)))
+
+    def _rows(self, noise: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Draws (B, L) from the chosen components (B,)."""
         rows = self.means[chosen] + (self.factors[chosen] @ noise[:, :, None])[:, :, 0]
         return self.outward(rows)
 
+    def _kinds(self, codes: Codes) -> torch.Tensor:
+        """The class of each code, int64 (N,); 0 for all without classes."""
+        if not self.classes:
+            return torch.zeros(len(codes.means), dtype=torch.int64)
+        if codes.labels is None:
+            raise ValueError(f"a prior of {self.classes} classes needs labels of its codes")
+        return codes.labels.cpu()
+
+    def _own(self, kinds: torch.Tensor) -> torch.Tensor:
+        """Which components (B, K) are of the classes (B,)."""
+        each = len(self.shares) // max(self.classes, 1)
+        owners = torch.arange(len(self.shares), device=kinds.device) // each
+        return owners == kinds[:, None]
+
+    def _begin(self, rows: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        """Responsibilities (N, K) to begin with, by k-means within every class."""
+        each = len(self.shares) // max(self.classes, 1)
+        members = rows.new_zeros(len(rows), len(self.shares))
+        for kind in torch.unique(kinds).tolist():
+            (own,) = torch.nonzero(kinds == kind, as_tuple=True)
+            columns = slice(kind * each, kind * each + min(each, len(own)))
+            members[own, columns] = _nearest_centre(rows[own], min(each, len(own)))
+        return members
+
     def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
         """Log p(z), per row."""
-        used = self.shares > 0  # with fewer codes than components some are empty
-        parts = (self.shares[used], self.means[used], self.factors[used])
-        return _log_joint(self.inward(latents), *parts).logsumexp(dim=1) - self.log_scale()
+        rows = self.inward(latents)
+        own = torch.ones(len(rows), len(self.shares), dtype=torch.bool, device=rows.device)
+        log_joint = _log_joint(rows, own, self.shares, self.means, self.factors)
+        return log_joint.logsumexp(dim=1) - self.log_scale()
 
 
 def _nearest_centre(rows: torch.Tensor, components: int) -> torch.Tensor:
@@ -90,11 +138,12 @@ def _maximise(
     shrinks onto them.
     """
     size = rows.shape[1]
-    counts = responsibilities.sum(dim=0).clamp(min=1e-9)
-    means = responsibilities.T @ rows / counts[:, None]
+    counts = responsibilities.sum(dim=0)
+    means = responsibilities.T @ rows / counts.clamp(min=1e-9)[:, None]
     scatters = []
     for weight, mean in zip(responsibilities.T, means, strict=True):
-        spread = (rows - mean) * weight.sqrt()[:, None]
+        used = weight > 0  # with many classes few rows are
+        spread = (rows[used] - mean) * weight[used].sqrt()[:, None]
         scatters.append(spread.T @ spread)
     scatter = torch.stack(scatters)
     pooled = scatter.sum(dim=0) / len(rows)
@@ -104,13 +153,20 @@ def _maximise(
 
 
 def _log_joint(
-    rows: torch.Tensor, shares: torch.Tensor, means: torch.Tensor, factors: torch.Tensor
+    rows: torch.Tensor,
+    own: torch.Tensor,
+    shares: torch.Tensor,
+    means: torch.Tensor,
+    factors: torch.Tensor,
 ) -> torch.Tensor:
-    """The joint log p(z, k) = log pi_k + log N(z; m_k, F_k F_k^T), shape (N, K)."""
+    """The joint log p(z, k) = log pi_k + log N(z; m_k, F_k F_k^T), (N, K); -inf but for ``own``."""
     constant = 0.5 * rows.shape[1] * math.log(2 * math.pi)
-    columns = []
-    for share, mean, factor in zip(shares, means, factors, strict=True):
-        white = torch.linalg.solve_triangular(factor, (rows - mean).T, upper=False)
-        log_root = factor.diagonal().log().sum()
-        columns.append(share.log() - constant - log_root - 0.5 * white.square().sum(dim=0))
-    return torch.stack(columns, dim=1)
+    joint = rows.new_full(own.shape, -math.inf)
+    for k, (share, mean, factor) in enumerate(zip(shares, means, factors, strict=True)):
+        if share > 0:  # with fewer codes than components some are empty
+            inner = rows[own[:, k]] - mean
+            white = torch.linalg.solve_triangular(factor, inner.T, upper=False)
+            log_root = factor.diagonal().log().sum()
+            log_normal = -constant - log_root - 0.5 * white.square().sum(dim=0)
+            joint[own[:, k], k] = share.log() + log_normal
+    return joint

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gentool.images import ImageShape
+from gentool.models.base import Batch
 from gentool.models.priors.base import Codes, Encode, LogDensity, Prior, log_normal
 
 
@@ -41,8 +42,8 @@ class VampPrior(Prior):
     means: torch.Tensor
     log_variances: torch.Tensor
 
-    def __init__(self, size: int, components: int, shape: ImageShape) -> None:
-        super().__init__(size, components, shape)
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
         images = torch.zeros(components, shape.channels, shape.height, shape.width)
         self.images = nn.Parameter(images)
         self.register_buffer("means", torch.zeros(components, size))
@@ -59,7 +60,7 @@ class VampPrior(Prior):
         return self.images.clamp(-1, 1)
 
     @torch.no_grad()
-    def settle(self, encode: Encode, images: Iterable[torch.Tensor]) -> None:
+    def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
         """Keep the posteriors of the pseudo-inputs."""
         means, log_variances = encode(self.inputs())
         self.fit(Codes(means, log_variances.exp()))
