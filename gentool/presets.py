@@ -69,6 +69,9 @@ PRESETS: dict[str, Preset] = {
     "vae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a learned scale and a fitted prior"),
+    "vae-gan": _preset(
+        "vae-gan",                    _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "VAE with a discriminator (Larsen 2016) that sharpens what it decodes"),
     "vampvae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a VampPrior (Tomczak 2018), learned with it",

@@ -22,6 +22,10 @@ MODELS: "Registry[type[Model]]" = Registry(
             "variational autoencoder: learns p(x); reconstructs, samples, interpolates",
             at("gentool.models.vae", "VAE"),
         ),
+        "vae-gan": Entry(
+            "variational autoencoder sharpened by a discriminator of its own",
+            at("gentool.models.vaegan", "VAEGAN"),
+        ),
         "autoencoder": Entry(
             "bottleneck and identity mapping; the most faithful reconstructions",
             at("gentool.models.autoencoder", "Autoencoder"),

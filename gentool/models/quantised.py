@@ -22,13 +22,12 @@ from torch import nn
 
 from gentool.config import option
 from gentool.images import ImageShape
-from gentool.models.adversarial import LOSSES
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.codeprior import CodePrior, Drawing
 from gentool.models.priors import draw_uniform
 from gentool.models.quantisers import QUANTISERS
 from gentool.models.quantisers.base import Quantised, Quantiser, perplexity
-from gentool.models.tail import Pulls, Tail
+from gentool.models.tail import TailConfig
 from gentool.networks.grids import GridDecoder, GridEncoder, grids
 from gentool.rng import Draw, uniform
 
@@ -74,7 +73,7 @@ class QuantisedAutoencoder(Model):
     Drawing = Drawing
 
     @dataclass(frozen=True)
-    class Config(BaseConfig):
+    class Config(TailConfig, BaseConfig):
         """Options of ``fsq`` and ``vqvae``."""
 
         width: int = option(
@@ -87,14 +86,6 @@ class QuantisedAutoencoder(Model):
             0, "an image has about so many rows and columns of codes (0: 8; large ones 16)",
             low=0, high=64,
         )  # fmt: skip
-        features: float = option(
-            1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
-        )
-        adversarial: float = option(
-            0.5, "pull of the game against D, as a share of the pixels'", low=0, high=100
-        )
-        loss: str = option("hinge", "the game that is played", choices=LOSSES)
-        penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
         prior_share: float = option(
             0.4, "share of the run, its last, that trains the transformer", low=0.01, high=0.99
         )
@@ -114,8 +105,7 @@ class QuantisedAutoencoder(Model):
             quantiser.words, self.size[0] * self.size[1], config.prior_factor * config.width,
             config.layers, classes,
         )  # fmt: skip
-        pulls = Pulls(config.features, config.adversarial)
-        self.tail = Tail(shape, config.width, config.loss, config.penalty, pulls)
+        self.tail = config.open_tail(shape, config.width)
 
     @property
     def latent_classes(self) -> int:

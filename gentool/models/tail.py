@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.base import LossTerms
@@ -31,6 +32,25 @@ class Pulls:
 
     features: float
     adversarial: float
+
+
+@dataclass(frozen=True)
+class TailConfig:
+    """Options of models with a tail."""
+
+    features: float = option(
+        1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
+    )
+    adversarial: float = option(
+        0.5, "pull of the game against D, as a share of the pixels'", low=0, high=100
+    )
+    loss: str = option("hinge", "the game that is played", choices=LOSSES)
+    penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+
+    def open_tail(self, shape: ImageShape, width: int) -> "Tail":
+        """The tail, for images of this shape, with a discriminator of this width."""
+        pulls = Pulls(self.features, self.adversarial)
+        return Tail(shape, width, self.loss, self.penalty, pulls)
 
 
 class Tail(nn.Module):
@@ -58,8 +78,9 @@ class Tail(nn.Module):
         )
 
     def sharpen(
-        self, real: torch.Tensor, fake: torch.Tensor, error: torch.Tensor, progress: float
-    ) -> LossTerms:
+        self, real: torch.Tensor, fake: torch.Tensor, error: torch.Tensor, progress: float,
+        at: torch.Tensor | None = None,
+    ) -> LossTerms:  # fmt: skip
         """What is added to the autoencoder's loss.
 
         Args:
@@ -67,6 +88,8 @@ class Tail(nn.Module):
             fake: Their reconstructions, with graph.
             error: The reconstruction error that the terms are weighted by, (B,), with graph.
             progress: How much of the autoencoder's span is over; the game comes in on the way.
+            at: What slopes are measured at, (B, ...), from which both ``fake`` and ``error`` are
+                computed; the reconstructions themselves if None.
 
         Returns:
             The sum of both weighted terms, and both as they are.
@@ -84,10 +107,11 @@ class Tail(nn.Module):
             "features": (torch.stack(distances).mean(dim=0), self._pulls.features),
             "adversarial": (game, ramp * self._pulls.adversarial),
         }
-        total, slope = torch.zeros_like(error), slope_at(error, fake)
+        at = fake if at is None else at
+        total, slope = torch.zeros_like(error), slope_at(error, at)
         for term, pull in terms.values():
             if pull > 0:
-                weight = (pull * slope / (slope_at(term, fake) + _TINY)).clamp_max(_MOST)
+                weight = (pull * slope / (slope_at(term, at) + _TINY)).clamp_max(_MOST)
                 total = total + weight * term
         return LossTerms(total, {name: term.detach() for name, (term, _) in terms.items()})
 
@@ -117,7 +141,7 @@ def relative_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def slope_at(term: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """||grad_x term|| per image, (B,), as a number, of a term (B,) computed from the images."""
+    """||grad_x term|| per image x, (B,), as a number, of a term (B,) computed from x (B, ...)."""
     (gradient,) = torch.autograd.grad(term.sum(), images, retain_graph=True)
     norms: torch.Tensor = torch.linalg.vector_norm(gradient.float().flatten(1), dim=1)
     return norms

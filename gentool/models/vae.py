@@ -53,6 +53,10 @@ class Posterior(NamedTuple):
     mean: torch.Tensor
     log_variance: torch.Tensor
 
+    def draw(self, noise: torch.Tensor) -> torch.Tensor:
+        """Mu + sigma eps (Kingma and Welling 2014, section 2.4), of the shape of ``noise``."""
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
 
 class VAE(Model):
     """Encoder, decoder and likelihood."""
@@ -163,7 +167,7 @@ class VAE(Model):
     def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
         """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
         posterior = self.posterior(images)
-        latents = _reparameterised(posterior, noise)
+        latents = posterior.draw(noise)
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
         kl = self._kl(posterior, latents).sum(dim=1)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
@@ -183,7 +187,7 @@ class VAE(Model):
         weights = []
         for k in range(samples):
             noise = draw.normal(f"importance/{k}", self.config.latent_size)
-            latents = _reparameterised(posterior, noise)
+            latents = posterior.draw(noise)
             log_ratio = log_p(latents) - log_normal(latents, *posterior)
             weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
         return importance_bound(torch.stack(weights))
@@ -257,7 +261,7 @@ class VAE(Model):
             self.density.begin(images)
         posterior = self.posterior(noisy(images, config.denoise, draw))
         noise = draw.normal("posterior", config.samples, config.latent_size).transpose(0, 1)
-        latents = _reparameterised(posterior, noise)
+        latents = posterior.draw(noise)
         weight = kl_weight(config.beta, config.warm_up, config.cycles, draw.share)
         maximise = self._elbo_loss if config.samples == 1 else self._importance_loss
         terms = maximise(images, posterior, latents, weight, draw)
@@ -272,7 +276,9 @@ class VAE(Model):
         weight: float, draw: Draw,
     ) -> LossTerms:  # fmt: skip
         """The negative ELBO with its KL weighed; latents (1, B, L)."""
-        log_likelihood = self.likelihood.log_prob(self.decoder(latents[0]), images)
+        params = self.decoder(latents[0])
+        log_likelihood = self.likelihood.log_prob(params, images)
+        more = self._refine(images, params, -log_likelihood, draw)
         units = self._kl(posterior, latents[0])
         kl = units.sum(dim=1)
         charged = free_bits(units, self.config.free_bits)
@@ -280,7 +286,13 @@ class VAE(Model):
             charged = (charged - capacity_now(self.config.capacity, draw.share)).abs()
         largest = units.mean(dim=0).max().expand(len(images))
         parts = {"elbo": log_likelihood - kl, "kl": kl, "kl_largest_unit": largest}
-        return LossTerms(weight * charged - log_likelihood, parts)
+        return LossTerms(weight * charged - log_likelihood + more.total, parts | more.parts)
+
+    def _refine(
+        self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
+    ) -> LossTerms:
+        """What else is asked of the decoder's output (B, ...), beside its error (B,): nothing."""
+        return LossTerms(torch.zeros_like(error))
 
     def _importance_loss(
         self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
@@ -312,8 +324,3 @@ class VAE(Model):
     def summary(self) -> str:
         """How samples come about."""
         return f"samples decode latents drawn from {self.density.words}"
-
-
-def _reparameterised(posterior: Posterior, noise: torch.Tensor) -> torch.Tensor:
-    """Mu + sigma eps (Kingma and Welling 2014, section 2.4), of the shape of ``noise``."""
-    return posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise
