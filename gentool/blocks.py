@@ -13,6 +13,7 @@ import torch
 
 from gentool.images import ImageShape, Pixels, to_pixels, to_unit
 from gentool.models.base import Model
+from gentool.rng import Draw
 
 _PIXELS_PER_BLOCK = 2**16  # bounds memory: 64 images of 32x32, 1 of 256x256
 
@@ -72,6 +73,24 @@ def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
     size = block_size(model.shape)
     rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a copy: caches are read-only
     return torch.cat(list(_map(lambda block: model.encode(to_unit(block)), rows, size)))
+
+
+@torch.inference_mode()
+def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
+    """Latents (N, ...) of uint8 images (N, H, W, C), drawn from their posteriors.
+
+    The draw of image i depends on (seed, i) alone.
+
+    Raises:
+        UsageError: the model has no posterior.
+    """
+    size = block_size(model.shape)
+    found = []
+    for start in range(0, len(pixels), size):
+        rows = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
+        draw = Draw(seed, "reconstruct", np.arange(start, start + size), 0, model.device)
+        found.append(model.encode_drawn(to_unit(_padded(rows, size)), draw)[: len(rows)])
+    return torch.cat(found)
 
 
 @torch.inference_mode()

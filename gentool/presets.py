@@ -72,6 +72,10 @@ PRESETS: dict[str, Preset] = {
     "vae-gan": _preset(
         "vae-gan",                    _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "VAE with a discriminator (Larsen 2016) that sharpens what it decodes"),
+    "hvae": Preset(
+        "hvae",                       _row(100_000, 32, 1e-3, 64) | {"layers": 12},
+                                      _row(4_000_000, 64, 1e-3, 128) | {"layers": 20},
+        "hierarchical VAE (VDVAE, Child 2021): the best likelihood, and detail drawn anew"),
     "vampvae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a VampPrior (Tomczak 2018), learned with it",

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gentool.blocks import decode_blocks, encode_blocks
+from gentool.blocks import decode_blocks, encode_blocks, posterior_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel, exported_tensors, write_file
 from gentool.data import BadImage, FolderSource, decode, is_folder
 from gentool.errors import NoEncoder, UsageError
@@ -88,8 +88,9 @@ def require_denoiser(loaded: LoadedModel) -> None:
 
 
 def find_latents(
-    loaded: LoadedModel, images: Pixels, steps: int | None, seed: int, stop: StopFlag
-) -> torch.Tensor:
+    loaded: LoadedModel, images: Pixels, steps: int | None, seed: int, stop: StopFlag,
+    *, drawn: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """Latents (N, ...) of uint8 images (N, H, W, C), by the encoder, a search, or both.
 
     Args:
@@ -98,14 +99,32 @@ def find_latents(
         steps: Of the search; None for what suits the model, 0 for the encoder alone.
         seed: Of the search, where there is no encoder to begin at.
         stop: Polled.
+        drawn: Draw from the encoder's posterior instead of taking its mean.
+
+    Raises:
+        UsageError: there is no posterior to draw from.
     """
     model = loaded.model
+    if drawn:
+        return posterior_blocks(model, images, seed)
     steps = model.search_steps if steps is None else steps
     try:
         start = encode_blocks(model, images)
     except NoEncoder:
         return invert(model, images, max(steps, 1), seed, stop)
     return invert(model, images, steps, seed, stop, start) if steps else start
+
+
+def redraw_below(
+    loaded: LoadedModel, latents: torch.Tensor, layers: int, seed: int
+) -> torch.Tensor:
+    """Latents (N, ...) whose first so many layers stay, and the rest is drawn anew.
+
+    Raises:
+        UsageError: the model's latents have no layers, or not so many.
+    """
+    drawn = prior_blocks(loaded.model, [(seed, k) for k in range(len(latents))])
+    return loaded.model.keep_top(latents, drawn, layers)
 
 
 def fit(

@@ -35,6 +35,7 @@ from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.files import put, remove_scratch
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
+from gentool.optimisers import WINDOW
 from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
 from gentool.state import Optimisers, expected, pack, tensor_bytes, unpack
 
@@ -121,6 +122,7 @@ class Counters:
         part: Images per part of a batch that did not fit into memory whole; 0 for whole.
         began: Images seen when each phase had its first turn, by name.
         settled: Names of the phases that are over.
+        lengths: Of the last gradients, for phases that leave steps out, by name.
     """
 
     images: int = 0
@@ -132,6 +134,7 @@ class Counters:
     part: int = 0
     began: dict[str, int] = field(default_factory=dict)
     settled: tuple[str, ...] = ()
+    lengths: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -233,6 +236,7 @@ class RunFolder:
             "part": counters.part,
             "began": dict(counters.began),
             "settled": list(counters.settled),
+            "lengths": {name: list(some) for name, some in counters.lengths.items()},
         }
         write_file(self.path / STATE_NAME, self.tensors(learner), header)
 
@@ -267,13 +271,11 @@ class RunFolder:
             return None
         header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
-        parts = (
-            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers,
-        )  # fmt: skip
+        weights = (learner.model, learner.average, learner.phases)
         try:
-            compare(path, expected(table, *parts), table)
+            compare(path, expected(table, *weights, learner.powers), table)
             found = _counters(header)
-            unpack(read_file(path)[1], *parts)
+            unpack(read_file(path)[1], *weights, learner.optimisers, learner.powers)
         except _DAMAGE as error:
             if self.overridden:
                 names = ", ".join(self.overridden)
@@ -330,6 +332,14 @@ def _count(value: object) -> int:
     return value
 
 
+def _lengths(values: list[object]) -> tuple[float, ...]:
+    """Lengths of gradients from a state file."""
+    lengths = tuple(float(str(value)) for value in values)
+    if len(lengths) > WINDOW or not all(0 <= length < math.inf for length in lengths):
+        raise ValueError("lengths")
+    return lengths
+
+
 def _counters(header: Header) -> Counters:
     """What the header of a state says; any of several errors where it says something impossible."""
     best, seconds = header["best_score"], float(header["seconds"])
@@ -349,4 +359,5 @@ def _counters(header: Header) -> Counters:
         _count(header.get("part", 0)),
         began,
         tuple(str(name) for name in header["settled"]),
+        {str(k): _lengths(some) for k, some in header.get("lengths", {}).items()},
     )

@@ -10,10 +10,10 @@ import torch
 
 from gentool.checkpoint import Tensors, exported_tensors
 from gentool.models.base import Model, Phase
+from gentool.optimisers import MOMENTS, Optimiser, step_device
 
-Optimisers = Mapping[str, torch.optim.Adam]
+Optimisers = Mapping[str, Optimiser]
 POWERS = "powers/"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def pack(
@@ -27,7 +27,8 @@ def pack(
     tensors = {f"live/{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
     tensors |= {POWERS + k: v for k, v in powers.items()}
-    for prefix, parameter, optimiser in _parameters(phases, optimisers):
+    for prefix, parameter, phase in _parameters(phases):
+        optimiser = optimisers[phase.name]
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[prefix + key] = value
     return tensors
@@ -35,7 +36,7 @@ def pack(
 
 def expected(
     names: Collection[str], model: Model, average: Model, phases: tuple[Phase, ...],
-    optimisers: Optimisers, powers: Tensors,
+    powers: Tensors,
 ) -> Tensors:  # fmt: skip
     """Tensors of the shapes and dtypes that a state with these names has to hold.
 
@@ -44,9 +45,9 @@ def expected(
     found = {f"live/{k}": v for k, v in model.state_dict().items()}
     found |= {f"average/{k}": v for k, v in exported_tensors(average).items()}
     found |= {POWERS + k: v for k, v in powers.items()}
-    for prefix, parameter, _ in _parameters(phases, optimisers):
+    for prefix, parameter, phase in _parameters(phases):
         if f"{prefix}step" in names:
-            found |= {prefix + k: parameter for k in _MOMENTS}
+            found |= {prefix + k: parameter for k in MOMENTS[phase.optimiser]}
             found[f"{prefix}step"] = torch.zeros(())
     return found
 
@@ -72,14 +73,16 @@ def unpack(
         _fill(target, tensors[f"average/{name}"])
     for name, target in powers.items():
         _fill(target, tensors[POWERS + name])
-    for prefix, parameter, optimiser in _parameters(phases, optimisers):
+    for prefix, parameter, phase in _parameters(phases):
         if f"{prefix}step" in tensors:  # else the phase has not had its first turn
             # empty_like keeps the parameter's memory format, which fused Adam relies on
-            state = {k: _fill(torch.empty_like(parameter), tensors[prefix + k]) for k in _MOMENTS}
-            state["step"] = _fill(
-                torch.zeros((), device=parameter.device), tensors[f"{prefix}step"]
-            )
-            optimiser.state[parameter] = state
+            state = {
+                k: _fill(torch.empty_like(parameter), tensors[prefix + k])
+                for k in MOMENTS[phase.optimiser]
+            }
+            steps = torch.zeros((), device=step_device(phase, parameter))
+            state["step"] = _fill(steps, tensors[f"{prefix}step"])
+            optimisers[phase.name].state[parameter] = state
 
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
@@ -95,9 +98,9 @@ def _fill(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 
 
 def _parameters(
-    phases: tuple[Phase, ...], optimisers: Optimisers
-) -> Iterator[tuple[str, torch.nn.Parameter, torch.optim.Adam]]:
-    """(tensor prefix, parameter, its optimiser) of every phase."""
+    phases: tuple[Phase, ...],
+) -> Iterator[tuple[str, torch.nn.Parameter, Phase]]:
+    """(tensor prefix, parameter, its phase) of every phase."""
     for phase in phases:
         for name, parameter in phase.module.named_parameters():
-            yield f"optimiser/{phase.name}/{name}/", parameter, optimisers[phase.name]
+            yield f"optimiser/{phase.name}/{name}/", parameter, phase

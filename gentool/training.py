@@ -33,6 +33,7 @@ from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
+from gentool.optimisers import is_spike, open_optimiser, remembered
 from gentool.recovery import (
     NotFinite,
     check_averaged,
@@ -136,7 +137,7 @@ class Trainer:
         self.average = averaged_copy(self.model)
         share_statistics(self.model)
         self.phases = self.model.phases()
-        self.optimisers = {p.name: _adam(p, settings) for p in self.phases}
+        self.optimisers = {p.name: open_optimiser(p, settings.lr) for p in self.phases}
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
         self._images_at_start = 0
@@ -330,8 +331,22 @@ class Trainer:
         )
         self.counters.part = self.parts.size if self.parts.size < settings.batch else 0
         check_step(self.model, phase, loss)
-        optimiser.step()
-        self.log.add(means | {f"grad_{phase.name}": gradient_norm(phase.module)})
+        length = gradient_norm(phase.module)
+        means |= {f"grad_{phase.name}": length}
+        if phase.skip_over:
+            spike = self._is_spike(phase, length.item())
+            means[f"skipped_{phase.name}"] = torch.tensor(float(spike))
+            if not spike:
+                optimiser.step()
+        else:
+            optimiser.step()
+        self.log.add(means)
+
+    def _is_spike(self, phase: Phase, length: float) -> bool:
+        """Whether a gradient is too long to be followed; the next is compared with it, too."""
+        before = self.counters.lengths.get(phase.name, ())
+        self.counters.lengths[phase.name] = remembered(before, length)
+        return is_spike(length, before, phase.skip_over)
 
     # --- files ------------------------------------------------------------------------------
 
@@ -426,12 +441,6 @@ def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
     check_classes(data.classes)
     count = len(data.classes) if settings.conditional and data.labels is not None else 0
     return count if MODELS.get(settings.model).conditional(settings.config, count) else 0
-
-
-def _adam(phase: Phase, settings: TrainSettings) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        phase.module.parameters(), lr=settings.lr, betas=phase.betas, fused=True
-    )
 
 
 def cosine(share: float, floor: float) -> float:

@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("networks", "data", "metrics")),
     (3, ("selfcheck",)),
     (4, ("models",)),
-    (5, ("checkpoint",)),
+    (5, ("checkpoint", "optimisers")),
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
     (6, ("averaging", "feeding", "inversion", "latents", "scoring", "runfolder", "microbatches")),
     (6, ("recovery", "looks")),

@@ -28,16 +28,15 @@ TopP = Annotated[
         help="Draw from the likeliest tokens that make up P in all.",
     ),
 ]  # fmt: skip
+KeepTop = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-top", min=0, max=200, metavar="K",
+        help="Variations: the first K layers (hvae) as in image 0 of the seed.",
+    ),
+]  # fmt: skip
 
 
-def chosen(
-    truncation: float | None, temperature: float | None, top_k: int | None, top_p: float | None
-) -> dict[str, Scalar]:
+def chosen(**options: Scalar | None) -> dict[str, Scalar]:
     """Those that were given, as ``Model.draw_with`` takes them; it refuses what a model lacks."""
-    given = {
-        "truncation": truncation,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None}

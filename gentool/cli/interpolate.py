@@ -79,7 +79,7 @@ def command(
 
     gentool interpolate runs/stylegan2-faces --seeds 0-3 --mix 10-15
     """
-    draws = drawing.chosen(truncation, temperature, top_k, top_p)
+    draws = drawing.chosen(truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p)
     keys = parse_seeds(seeds or "0-3") if seeds or not files else []
     wanted = Wanted(files or [], keys, class_name, space, draws)
     _check(wanted, method, mix, crossover, output, loop=loop)

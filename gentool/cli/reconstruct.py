@@ -39,12 +39,19 @@ def command(
     denoise: bool = typer.Option(
         False, "--denoise", help="Take noise away, by a model that learned it (-o denoise)."
     ),
+    draw: bool = typer.Option(
+        False, "--draw", help="Decode a draw from the posterior (VAEs), not its mean."
+    ),
+    keep_top: int = typer.Option(
+        None, "--keep-top", min=0, max=200, metavar="K",
+        help="Keep the first K layers of latents (hvae) and draw the rest anew.",
+    ),
     save_latents: Path = typer.Option(
         None, "--save-latents", metavar="FILE",
         help="Keep what was found too, as .safetensors, for sample and interpolate.",
     ),
     seed: int = typer.Option(
-        0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of that search."
+        0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of the search or the draws."
     ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
@@ -74,12 +81,17 @@ def command(
         pair,
         read_images,
         reconstruct,
+        redraw_below,
         require_denoiser,
         write_fitted,
     )
 
     if denoise and (steps or fit_weights is not None):
         raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")
+    if draw and steps:
+        raise UsageError("--draw goes by the encoder alone; leave --steps out")
+    if keep_top is not None and fit_weights is not None:
+        raise UsageError("--keep-top draws pictures anew; --fit-weights fits to those given")
     sink = open_sink(output, image_format, sys.stdout.buffer)
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
@@ -92,7 +104,10 @@ def command(
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
         began = time.monotonic()
-        latents = find_latents(loaded, np.stack(list(good.values())), steps, seed, stop)
+        pixels = np.stack(list(good.values()))
+        latents = find_latents(loaded, pixels, steps, seed, stop, drawn=draw)
+        if keep_top is not None:
+            latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
             loaded = write_fitted(loaded, len(good), fit_weights)
@@ -113,7 +128,9 @@ def command(
             emit(str(name), *figures)
         for path in sheet:
             emit(str(path))
-    say(f"{len(results)} images, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
+    which = " by draws from the posterior" if draw else " by the posterior mean"
+    by = which if loaded.model.has_posterior else ""
+    say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
     if fit_weights is not None:
         say(f"fitted to them: {fit_weights}")
     if bad:

@@ -37,6 +37,7 @@ def command(
     temperature: drawing.Temperature = None,
     top_k: drawing.TopK = None,
     top_p: drawing.TopP = None,
+    keep_top: drawing.KeepTop = None,
     latents: Path = typer.Option(
         None, "--latents", metavar="FILE", readable=False,
         help="Of latents that --save-latents kept, not of a seed.",
@@ -69,7 +70,9 @@ def command(
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
     refuse_json_beside_tar(output, as_json=as_json)
-    draws = drawing.chosen(truncation, temperature, top_k, top_p)
+    draws = drawing.chosen(
+        truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p, keep_top=keep_top
+    )
     if latents is not None and (
         draws or save_latents or any(x is not None for x in (seed, seeds, class_name))
     ):

@@ -67,7 +67,7 @@ def command(
         loaded = load_model(model, select_device(device))
         found = find_directions(loaded.model, method, count)
         files, seeds = ([start], []) if start is not None else ([], [seed or 0])
-        draws = drawing.chosen(truncation, None, None, None)
+        draws = drawing.chosen(truncation=truncation)
         wanted = Wanted(files, seeds, class_name, found.space, draws)
         point = find_keys(loaded, wanted, stop)
         if len(point) != 1:

@@ -26,6 +26,10 @@ MODELS: "Registry[type[Model]]" = Registry(
             "variational autoencoder sharpened by a discriminator of its own",
             at("gentool.models.vaegan", "VAEGAN"),
         ),
+        "hvae": Entry(
+            "hierarchical VAE: latents on grids of every size; the best likelihood",
+            at("gentool.models.hvae", "HierarchicalVAE"),
+        ),
         "autoencoder": Entry(
             "bottleneck and identity mapping; the most faithful reconstructions",
             at("gentool.models.autoencoder", "Autoencoder"),

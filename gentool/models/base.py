@@ -55,6 +55,9 @@ class Phase:
         span: Share of the run, from and to, in which the phase is active. When it is over,
             what it trained becomes its own average, which the phases to come then stand on.
         betas: Adam's moments (Kingma and Ba 2015).
+        optimiser: ``adam``, or ``adamax`` of the same paper, which a few long gradients upset less.
+        skip_over: A step is left out whose gradient is more than so many times as long as the
+            running median (0: none is).
         decay: Over the span the learning rate falls along a half cosine to this share of itself.
         lr_factor: Times the run's learning rate.
         changes_samples: Whether what it trains has a part in samples.
@@ -67,6 +70,8 @@ class Phase:
     repeats: int = 1
     span: tuple[float, float] = (0.0, 1.0)
     betas: tuple[float, float] = (0.9, 0.99)
+    optimiser: str = "adam"
+    skip_over: float = 0.0
     decay: float = 1.0
     lr_factor: float = 1.0
     changes_samples: bool = True
@@ -108,6 +113,8 @@ class Model(nn.Module, ABC):
             with some options.
         search_steps: Gradient steps by which latents of an image are found, or found better than
             ``encode`` does, unless the user says how many.
+        has_posterior: Whether what ``encode`` gives is the mean of a posterior, which
+            ``encode_drawn`` draws from.
         classes: Number of classes that this one is conditional on; 0 for none.
     """
 
@@ -117,6 +124,7 @@ class Model(nn.Module, ABC):
     interpolation: ClassVar[str] = "slerp"
     takes_classes: ClassVar[bool] = False
     search_steps: ClassVar[int] = 0
+    has_posterior: ClassVar[bool] = False
 
     def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -186,6 +194,14 @@ class Model(nn.Module, ABC):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Images (B, C, H, W) in [-1, 1] of latents."""
 
+    def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
+        """Latents with the first so many layers of ``kept``, all else as in ``drawn``.
+
+        Raises:
+            UsageError: its latents have no layers, or not so many.
+        """
+        raise UsageError("this model's latents have no layers to keep; those of an hvae have")
+
     def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
         """Styles (B, layers, S), float32, coarse layers first, that latents (B, ...) stand for.
 
@@ -237,6 +253,17 @@ class Model(nn.Module, ABC):
             NoEncoder: the model has none.
         """
         raise NoEncoder("this model has no encoder; its latents are found by inversion")
+
+    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """Latents of images drawn from their posteriors.
+
+        Raises:
+            UsageError: the model has no posterior.
+        """
+        raise UsageError(
+            "this model's encoder gives one code for an image, and no posterior to draw from; "
+            "vae, vae-gan and hvae have one"
+        )
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gentool.config import option
+from gentool.models.classes import draw_classes
 from gentool.models.priors import choose
 from gentool.networks.transformer import Transformer
 
@@ -88,7 +89,7 @@ class CodePrior(nn.Module):
         """Classes int64 (B,), as often as in the data; None where there are none."""
         if not self.classes:
             return None
-        return torch.bucketize(uniform, self.class_shares.cumsum(0)[:-1], right=True)
+        return draw_classes(self.class_shares, uniform)
 
     def draw(
         self, uniform: torch.Tensor, labels: torch.Tensor | None, drawing: Drawing

@@ -23,6 +23,7 @@ from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.calibration import ImageVariance, falling
+from gentool.models.classes import class_shares, draw_classes
 from gentool.models.directions import semantic
 from gentool.models.embedding import LatentEncoder, embedding_loss
 from gentool.models.generator import Generator
@@ -155,8 +156,8 @@ class GAN(Model):
         if not self.classes:
             return z
         if labels is None:
-            edges = self.generator.class_shares.cumsum(0)[:-1]
-            labels = torch.bucketize(draw_uniform(indices, seed, self.device), edges, right=True)
+            uniform = draw_uniform(indices, seed, self.device)
+            labels = draw_classes(self.generator.class_shares, uniform)
         return torch.cat([z, self._kinds(labels)], dim=1)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -231,11 +232,8 @@ class GAN(Model):
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Remember how frequent the classes are, and measure the averages' statistics."""
         if self.classes:
-            counts = torch.zeros(self.classes, device=self.device)
-            for batch in batches():
-                assert batch.labels is not None
-                counts += torch.bincount(batch.labels, minlength=self.classes)
-            self.generator.class_shares.copy_(counts / counts.sum())
+            shares = class_shares(batches(), self.classes, self.device)
+            self.generator.class_shares.copy_(shares)
         self.refresh()
 
     def refresh(self) -> None:

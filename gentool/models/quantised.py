@@ -23,6 +23,7 @@ from torch import nn
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.classes import class_shares
 from gentool.models.codeprior import CodePrior, Drawing
 from gentool.models.priors import draw_uniform
 from gentool.models.quantisers import QUANTISERS
@@ -211,18 +212,14 @@ class QuantisedAutoencoder(Model):
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Count the codes and the classes of training images."""
         codes: list[torch.Tensor] = []
-        counts = torch.zeros(self.classes, device=self.device)
         for batch in batches():
-            if sum(map(len, codes)) < _OBSERVED:
-                codes.append(self.codec.encode(batch.images).indices)
-            if self.classes:
-                assert batch.labels is not None
-                counts += torch.bincount(batch.labels, minlength=self.classes)
-            elif sum(map(len, codes)) >= _OBSERVED:
+            codes.append(self.codec.encode(batch.images).indices)
+            if sum(map(len, codes)) >= _OBSERVED:
                 break
         self.codec.quantiser.observe(torch.cat(codes))
         if self.classes:
-            self.transformer.class_shares.copy_(counts / counts.sum())
+            shares = class_shares(batches(), self.classes, self.device)
+            self.transformer.class_shares.copy_(shares)
 
     def summary(self) -> str:
         """How samples come about, and how the codes are used."""

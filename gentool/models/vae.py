@@ -15,7 +15,7 @@ prior is learned with it (``-o prior=vamp``).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,13 @@ from gentool.config import option
 from gentool.errors import UsageError
 from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, open_likelihood, suited
+from gentool.models.likelihoods import (
+    CHECK_EVERY,
+    DEFAULT_SIGMA,
+    LIKELIHOODS,
+    chosen,
+    open_likelihood,
+)
 from gentool.models.objectives import (
     ACTIVE_VARIANCE,
     active_units,
@@ -42,7 +48,6 @@ from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
 
 _LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
-_CHECK_EVERY = 64  # steps between two looks at the support, for which a device must be waited for
 _UNIT_DRAWS = 512  # pictures on which units are told active from idle
 _COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
 
@@ -63,6 +68,7 @@ class VAE(Model):
 
     exported = ("encoder", "decoder", "likelihood", "density")
     takes_classes = True
+    has_posterior = True
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -120,15 +126,7 @@ class VAE(Model):
     @classmethod
     def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
         """Black and white images get a Bernoulli likelihood, others a Gaussian."""
-        if config.likelihood != "auto":
-            return config, []
-        name = "gaussian" if pixels is None else suited(pixels())
-        if config.binarise:
-            name = "bernoulli"
-        if name == "gaussian":
-            return replace(config, likelihood=name), []
-        note = f"black and white images: likelihood {name} (-o likelihood=gaussian: as if grey)"
-        return replace(config, likelihood=name), [note]
+        return chosen(config, pixels, "gaussian", ink=config.binarise)
 
     @classmethod
     def conditional(cls, config: Config, classes: int) -> bool:
@@ -159,6 +157,10 @@ class VAE(Model):
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The posterior mean."""
         return self.posterior(images).mean
+
+    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """A draw from the posterior."""
+        return self.posterior(images).draw(draw.normal("posterior", self.config.latent_size))
 
     def phases(self) -> tuple[Phase, ...]:
         """One phase: the negative ELBO."""
@@ -255,7 +257,7 @@ class VAE(Model):
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
         images, config = self._observed(batch.images, draw), self.config
-        if images.device.type == "cpu" or draw.step % _CHECK_EVERY == 0:
+        if images.device.type == "cpu" or draw.step % CHECK_EVERY == 0:
             self.likelihood.check(images)
         if draw.step == 0:
             self.density.begin(images)

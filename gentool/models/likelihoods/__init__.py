@@ -6,6 +6,10 @@ asked about (``support``), whether it is a mass or a density (``discrete``), and
 one value per image, in nats. ``-o likelihood=NAME`` chooses; ``auto`` looks at the images.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +17,18 @@ from gentool.errors import UsageError
 from gentool.models.likelihoods.base import Likelihood
 from gentool.registry import Entry, Registry, at
 
-__all__ = ["DEFAULT_SIGMA", "LIKELIHOODS", "Likelihood", "open_likelihood", "suited"]
+__all__ = [
+    "CHECK_EVERY",
+    "DEFAULT_SIGMA",
+    "LIKELIHOODS",
+    "Likelihood",
+    "chosen",
+    "open_likelihood",
+    "suited",
+]
 
 _HERE = "gentool.models.likelihoods"
+CHECK_EVERY = 64  # steps between two looks at the support, for which a device must be waited for
 DEFAULT_SIGMA = 0.5  # standard deviation that scales begin with; black to white is 1
 
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(
@@ -83,3 +96,25 @@ def open_likelihood(name: str, sigma: float = DEFAULT_SIGMA) -> Likelihood:
 def suited(pixels: NDArray[np.uint8]) -> str:
     """The likelihood for images of these pixels: ``bernoulli`` if all are 0 or 255."""
     return "bernoulli" if bool(np.isin(pixels, (0, 255)).all()) else "gaussian"
+
+
+def chosen(
+    config: Any, pixels: Callable[[], NDArray[np.uint8]] | None, usual: str, *, ink: bool = False
+) -> tuple[Any, list[str]]:
+    """A model's config with ``likelihood`` auto made a choice: Bernoulli for black and white.
+
+    Args:
+        config: Options of a model, one of them ``likelihood``.
+        pixels: Gives prepared images, uint8 (N, H, W, C); None if training changes them.
+        usual: The likelihood for other images.
+        ink: Whether images are made black and white.
+
+    Returns:
+        The config, and the choice in words if it is not the usual one.
+    """
+    if config.likelihood != "auto":
+        return config, []
+    if not ink and (pixels is None or suited(pixels()) != "bernoulli"):
+        return replace(config, likelihood=usual), []
+    note = f"black and white images: likelihood bernoulli (-o likelihood={usual}: as if grey)"
+    return replace(config, likelihood="bernoulli"), [note]

@@ -1,0 +1,68 @@
+"""Gradients too long to be followed: told by a running median, and exact when a run goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, gentool_command
+from torch import nn
+
+from gentool.models.base import Batch, LossTerms, Phase
+from gentool.optimisers import MOMENTS, WINDOW, is_spike, open_optimiser, remembered
+from gentool.rng import Draw
+
+
+def nothing(batch: Batch, draw: Draw) -> LossTerms:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_each_keeps_the_moments_that_a_state_is_read_by(name: str) -> None:
+    layer = nn.Linear(2, 1)
+    optimiser = open_optimiser(Phase("any", layer, nothing, optimiser=name), 1e-3)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    assert set(optimiser.state[layer.weight]) == {"step", *MOMENTS[name]}
+
+
+def test_a_spike_is_far_above_the_median_of_enough() -> None:
+    usual = [1.0, 2.0, 3.0] * 10
+    assert is_spike(20.1, usual, 10)
+    assert not is_spike(19.9, usual, 10)
+    assert not is_spike(1e9, usual[:19], 10)
+
+
+def test_memory_is_bounded_and_takes_in_spikes() -> None:
+    seen: tuple[float, ...] = ()
+    for _ in range(WINDOW):
+        seen = remembered(seen, 1.0)
+    for _ in range(WINDOW // 2):
+        assert is_spike(100.0, seen, 10)
+        seen = remembered(seen, 100.0)
+    assert len(seen) == WINDOW
+    assert not is_spike(100.0, seen, 10)  # the new usual
+    assert remembered((), float("inf")) == (1e30,)
+
+
+def skipped(out: Path) -> float:
+    """Mean share of steps left out, by the last line of the log."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return float([line for line in lines if "skipped_hvae" in line][-1]["skipped_hvae"])
+
+
+def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    def train(out: Path, *more: object) -> int:
+        command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 640)
+        options = ("-o", "skip=1", "-o", "layers=3", *TINY, "-o", "latent_size=2")
+        return gentool_command(*command, *options, *more).code
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(whole) == 0
+    assert skipped(whole) > 0.1
+    assert train(parts, "--stop-after", 416) == 75
+    assert train(parts) == 0
+    name = "model.safetensors"
+    assert (whole / name).read_bytes() == (parts / name).read_bytes()
