@@ -119,7 +119,8 @@ class HierarchicalVAE(Model):
         if not self.classes:
             return noise
         if labels is None:
-            uniform = draw_uniform(indices, seed, self.device)
+            like = indices * 0 if self.drawing.keep_top else indices  # the class is at the top
+            uniform = draw_uniform(like, seed, self.device)
             labels = draw_classes(self.decoder.class_shares, uniform)
         return torch.cat([noise, self._kinds(labels)], dim=1)
 

@@ -19,6 +19,9 @@ RUNS: dict[str, list[object]] = {
     "game": ["gan", "-o", "encoder_share=0"],
     "encoder": ["gan", "-o", "encoder_share=0.9"],  # from step 11 on
     "vae": ["vae"],
+    "codes": ["fsq", "-o", "prior_share=0.01"],
+    "prior": ["fsq", "-o", "prior_share=0.99"],  # from step 2 on
+    "layers": ["hvae", "-o", "layers=3"],
 }
 NETWORKS = {  # run, phase, what the names of the network's weights begin with
     "discriminator": ("game", "discriminator", ""),
@@ -26,6 +29,9 @@ NETWORKS = {  # run, phase, what the names of the network's weights begin with
     "encoder": ("encoder", "encoder", ""),
     "vae encoder": ("vae", "vae", "encoder"),
     "vae decoder": ("vae", "vae", "decoder"),
+    "codec": ("codes", "codes", ""),
+    "transformer": ("prior", "prior", ""),
+    "top-down ladder": ("layers", "hvae", "decoder"),
 }
 SHORT = {("discriminator", "loss", 50), ("vae decoder", "gradient", 1)}
 
