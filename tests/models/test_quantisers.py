@@ -223,6 +223,15 @@ def test_vectors_are_those_of_the_indices_and_losses_are_per_image(name: str) ->
     assert torch.equal(quantiser(random_grid(3)[:2]).indices, found.indices[:2])
 
 
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_what_is_no_number_has_some_code_but_stays_no_number(name: str) -> None:
+    quantiser = QUANTISERS.get(name)(64, 3).eval()
+    grid = torch.full((1, quantiser.size, 2, 2), float("nan"))
+    found = quantiser(grid)
+    assert ((found.indices >= 0) & (found.indices < quantiser.words)).all()
+    assert found.vectors.isnan().any() or found.loss.isnan().any()  # for the run's own check
+
+
 def test_perplexity_is_the_number_of_codes_used_evenly() -> None:
     assert float(perplexity(torch.full((50,), 1 / 50))) == pytest.approx(50, rel=1e-5)
     assert float(perplexity(torch.tensor([0.5, 0.5, 0, 0]))) == pytest.approx(2)

@@ -58,7 +58,8 @@ class FiniteScalar(Quantiser):
         bounded = self.bound(grid)
         rounded = bounded.detach().round()
         half = _column(self.levels, grid) // 2
-        indices = ((rounded.long() + half) * _column(self._places, grid)).sum(dim=1)
+        places = rounded.nan_to_num().long()  # no index of what is no number; the vector keeps it
+        indices = ((places + half) * _column(self._places, grid)).sum(dim=1)
         vectors = (bounded + (rounded - bounded).detach()) / half
         return Quantised(vectors, indices, vectors.new_zeros(len(grid)))
 
