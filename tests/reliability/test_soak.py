@@ -25,10 +25,13 @@ WARM_SHARE = 0.3  # of the looks, while allocators and caches fill up
 
 @dataclass(frozen=True)
 class Look:
-    """What /proc says of a process: bytes in memory, open files, ended children nobody awaited."""
+    """What /proc says of a process: bytes of its own, open files, ended children nobody awaited.
+
+    Pages of files, the libraries among them, are not counted: they come and go as the kernel likes.
+    """
 
     seconds: float
-    resident: int
+    anonymous: int
     files: int
     zombies: int
 
@@ -36,7 +39,8 @@ class Look:
 def look(child: Child, began: float) -> Look:
     """Look once."""
     own = Path(f"/proc/{child.pid}")
-    pages = int((own / "statm").read_text().split()[1])
+    status = dict(line.split(":", 1) for line in (own / "status").read_text().splitlines())
+    kib = sum(int(status[name].split()[0]) for name in ("RssAnon", "VmSwap"))
     children = [
         int(word)
         for task in (own / "task").iterdir()
@@ -45,8 +49,7 @@ def look(child: Child, began: float) -> Look:
     states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
               for pid in children]  # fmt: skip
     return Look(
-        time.monotonic() - began, pages * os.sysconf("SC_PAGE_SIZE"),
-        len(list((own / "fd").iterdir())), states.count("Z"),
+        time.monotonic() - began, kib * 1024, len(list((own / "fd").iterdir())), states.count("Z"),
     )  # fmt: skip
 
 
@@ -70,7 +73,7 @@ def soak(nursery: Nursery, data: Path, out: Path, minutes: float, pause: float) 
 
 def slope(looks: list[Look]) -> float:
     """Bytes per second: the median over all pairs of looks (Theil and Sen), deaf to bursts."""
-    t, y = (np.array([getattr(k, name) for k in looks]) for name in ("seconds", "resident"))
+    t, y = (np.array([getattr(k, name) for k in looks]) for name in ("seconds", "anonymous"))
     a, b = np.triu_indices(len(looks), 1)
     return float(np.median((y[b] - y[a]) / (t[b] - t[a])))
 
