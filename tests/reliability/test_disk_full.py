@@ -77,9 +77,10 @@ def survives(at: int, data: Path, out: Path, undisturbed: bytes) -> bool:
     good = told(done) and whole(out)
     again = gentool_command(*arguments(data, out))
     same = (out / "model.safetensors").read_bytes() == undisturbed
-    return record(PROMISE, good and again.code == 0 and same)
+    return good and again.code == 0 and same
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize("at", [1, 2, 6, 9, 12, 16, 33, 50, 77])
 def test_a_write_that_fails(
     at: int, image_folder: Path, tmp_path: Path, undisturbed: bytes
@@ -87,6 +88,7 @@ def test_a_write_that_fails(
     assert survives(at, image_folder, tmp_path / "run", undisturbed)
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.slow
 @pytest.mark.parametrize("at", range(1, 101))
 def test_each_of_the_first_hundred_writes_fails(
@@ -96,7 +98,7 @@ def test_each_of_the_first_hundred_writes_fails(
     out = tmp_path / "run"
     with failing(at, errno.ENOSPC):
         done = gentool_command(*arguments(image_folder, out, "--images", images))
-    assert record(PROMISE, told(done) and whole(out)), done.err
+    assert told(done) and whole(out), done.err
     done = gentool_command(*arguments(image_folder, out, "--images", images))
     assert done.code == 0, done.err
 
@@ -109,6 +111,7 @@ def test_other_errors_of_a_disk_are_told_too(image_folder: Path, tmp_path: Path)
     assert whole(tmp_path)
 
 
+@pytest.mark.promise(PROMISE)
 def test_a_limit_on_the_size_of_files(
     nursery: Nursery, image_folder: Path, tmp_path: Path, undisturbed: bytes
 ) -> None:
@@ -117,7 +120,7 @@ def test_a_limit_on_the_size_of_files(
     assert stopped.code == 75
     before = (tmp_path / "state.safetensors").read_bytes()
     done = nursery.run(*arguments(image_folder, tmp_path), largest_file=50_000)
-    assert record(PROMISE, told(done) and whole(tmp_path)), done.err
+    assert told(done) and whole(tmp_path), done.err
     assert f"File too large in {tmp_path}: " in done.err
     assert (tmp_path / "state.safetensors").read_bytes() == before
     assert nursery.run(*arguments(image_folder, tmp_path)).code == 0
@@ -151,6 +154,7 @@ def test_a_disk_that_is_too_small_is_told_before_training(
         assert not [f for f in (disk / "run").iterdir() if f.name != ".lock"]
 
 
+@pytest.mark.promise(PROMISE)
 def test_a_disk_that_fills_up_while_training(
     nursery: Nursery, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -166,7 +170,7 @@ def test_a_disk_that_fills_up_while_training(
             while filler.write(bytes(4096)):
                 pass
         done = child.wait()
-        assert record(PROMISE, told(done) and whole(out)), done.err
+        assert told(done) and whole(out), done.err
         assert load_model(out).model.shape.height == 16
         (disk / "filler").unlink()
         more = nursery.run(*long, "--stop-after", 160)

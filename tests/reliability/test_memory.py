@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, gentool_command
-from ledger import record
 from nursery import Nursery
 from safetensors.torch import load_file
 
@@ -32,6 +31,7 @@ def command(model: str, data: Path, out: Path, *more: object) -> list[object]:
             "--score-every", 0, *more]  # fmt: skip
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize(("model", "moment", "step", "fits"), CASES)
 def test_a_batch_in_parts_gives_the_same_weights(
     model: str, moment: str, step: int, fits: int,
@@ -49,7 +49,7 @@ def test_a_batch_in_parts_gives_the_same_weights(
     # Adam turns a gradient that rounding alone made into a whole step, so not every weight to 1e-5
     gaps = torch.cat([(expected[k] - found[k]).abs().flatten() for k in expected
                       if expected[k].is_floating_point()])  # fmt: skip
-    assert record(PROMISE, bool(gaps.median() < 1e-5 and gaps.quantile(0.99) < 1e-3))
+    assert bool(gaps.median() < 1e-5 and gaps.quantile(0.99) < 1e-3)
 
 
 def test_not_even_one_image(nursery: Nursery, image_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from conftest import TINY
-from ledger import record
 from nursery import Child, Nursery
 from PIL import Image
 from safetensors import SafetensorError
@@ -103,10 +102,10 @@ def stopped_training(
         assert done.code == 0, done.err
     if (out / "model.safetensors").read_bytes() != alone[0]:
         wrong.append("another model")
-    record(PROMISE, not wrong)
     return wrong
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize(("number", "share"), moments(0, 2))
 def test_a_training_at_a_random_moment(
     number: int, share: float,
@@ -115,6 +114,7 @@ def test_a_training_at_a_random_moment(
     assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "share"), moments(1, 50))
 def test_a_training_at_fifty_random_moments(
@@ -124,6 +124,7 @@ def test_a_training_at_fifty_random_moments(
     assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))]
 )
@@ -139,7 +140,7 @@ def test_while_images_are_read_for_the_first_time(
     arguments = train("builtin:digits:200000", tmp_path / "run")
     code, wrong = asked(nursery, arguments, number, reading, GENTOOL_CACHE=str(cache))
     assert code == SIGNALS[signal.Signals(number)]
-    assert record(PROMISE, wrong == [] and not (tmp_path / "run").exists()), wrong
+    assert wrong == [] and not (tmp_path / "run").exists(), wrong
 
 
 MORE = {
@@ -150,6 +151,7 @@ MORE = {
 }
 
 
+@pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize("command", MORE)
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 15))]
@@ -164,4 +166,4 @@ def test_other_commands(
     code, wrong = asked(nursery, arguments, number, after(chance.uniform(0.2, 2)))
     assert code != 0, "over before it was asked"
     wrong += torn(out)
-    assert record(PROMISE, wrong == []), wrong
+    assert wrong == [], wrong
