@@ -38,6 +38,14 @@ def is_spike(length: float, before: Sequence[float], factor: float) -> bool:
     return len(before) >= _ENOUGH and length > factor * statistics.median(before)
 
 
+def skipped_share(lengths: Sequence[float], factor: float) -> float:
+    """Share of the last gradients that are too long; 0 while there are too few to tell a storm."""
+    if len(lengths) < WINDOW // 2:
+        return 0.0
+    most = factor * statistics.median(lengths)
+    return sum(length > most for length in lengths) / len(lengths)
+
+
 def remembered(before: Sequence[float], length: float) -> tuple[float, ...]:
     """The lengths that the next gradient is compared with.
 

@@ -163,8 +163,11 @@ def reconstruct(
     return results
 
 
-def pair(loaded: LoadedModel, results: Sequence[Reconstruction]) -> list[NamedImage]:
-    """Original beside reconstruction, named after the file (numbered where names repeat)."""
+def pair(loaded: LoadedModel, results: Sequence[Reconstruction], **how: object) -> list[NamedImage]:
+    """Original beside reconstruction, named after the file (numbered where names repeat).
+
+    ``how`` they were made goes into the recipes.
+    """
     named: list[NamedImage] = []
     taken: set[str] = set()
     for result in results:
@@ -174,6 +177,6 @@ def pair(loaded: LoadedModel, results: Sequence[Reconstruction]) -> list[NamedIm
             name = f"{result.path.stem}-{number}"
         taken.add(name)
         both = grid(np.stack([result.original, result.image]), columns=2)
-        what = recipe(loaded, original=result.path.name, psnr=round(result.psnr, 4))
+        what = recipe(loaded, original=result.path.name, psnr=round(result.psnr, 4), **how)
         named.append(NamedImage(name, both, what))
     return named

@@ -34,7 +34,9 @@ def all_finite(tensors: Iterable[torch.Tensor | None]) -> bool:
     present = [t for t in tensors if t is not None and t.is_floating_point() and t.numel()]
     if not present:
         return True
-    largest = torch.stack(torch._foreach_norm(present, math.inf))
+    norms = torch._foreach_norm(present, math.inf)
+    # Optimisers that are not fused count their steps on the CPU, whatever device the rest is on.
+    largest = torch.stack([norm.to(norms[0].device) for norm in norms])
     return math.isfinite(largest.sum().item())
 
 

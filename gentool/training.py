@@ -5,9 +5,9 @@ goes on as if it had not been: repeat the command. A run folder holds ``model.sa
 (what every verb needs), ``state.safetensors`` (everything needed to go on; the truth),
 ``log.jsonl`` and ``samples/``.
 
-The learning rate falls along a half cosine per phase (Loshchilov and Hutter 2017), the
-optimiser is Adam (Kingma and Ba 2015), and the verbs use weights averaged with a half-life
-counted in images (Karras et al. 2018, arXiv:1710.10196).
+The learning rate falls along a half cosine per phase (Loshchilov and Hutter 2017), each phase has
+its optimiser (``optimisers``), and the verbs use weights averaged with a half-life counted in
+images (Karras et al. 2018, arXiv:1710.10196).
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.optimisers import is_spike, open_optimiser, remembered
+from gentool.optimisers import is_spike, open_optimiser, remembered, skipped_share
 from gentool.recovery import (
     NotFinite,
     check_averaged,
@@ -141,7 +141,7 @@ class Trainer:
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
         self._images_at_start = 0
-        self._ailing = False
+        self._ailing = set[str]()  # what was warned of
         self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
@@ -334,10 +334,10 @@ class Trainer:
         length = gradient_norm(phase.module)
         means |= {f"grad_{phase.name}": length}
         if phase.skip_over:
-            spike = self._is_spike(phase, length.item())
-            means[f"skipped_{phase.name}"] = torch.tensor(float(spike))
-            if not spike:
+            if not self._is_spike(phase, length.item()):
                 optimiser.step()
+            share = skipped_share(self.counters.lengths[phase.name], phase.skip_over)
+            means[f"skipped_{phase.name}"] = torch.tensor(share)
         else:
             optimiser.step()
         self.log.add(means)
@@ -356,8 +356,9 @@ class Trainer:
             return
         record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
         self.reporter.logged(record)
-        if not self._ailing and (words := self.model.health(record)) is not None:
-            self._ailing = True  # once is enough
+        words = self.model.health(record)
+        if words is not None and (ill := words.partition(":")[0]) not in self._ailing:
+            self._ailing.add(ill)  # once is enough
             self.reporter.warned(words)
 
     def save(self) -> None:

@@ -9,7 +9,7 @@ from conftest import TINY, gentool_command
 from torch import nn
 
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.optimisers import MOMENTS, WINDOW, is_spike, open_optimiser, remembered
+from gentool.optimisers import MOMENTS, WINDOW, is_spike, open_optimiser, remembered, skipped_share
 from gentool.rng import Draw
 
 
@@ -45,6 +45,12 @@ def test_memory_is_bounded_and_takes_in_spikes() -> None:
     assert remembered((), float("inf")) == (1e30,)
 
 
+def test_a_storm_is_told_from_an_accident_and_from_a_beginning() -> None:
+    assert skipped_share([1.0] * 99 + [50.0], 10) == 0.01
+    assert skipped_share([1.0] * 60 + [50.0] * 40, 10) == 0.4
+    assert skipped_share([1.0] * 20 + [50.0] * 19, 10) == 0
+
+
 def skipped(out: Path) -> float:
     """Mean share of steps left out, by the last line of the log."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -55,14 +61,14 @@ def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
     image_folder: Path, tmp_path: Path
 ) -> None:
     def train(out: Path, *more: object) -> int:
-        command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 640)
+        command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 1280)
         options = ("-o", "skip=1", "-o", "layers=3", *TINY, "-o", "latent_size=2")
         return gentool_command(*command, *options, *more).code
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(whole) == 0
     assert skipped(whole) > 0.1
-    assert train(parts, "--stop-after", 416) == 75
+    assert train(parts, "--stop-after", 896) == 75
     assert train(parts) == 0
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (parts / name).read_bytes()

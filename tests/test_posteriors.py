@@ -1,5 +1,6 @@
 """``reconstruct --draw`` and ``--keep-top``, ``sample --keep-top``: what is drawn, what stays."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def test_a_draw_depends_on_the_seed_and_which_was_taken_is_said(
     assert "2 images by the posterior mean, mean PSNR" in mean.err
     assert "2 images by draws from the posterior, mean PSNR" in first.err
     assert same(first, again)
+    with Image.open(first.lines[0].split("\t")[0]) as picture:
+        made = json.loads(picture.info["gentool"])
+    assert (made["draw"], made["seed"]) == (True, 1)
     assert not same(first, second)
     assert not same(first, mean)
 
@@ -49,7 +53,7 @@ def test_models_without_a_posterior_refuse_to_draw(
 ) -> None:
     done = rebuild(trained(model), image_folder, tmp_path / "out", "--draw")
     assert done.code == 2
-    assert "no posterior to draw from; vae, vae-gan and hvae have one" in done.err
+    assert "no posterior to draw from. Leave --draw out" in done.err
 
 
 def test_a_reconstruction_keeps_the_top_and_draws_the_rest(
@@ -87,8 +91,12 @@ def test_variations_differ_below_the_layers_that_they_share(
 @pytest.mark.parametrize(
     ("command", "words"),
     [
+        (
+            ("sample", "hvae", "--keep-top", 2, "--seeds", "1-3"),
+            "say by -n how many images of each",
+        ),
         (("sample", "gan", "--keep-top", 2), "samples have no keep-top; it has truncation"),
-        (("reconstruct", "vae", "--keep-top", 2), "no layers to keep; those of an hvae have"),
+        (("reconstruct", "vae", "--keep-top", 2), "no layers to keep. Leave --keep-top out"),
         (("reconstruct", "vae", "--draw", "--steps", 3), "--draw goes by the encoder alone"),
         (
             ("reconstruct", "vae", "--keep-top", 1, "--fit-weights", "x"),

@@ -32,7 +32,7 @@ KeepTop = Annotated[
     int | None,
     typer.Option(
         "--keep-top", min=0, max=200, metavar="K",
-        help="Variations: the first K layers (hvae) as in image 0 of the seed.",
+        help="Variations: the first K layers of latents as in image 0 of the seed.",
     ),
 ]  # fmt: skip
 

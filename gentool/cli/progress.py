@@ -139,6 +139,7 @@ class Display:
     def logged(self, record: dict[str, float]) -> None:
         """A line of the log."""
         hidden = {k for k in record if k[:5] == "grad_" or "/" in k}  # a slash: one of many layers
+        hidden |= {k for k, v in record.items() if k[:8] == "skipped_" and not v}
         shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
         losses = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
         speed = f"{record['images_per_second']:.0f} images/s"

@@ -44,7 +44,7 @@ def command(
     ),
     keep_top: int = typer.Option(
         None, "--keep-top", min=0, max=200, metavar="K",
-        help="Keep the first K layers of latents (hvae) and draw the rest anew.",
+        help="Keep the first K layers of latents, where there are some; draw the rest anew.",
     ),
     save_latents: Path = typer.Option(
         None, "--save-latents", metavar="FILE",
@@ -97,6 +97,10 @@ def command(
         loaded = load_model(model, select_device(device))
         if denoise:
             require_denoiser(loaded)
+        if draw and not loaded.model.has_posterior:
+            raise UsageError("this model has no posterior to draw from. Leave --draw out")
+        if keep_top is not None:
+            loaded.model.check_layers(keep_top)
         wanted = find_images(images)
         good, bad = read_images(loaded, wanted)
         for path, reason in bad.items():
@@ -115,12 +119,13 @@ def command(
             write_latents(save_latents, loaded, Latents(latents))
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
-        written = [sink.add(named) for named in pair(loaded, results)]
+        how = _how(draw, keep_top, steps, seed)
+        written = [sink.add(named) for named in pair(loaded, results, **how)]
         sheet = sink.close()
     rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
     mean = sum(r.psnr for r in results) / len(results)
     if as_json:
-        emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None})
+        emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
             name = result.path if sheet else row["file"]
@@ -129,12 +134,21 @@ def command(
         for path in sheet:
             emit(str(path))
     which = " by draws from the posterior" if draw else " by the posterior mean"
-    by = which if loaded.model.has_posterior else ""
+    by = which if loaded.model.has_posterior and not steps else ""
+    by += f", {keep_top} layers kept" if keep_top is not None else ""
     say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
     if fit_weights is not None:
         say(f"fitted to them: {fit_weights}")
     if bad:
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
+
+
+def _how(draw: bool, keep_top: int | None, steps: int | None, seed: int) -> dict[str, object]:
+    """What was chosen beside the images, for recipes."""
+    chosen: dict[str, object] = {"draw": True} if draw else {}
+    chosen |= {"keep_top": keep_top} if keep_top is not None else {}
+    chosen |= {"steps": steps} if steps is not None else {}
+    return chosen | {"seed": seed} if chosen else {}
 
 
 def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:

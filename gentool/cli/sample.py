@@ -80,6 +80,8 @@ def command(
             "--latents are drawn already: beside them only -n and --start say which; leave out "
             "seeds, --class, --save-latents and how to draw"
         )
+    if keep_top and seeds is not None and (count or 1) == 1:
+        raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
     indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model

@@ -115,6 +115,7 @@ class Model(nn.Module, ABC):
             ``encode`` does, unless the user says how many.
         has_posterior: Whether what ``encode`` gives is the mean of a posterior, which
             ``encode_drawn`` draws from.
+        has_layers: Whether its latents have layers, so that ``keep_top`` works.
         classes: Number of classes that this one is conditional on; 0 for none.
     """
 
@@ -125,6 +126,7 @@ class Model(nn.Module, ABC):
     takes_classes: ClassVar[bool] = False
     search_steps: ClassVar[int] = 0
     has_posterior: ClassVar[bool] = False
+    has_layers: ClassVar[bool] = False
 
     def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -200,7 +202,16 @@ class Model(nn.Module, ABC):
         Raises:
             UsageError: its latents have no layers, or not so many.
         """
-        raise UsageError("this model's latents have no layers to keep; those of an hvae have")
+        self.check_layers(layers)
+        raise NotImplementedError
+
+    def check_layers(self, layers: int) -> None:
+        """Whether the latents have so many layers to keep.
+
+        Raises:
+            UsageError: they have not.
+        """
+        raise UsageError("this model's latents have no layers to keep. Leave --keep-top out")
 
     def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
         """Styles (B, layers, S), float32, coarse layers first, that latents (B, ...) stand for.
@@ -260,10 +271,7 @@ class Model(nn.Module, ABC):
         Raises:
             UsageError: the model has no posterior.
         """
-        raise UsageError(
-            "this model's encoder gives one code for an image, and no posterior to draw from; "
-            "vae, vae-gan and hvae have one"
-        )
+        raise UsageError("this model has no posterior to draw from. Leave --draw out")
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:

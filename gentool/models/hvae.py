@@ -39,7 +39,7 @@ from gentool.rng import Draw
 
 _NO_CLASS = 0.1  # share of training images whose class is not told, so that there is p(x), too
 _LATE, _IDLE_NATS = 0.2, 0.1  # share of the run, and nats in all, that tell of a collapse
-_STORM = 0.2  # share of steps left out that is no accident
+_STORM = 0.2  # share of the last steps left out that is no accident
 
 
 class Inferred(NamedTuple):
@@ -56,6 +56,7 @@ class HierarchicalVAE(Model):
     exported = ("encoder", "decoder", "likelihood")
     takes_classes = True
     has_posterior = True
+    has_layers = True
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
@@ -89,6 +90,10 @@ class HierarchicalVAE(Model):
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
+        if 0 < config.skip < 1:
+            raise UsageError(
+                f"-o skip={config.skip:g} would leave out most steps. Use 1 or more, or 0 for none"
+            )
         name = "logistic-mixture" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
         sizes = spread(config.layers, ladder(shape))
@@ -130,13 +135,21 @@ class HierarchicalVAE(Model):
         Raises:
             UsageError: there are not so many layers.
         """
+        self.check_layers(layers)
+        end, all_latents = sum(self._lengths[:layers]), sum(self._lengths)
+        return torch.cat([kept[:, :end], drawn[:, end:all_latents], kept[:, all_latents:]], dim=1)
+
+    def check_layers(self, layers: int) -> None:
+        """Whether there are so many layers to keep.
+
+        Raises:
+            UsageError: there are not.
+        """
         if layers > len(self._lengths):
             raise UsageError(
                 f"this model has {len(self._lengths)} layers of latents, and --keep-top wants "
                 f"{layers}"
             )
-        end, all_latents = sum(self._lengths[:layers]), sum(self._lengths)
-        return torch.cat([kept[:, :end], drawn[:, end:all_latents], kept[:, all_latents:]], dim=1)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """E[x|z], in [-1, 1]."""
@@ -235,7 +248,10 @@ class HierarchicalVAE(Model):
         return LossTerms(weight * whole - log_likelihood, parts)
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """The importance-weighted bound in nats (Burda et al. 2016, Eq. 8), of whatever class.
+        """The importance-weighted bound in nats (Burda et al. 2016, Eq. 8).
+
+        Of a conditional model it is that of images whose class is not told, which it has seen few
+        of: looser than what it is trained on.
 
         Raises:
             UsageError: images outside the likelihood's support.
@@ -267,8 +283,9 @@ class HierarchicalVAE(Model):
         """Collapse and storms of skipped steps, in plain words."""
         if record.get("skipped_hvae", 0.0) > _STORM:
             return (
-                f"{record['skipped_hvae']:.0%} of the steps are left out, their gradients being "
-                "far longer than usual. Use a smaller --lr, or a larger -o skip"
+                f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
+                "out, their gradients being far longer than usual. Use a smaller --lr, or a larger "
+                "-o skip"
             )
         if record["kl"] < _IDLE_NATS and record["share"] > _LATE:
             return (

@@ -21,7 +21,7 @@ from gentool.networks.patches import PatchDiscriminator
 from gentool.rng import Draw
 
 _PENALTY_EVERY = 8  # steps between R1 and R2, whose weight makes up for it
-_MOST = 1e4  # the largest weight; that of Esser et al.
+_FLAT = 1e-6  # the least slope that a term counts as having, so that a flat one is not blown up
 _TINY = 1e-8
 _RAMP = (0.25, 0.5)  # share of the span over which the game comes in; D learns from the start
 
@@ -111,7 +111,7 @@ class Tail(nn.Module):
         total, slope = torch.zeros_like(error), slope_at(error, at)
         for term, pull in terms.values():
             if pull > 0:
-                weight = (pull * slope / (slope_at(term, at) + _TINY)).clamp_max(_MOST)
+                weight = pull * slope / slope_at(term, at).clamp_min(_FLAT)
                 total = total + weight * term
         return LossTerms(total, {name: term.detach() for name, (term, _) in terms.items()})
 

@@ -17,6 +17,7 @@ from torch import nn
 from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.base import Batch, LossTerms, Phase
+from gentool.models.regularisers import noisy
 from gentool.models.tail import TailConfig
 from gentool.models.vae import VAE
 from gentool.rng import Draw
@@ -59,6 +60,6 @@ class VAEGAN(VAE):
         """The discriminator's turn, on images and reconstructions by draws of their posteriors."""
         images = self._observed(batch.images, draw)
         with torch.no_grad():
-            posterior = self.posterior(images)
+            posterior = self.posterior(noisy(images, self.config.denoise, draw))
             output = self.decode(posterior.draw(draw.normal("critic", self.config.latent_size)))
         return self.tail.critic_loss(images, output, draw)

@@ -114,6 +114,9 @@ def chosen(
     """
     if config.likelihood != "auto":
         return config, []
+    if pixels is None and not ink and LIKELIHOODS.get(usual).discrete:
+        note = "training changes the images' grey levels: likelihood gaussian"
+        return replace(config, likelihood="gaussian"), [note]
     if not ink and (pixels is None or suited(pixels()) != "bernoulli"):
         return replace(config, likelihood=usual), []
     note = f"black and white images: likelihood bernoulli (-o likelihood={usual}: as if grey)"
