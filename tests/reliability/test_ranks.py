@@ -24,7 +24,8 @@ WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # Biases that normalisation takes away again, by the batch or, in such narrow networks, by the
 # channel, and the means that hold them: their gradient is rounding alone, which Adam makes as large
 # as any other.
-SHIFTS = ("body.2.bias", "body.3.bias", "body.5.bias", "running_mean", "codec.decoder.body.0.bias")
+SHIFTS = ("body.2.bias", "body.3.bias", "body.5.bias", "running_mean",
+          "codec.encoder.body.0.bias", "codec.decoder.body.0.bias")  # fmt: skip
 
 
 def torchrun(
