@@ -18,10 +18,8 @@ from gentool.config import Scalar
 from gentool.presets import PRESETS
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
-CODES_LOSSES = {
-    "l1", "features", "adversarial", "perplexity", "code_usage", "d_loss", "margin", "r1", "r2",
-    "nats_per_code",
-}  # fmt: skip
+TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}
+CODES_LOSSES = TAIL_LOSSES | {"l1", "perplexity", "code_usage", "nats_per_code"}
 LOSSES = {
     "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "vae": VAE_LOSSES,
@@ -39,6 +37,8 @@ LOSSES = {
     "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
     "fsq": CODES_LOSSES,
     "vqvae": CODES_LOSSES,
+    "vae-gan": VAE_LOSSES | TAIL_LOSSES,
+    "hvae": {"elbo", "kl", "bits_per_dim", "skipped_hvae"} | {f"kl/{k}" for k in range(12)},
 }
 ENCODER_LOSSES = {"encoder_pixels", "encoder_samples", "encoder_z"}  # the last phase of a GAN
 UNREACHED = {"sngan", "wgan-gp"}  # five turns a step: none begins in the last tenth of 320 images

@@ -533,8 +533,8 @@ def test_info_json_is_true(model: str, trained: Callable[[str], Path]) -> None:
     assert answer["config"]["latent_size"] == 8
     with safe_open(path, "pt") as file:
         buffers = {"density.shares", "density.means", "density.factors", "density.mean",
-                   "density.scale", "generator.class_shares", "encoder.trained",
-                   "codec.quantiser.usage", "transformer.class_shares",
+                   "density.scale", "generator.class_shares", "decoder.class_shares",
+                   "encoder.trained", "codec.quantiser.usage", "transformer.class_shares",
                    "transformer.trained"}  # fmt: skip
         counted = sum(
             file.get_tensor(k).numel()
@@ -589,7 +589,7 @@ def test_list_shows_the_options_of_a_model(model: str) -> None:
     answer = json.loads(gentool_command("list", model, "--json").out)
     assert {"width", "ema_images", "latent_size"} <= set(answer)
     assert answer["latent_size"] == {
-        "type": "int", "default": 4 if model == "fsq" else 128,
+        "type": "int", "default": {"fsq": 4, "hvae": 8}.get(model, 128),
         "meaning": answer["latent_size"]["meaning"],
     }  # fmt: skip
     lines = gentool_command("list", model).lines
