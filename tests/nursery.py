@@ -56,12 +56,13 @@ class Nursery:
 
     Args:
         folder: For what the commands print.
+        env: Added to the environment of all commands, where they need it from their very start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **env: str) -> None:
         self._folder, self._numbers = folder, itertools.count()
         self._process = subprocess.Popen(
-            [sys.executable, str(FORKS)], env=environment({"OMP_NUM_THREADS": "1"}),
+            [sys.executable, str(FORKS)], env=environment({"OMP_NUM_THREADS": "1"} | env),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None

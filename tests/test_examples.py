@@ -17,7 +17,7 @@ from PIL import Image
 
 EXAMPLES = ROOT / "examples"
 GAME, CONTRAST = EXAMPLES / "two_player_game.py", EXAMPLES / "autoencoder_vs_vae.py"
-BATCH = EXAMPLES / "generate_batch.sh"
+BATCH, LIKELIHOOD = EXAMPLES / "generate_batch.sh", EXAMPLES / "likelihood.sh"
 
 
 def assert_picture(path: Path, width: int, height: int) -> None:
@@ -121,18 +121,20 @@ def test_only_the_vae_makes_all_digits_from_the_prior(tmp_path: Path) -> None:
     assert made == "digits 0 1 2 3 4 5 6 7 8 9"
 
 
-# --- generate_batch -----------------------------------------------------------------------------
+# --- the scripts --------------------------------------------------------------------------------
 
 
-def generate_batch(folder: Path, *arguments: object, env: dict[str, str] | None = None) -> Finished:
-    """Run the script where ``gentool`` on the path is this checkout's."""
+def run_script(
+    script: Path, folder: Path, *arguments: object, env: dict[str, str] | None = None
+) -> Finished:
+    """Run a script where ``gentool`` on the path is this checkout's."""
     shim = folder / "bin" / "gentool"
-    shim.parent.mkdir()
+    shim.parent.mkdir(exist_ok=True)
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gentool "$@"\n')
     shim.chmod(0o755)
     path = os.pathsep.join([str(shim.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [BATCH, *map(str, arguments)],
+        [script, *map(str, arguments)],
         cwd=folder, env=environment({"PATH": path, **(env or {})}), capture_output=True,
         timeout=300, check=False,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def generate_batch(folder: Path, *arguments: object, env: dict[str, str] | None 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
 def test_batch_makes_exactly_its_files_and_shards_equal_one_run(vae: Path, tmp_path: Path) -> None:
-    done = generate_batch(tmp_path, vae, "out", 5)
+    done = run_script(BATCH, tmp_path, vae, "out", 5)
     assert done.code == 0, done.err
     out = tmp_path / "out"
     images = [f"seed-{seed}/{k:06d}.png" for seed in (0, 1) for k in range(5)]
@@ -163,7 +165,7 @@ def test_batch_makes_exactly_its_files_and_shards_equal_one_run(vae: Path, tmp_p
     "arguments", [(), ("model", "out"), ("model", "out", "0"), ("m", "o", "x")]
 )
 def test_batch_explains_its_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = generate_batch(tmp_path, *arguments)
+    done = run_script(BATCH, tmp_path, *arguments)
     assert done.code == 2
     assert "usage: generate_batch.sh MODEL OUT COUNT" in done.err
     assert not (tmp_path / "out").exists()
@@ -171,7 +173,18 @@ def test_batch_explains_its_usage(arguments: tuple[str, ...], tmp_path: Path) ->
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
 def test_batch_stops_at_the_first_error(tmp_path: Path) -> None:
-    done = generate_batch(tmp_path, tmp_path / "absent.safetensors", "out", 2)
+    done = run_script(BATCH, tmp_path, tmp_path / "absent.safetensors", "out", 2)
     assert done.code == 4
     assert "no model file" in done.err
     assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+def test_likelihood_trains_both_and_prints_their_bounds(tmp_path: Path) -> None:
+    done = run_script(LIKELIHOOD, tmp_path, "builtin:digits:300", 400, "out")
+    assert done.code == 0, done.err
+    table = " ".join(done.lines)
+    assert "out/vae" in table and "out/iwae" in table
+    bounds = [float(n) for n in re.findall(r"-\d+\.\d+", table)]
+    assert len(bounds) >= 4  # ELBO and bound of both
+    assert run_script(LIKELIHOOD, tmp_path, 1, 2, 3, 4).code == 2

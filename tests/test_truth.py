@@ -74,12 +74,12 @@ def _ppca(scale: float = 1.0) -> tuple[VAE, torch.Tensor, float, torch.Tensor]:
     def tensor(a: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(a)).float()
 
-    model.encoder = _Linear(  # type: ignore[assignment]
+    model.encoder = _Linear(
         tensor(np.concatenate([to_mean, np.zeros_like(to_mean)])),
         tensor(np.concatenate([-to_mean @ mean, raw])), (2 * latents,),
     )  # fmt: skip
     decoder = _Linear(tensor(w), tensor(mean), (1, 4, 4))
-    model.decoder = decoder  # type: ignore[assignment]
+    model.decoder = decoder
     likelihood = model.likelihood
     assert isinstance(likelihood, Gaussian)
     with torch.no_grad():  # invert the soft bound on log sigma

@@ -14,13 +14,15 @@ not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0
 prior is learned with it (``-o prior=vamp``).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from gentool.config import option
 from gentool.errors import UsageError
@@ -43,12 +45,16 @@ from gentool.models.objectives import (
     kl_weight,
 )
 from gentool.models.priors import PRIORS, log_normal
+from gentool.models.priors.latentflow import LatentFlow
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
-from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
+from gentool.networks.grids import open_decoder, open_encoder
+from gentool.networks.perceptron import dense_decoder, dense_encoder
 from gentool.rng import Draw
 
 _LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
+_MOST_ROWS = 8  # of a grid unasked: a fitted Gaussian grows with the fourth power of it
 _UNIT_DRAWS = 512  # pictures on which units are told active from idle
+_DECAY = 0.01  # of the learning rate over a span
 _COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
 
 
@@ -69,12 +75,24 @@ class VAE(Model):
     exported = ("encoder", "decoder", "likelihood", "density")
     takes_classes = True
     has_posterior = True
+    encoder: Any  # of residual, grid or dense layers
+    decoder: Any
 
     @dataclass(frozen=True)
     class Config(BaseConfig):
         """Options of ``vae``."""
 
-        latent_size: int = option(128, "length of z", low=1, high=4096)
+        latent_size: int = option(
+            128, "numbers at every place of the grid of latents", low=1, high=4096
+        )
+        grid: int = option(
+            1, "latents lie on about so many rows and columns (0: 8, or fewer; 1: a vector)",
+            low=0, high=64,
+        )  # fmt: skip
+        hidden: int = option(
+            0, "one dense layer so wide each way, instead of convolutions (0: convolutions)",
+            low=0, high=65536,
+        )  # fmt: skip
         likelihood: str = option(
             "auto", "what the decoder's output means; auto: by the images",
             choices=LIKELIHOODS, automatic=True,
@@ -86,6 +104,11 @@ class VAE(Model):
         binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
         prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
         components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
+        prior_share: float = option(
+            0.4, "share of the run, its last, in which the prior learns (latent-flow)",
+            low=0.01, high=0.99,
+        )  # fmt: skip
+        prior_width: int = option(128, "of the prior's network (latent-flow)", low=1, high=1024)
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
         warm_up: float = option(
             0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1
@@ -109,12 +132,11 @@ class VAE(Model):
         super().__init__(config, shape, classes)
         name = "gaussian" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
-        self.encoder = ResidualEncoder(shape, config.width, 2 * config.latent_size)
-        self.density = PRIORS.get(config.prior)(
-            config.latent_size, config.components, shape, classes
-        )
-        outputs = self.likelihood.outputs(shape.channels)
-        self.decoder = ResidualDecoder(shape, config.width, config.latent_size, outputs)
+        places = self._open_networks(config, shape)
+        self.length = config.latent_size * places[0] * places[1]
+        prior = PRIORS.get(config.prior)
+        more = (places, config.prior_width) if prior.learned else ()
+        self.density = prior(self.length, config.components, shape, classes, *more)
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
         if config.samples > 1 and (config.free_bits or config.capacity):
             given = "free_bits" if config.free_bits else "capacity"
@@ -122,6 +144,21 @@ class VAE(Model):
                 f"{given} needs the KL itself, which a bound of {config.samples} samples has not. "
                 f"Use -o samples=1, or leave {given} out"
             )
+
+    def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
+        """Encoder and decoder; the rows and columns that latents lie on."""
+        numbers, outputs = config.latent_size, self.likelihood.outputs(shape.channels)
+        if not config.hidden:
+            quarter = round(math.sqrt(shape.height * shape.width) / 4)
+            side = config.grid or min(quarter, _MOST_ROWS)
+            self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
+            self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
+            return places
+        if config.grid != 1:
+            raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
+        self.encoder = dense_encoder(shape, config.hidden, 2 * numbers)
+        self.decoder = dense_decoder(shape, config.hidden, numbers, outputs)
+        return 1, 1
 
     @classmethod
     def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
@@ -160,11 +197,32 @@ class VAE(Model):
 
     def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
         """A draw from the posterior."""
-        return self.posterior(images).draw(draw.normal("posterior", self.config.latent_size))
+        return self.posterior(images).draw(draw.normal("posterior", self.length))
 
     def phases(self) -> tuple[Phase, ...]:
-        """One phase: the negative ELBO."""
-        return (Phase("vae", self, self._loss, decay=0.01),)
+        """The negative ELBO; then, in a span of its own, a prior that is learned."""
+        if not self.density.learned:
+            return (Phase("vae", self, self._loss, decay=_DECAY),)
+        parts = nn.ModuleDict({name: getattr(self, name) for name in self.exported[:-1]})
+        return (
+            Phase("vae", parts, self._loss, span=(0.0, self._switch), decay=_DECAY),
+            Phase("prior", self.density, self._prior_loss, span=(self._switch, 1), decay=_DECAY),
+        )
+
+    @property
+    def _switch(self) -> float:
+        """Share of the run after which the prior learns, if it is one that does."""
+        return 1.0 - self.config.prior_share if self.density.learned else 1.0
+
+    def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """The velocity's error on draws of the posteriors, whose encoder stands still."""
+        assert isinstance(self.density, LatentFlow)
+        images = self._observed(batch.images, draw)
+        with torch.no_grad():
+            posterior = self.posterior(noisy(images, self.config.denoise, draw))
+            latents = posterior.draw(draw.normal("posterior", self.length))
+        error = self.density.velocity_error(latents, batch.labels, draw)
+        return LossTerms(error, {"velocity": error})
 
     def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
         """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
@@ -188,7 +246,7 @@ class VAE(Model):
         log_p = self.density.of_the_bound(self.posterior)
         weights = []
         for k in range(samples):
-            noise = draw.normal(f"importance/{k}", self.config.latent_size)
+            noise = draw.normal(f"importance/{k}", self.length)
             latents = posterior.draw(noise)
             log_ratio = log_p(latents) - log_normal(latents, *posterior)
             weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
@@ -221,7 +279,7 @@ class VAE(Model):
         means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
         variances, order = means.var(dim=0).sort(descending=True)
         chosen = order[variances > ACTIVE_VARIANCE][:count]
-        return torch.eye(self.config.latent_size, dtype=torch.float64, device=self.device)[chosen]
+        return torch.eye(self.length, dtype=torch.float64, device=self.device)[chosen]
 
     @property
     def discrete(self) -> bool:
@@ -230,7 +288,7 @@ class VAE(Model):
 
     def health(self, record: Mapping[str, float]) -> str | None:
         """Posterior collapse, in plain words."""
-        if record["active_units"] >= 0.5 or record["share"] < _COLLAPSED_SHARE:
+        if record.get("active_units", 1.0) >= 0.5 or record["share"] < _COLLAPSED_SHARE:
             return None
         return (
             f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
@@ -259,10 +317,11 @@ class VAE(Model):
         images, config = self._observed(batch.images, draw), self.config
         if images.device.type == "cpu" or draw.step % CHECK_EVERY == 0:
             self.likelihood.check(images)
+        draw = replace(draw, share=draw.share / self._switch)  # schedules run over the span
         if draw.step == 0:
             self.density.begin(images)
         posterior = self.posterior(noisy(images, config.denoise, draw))
-        noise = draw.normal("posterior", config.samples, config.latent_size).transpose(0, 1)
+        noise = draw.normal("posterior", config.samples, self.length).transpose(0, 1)
         latents = posterior.draw(noise)
         weight = kl_weight(config.beta, config.warm_up, config.cycles, draw.share)
         maximise = self._elbo_loss if config.samples == 1 else self._importance_loss

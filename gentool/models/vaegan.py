@@ -61,5 +61,5 @@ class VAEGAN(VAE):
         images = self._observed(batch.images, draw)
         with torch.no_grad():
             posterior = self.posterior(noisy(images, self.config.denoise, draw))
-            output = self.decode(posterior.draw(draw.normal("critic", self.config.latent_size)))
+            output = self.decode(posterior.draw(draw.normal("critic", self.length)))
         return self.tail.critic_loss(images, output, draw)

@@ -13,7 +13,7 @@ from torch import nn
 
 from gentool.images import ImageShape
 from gentool.networks.convnet import normalisation, pyramid
-from gentool.networks.resnet import ResidualBlock
+from gentool.networks.resnet import ResidualBlock, ResidualDecoder, ResidualEncoder
 
 _MAX_FACTOR = 4  # channels stop doubling at width * 4
 _INNER_BLOCKS = 2  # at the grid itself, where they cost least
@@ -95,3 +95,32 @@ class GridDecoder(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps of the image's size, unbounded."""
         return self.body(maps)  # type: ignore[no-any-return]
+
+
+def open_encoder(
+    shape: ImageShape, width: int, outputs: int, side: int
+) -> tuple[nn.Module, tuple[int, int]]:
+    """A network from images to vectors (B, outputs * h * w), and (h, w).
+
+    Args:
+        shape: Shape of the images.
+        width: Of the network.
+        outputs: Numbers per place.
+        side: About how many rows and columns the grid has; 1 for a vector of the whole image.
+    """
+    if side == 1:
+        return ResidualEncoder(shape, width, outputs), (1, 1)
+    return nn.Sequential(GridEncoder(shape, width, outputs, side), nn.Flatten()), grids(
+        shape, side
+    )[-1]
+
+
+def open_decoder(shape: ImageShape, width: int, inputs: int, outputs: int, side: int) -> nn.Module:
+    """A network from vectors (B, inputs * h * w) to maps (B, outputs, H, W).
+
+    Takes what that of ``open_encoder`` gives.
+    """
+    if side == 1:
+        return ResidualDecoder(shape, width, inputs, outputs)
+    unflatten = nn.Unflatten(1, (inputs, *grids(shape, side)[-1]))
+    return nn.Sequential(unflatten, GridDecoder(shape, width, inputs, outputs, side))

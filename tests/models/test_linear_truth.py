@@ -71,8 +71,8 @@ def _linear_vae(**options: object) -> VAE:
         torch.manual_seed(0)
         config = VAE.Config(latent_size=LATENTS, width=1, prior="normal", **options)  # type: ignore[arg-type]
         model = VAE(config, ImageShape(16, 16, 1))
-        model.encoder = _Map(DIMS, 2 * LATENTS, (2 * LATENTS,))  # type: ignore[assignment]
-        model.decoder = _Map(LATENTS, DIMS, (1, 4, 4))  # type: ignore[assignment]
+        model.encoder = _Map(DIMS, 2 * LATENTS, (2 * LATENTS,))
+        model.decoder = _Map(LATENTS, DIMS, (1, 4, 4))
     return model
 
 

@@ -309,7 +309,7 @@ def test_a_mixture_of_one_component_per_class_is_the_closed_form() -> None:
     torch.testing.assert_close(prior.log_prob(points), naive, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("name", [n for n in PRIORS if n != "mixture"])
+@pytest.mark.parametrize("name", [n for n in PRIORS if n not in ("mixture", "latent-flow")])
 def test_a_prior_that_knows_no_classes_says_so(name: str) -> None:
     with pytest.raises(UsageError, match="Use -o prior=mixture, or --unconditional"):
         PRIORS.get(name)(5, 1, SHAPE, 3)

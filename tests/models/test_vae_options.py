@@ -84,6 +84,17 @@ def test_the_loss_is_the_weighed_elbo() -> None:
     torch.testing.assert_close(held.total, plain.total - kl + 4 * (kl - 1).abs())
 
 
+def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
+    model = VAE(VAE.Config(hidden=400, latent_size=40, prior="normal"), ImageShape(28, 28, 1))
+    weights = sum(p.numel() for p in model.encoder.parameters())
+    assert weights == (784 + 1) * 400 + (400 + 1) * 80
+    weights = sum(p.numel() for p in model.decoder.parameters())
+    assert weights == (40 + 1) * 400 + (400 + 1) * 784
+    assert model.eval().decode(model.encode(torch.zeros(3, 1, 28, 28))).shape == (3, 1, 28, 28)
+    with pytest.raises(UsageError, match=r"have no grid.*-o grid=1, or -o hidden=0"):
+        VAE(VAE.Config(hidden=400, grid=0), SHAPE)
+
+
 @torch.no_grad()
 def test_more_samples_raise_the_bound_that_is_trained() -> None:
     x = grey(40)

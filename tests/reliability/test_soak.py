@@ -2,10 +2,11 @@
 
 A real training of tiny steps that saves and scores often, looked at from outside through /proc.
 By default for seconds, which shows a file or process left open at every save but no slow leak;
-``-m slow`` for half an hour and a thousand commands.
+``-m slow`` for forty minutes and a thousand commands.
 """
 
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from nursery import Child, Nursery
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 MIB = 2**20
+GAME_SHARE = 0.85  # of a run; in its last tenth an encoder learns, and needs memory of its own
 WARM_SHARE = 0.3  # of the looks, while allocators and caches fill up
+# By default glibc keeps up to 64 MiB of freed memory, as it happens to lie, and what a process has
+# then rises and falls by tens of megabytes. Given back at once, it is what the program holds.
+GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,21 @@ def look(child: Child, began: float) -> Look:
 
 
 def soak(nursery: Nursery, data: Path, out: Path, minutes: float, pause: float) -> list[Look]:
-    """Train for so long, and look after every pause; without the first and the last looks."""
+    """Train for so long, look after every pause, and ask to stop; without the first looks."""
     began = time.monotonic()
     child = nursery.start(
-        "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", minutes,
+        "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", minutes / GAME_SHARE,
         "--save-every", 640, "--score-every", 6400, "--keep", 2,
     )  # fmt: skip
-    looks = []
-    while time.monotonic() - began < minutes * 60 - 2:
+    looks, snapshots = [], out / "snapshots"
+    while time.monotonic() - began < minutes * 60 or len(list(snapshots.glob("*"))) < 2:
         time.sleep(pause)
         looks.append(look(child, began))
+    child.send(signal.SIGTERM)
     done = child.wait()
-    assert done.code == 0, done.err
+    assert done.code == 75, done.err
     assert child.orphans() == []
-    assert len(list((out / "snapshots").iterdir())) == 2
+    assert len(list(snapshots.iterdir())) == 2
     return looks[round(WARM_SHARE * len(looks)) :]
 
 
@@ -96,14 +102,13 @@ def test_a_short_run_opens_no_more_and_more_files(
 
 
 @pytest.mark.slow
-def test_memory_of_half_an_hour_does_not_grow(
-    nursery: Nursery, image_folder: Path, tmp_path: Path
-) -> None:
-    looks = soak(nursery, image_folder, tmp_path / "run", 30, 5)
+def test_memory_of_forty_minutes_does_not_grow(image_folder: Path, tmp_path: Path) -> None:
+    with Nursery(tmp_path, **GIVING_BACK) as nursery:
+        looks = soak(nursery, image_folder, tmp_path / "run", 40, 5)
     left = unsteady(looks)
     assert record("a long run keeps no file open, leaves no zombie", not left), left
     per_hour = slope(looks) * 3600 / MIB
-    assert record("memory of half an hour grows by less than 1 MB/h", per_hour < 1), per_hour
+    assert record("memory of forty minutes grows by less than 1 MB/h", per_hour < 1), per_hour
 
 
 def left_behind(folders: list[Path]) -> set[str]:

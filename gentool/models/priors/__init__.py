@@ -54,6 +54,10 @@ PRIORS: Registry[type[Prior]] = Registry(
             "a velocity field from noise to codes, fitted (Lipman 2023)",
             at(f"{_HERE}.matching", "FlowMatching"),
         ),
+        "latent-flow": Entry(
+            "a velocity field over the grid of latents, learned in the run's last part",
+            at(f"{_HERE}.latentflow", "LatentFlow"),
+        ),
         "vamp": Entry(
             "the posteriors of learned images, trained jointly (VampPrior, Tomczak 2018)",
             at(f"{_HERE}.vamp", "VampPrior"),

@@ -106,7 +106,9 @@ class Prior(nn.Module, ABC):
         classes: How many classes it can be asked for.
 
     Attributes:
-        joint: Whether it is learned together with the model; else it is fitted at the end.
+        joint: Whether it is learned together with the model.
+        learned: Whether it is learned when the model has been, in the last span of the run; one
+            that is neither is fitted at the end.
         most_classes: Up to how many classes it can be fitted to, and be drawn from for one of them.
         words: What samples are drawn from, for people.
 
@@ -115,6 +117,7 @@ class Prior(nn.Module, ABC):
     """
 
     joint: ClassVar[bool] = False
+    learned: ClassVar[bool] = False
     most_classes: ClassVar[int] = 0
     words: ClassVar[str]
 

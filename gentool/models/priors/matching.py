@@ -14,6 +14,8 @@ Samples follow v from a = 0 to pi / 2 in equal steps of Heun's method.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -26,6 +28,30 @@ from gentool.rng import Draw
 _WIDTH, _BLOCKS = 192, 2
 _FREQUENCIES = 8  # of the angle, as the network sees it
 _STEPS = 24  # of Heun's method, two calls of the network each
+
+
+Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # y (B, L), angle (B,) -> (B, L)
+
+
+def path_error(velocity: Velocity, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Mean squared error of the velocity at a random angle, per row of (B, L), shape (B,)."""
+    noise = draw.normal("noise", rows.shape[1])
+    angle = draw.uniform("angle", 1)[:, 0] * (math.pi / 2)
+    sine, cosine = angle.sin()[:, None], angle.cos()[:, None]
+    found = velocity(cosine * noise + sine * rows, angle)
+    return (found - (cosine * rows - sine * noise)).square().mean(dim=1)
+
+
+def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
+    """The end (B, L) of the path that begins at the noise (B, L), by Heun's method."""
+    step = math.pi / 2 / steps
+    rows = noise
+    for k in range(steps):
+        here, there = (noise.new_full((len(noise),), (k + j) * step) for j in (0, 1))
+        begin = velocity(rows, here)
+        end = velocity(rows + step * begin, there)
+        rows = rows + step / 2 * (begin + end)
+    return rows
 
 
 class FlowMatching(Whitened):
@@ -47,24 +73,9 @@ class FlowMatching(Whitened):
         """Conditional flow matching on fresh draws in every pass."""
         self.measure(codes)
         self.net.begin("velocity")
-        minimise(self.net, self._error, lambda turn: self.inward(codes.drawn(turn)))
-
-    def _error(self, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Mean squared error of the velocity per row, (B,)."""
-        noise = draw.normal("noise", self.size)
-        angle = draw.uniform("angle", 1)[:, 0] * (math.pi / 2)
-        sine, cosine = angle.sin()[:, None], angle.cos()[:, None]
-        wanted = cosine * rows - sine * noise
-        found = self.velocity(cosine * noise + sine * rows, angle)
-        return (found - wanted).square().mean(dim=1)
+        error = partial(path_error, self.velocity)
+        minimise(self.net, error, lambda turn: self.inward(codes.drawn(turn)))
 
     def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         """The end of the path that begins at the noise."""
-        step = math.pi / 2 / _STEPS
-        rows = noise
-        for k in range(_STEPS):
-            here, there = (noise.new_full((len(noise),), (k + j) * step) for j in (0, 1))
-            begin = self.velocity(rows, here)
-            end = self.velocity(rows + step * begin, there)
-            rows = rows + step / 2 * (begin + end)
-        return self.outward(rows)
+        return self.outward(follow(self.velocity, noise, _STEPS))
