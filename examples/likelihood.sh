@@ -11,7 +11,7 @@
 # 40 latents: 500 passes over 60,000 images, a learning rate of 1e-4 and batches of 100; grey levels
 # are drawn to black or white anew whenever they are looked at. 89.8 (VAE) and 86.8 (IWAE with 50
 # samples) are published for it, -log p(x) of the test images in nats; here it is that of the tenth
-# that --holdout keeps out, by 500 importance samples ("bound of 500 samples", with its sign turned).
+# that --holdout keeps out, by 500 importance samples ("iw-500", with its sign turned).
 #
 # Makes OUT/vae and OUT/iwae, and prints the table of both.
 

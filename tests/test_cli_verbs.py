@@ -589,7 +589,7 @@ def test_list_shows_the_options_of_a_model(model: str) -> None:
     answer = json.loads(gentool_command("list", model, "--json").out)
     assert {"width", "ema_images", "latent_size"} <= set(answer)
     assert answer["latent_size"] == {
-        "type": "int", "default": {"fsq": 4, "hvae": 8}.get(model, 128),
+        "type": "int", "default": {"fsq": 4, "hvae": 8, "vae": 6, "vae-gan": 6}.get(model, 128),
         "meaning": answer["latent_size"]["meaning"],
     }  # fmt: skip
     lines = gentool_command("list", model).lines

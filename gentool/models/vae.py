@@ -135,6 +135,12 @@ class VAE(Model):
         places = self._open_networks(config, shape)
         self.length = config.latent_size * places[0] * places[1]
         prior = PRIORS.get(config.prior)
+        for name in () if prior.learned else ("prior_share", "prior_width"):
+            if getattr(config, name) != getattr(self.Config, name):
+                raise UsageError(
+                    f"{name} is for a prior that learns in a span of its own, which "
+                    f"{config.prior} does not. Use -o prior=latent-flow, or leave {name} out"
+                )
         more = (places, config.prior_width) if prior.learned else ()
         self.density = prior(self.length, config.components, shape, classes, *more)
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)

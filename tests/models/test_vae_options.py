@@ -84,6 +84,12 @@ def test_the_loss_is_the_weighed_elbo() -> None:
     torch.testing.assert_close(held.total, plain.total - kl + 4 * (kl - 1).abs())
 
 
+def test_options_of_a_learned_prior_are_refused_beside_one_that_is_fitted() -> None:
+    for options in ({"prior_share": 0.3}, {"prior_width": 32}):
+        with pytest.raises(UsageError, match=r"which mixture does not\. Use -o prior=latent-flow"):
+            build(**options)
+
+
 def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
     model = VAE(VAE.Config(hidden=400, latent_size=40, prior="normal"), ImageShape(28, 28, 1))
     weights = sum(p.numel() for p in model.encoder.parameters())
