@@ -67,11 +67,11 @@ PRESETS: dict[str, Preset] = {
         "FastGAN (Liu 2021), for few images",
         network="fast", loss="hinge", penalties="reconstruction", augment="diffaugment", beta1=0.5, beta2=0.999),
     "vae": _preset(
-        "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "vae",                        _row(200_000, 16, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a learned scale, latents on a grid and a fitted prior",
         grid=0, latent_size=6),
     "vae-gan": _preset(
-        "vae-gan",                    _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
+        "vae-gan",                    _row(200_000, 16, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "VAE with a discriminator (Larsen 2016) that sharpens what it decodes",
         grid=0, latent_size=6),
     "hvae": Preset(

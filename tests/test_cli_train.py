@@ -291,7 +291,7 @@ def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "size", "batch"), [("gan", 32, 64), ("gan", "48x64", 32), ("vae", 64, 64)]
+    ("preset", "size", "batch"), [("gan", 32, 64), ("gan", "48x64", 32), ("vae", 64, 16)]
 )
 def test_larger_images_on_a_cpu_have_smaller_batches(
     preset: str, size: object, batch: int, image_folder: Path
