@@ -20,10 +20,13 @@ from gentool.devices import memory_format
 from gentool.images import ImageShape
 from gentool.networks import PAIRS
 from gentool.networks.convnet import Decoder, Encoder
+from gentool.networks.grids import GridDecoder, GridEncoder, grids
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
+from gentool.networks.velocity import VelocityNet
 
 TOLERANCE = 1e-3  # float32 gives 1e-6 to 1e-5 here; a wrong kernel gives 0.1 and more
 _SHAPE, _WIDTH, _LATENT_SIZE, _CLASSES, _BATCH = ImageShape(16, 16, 3), 8, 8, 2, 4
+_SIDE = 8  # of the grid
 _SMALL = 1e-2  # a tensor is measured against at least this share of the largest one
 # A value within a rounding of a kink (leaky ReLU) may fall on its other side, which shows as 1e-3
 # in one draw in a dozen; a wrong kernel is wrong in every draw.
@@ -157,6 +160,14 @@ def _latents() -> Tensor:
     return torch.randn(_BATCH, _LATENT_SIZE)
 
 
+def _places() -> tuple[int, int]:
+    return grids(_SHAPE, _SIDE)[-1]
+
+
+def _maps() -> Tensor:
+    return torch.randn(_BATCH, _LATENT_SIZE, *_places())
+
+
 def _labels() -> Tensor:
     return torch.arange(_BATCH) % _CLASSES
 
@@ -195,6 +206,21 @@ def _cases() -> Iterator[_Case]:
         "residual decoder",
         lambda: ResidualDecoder(_SHAPE, _WIDTH, _LATENT_SIZE, channels),
         lambda: (_latents(),),
+    )
+    yield _Case(
+        "grid encoder",
+        lambda: GridEncoder(_SHAPE, _WIDTH, _LATENT_SIZE, _SIDE),
+        lambda: (_images(),),
+    )
+    yield _Case(
+        "grid decoder",
+        lambda: GridDecoder(_SHAPE, _WIDTH, _LATENT_SIZE, channels, _SIDE),
+        lambda: (_maps(),),
+    )
+    yield _Case(
+        "velocity of latents",
+        lambda: VelocityNet(_LATENT_SIZE, _places(), _WIDTH, _CLASSES),
+        lambda: (_maps(), torch.linspace(0.1, 1.5, _BATCH), _labels()),
     )
 
 

@@ -11,7 +11,7 @@ bound of several samples stand in ``objectives``; what else the loss may ask for
 ``regularisers``. What ``sample`` draws latents from is an entry of
 ``priors``, mostly fitted to the training images' posteriors when training ends, since they do
 not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0, I), unless the
-prior is learned with it (``-o prior=vamp``).
+prior is learned with it (``-o prior=vamp``). ``-o prior=latent-flow`` learns in a span of its own.
 """
 
 import math
@@ -44,8 +44,7 @@ from gentool.models.objectives import (
     importance_bound,
     kl_weight,
 )
-from gentool.models.priors import PRIORS, log_normal
-from gentool.models.priors.latentflow import LatentFlow
+from gentool.models.priors import PRIORS, Prior, log_normal
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.grids import open_decoder, open_encoder
 from gentool.networks.perceptron import dense_decoder, dense_encoder
@@ -86,11 +85,11 @@ class VAE(Model):
             128, "numbers at every place of the grid of latents", low=1, high=4096
         )
         grid: int = option(
-            1, "latents lie on about so many rows and columns (0: 8, or fewer; 1: a vector)",
+            1, "latents lie on about so many rows and columns (0: 8; 1: a vector)",
             low=0, high=64,
         )  # fmt: skip
         hidden: int = option(
-            0, "one dense layer so wide each way, instead of convolutions (0: convolutions)",
+            0, "one dense layer so wide each way, and a vector (0: convolutions, by width)",
             low=0, high=65536,
         )  # fmt: skip
         likelihood: str = option(
@@ -108,7 +107,9 @@ class VAE(Model):
             0.4, "share of the run, its last, in which the prior learns (latent-flow)",
             low=0.01, high=0.99,
         )  # fmt: skip
-        prior_width: int = option(128, "of the prior's network (latent-flow)", low=1, high=1024)
+        prior_width: int = option(
+            128, "channels of the prior's network (latent-flow)", low=8, high=1024
+        )
         beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
         warm_up: float = option(
             0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1
@@ -134,15 +135,16 @@ class VAE(Model):
         self.likelihood = open_likelihood(name, config.sigma)
         places = self._open_networks(config, shape)
         self.length = config.latent_size * places[0] * places[1]
-        prior = PRIORS.get(config.prior)
+        prior: type[Prior] = PRIORS.get(config.prior)
         for name in () if prior.learned else ("prior_share", "prior_width"):
             if getattr(config, name) != getattr(self.Config, name):
                 raise UsageError(
                     f"{name} is for a prior that learns in a span of its own, which "
                     f"{config.prior} does not. Use -o prior=latent-flow, or leave {name} out"
                 )
-        more = (places, config.prior_width) if prior.learned else ()
-        self.density = prior(self.length, config.components, shape, classes, *more)
+        self.density = prior.open(
+            self.length, config.components, shape, classes, places, config.prior_width
+        )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
         if config.samples > 1 and (config.free_bits or config.capacity):
             given = "free_bits" if config.free_bits else "capacity"
@@ -160,7 +162,7 @@ class VAE(Model):
             self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
             self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
             return places
-        if config.grid != 1:
+        if config.grid > 1:
             raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
         self.encoder = dense_encoder(shape, config.hidden, 2 * numbers)
         self.decoder = dense_decoder(shape, config.hidden, numbers, outputs)
@@ -184,7 +186,7 @@ class VAE(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, latent_size) from the prior that lies in the file."""
+        """Latents (B, L) from the prior that lies in the file."""
         return self.density.draw(indices, seed, self.device, labels)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -207,13 +209,13 @@ class VAE(Model):
 
     def phases(self) -> tuple[Phase, ...]:
         """The negative ELBO; then, in a span of its own, a prior that is learned."""
+        own = [n for n in self.exported if not (n == "density" and self.density.learned)]
+        parts = nn.ModuleDict({name: getattr(self, name) for name in own})
+        first, second = (0.0, self._switch), (self._switch, 1.0)
+        turn = Phase("vae", parts, self._loss, span=first, decay=_DECAY)
         if not self.density.learned:
-            return (Phase("vae", self, self._loss, decay=_DECAY),)
-        parts = nn.ModuleDict({name: getattr(self, name) for name in self.exported[:-1]})
-        return (
-            Phase("vae", parts, self._loss, span=(0.0, self._switch), decay=_DECAY),
-            Phase("prior", self.density, self._prior_loss, span=(self._switch, 1), decay=_DECAY),
-        )
+            return (turn,)
+        return turn, Phase("prior", self.density, self._prior_loss, span=second, decay=_DECAY)
 
     @property
     def _switch(self) -> float:
@@ -221,14 +223,12 @@ class VAE(Model):
         return 1.0 - self.config.prior_share if self.density.learned else 1.0
 
     def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """The velocity's error on draws of the posteriors, whose encoder stands still."""
-        assert isinstance(self.density, LatentFlow)
-        images = self._observed(batch.images, draw)
+        """The prior's own loss on draws of the posteriors, whose encoder stands still."""
         with torch.no_grad():
-            posterior = self.posterior(noisy(images, self.config.denoise, draw))
+            posterior = self.posterior(self._observed(batch.images, draw))
             latents = posterior.draw(draw.normal("posterior", self.length))
-        error = self.density.velocity_error(latents, batch.labels, draw)
-        return LossTerms(error, {"velocity": error})
+        error = self.density.learn(latents, batch.labels, draw)
+        return LossTerms(error, {"prior": error})
 
     def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
         """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
@@ -294,7 +294,10 @@ class VAE(Model):
 
     def health(self, record: Mapping[str, float]) -> str | None:
         """Posterior collapse, in plain words."""
-        if record.get("active_units", 1.0) >= 0.5 or record["share"] < _COLLAPSED_SHARE:
+        if (
+            record.get("active_units", 1.0) >= 0.5
+            or record["share"] < _COLLAPSED_SHARE * self._switch
+        ):
             return None
         return (
             f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
@@ -390,4 +393,6 @@ class VAE(Model):
 
     def summary(self) -> str:
         """How samples come about."""
+        if not self.density.ready:
+            return "samples decode latents drawn from N(0, I): their prior has not learned yet"
         return f"samples decode latents drawn from {self.density.words}"

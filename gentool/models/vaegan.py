@@ -12,7 +12,6 @@ prior, which lies elsewhere.
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from gentool.errors import UsageError
 from gentool.images import ImageShape
@@ -22,7 +21,7 @@ from gentool.models.tail import TailConfig
 from gentool.models.vae import VAE
 from gentool.rng import Draw
 
-_DECAY, _CRITIC_DECAY = 0.01, 0.1
+_CRITIC_DECAY = 0.1
 
 
 class VAEGAN(VAE):
@@ -39,15 +38,13 @@ class VAEGAN(VAE):
         self.tail = config.open_tail(shape, config.width)
 
     def phases(self) -> tuple[Phase, ...]:
-        """The VAE's turn, and the discriminator's."""
-        parts = nn.ModuleDict({name: getattr(self, name) for name in self.exported})
-        return (
-            Phase("vae", parts, self._loss, decay=_DECAY),
-            Phase(
-                "discriminator", self.tail.discriminator, self._critic_loss,
-                betas=(0.0, 0.99), decay=_CRITIC_DECAY,
-            ),
+        """The VAE's turn, the discriminator's in the same span, and that of a learned prior."""
+        turn, *later = super().phases()
+        critic = Phase(
+            "discriminator", self.tail.discriminator, self._critic_loss,
+            span=turn.span, betas=(0.0, 0.99), decay=_CRITIC_DECAY,
         )  # fmt: skip
+        return turn, critic, *later
 
     def _refine(
         self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw

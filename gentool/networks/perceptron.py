@@ -1,7 +1,6 @@
-"""One hidden layer each way: the networks of the first VAE.
+"""One hidden layer each way, as in the first VAE: dense layers that know nothing of space.
 
-Kingma and Welling 2014 (arXiv:1312.6114), appendix C, and most published likelihoods of small
-pictures have them: dense layers that know nothing of space.
+The shape of Kingma and Welling 2014 (arXiv:1312.6114), appendix C, with ReLU for their tanh.
 """
 
 import math

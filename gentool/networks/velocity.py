@@ -6,13 +6,13 @@ second normalisation is scaled and shifted by time and class, attention on the c
 are halved while both sides are at least 8; a grid of one place makes it a perceptron.
 """
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
-from gentool.networks.convnet import normalisation
 from gentool.networks.parts import check_labels, class_vectors
 
 Size = tuple[int, int]
@@ -20,7 +20,14 @@ Size = tuple[int, int]
 _FREQUENCIES = 16  # of the angle, as the network sees it
 _FACTOR = 2  # channels below the finest grid, over those on it
 _BLOCKS = 2  # on every grid, on the way down and on the way up
+_FEWEST = 16  # channels that are normalised together, on grids of one place too
 _HEAD = 32  # channels of a head of attention, at least
+
+
+def _norm(channels: int) -> nn.Module:
+    """Over groups of at least 16 numbers, or all: of few, norms would leave the signs alone."""
+    most = max(channels // _FEWEST, 1)
+    return nn.GroupNorm(math.gcd(8, most, channels), channels)
 
 
 def halvings(places: Size) -> list[Size]:
@@ -33,14 +40,14 @@ def halvings(places: Size) -> list[Size]:
 
 
 class ModulatedBlock(nn.Module):
-    """x + conv(SiLU(scale * norm(conv(SiLU(norm(x)))) + shift)), scale and shift by context."""
+    """x + conv(SiLU((1 + a) * norm(conv(SiLU(norm(x)))) + b)), with a and b by context."""
 
     def __init__(self, channels: int, context: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            normalisation("group", channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            _norm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
-        self.norm = normalisation("group", channels)
+        self.norm = _norm(channels)
         self.modulation = nn.Linear(context, 2 * channels)
         self.last = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
@@ -60,7 +67,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.heads = max(h for h in range(1, max(channels // _HEAD, 1) + 1) if channels % h == 0)
-        self.norm = normalisation("group", channels)
+        self.norm = _norm(channels)
         self.inputs = nn.Conv2d(channels, 3 * channels, 1)
         self.output = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.output.weight)
@@ -102,7 +109,7 @@ class VelocityNet(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths))
         self.enlarge = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.last = nn.Sequential(
-            normalisation("group", widths[0]),
+            _norm(widths[0]),
             nn.SiLU(),
             nn.Conv2d(widths[0], channels, 3, padding=1),
         )
@@ -123,6 +130,7 @@ class VelocityNet(nn.Module):
             h = self.shrink[level - 1](h) if level else h
             h = _through(blocks, h, context)
             kept.append(h)
+        kept.pop()
         h = self.attention(h)
         for level in reversed(range(len(self.sizes))):
             h = _through(self.up[level], h, context)

@@ -1,6 +1,7 @@
 """Latents on a grid, and the flow over them that is learned in the last span of a run."""
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gentool.images import ImageShape
 from gentool.models.base import Batch
 from gentool.models.priors.latentflow import LatentFlow
 from gentool.models.vae import VAE
+from gentool.models.vaegan import VAEGAN
 from gentool.networks.velocity import VelocityNet, halvings
 from gentool.rng import Draw
 
@@ -63,18 +65,22 @@ def test_the_velocity_of_any_grid_begins_at_zero(
     assert torch.equal(out, torch.zeros_like(y))
     with pytest.raises(ValueError, match="needs labels"):
         net(y, angle)
-    out.sum().backward()
-    torch.nn.init.ones_(net.last[-1].weight)  # type: ignore[arg-type]
-    net(y, angle, torch.tensor([0, 1])).square().sum().backward()
-    silent = [n for n, p in net.named_parameters() if p.grad is None]
-    assert silent == []
+    with torch.no_grad():
+        for weight in net.parameters():  # behind a zero nothing can be told apart
+            weight.normal_(0.0, 0.3)
+    (net(y, angle, torch.tensor([0, 1])) * torch.randn_like(y)).sum().backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+    with torch.no_grad():
+        out = net(y, angle, torch.tensor([0, 1]))
+        for other in (net(y, angle / 2, torch.tensor([0, 1])), net(y, angle, torch.tensor([1, 0]))):
+            assert (other - out).abs().max() > 1e-3
 
 
 def test_the_moments_are_those_of_all_batches_together() -> None:
     prior, rows = flow(), 3 * torch.randn(5, 8, 12) + 1
     with torch.no_grad():
         for step, batch in enumerate(rows):
-            prior.velocity_error(batch, None, draw_of(8, step))
+            prior.learn(batch, None, draw_of(8, step))
     maps = rows.view(40, 2, 6).double()
     torch.testing.assert_close(prior.mean.flatten().double(), maps.mean(dim=(0, 2)))
     variances = maps.var(dim=(0, 2), correction=0)
@@ -85,8 +91,8 @@ def test_the_moments_are_those_of_all_batches_together() -> None:
 def test_where_it_begins_samples_have_the_moments_of_the_channels() -> None:
     prior = flow()
     for step in range(60):
-        prior.velocity_error(2 * torch.randn(64, 12) + 5, None, draw_of(64, step))
-    assert prior.measured == 50
+        prior.learn(2 * torch.randn(64, 12) + 5, None, draw_of(64, step))
+    assert prior.measured == 50 and prior.ready
     drawn = prior.eval().draw(np.arange(2000), 0, CPU)
     assert drawn.mean().item() == pytest.approx(5, abs=0.1)
     assert drawn.std().item() == pytest.approx(2, abs=0.1)
@@ -101,7 +107,7 @@ def test_it_learns_what_every_class_looks_like() -> None:
         kinds = torch.from_numpy(rng.random(64) < 0.25).long()
         noise = torch.from_numpy(rng.normal(size=(64, 16))).float()
         rows = (4 * kinds[:, None] - 2) + 0.6 * noise
-        error = prior.velocity_error(rows, kinds, draw_of(64, step)).mean()
+        error = prior.learn(rows, kinds, draw_of(64, step)).mean()
         optimiser.zero_grad()
         error.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -156,4 +162,25 @@ def test_classes_are_counted_at_the_end() -> None:
     batch = Batch(images(8), torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]))
     model.finish(lambda: iter([batch]))
     torch.testing.assert_close(model.density.class_shares, torch.tensor([0.625, 0.375, 0.0]))
+    assert "has not learned yet" in model.summary()
+    cast(LatentFlow, model.density).measured.fill_(1)
     assert "flow matching" in model.summary()
+
+
+def test_the_discriminator_of_a_vae_gan_learns_beside_it() -> None:
+    config = VAEGAN.Config(
+        width=4, latent_size=3, grid=4, prior="latent-flow", prior_width=8, prior_share=0.25
+    )
+    model = VAEGAN(config, SHAPE)
+    spans = {phase.name: phase.span for phase in model.phases()}
+    first, second = (0.0, 0.75), (0.75, 1.0)
+    assert spans == {"vae": first, "discriminator": first, "prior": second}
+    trained = [id(p) for phase in model.phases() for p in phase.module.parameters()]
+    assert sorted(trained) == sorted(id(p) for p in model.parameters())
+
+
+def test_alike_latents_are_no_reason_for_numbers_that_are_none() -> None:
+    prior = flow(places=(1, 1), channels=4)
+    error = prior.learn(torch.zeros(1, 4), None, draw_of(1))
+    assert error.isfinite().all()
+    assert prior.eval().draw(np.arange(3), 0, CPU).isfinite().all()

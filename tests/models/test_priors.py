@@ -240,7 +240,7 @@ def test_a_fit_is_a_function_of_the_codes_alone(name: str) -> None:
     for key, value in model.state_dict().items():
         assert torch.equal(value, once[key]), key
     assert not any(b.requires_grad for b in model.buffers())
-    assert model.density.words in model.summary()
+    assert (model.density.words in model.summary()) == model.density.ready
 
 
 @pytest.mark.parametrize("name", [n for n in PRIORS if n != "vamp"])

@@ -97,8 +97,14 @@ def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
     weights = sum(p.numel() for p in model.decoder.parameters())
     assert weights == (40 + 1) * 400 + (400 + 1) * 784
     assert model.eval().decode(model.encode(torch.zeros(3, 1, 28, 28))).shape == (3, 1, 28, 28)
+    assert VAE(VAE.Config(hidden=8, grid=0, latent_size=5), SHAPE).length == 5
     with pytest.raises(UsageError, match=r"have no grid.*-o grid=1, or -o hidden=0"):
-        VAE(VAE.Config(hidden=400, grid=0), SHAPE)
+        VAE(VAE.Config(hidden=400, grid=8), SHAPE)
+
+
+def test_a_prior_that_no_file_should_hold_is_refused() -> None:
+    with torch.device("meta"), pytest.raises(UsageError, match=r"of 8192 latents.* 5 GiB\. Use a"):
+        VAE(VAE.Config(grid=8, latent_size=128), ImageShape(32, 32, 3))
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ from nursery import Child, Nursery
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 MIB = 2**20
-GAME_SHARE = 0.85  # of a run; in its last tenth an encoder learns, and needs memory of its own
 WARM_SHARE = 0.3  # of the looks, while allocators and caches fill up
 # By default glibc keeps up to 64 MiB of freed memory, as it happens to lie, and what a process has
 # then rises and falls by tens of megabytes. Given back at once, it is what the program holds.
@@ -59,10 +58,13 @@ def look(child: Child, began: float) -> Look:
 
 
 def soak(nursery: Nursery, data: Path, out: Path, minutes: float, pause: float) -> list[Look]:
-    """Train for so long, look after every pause, and ask to stop; without the first looks."""
+    """Train for so long, look after every pause, and ask to stop; without the first looks.
+
+    The run would go on: in its last tenth an encoder learns, which needs memory of its own.
+    """
     began = time.monotonic()
     child = nursery.start(
-        "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", minutes / GAME_SHARE,
+        "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", 2 * minutes,
         "--save-every", 640, "--score-every", 6400, "--keep", 2,
     )  # fmt: skip
     looks, snapshots = [], out / "snapshots"

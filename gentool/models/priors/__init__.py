@@ -2,8 +2,9 @@
 
 The codes of an encoder do not fill N(0, I): where they leave a hole the decoder was never
 trained. A prior is therefore fitted to the codes of the training images when training ends
-(ex-post density estimation, Ghosh et al. 2020, arXiv:1903.12436), or learned jointly with the
-model, and lies in the model file. ``-o prior=NAME`` at training chooses which.
+(ex-post density estimation, Ghosh et al. 2020, arXiv:1903.12436), learned jointly with the model,
+or learned on it in the last span of the run, and lies in the model file. ``-o prior=NAME`` at
+training chooses which.
 """
 
 from gentool.models.priors.base import (

@@ -13,7 +13,9 @@ from torch import nn
 from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.base import Batch
-from gentool.rng import normal, uniform
+from gentool.rng import Draw, normal, uniform
+
+_MOST_NUMBERS = 2**29  # of covariances in a model file
 
 
 def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
@@ -69,6 +71,23 @@ def log_normal(
 def log_standard_normal(latents: torch.Tensor) -> torch.Tensor:
     """Log N(z; 0, I) per row of (B, L), in nats, shape (B,)."""
     return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(dim=1)
+
+
+def check_room(numbers: int, size: int) -> None:
+    """Whether the covariances of a prior, so many numbers, may lie in a model file.
+
+    Args:
+        numbers: In all.
+        size: Length of a code.
+
+    Raises:
+        UsageError: they would take more than 2 GiB.
+    """
+    if numbers > _MOST_NUMBERS:
+        raise UsageError(
+            f"the covariances of {size} latents would take {numbers * 4 / 2**30:.0f} GiB. "
+            "Use a smaller -o latent_size or -o grid, or -o prior=normal"
+        )
 
 
 Encode = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -130,6 +149,26 @@ class Prior(nn.Module, ABC):
             )
         self.size = size
 
+    @classmethod
+    def open(
+        cls, size: int, components: int, shape: ImageShape, classes: int, places: tuple[int, int],
+        width: int,
+    ) -> "Prior":  # fmt: skip
+        """The prior of latents that lie on a grid of ``places``, channel by channel.
+
+        Args:
+            size: As for the class, and the next three.
+            components: Parts.
+            shape: Of the images.
+            classes: Wanted.
+            places: Rows and columns.
+            width: Of the network of a prior that is learned on the grid; others need neither.
+
+        Raises:
+            UsageError: as for the class.
+        """
+        return cls(size, components, shape, classes)
+
     @abstractmethod
     def fit(self, codes: Codes) -> None:
         """Fit to the codes of training images; a function of the codes alone."""
@@ -158,6 +197,19 @@ class Prior(nn.Module, ABC):
         self.fit(Codes(
             torch.cat(means), torch.cat(log_variances).exp(), torch.cat(labels) if labels else None
         ))  # fmt: skip
+
+    def learn(self, latents: torch.Tensor, labels: torch.Tensor | None, draw: Draw) -> torch.Tensor:
+        """What a prior that is ``learned`` minimises, (B,), on latents (B, L) of training images.
+
+        Raises:
+            TypeError: it is not.
+        """
+        raise TypeError(f"{type(self).__name__} is not learned in a span of its own")
+
+    @property
+    def ready(self) -> bool:
+        """Whether it draws what ``words`` say; until a learned one begins, it is N(0, I)."""
+        return True
 
     def of_the_bound(self, encode: Encode) -> LogDensity:
         """Log p(z) as the bound has it: of N(0, I), unless the prior is learned with it.

@@ -11,6 +11,7 @@ from gentool.models.priors.base import (
     Encode,
     Prior,
     Standardised,
+    check_room,
     log_standard_normal,
 )
 
@@ -44,6 +45,7 @@ class Whitened(Standardised):
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)
+        check_room(size**2, size)
         # (torch.eye on the meta device would import sympy.)
         self.register_buffer("factor", torch.zeros(size, size).fill_diagonal_(1))
 

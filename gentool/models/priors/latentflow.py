@@ -22,6 +22,7 @@ from gentool.models.priors.matching import follow, path_error
 from gentool.networks.velocity import VelocityNet
 from gentool.rng import Draw
 
+_TINY = 1e-6
 _MEASURED = 50  # steps in which mean and deviation are measured
 _STEPS = 8  # of Heun's method, two calls of the network each
 
@@ -44,7 +45,7 @@ class LatentFlow(Prior):
 
     def __init__(
         self, size: int, components: int, shape: ImageShape, classes: int = 0,
-        places: tuple[int, int] = (1, 1), width: int = 64,
+        places: tuple[int, int] = (1, 1), width: int = 128,
     ) -> None:  # fmt: skip
         super().__init__(size, components, shape, classes)
         self.grid = (size // (places[0] * places[1]), *places)
@@ -56,14 +57,30 @@ class LatentFlow(Prior):
         if classes:
             self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
 
-    def velocity_error(
-        self, latents: torch.Tensor, labels: torch.Tensor | None, draw: Draw
-    ) -> torch.Tensor:
+    @classmethod
+    def open(
+        cls, size: int, components: int, shape: ImageShape, classes: int, places: tuple[int, int],
+        width: int,
+    ) -> Prior:  # fmt: skip
+        """With a network of its own for the grid."""
+        return cls(size, components, shape, classes, places, width)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has begun to learn."""
+        return bool(self.measured > 0)
+
+    @property
+    def deviation(self) -> torch.Tensor:
+        """Of the channels, (C, 1, 1); above 0, whatever was measured."""
+        return (self.variance + _TINY).sqrt()
+
+    def learn(self, latents: torch.Tensor, labels: torch.Tensor | None, draw: Draw) -> torch.Tensor:
         """Mean squared error of the velocity per image, (B,), of latents (B, L)."""
         maps = latents.view(-1, *self.grid)
         if self.training:
             self._measure(maps)
-        rows = ((maps - self.mean) / self.variance.sqrt()).flatten(1)
+        rows = ((maps - self.mean) / self.deviation).flatten(1)
         labels = labels if self.classes else None
 
         def velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
@@ -114,11 +131,11 @@ class LatentFlow(Prior):
 
     def _carry(self, noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         """From noise (B, L) to latents (B, L)."""
-        if not self.measured:  # the velocity is zero yet, and asking for it costs as much as ever
+        if not self.ready:  # the velocity is zero yet, and asking for it costs as much as ever
             return noise
 
         def velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
             return self._velocity(y, angle, labels)
 
         maps = follow(velocity, noise, _STEPS).view(-1, *self.grid)
-        return (self.mean + self.variance.sqrt() * maps).flatten(1)
+        return (self.mean + self.deviation * maps).flatten(1)

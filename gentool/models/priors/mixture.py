@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.images import ImageShape
-from gentool.models.priors.base import Codes, Standardised, choose, draw_normal, draw_uniform
+from gentool.models.priors.base import (
+    Codes,
+    Standardised,
+    check_room,
+    choose,
+    draw_normal,
+    draw_uniform,
+)
 
 _JITTER = 1e-4  # added to the variances of standardised codes, for the roots
 _KMEANS_STEPS, _EM_STEPS = 15, 20
@@ -37,6 +44,7 @@ class FittedMixture(Standardised):
         self.classes = classes
         each = max(components // max(classes, 1), 1)
         components = each * max(classes, 1)
+        check_room(components * size**2, size)
         self.register_buffer("shares", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, size))
         # Lower Cholesky factors. (torch.eye on the meta device would import sympy.)
