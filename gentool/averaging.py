@@ -2,7 +2,7 @@
 
 An exponential average whose half-life is counted in images (Karras et al. 2018,
 arXiv:1710.10196), at most a tenth of what its phase has seen: young averages forget. Buffers,
-such as running statistics, are copied.
+such as running statistics, are copied, but for those that only the end of training writes.
 
 Beside it stand power-function averages of several lengths (``powers``), out of which
 ``gentool average`` makes one of any length when the run is over.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gentool.models.base import Model, Phase
+from gentool.models.base import Model, Phase, moving_buffers
 from gentool.powers import KEPT, step_weight
 
 _POWER_EVERY = 8  # updates between two of the power averages, which cost memory traffic
@@ -55,6 +55,12 @@ class Averaging:
         names: dict[torch.Tensor, str] = {
             p: f"{k}.{n}" for k, m in parts.items() for n, p in m.named_parameters()
         }
+        self._buffers, self._average_buffers = list[torch.Tensor](), list[torch.Tensor]()
+        for name, part in parts.items():
+            theirs = dict(copies[name].named_buffers())
+            for key, buffer in moving_buffers(part).items():
+                self._buffers.append(buffer)
+                self._average_buffers.append(theirs[key])
         self._names = {phase: [names[p] for p in w.live] for phase, w in self._weights.items()}
 
     def live(self, names: Iterable[str]) -> list[torch.Tensor]:
@@ -80,10 +86,8 @@ class Averaging:
                     for length, tensors in zip(KEPT, weights.powers, strict=True):
                         moved = step_weight(length, age, images * _POWER_EVERY)
                         torch._foreach_lerp_(tensors, weights.live, moved)
-        for name, part in self._live.exported_parts().items():
-            buffers = dict(getattr(self._average, name).named_buffers())
-            for key, value in part.named_buffers():
-                buffers[key].copy_(value)
+        if self._buffers:
+            torch._foreach_copy_(self._average_buffers, self._buffers)
 
     @torch.no_grad()
     def settle(self, share: float, settled: tuple[str, ...]) -> tuple[str, ...]:

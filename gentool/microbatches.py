@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from gentool.distributed import OthersOutOfMemory, Ranks
-from gentool.models.base import LossTerms
+from gentool.models.base import LossTerms, moving_buffers
 
 _WORDS = ("DefaultCPUAllocator", "MPS backend out of memory", "CUDA out of memory")
 
@@ -30,7 +30,7 @@ class Parts:
     """How a run's batches are taken.
 
     Args:
-        model: Its buffers are put back when a step begins anew.
+        model: Its moving buffers are put back when a step begins anew.
         batch: Images per step, of all processes.
         part: Images per part to begin with, likewise; 0 for all.
         aloud: Told what happens, in words.
@@ -52,7 +52,7 @@ class Parts:
         self._batch, self._aloud, self._ranks = batch, aloud, ranks
         first, last = ranks.share(batch)
         self._rows = last - first
-        self._buffers = list(model.buffers())
+        self._buffers = list(moving_buffers(model).values())
         self._before = [buffer.clone() for buffer in self._buffers]
 
     def backward(

@@ -102,10 +102,10 @@ PRESETS: dict[str, Preset] = {
         "RAE-L2 (Ghosh 2020): short codes and a decoder of small weights",
         regularisers="code-l2+decoder-l2"),
     "fsq": _preset(
-        "fsq",                        _row(200_000, 64, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
+        "fsq",                        _row(400_000, 16, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
         "finite scalar quantisation (Mentzer 2023): sharp autoencoder, transformer over its codes"),
     "vqvae": _preset(
-        "fsq",                        _row(200_000, 64, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
+        "fsq",                        _row(400_000, 16, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
         "VQ-VAE (van den Oord 2017): the same with a learned codebook",
         quantiser="vq", latent_size=16),
 }

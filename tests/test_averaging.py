@@ -1,13 +1,17 @@
 """Averages of weights: the half-life, the ramp, and what happens when a phase is over."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from gentool.averaging import Averaging, averaged_copy
 from gentool.images import ImageShape
-from gentool.models.base import Phase
+from gentool.models.base import Phase, moving_buffers
 from gentool.models.gan import GAN
+from gentool.models.vae import VAE
 
 
 def build() -> GAN:
@@ -70,3 +74,19 @@ def test_a_phase_that_is_over_leaves_its_average_behind_once() -> None:
 def test_progress_is_that_of_the_span() -> None:
     phase = Phase("x", nn.Linear(1, 1), lambda batch, draw: NotImplemented, span=(0.5, 0.75))
     assert [phase.progress(s) for s in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 0.5, 1, 1]
+
+
+def test_buffers_follow_but_for_those_of_a_prior_that_rests() -> None:
+    config = VAE.Config(width=4, latent_size=6, prior="mixture", components=2)
+    live = VAE(config, ImageShape(16, 16, 1))
+    assert moving_buffers(live) == moving_buffers(live.density) == {}
+    average: Any = averaged_copy(live)
+    average.density.means.fill_(3)
+    Averaging(live, average, live.phases()).update({"vae": 100}, 10, 1000)
+    assert (average.density.means == 3).all()
+    other: Any = VAE(replace(config, prior="latent-flow"), ImageShape(16, 16, 1))
+    assert set(moving_buffers(other)) == {"density.mean", "density.variance", "density.measured"}
+    average = averaged_copy(other)
+    other.density.measured.fill_(7)
+    Averaging(other, average, other.phases()).update({"vae": 100, "prior": 100}, 10, 1000)
+    assert average.density.measured == 7

@@ -97,6 +97,19 @@ class NoDrawing:
     """A model whose prior is drawn from in one way only."""
 
 
+def moving_buffers(part: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that steps of training change, by name.
+
+    Those of a part that ``rests`` are written by ``Model.finish`` alone, and may be large.
+    """
+    resting = tuple(
+        f"{name}." if name else ""
+        for name, module in part.named_modules()
+        if getattr(module, "rests", False)
+    )
+    return {k: b for k, b in part.named_buffers() if not k.startswith(resting)}
+
+
 class Model(nn.Module, ABC):
     """Base of all models.
 

@@ -128,6 +128,7 @@ class Prior(nn.Module, ABC):
         joint: Whether it is learned together with the model.
         learned: Whether it is learned when the model has been, in the last span of the run; one
             that is neither is fitted at the end.
+        rests: Whether its buffers stand still until it is fitted or settled.
         most_classes: Up to how many classes it can be fitted to, and be drawn from for one of them.
         words: What samples are drawn from, for people.
 
@@ -137,6 +138,7 @@ class Prior(nn.Module, ABC):
 
     joint: ClassVar[bool] = False
     learned: ClassVar[bool] = False
+    rests: ClassVar[bool] = True
     most_classes: ClassVar[int] = 0
     words: ClassVar[str]
 

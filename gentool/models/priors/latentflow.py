@@ -36,6 +36,7 @@ class LatentFlow(Prior):
     """
 
     learned = True
+    rests = False
     most_classes = 10_000
     words = "noise carried to the training images' latents by flow matching on their grid"
     mean: torch.Tensor
