@@ -25,7 +25,8 @@ WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # channel, and the means that hold them: their gradient is rounding alone, which Adam makes as large
 # as any other.
 SHIFTS = ("body.2.bias", "body.3.bias", "body.5.bias", "running_mean",
-          "codec.encoder.body.0.bias", "codec.decoder.body.0.bias")  # fmt: skip
+          "codec.encoder.body.0.bias", "codec.decoder.body.0.bias", "encoder.0.body.0.bias",
+          "decoder.1.body.0.bias", "decoder.1.body.9.bias")  # fmt: skip
 
 
 def torchrun(
