@@ -4,7 +4,7 @@
 #
 #     usage: likelihood.sh [DATA [IMAGES [OUT]]]
 #
-#     examples/likelihood.sh                            # MNIST, fetched; a day on two cores
+#     examples/likelihood.sh                            # MNIST, fetched (not run by its authors yet)
 #     examples/likelihood.sh builtin:digits 2000000     # needs no file; other digits, other figures
 #
 # Burda et al. 2016 (arXiv:1509.00519), with the settings by which pythae reproduces the VAE: one

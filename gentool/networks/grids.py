@@ -110,9 +110,8 @@ def open_encoder(
     """
     if side == 1:
         return ResidualEncoder(shape, width, outputs), (1, 1)
-    return nn.Sequential(GridEncoder(shape, width, outputs, side), nn.Flatten()), grids(
-        shape, side
-    )[-1]
+    encoder = GridEncoder(shape, width, outputs, side)
+    return nn.Sequential(encoder, nn.Flatten()), grids(shape, side)[-1]
 
 
 def open_decoder(shape: ImageShape, width: int, inputs: int, outputs: int, side: int) -> nn.Module:
