@@ -140,9 +140,8 @@ class Trainer:
         self.optimisers = {p.name: open_optimiser(p, settings.lr) for p in self.phases}
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
-        self._images_at_start = 0
+        self._images_at_start = self._images_of_step = 0
         self._ailing = set[str]()  # what was warned of
-        self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
         self.averaging = Averaging(self.model, self.average, self.phases)
@@ -180,7 +179,7 @@ class Trainer:
             return TrainResult(model_path, self.counters.images, already_complete=True)
         self._images_at_start = self.counters.images
         if self.ranks.first:
-            self.log.cut(self.counters.images)
+            self.looks.recall(self.log.cut(self.counters.images))
         if before is not None:
             self.reporter.resumed(self.counters.images)
             self._say_overridden()
@@ -222,7 +221,7 @@ class Trainer:
 
     def _save_is_due(self, late: bool) -> bool:
         every = self.settings.save_every
-        before = self.counters.images - self.images_per_step
+        before = self.counters.images - self._images_of_step
         return self.counters.images // every > before // every if every else late
 
     def _go_back(self, fault: NotFinite) -> None:
@@ -236,7 +235,7 @@ class Trainer:
         self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
         images, lr = self.counters.images, self._lr()
         if self.ranks.first:
-            self.log.cut(images)
+            self.looks.recall(self.log.cut(images))
             self.log.note(images, {"setback": str(fault), "lr": lr})
         self.reporter.warned(
             f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
@@ -296,11 +295,12 @@ class Trainer:
                 continue
             for repeat in range(phase.repeats):
                 self._update(phase, self.counters.images + repeat * self.settings.batch, share)
-        counters.images += self.images_per_step
+        self._images_of_step = self.settings.batch * max(p.repeats for p in active)
+        counters.images += self._images_of_step
         counters.step += 1
         ages = {p.name: counters.images - counters.began[p.name] for p in active}
         check_averaged(self.averaging.live(ages), self.model)
-        self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
+        self.averaging.update(ages, self._images_of_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""

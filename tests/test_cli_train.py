@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 
 from gentool.checkpoint import load_model
 from gentool.config import Scalar
-from gentool.presets import PRESETS
+from gentool.presets import PRESETS, budget_of
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
 TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}
 CODES_LOSSES = TAIL_LOSSES | {"l1", "perplexity", "code_usage", "nats_per_code"}
+GAME_LOSSES = {"d_loss", "g_loss", "margin", "logits/real", "logits/fake"}
 LOSSES = {
-    "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
+    "gan": GAME_LOSSES | {"r1", "r2"},
     "vae": VAE_LOSSES,
     "vampvae": VAE_LOSSES,
     "beta-vae": VAE_LOSSES,
@@ -29,12 +30,12 @@ LOSSES = {
     "autoencoder": {"mse"},
     "wae": {"mse", "mmd"},
     "rae": {"mse", "code-l2", "decoder-l2"},
-    "dcgan": {"d_loss", "g_loss", "margin"},
-    "sngan": {"d_loss", "g_loss", "margin"},
-    "wgan-gp": {"d_loss", "g_loss", "margin", "wgan-gp"},
-    "r3gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
-    "stylegan2": {"d_loss", "g_loss", "margin", "r1", "path-length"},
-    "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
+    "dcgan": GAME_LOSSES,
+    "sngan": GAME_LOSSES,
+    "wgan-gp": GAME_LOSSES | {"wgan-gp"},
+    "r3gan": GAME_LOSSES | {"r1", "r2"},
+    "stylegan2": GAME_LOSSES | {"r1", "path-length"},
+    "fastgan": GAME_LOSSES | {"reconstruction"},
     "fsq": CODES_LOSSES,
     "vqvae": CODES_LOSSES,
     "vae-gan": VAE_LOSSES | TAIL_LOSSES,
@@ -92,7 +93,11 @@ def test_log_lines_are_json_with_images_and_the_losses(
         assert all(math.isfinite(v) for v in record.values())
         logged |= set(record)
     after = set() if PRESETS[model].model != "gan" or model in UNREACHED else ENCODER_LOSSES
-    logged = {name for name in logged if not name.startswith("grad_")}
+    gradients = {name for name in logged if name.startswith("grad_")}
+    assert gradients
+    if after:
+        assert gradients == {f"grad_{name}" for name in ("discriminator", "generator", "encoder")}
+    logged -= gradients
     assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] | after == logged
     assert json.loads(lines[-1])["images"] == 320
     assert json.loads(lines[-1])["share"] == 1
@@ -301,6 +306,16 @@ def test_larger_images_on_a_cpu_have_smaller_batches(
     assert found["value"] == batch
     assert (found["origin"] == "found from the data") == (batch == 32)
     assert resolved(*common, "--batch", 48)["batch"]["value"] == 48
+
+
+def test_a_game_on_few_images_has_a_budget_for_them(image_folder: Path) -> None:
+    assert budget_of("gan", "cpu", 48) == budget_of("gan", "cuda", 48) == 300_000
+    assert budget_of("gan", "cuda", 5_000) == 1_500_000
+    assert budget_of("gan", "cuda", 50_000) is budget_of("vae", "cuda", 48) is None
+    common = ("gan", "--data", image_folder, "--device", "cpu")
+    assert resolved(*common)["images"] == {"value": 300_000, "origin": "found from the data"}
+    assert resolved(*common, "--images", 64)["images"]["value"] == 64
+    assert "images" not in resolved(*common, "--minutes", 1)
 
 
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:

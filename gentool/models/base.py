@@ -334,6 +334,11 @@ class Model(nn.Module, ABC):
         """
         return None
 
+    @property
+    def against_collapse(self) -> str:
+        """What to change if its samples turn out all alike."""
+        return "A smaller --lr or a longer run helps"
+
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.
 
