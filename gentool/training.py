@@ -33,7 +33,7 @@ from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.optimisers import is_spike, open_optimiser, remembered, skipped_share
+from gentool.optimisers import is_left_out, open_optimiser, skipped_share
 from gentool.recovery import (
     NotFinite,
     check_averaged,
@@ -333,20 +333,13 @@ class Trainer:
         check_step(self.model, phase, loss)
         length = gradient_norm(phase.module)
         means |= {f"grad_{phase.name}": length}
-        if phase.skip_over:
-            if not self._is_spike(phase, length.item()):
-                optimiser.step()
-            share = skipped_share(self.counters.lengths[phase.name], phase.skip_over)
-            means[f"skipped_{phase.name}"] = torch.tensor(share)
-        else:
+        counters = self.counters
+        if not is_left_out(phase, length, counters.lengths, counters.skips):
             optimiser.step()
+        if phase.skip_over:
+            share = skipped_share(counters.skips[phase.name])
+            means[f"skipped_{phase.name}"] = torch.tensor(share)
         self.log.add(means)
-
-    def _is_spike(self, phase: Phase, length: float) -> bool:
-        """Whether a gradient is too long to be followed; the next is compared with it, too."""
-        before = self.counters.lengths.get(phase.name, ())
-        self.counters.lengths[phase.name] = remembered(before, length)
-        return is_spike(length, before, phase.skip_over)
 
     # --- files ------------------------------------------------------------------------------
 
