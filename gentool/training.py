@@ -128,12 +128,12 @@ class Trainer:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
-        self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
             settings.batch,
         )  # fmt: skip
+        self.model = self._initial_model()
         self.average = averaged_copy(self.model)
         share_statistics(self.model)
         self.phases = self.model.phases()
@@ -155,7 +155,9 @@ class Trainer:
             model: Model = MODELS.get(settings.model)(
                 settings.config, self.dataset.shape, classes_of(settings, self.dataset)
             )
-        return model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model = model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model.begin(self._fit_batches)
+        return model
 
     def _parts(self) -> Parts:
         batch = self.settings.batch

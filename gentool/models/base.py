@@ -334,6 +334,14 @@ class Model(nn.Module, ABC):
         """
         return None
 
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Start what starts at training images; called once on a new model.
+
+        Args:
+            batches: Gives a fresh pass over (a sample of) the training images, the same in all
+                processes.
+        """
+
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.
 
