@@ -23,7 +23,7 @@ CODES_LOSSES = TAIL_LOSSES | {"l1", "perplexity", "code_usage", "nats_per_code"}
 LOSSES = {
     "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
     "vae": VAE_LOSSES,
-    "vampvae": VAE_LOSSES,
+    "vampvae": VAE_LOSSES - {"kl_largest_unit"},  # its KL is of all units at once
     "beta-vae": VAE_LOSSES,
     "iwae": {"iw_bound", "elbo", "kl", "active_units"},
     "autoencoder": {"mse"},

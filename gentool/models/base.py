@@ -305,8 +305,12 @@ class Model(nn.Module, ABC):
         """
         raise NoLikelihood("this model has no likelihood")
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
+
+        By the same randomness as ``log_prob_bound``, where the model draws what it sees.
 
         Raises:
             NoLikelihood: the model has no posterior.
