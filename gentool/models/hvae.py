@@ -26,7 +26,6 @@ from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.likelihoods import (
-    CHECK_EVERY,
     DEFAULT_SIGMA,
     LIKELIHOODS,
     chosen,
@@ -96,8 +95,14 @@ class HierarchicalVAE(Model):
             )
         name = "logistic-mixture" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
-        sizes = spread(config.layers, ladder(shape))
-        blocks = [-(-sizes.count(size) // 2) for size in ladder(shape)]
+        grids = ladder(shape)
+        if config.layers < len(grids):
+            raise UsageError(
+                f"-o layers={config.layers} would leave the finest of {len(grids)} grids without "
+                f"latents. Use -o layers={len(grids)} or more"
+            )
+        sizes = spread(config.layers, grids)
+        blocks = [-(-sizes.count(size) // 2) for size in grids]
         self.encoder = BottomUp(shape, config.width, blocks)
         self.decoder = TopDown(
             shape, config.width, config.latent_size, sizes,
@@ -228,8 +233,7 @@ class HierarchicalVAE(Model):
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
         """The negative ELBO in nats per image, its KL in parts by layer."""
         images, config = batch.images, self.config
-        if images.device.type == "cpu" or draw.step % CHECK_EVERY == 0:
-            self.likelihood.check(images)
+        self.likelihood.watch(images, draw.step)
         kinds = None
         if self.classes:
             assert batch.labels is not None
@@ -266,7 +270,9 @@ class HierarchicalVAE(Model):
             weights.append(self.likelihood.log_prob(params, images) + log_ratio)
         return importance_bound(torch.stack(weights))
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise at the posterior means, and KL per latent given the means above it, (B, L)."""
         found, _ = self.infer(images, self._told(len(images), None))
         means = torch.cat([p.noise_of(z).flatten(1) for p, _, z in found], dim=1)

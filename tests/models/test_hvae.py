@@ -123,7 +123,7 @@ def test_bits_per_dimension_are_those_of_the_elbo() -> None:
 
 
 def test_one_sample_is_the_elbo_in_the_mean_and_more_are_a_tighter_bound() -> None:
-    model, x = build(layers=3, likelihood="gaussian", sigma=1.0), grey(count=8)
+    model, x = build(layers=4, likelihood="gaussian", sigma=1.0), grey(count=8)
     turns = [Draw(seed, "b", np.arange(8), 0, CPU, 1.0) for seed in range(200)]
     elbos, ones = [], []
     for turn in turns:
@@ -156,7 +156,7 @@ def test_the_bound_learns() -> None:
 
 def test_the_posterior_s_kl_per_latent_adds_up() -> None:
     model = build()
-    means, kls = model.posterior_terms(grey())
+    means, kls = model.posterior_terms(grey(), draw())
     found, _ = model.infer(grey(), None)
     assert means.shape == kls.shape == model.prior(np.arange(COUNT), 0).shape
     whole = sum(kl(layer.posterior, layer.prior).sum(dim=1) for layer in found)
@@ -273,7 +273,7 @@ def test_collapse_and_storms_are_said_in_plain_words() -> None:
 
 def test_black_and_white_and_changed_images_get_a_likelihood_that_takes_them() -> None:
     ink = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, 16, 16, 1))
-    config = HierarchicalVAE.Config(width=8, latent_size=2, layers=3)
+    config = HierarchicalVAE.Config(width=8, latent_size=2, layers=4)
     black, words = HierarchicalVAE.look(config, lambda: ink)
     assert (black.likelihood, len(words)) == ("bernoulli", 1)
     assert HierarchicalVAE.look(config, lambda: ink // 2)[0].likelihood == "logistic-mixture"
