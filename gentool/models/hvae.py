@@ -38,6 +38,7 @@ from gentool.rng import Draw
 
 _NO_CLASS = 0.1  # share of training images whose class is not told, so that there is p(x), too
 _LATE, _IDLE_NATS = 0.2, 0.1  # share of the run, and nats in all, that tell of a collapse
+_IDLE_LAYER_NATS = 0.01  # a layer that says less of an image is idle
 _STORM = 0.2  # share of the last steps left out that is no accident
 
 
@@ -286,7 +287,7 @@ class HierarchicalVAE(Model):
         return (Phase("hvae", self, self._loss, decay=0.1, optimiser="adamax", skip_over=skip),)
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Collapse and storms of skipped steps, in plain words."""
+        """Storms of skipped steps, collapse, of all latents or of layers, in plain words."""
         if record.get("skipped_hvae", 0.0) > _STORM:
             return (
                 f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
@@ -298,7 +299,19 @@ class HierarchicalVAE(Model):
                 f"posterior collapse: the latents say nothing of the images (KL {record['kl']:.2g} "
                 "nats per image). Use a smaller -o beta or -o warm_up=0.3"
             )
-        return None
+        return self._idle_layers(record)
+
+    def _idle_layers(self, record: Mapping[str, float]) -> str | None:
+        """Which layers say nothing of the images once the KL has its weight, in plain words."""
+        count = len(self._lengths)
+        kls = [record.get(f"kl/{k}", _IDLE_NATS) for k in range(count)]
+        idle = [str(k + 1) for k, nats in enumerate(kls) if nats < _IDLE_LAYER_NATS]
+        if not idle or record["share"] < max(_LATE, self.config.warm_up):
+            return None
+        return (
+            f"idle layers: of {count} layers of latents, from the top, number {', '.join(idle)} "
+            "say nothing of the images. Use a larger -o warm_up or a smaller -o beta"
+        )
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

@@ -11,7 +11,7 @@ from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.base import Batch, LossTerms
 from gentool.models.hvae import HierarchicalVAE, kl, log_density
-from gentool.networks.hierarchy import Gaussians, Layer, ladder, spread
+from gentool.networks.hierarchy import Gaussians, Layer, _bounded, ladder, spread
 from gentool.rng import Draw
 
 SHAPE = ImageShape(16, 16, 3)
@@ -269,6 +269,42 @@ def test_collapse_and_storms_are_said_in_plain_words() -> None:
     assert model.health({**fine, "kl": 0.0, "share": 0.1}) is None
     assert "posterior collapse" in str(model.health({**fine, "kl": 0.05}))
     assert "30% of the last steps are left out" in str(model.health({**fine, "skipped_hvae": 0.3}))
+
+
+def test_idle_layers_are_named_once_the_kl_has_its_weight() -> None:
+    record = {"kl": 300.0, "share": 0.5, **{f"kl/{k}": 50.0 for k in range(6)}}
+    assert build().health(record) is None
+    idle = {**record, "kl/1": 0.002, "kl/5": 0.0}
+    told = str(build().health(idle))
+    assert told.startswith("idle layers: of 6 layers of latents, from the top, number 2, 6 say")
+    assert build(warm_up=0.6).health(idle) is None
+    assert build().health({**idle, "share": 0.1}) is None
+    assert "posterior collapse" in str(build().health({**idle, "kl": 0.05}))  # the worse first
+
+
+def test_fewer_layers_than_grids_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"finest of 4 grids without latents\. Use -o layers=4 or"):
+        build(layers=3)
+    assert len(build(layers=4).decoder.latents) == 4
+
+
+def test_no_log_variance_leaves_its_bound_and_small_ones_are_left_alone() -> None:
+    mean = torch.zeros(1, 1, 1, 5, dtype=torch.bfloat16)
+    raw = torch.tensor([-1e4, -0.01, 0.0, 0.01, 1e4], dtype=torch.bfloat16).view(1, 1, 1, 5)
+    found = _bounded(mean, raw)
+    assert found.mean.dtype == found.log_variance.dtype == torch.float32
+    expected = torch.tensor([-8.0, -0.01, 0.0, 0.01, 8.0]).view(1, 1, 1, 5)
+    torch.testing.assert_close(found.log_variance, expected, rtol=2e-3, atol=0)
+    model = build()
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            for net in (layer.expect, layer.look):
+                net.body[-1].weight.mul_(1e6)  # far beyond where exp overflows
+    found_layers, _ = model.infer(grey(), None)
+    for layer in found_layers:
+        for law in (layer.prior, layer.posterior):
+            assert law.log_variance.abs().max() <= 8
+    assert max(layer.posterior.log_variance.max().item() for layer in found_layers) > 7.9
 
 
 def test_black_and_white_and_changed_images_get_a_likelihood_that_takes_them() -> None:
