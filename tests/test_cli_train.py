@@ -303,6 +303,29 @@ def test_larger_images_on_a_cpu_have_smaller_batches(
     assert resolved(*common, "--batch", 48)["batch"]["value"] == 48
 
 
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("beta-vae", {"beta": 4.0, "prior": "mixture"}),
+        ("vampvae", {"prior": "vamp", "components": 64}),
+        ("iwae", {"samples": 10}),
+        ("vae", {"grid": 0, "latent_size": 6}),
+        ("vqvae", {"quantiser": "vq", "latent_size": 16}),
+        ("wae", {"regularisers": "mmd", "latent_size": 64}),
+    ],
+)
+def test_a_preset_of_another_s_model_reaches_its_options(
+    preset: str, options: dict[str, Scalar], image_folder: Path
+) -> None:
+    for device in ("cpu", "cuda"):
+        found = resolved(preset, "--data", image_folder, "--device", "cpu")
+        assert {k: found[f"-o {k}"]["value"] for k in options} == options
+        row = PRESETS[preset].settings(device)
+        assert {k: v for k, v in row.items() if k in options} == {
+            k: v for k, v in options.items() if k in row
+        }
+
+
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:
     arguments = ("vae", "--data", image_folder, "--device", "cpu", "--minutes", 2)
     found = resolved(*arguments)

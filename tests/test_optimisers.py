@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, gentool_command
+from safetensors.torch import load_file
 from torch import nn
 
 from gentool.models.base import Batch, LossTerms, Phase
@@ -86,9 +87,9 @@ def skipped(out: Path) -> float:
 def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
     image_folder: Path, tmp_path: Path
 ) -> None:
-    def train(out: Path, *more: object) -> int:
+    def train(out: Path, *more: object, skip: int = 1) -> int:
         command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 1280)
-        options = ("-o", "skip=1", "-o", "layers=4", *TINY, "-o", "latent_size=2")
+        options = ("-o", f"skip={skip}", "-o", "layers=4", *TINY, "-o", "latent_size=2")
         return gentool_command(*command, *options, *more).code
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -98,3 +99,11 @@ def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
     assert train(parts) == 0
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    every = tmp_path / "every"
+    assert train(every, skip=0) == 0
+    weights = [load_file(run / name) for run in (whole, every)]
+    gaps = [float((weights[0][k] - weights[1][k]).abs().max()) for k in weights[0]]
+    assert max(gaps) > 1e-3
+    kept = {key.rpartition("/")[2] for key in load_file(whole / "state.safetensors")
+            if key.startswith("optimiser/")}  # fmt: skip
+    assert kept == {"step", *MOMENTS["adamax"]}

@@ -52,7 +52,9 @@ def test_a_pass_in_any_batches_is_the_same_ink() -> None:
     whole = list(inked_batches([Batch(x, labels)], CPU))
     parts = list(inked_batches([Batch(x[:3], labels[:3]), Batch(x[3:], labels[3:])], CPU))
     assert torch.equal(torch.cat([part.images for part in parts]), whole[0].images)
-    assert torch.equal(torch.cat([part.labels for part in parts if part.labels is not None]), labels)
+    assert torch.equal(
+        torch.cat([part.labels for part in parts if part.labels is not None]), labels
+    )
 
 
 @pytest.mark.parametrize("prior", ["gaussian", "vamp"])

@@ -114,6 +114,32 @@ def test_with_a_fixed_sigma_the_active_units_are_the_variances_above_its_square(
     assert kl.mean(0).sum().item() == pytest.approx(total, abs=0.05)
 
 
+def test_at_the_exact_posterior_no_draw_of_four_samples_moves_the_encoder() -> None:
+    """All importance weights are then log p(x), whatever z, and the gradient of each is 0.
+
+    x = W z + noise with orthogonal columns: q has the precisions 1 + |w_k|^2 / s^2.
+    """
+    x, variances, axes = _data([1.6, 0.6, 0.35, 0.1, 0.06] + [0.004] * 11)
+    model = _linear_vae(likelihood="gaussian-fixed", sigma=0.2, samples=4)
+    scale = 0.4**2
+    columns = axes[:, :LATENTS] * variances[:LATENTS].sqrt()
+    precisions = 1 + variances[:LATENTS] / scale
+    with torch.no_grad():
+        model.decoder.weight.copy_(columns)
+        model.encoder.weight[:LATENTS] = columns.T / (scale * precisions[:, None])
+        model.encoder.weight[LATENTS:] = 0
+        model.encoder.bias[LATENTS:] = 8 * torch.atanh(-precisions.log() / 8)  # softly bounded
+    (phase,) = model.phases()
+    draw = Draw(0, "test", np.arange(len(x)), 1, CPU, 1.0)
+    terms = phase.loss(Batch(x), draw)
+    assert (terms.parts["iw_bound"] - terms.parts["elbo"]).abs().max() < 1e-3
+    weights = [model.encoder.weight, model.encoder.bias, model.decoder.weight]
+    found = torch.autograd.grad(terms.total.mean(), weights)
+    assert found[0].abs().max() < 1e-4
+    assert found[1].abs().max() < 1e-4
+    assert found[2].abs().max() > 1e-2
+
+
 def _linear_autoencoder(latents: int, **options: object) -> Autoencoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -222,7 +222,9 @@ def test_vamp_with_the_posterior_itself_as_its_only_part_has_no_kl() -> None:
     alone = model.log_prob_bound(x, draw, 1)
     noise = draw.normal("importance/0", 5)
     torch.testing.assert_close(alone, model.elbo(x, noise).parts["log_likelihood"])
-    torch.testing.assert_close(model.posterior_terms(x, draw)[1], torch.zeros(1, 5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        model.posterior_terms(x, draw)[1], torch.zeros(1, 5), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", PRIORS)

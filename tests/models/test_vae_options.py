@@ -103,6 +103,16 @@ def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
         VAE(VAE.Config(hidden=400, grid=8), SHAPE)
 
 
+def test_a_grid_at_256() -> None:
+    model = VAE(VAE.Config(width=2, latent_size=2, grid=0, prior="normal"), ImageShape(256, 256, 1))
+    x = torch.rand(2, 1, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    terms = loss(model, x, [0, 1])
+    terms.total.mean().backward()  # type: ignore[no-untyped-call]
+    assert terms.total.isfinite().all()
+    assert model.length == 2 * 8 * 8
+    assert model.decode(model.encode(x)).shape == x.shape
+
+
 def test_a_prior_that_no_file_should_hold_is_refused() -> None:
     with torch.device("meta"), pytest.raises(UsageError, match=r"of 8192 latents.* 5 GiB\. Use a"):
         VAE(VAE.Config(grid=8, latent_size=128), ImageShape(32, 32, 3))
