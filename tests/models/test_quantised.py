@@ -133,7 +133,7 @@ def test_a_step_of_every_phase_at_256(quantiser: str) -> None:
     model.begin(lambda: iter([Batch(x)]))
     for phase in model.phases():
         terms = phase.loss(Batch(x), Draw(0, phase.name, np.arange(1), 0, CPU, 0.5))
-        terms.total.sum().backward()
+        terms.total.sum().backward()  # type: ignore[no-untyped-call]
         assert terms.total.isfinite().all()
     assert model.encode(x).shape == (1, model.codec.quantiser.size * 256)
     assert model.decode(model.encode(x)).shape == x.shape
