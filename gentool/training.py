@@ -33,7 +33,7 @@ from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.optimisers import is_spike, open_optimiser, remembered, skipped_share
+from gentool.optimisers import is_left_out, open_optimiser, skipped_share
 from gentool.recovery import (
     NotFinite,
     check_averaged,
@@ -128,12 +128,12 @@ class Trainer:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
-        self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
             settings.batch,
         )  # fmt: skip
+        self.model = self._initial_model()
         self.average = averaged_copy(self.model)
         share_statistics(self.model)
         self.phases = self.model.phases()
@@ -154,7 +154,9 @@ class Trainer:
             model: Model = MODELS.get(settings.model)(
                 settings.config, self.dataset.shape, classes_of(settings, self.dataset)
             )
-        return model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model = model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model.begin(self._fit_batches)
+        return model
 
     def _parts(self) -> Parts:
         batch = self.settings.batch
@@ -333,20 +335,13 @@ class Trainer:
         check_step(self.model, phase, loss)
         length = gradient_norm(phase.module)
         means |= {f"grad_{phase.name}": length}
-        if phase.skip_over:
-            if not self._is_spike(phase, length.item()):
-                optimiser.step()
-            share = skipped_share(self.counters.lengths[phase.name], phase.skip_over)
-            means[f"skipped_{phase.name}"] = torch.tensor(share)
-        else:
+        counters = self.counters
+        if not is_left_out(phase, length, counters.lengths, counters.skips):
             optimiser.step()
+        if phase.skip_over:
+            share = skipped_share(counters.skips[phase.name])
+            means[f"skipped_{phase.name}"] = torch.tensor(share)
         self.log.add(means)
-
-    def _is_spike(self, phase: Phase, length: float) -> bool:
-        """Whether a gradient is too long to be followed; the next is compared with it, too."""
-        before = self.counters.lengths.get(phase.name, ())
-        self.counters.lengths[phase.name] = remembered(before, length)
-        return is_spike(length, before, phase.skip_over)
 
     # --- files ------------------------------------------------------------------------------
 

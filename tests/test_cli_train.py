@@ -24,7 +24,7 @@ GAME_LOSSES = {"d_loss", "g_loss", "margin", "logits/real", "logits/fake"}
 LOSSES = {
     "gan": GAME_LOSSES | {"r1", "r2"},
     "vae": VAE_LOSSES,
-    "vampvae": VAE_LOSSES,
+    "vampvae": VAE_LOSSES - {"kl_largest_unit"},  # its KL is of all units at once
     "beta-vae": VAE_LOSSES,
     "iwae": {"iw_bound", "elbo", "kl", "active_units"},
     "autoencoder": {"mse"},
@@ -316,6 +316,29 @@ def test_a_game_on_few_images_has_a_budget_for_them(image_folder: Path) -> None:
     assert resolved(*common)["images"] == {"value": 300_000, "origin": "found from the data"}
     assert resolved(*common, "--images", 64)["images"]["value"] == 64
     assert "images" not in resolved(*common, "--minutes", 1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("beta-vae", {"beta": 4.0, "prior": "mixture"}),
+        ("vampvae", {"prior": "vamp", "components": 64}),
+        ("iwae", {"samples": 10}),
+        ("vae", {"grid": 0, "latent_size": 6}),
+        ("vqvae", {"quantiser": "vq", "latent_size": 16}),
+        ("wae", {"regularisers": "mmd", "latent_size": 64}),
+    ],
+)
+def test_a_preset_of_another_s_model_reaches_its_options(
+    preset: str, options: dict[str, Scalar], image_folder: Path
+) -> None:
+    for device in ("cpu", "cuda"):
+        found = resolved(preset, "--data", image_folder, "--device", "cpu")
+        assert {k: found[f"-o {k}"]["value"] for k in options} == options
+        row = PRESETS[preset].settings(device)
+        assert {k: v for k, v in row.items() if k in options} == {
+            k: v for k, v in options.items() if k in row
+        }
 
 
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:

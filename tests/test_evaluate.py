@@ -243,5 +243,6 @@ def test_one_importance_sample_is_the_elbo_in_the_mean(small_vae: VAE) -> None:
 def test_the_likelihood_says_what_it_is(small_vae: VAE) -> None:
     assert isinstance(small_vae.likelihood, Gaussian)
     assert not small_vae.discrete
-    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16))
+    draw = Draw(0, "test", np.arange(3), 0, torch.device("cpu"))
+    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16), draw)
     assert mean.shape == kl.shape == (3, 4)

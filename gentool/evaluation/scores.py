@@ -192,7 +192,7 @@ def score_likelihood(
         except NoLikelihood:
             return
         bound.append(model.log_prob_bound(images, draw, samples))
-        mean, kl = model.posterior_terms(images)
+        mean, kl = model.posterior_terms(images, draw)
         means.append(mean)
         kls.append(kl)
     nats = float(torch.cat(elbo).mean()), float(torch.cat(bound).mean())

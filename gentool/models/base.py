@@ -305,8 +305,12 @@ class Model(nn.Module, ABC):
         """
         raise NoLikelihood("this model has no likelihood")
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
+
+        By the same randomness as ``log_prob_bound``, where the model draws what it sees.
 
         Raises:
             NoLikelihood: the model has no posterior.
@@ -338,6 +342,14 @@ class Model(nn.Module, ABC):
     def against_collapse(self) -> str:
         """What to change if its samples turn out all alike."""
         return "A smaller --lr or a longer run helps"
+
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Start what starts at training images; called once on a new model.
+
+        Args:
+            batches: Gives a fresh pass over (a sample of) the training images, the same in all
+                processes.
+        """
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.
