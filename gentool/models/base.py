@@ -349,6 +349,12 @@ class Model(nn.Module, ABC):
         return "samples decode latents drawn from N(0, I)"
 
     @property
+    def fitted(self) -> bool:
+        """Whether ``finish`` fits a part to codes of images: other weights need it again."""
+        parts = [part for part in self.modules() if getattr(part, "rests", False)]
+        return any(True for part in parts for _ in part.buffers())
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
