@@ -285,7 +285,7 @@ class VAE(Model):
         means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
         variances, order = means.var(dim=0).sort(descending=True)
         chosen = order[variances > ACTIVE_VARIANCE][:count]
-        return torch.eye(self.length, dtype=torch.float64, device=self.device)[chosen]
+        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
 
     @property
     def discrete(self) -> bool:
