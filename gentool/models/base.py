@@ -314,9 +314,19 @@ class Model(nn.Module, ABC):
         raise NoLikelihood("this model has no posterior")
 
     @property
+    def kl_caveat(self) -> str:
+        """What the KL of ``posterior_terms`` is, if it is not that of the bound; else empty."""
+        return ""
+
+    @property
     def discrete(self) -> bool:
         """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
         return False
+
+    @property
+    def measure(self) -> str:
+        """What ``log_prob_bound`` is the logarithm of, for people."""
+        return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
 
     def bits_per_dim(self, nats: float) -> float:
         """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.

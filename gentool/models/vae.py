@@ -288,6 +288,12 @@ class VAE(Model):
         return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
 
     @property
+    def kl_caveat(self) -> str:
+        """A learned prior has no closed form."""
+        joint = self.density.joint
+        return "to a Gaussian with the prior's moments, not to the prior itself" if joint else ""
+
+    @property
     def discrete(self) -> bool:
         """Whether the likelihood is a mass."""
         return self.likelihood.discrete

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from gentool.errors import UsageError
+from gentool.errors import OutsideSupport
 
 LEVELS = 256
 STEP = 2 / (LEVELS - 1)  # between two grey levels on the [-1, 1] scale
@@ -61,13 +61,10 @@ class Likelihood(nn.Module, ABC):
         """Refuse images outside the support.
 
         Raises:
-            UsageError: they are; it names the likelihood for them.
+            OutsideSupport: they are; it names the likelihood for them.
         """
         if not self.supports(images):
-            raise UsageError(
-                f"this likelihood takes {self.support}, and the images have other pixels. "
-                f"Use {self.otherwise}"
-            )
+            raise OutsideSupport(self.support, self.otherwise)
 
 
 def on_levels(images: torch.Tensor) -> torch.Tensor:
