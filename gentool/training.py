@@ -58,7 +58,7 @@ _FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how lo
 _SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
-_FIT_IMAGES = 8192  # training images that a density is fitted to
+FIT_IMAGES = 8192  # training images that a density is fitted to
 
 
 class Reporter(Protocol):
@@ -425,7 +425,7 @@ class Trainer:
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images."""
-        return self.feeder.fixed(_FIT_IMAGES)
+        return self.feeder.fixed(FIT_IMAGES)
 
 
 def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:

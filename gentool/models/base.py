@@ -318,9 +318,19 @@ class Model(nn.Module, ABC):
         raise NoLikelihood("this model has no posterior")
 
     @property
+    def kl_caveat(self) -> str:
+        """What the KL of ``posterior_terms`` is, if it is not that of the bound; else empty."""
+        return ""
+
+    @property
     def discrete(self) -> bool:
         """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
         return False
+
+    @property
+    def measure(self) -> str:
+        """What ``log_prob_bound`` is the logarithm of, for people."""
+        return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
 
     def bits_per_dim(self, nats: float) -> float:
         """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.
@@ -364,6 +374,12 @@ class Model(nn.Module, ABC):
     def summary(self) -> str:
         """One sentence on how samples come about, for ``info``."""
         return "samples decode latents drawn from N(0, I)"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether ``finish`` fits a part to codes of images: other weights need it again."""
+        parts = [part for part in self.modules() if getattr(part, "rests", False)]
+        return any(True for part in parts for _ in part.buffers())
 
     @property
     def device(self) -> torch.device:

@@ -279,6 +279,11 @@ class HierarchicalVAE(Model):
         means = torch.cat([p.noise_of(z).flatten(1) for p, _, z in found], dim=1)
         return means, torch.cat([kl(q, p) for p, q, _ in found], dim=1)
 
+    @property
+    def kl_caveat(self) -> str:
+        """One pass, not a mean over draws of the layers above."""
+        return "of every layer at the posterior means of those above it, not at draws"
+
     # --- training ---------------------------------------------------------------------------
 
     def phases(self) -> tuple[Phase, ...]:

@@ -278,7 +278,13 @@ class VAE(Model):
         means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
         variances, order = means.var(dim=0).sort(descending=True)
         chosen = order[variances > ACTIVE_VARIANCE][:count]
-        return torch.eye(self.length, dtype=torch.float64, device=self.device)[chosen]
+        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
+
+    @property
+    def kl_caveat(self) -> str:
+        """A learned prior has no closed form."""
+        joint = self.density.joint
+        return "to a Gaussian with the prior's moments, not to the prior itself" if joint else ""
 
     @property
     def discrete(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from gentool.errors import UsageError
+from gentool.errors import OutsideSupport
 
 LEVELS = 256
 STEP = 2 / (LEVELS - 1)  # between two grey levels on the [-1, 1] scale
@@ -64,10 +64,10 @@ class Likelihood(nn.Module, ABC):
         """Refuse to score images outside the support.
 
         Raises:
-            UsageError: they are.
+            OutsideSupport: they are.
         """
         if not self.supports(images):
-            raise self._refusal("images such as the model was trained on")
+            raise OutsideSupport(self.support, "images such as the model was trained on")
 
     def watch(self, images: torch.Tensor, step: int, first: str = "") -> None:
         """Refuse to train on images outside the support; each is looked at, if not at once.
@@ -80,7 +80,7 @@ class Likelihood(nn.Module, ABC):
             first: What else could be done, in words, before ``otherwise``.
 
         Raises:
-            UsageError: an image of this step, or of one since the last look, is outside.
+            OutsideSupport: an image of this step, or of one since the last look, is outside.
         """
         fine = self.supports(images)
         self._fine = fine if self._fine is None else self._fine & fine
@@ -88,12 +88,8 @@ class Likelihood(nn.Module, ABC):
             return
         fine, self._fine = self._fine, None
         if not fine:
-            raise self._refusal(f"{first}, or {self.otherwise}" if first else self.otherwise)
-
-    def _refusal(self, remedy: str) -> UsageError:
-        return UsageError(
-            f"this likelihood takes {self.support}, and the images have other pixels. Use {remedy}"
-        )
+            remedy = f"{first}, or {self.otherwise}" if first else self.otherwise
+            raise OutsideSupport(self.support, remedy)
 
 
 def on_levels(images: torch.Tensor) -> torch.Tensor:
