@@ -287,7 +287,7 @@ def test_the_bound_is_over_all_images_asked_for_and_says_how_sure_it_is(
             assert row[f"{name} +-"] == pytest.approx(
                 float(each.std()) / len(rows) ** 0.5, rel=1e-3
             )
-        mean, kl = model.posterior_terms(images)
+        mean, kl = model.posterior_terms(images, draw)
     assert row["kl"] == pytest.approx(float(kl.sum(dim=1).mean()), rel=1e-4)
     assert row["kl largest unit"] == pytest.approx(float(kl.mean(dim=0).max()), rel=1e-4)
     assert row["active units"] == int((mean.var(dim=0) > 0.01).sum())
@@ -349,7 +349,8 @@ def test_no_score_is_made_of_a_model_in_training_mode(
     ]
     for score in scored:
         score()
-    monkeypatch.setattr(next(iter(loaded.model.decoder.modules())), "training", True)  # one part
+    part = next(iter(loaded.model.exported_parts()["decoder"].modules()))
+    monkeypatch.setattr(part, "training", True)  # one part
     extractor.network.train()
     for score in scored:
         with pytest.raises(ValueError, match="is in training mode"):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,8 @@ def test_a_density_is_fitted_to_the_codes_of_the_new_weights(
     run, out = trained(name), tmp_path / "other.safetensors"
     done = average(run, out, "--data", image_folder)
     assert done.code == 0, done.err
-    before, after = load_model(run).model, load_model(out).model
+    before: Any = load_model(run).model
+    after: Any = load_model(out).model
     pixels = open_dataset(str(image_folder), str(SIDE)).images
     codes = encode_blocks(after, pixels)
     assert not torch.allclose(codes, encode_blocks(before, pixels), atol=1e-3)
@@ -126,7 +128,8 @@ def test_what_is_learned_or_made_of_weights_alone_needs_no_images(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert average(run, out).code == 0
-    model = load_model(out).model  # the posteriors of learned images
+    model: Any = load_model(out).model  # the posteriors of learned images
     means = model.posterior(model.density.inputs()).mean
     torch.testing.assert_close(model.density.means, means, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(load_model(run).model.density.means, means, atol=1e-4)
+    before: Any = load_model(run).model
+    assert not torch.allclose(before.density.means, means, atol=1e-4)
