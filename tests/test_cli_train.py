@@ -14,8 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gentool.checkpoint import load_model
+from gentool.cli.progress import Display
 from gentool.config import Scalar
 from gentool.presets import PRESETS, budget_of
+from gentool.signals import StopFlag
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
 TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}
@@ -278,6 +280,18 @@ def test_dry_run_leaves_nothing_behind(image_folder: Path, tmp_path: Path, own_c
     assert not own_cache.exists()
 
 
+def test_a_line_of_the_log_tells_how_many_layers_are_in_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with StopFlag() as stop, Display(stop, 64, quiet=False) as display:
+        display.progress(64, 1.0)
+        record = {"images": 64.0, "share": 1.0, "images_per_second": 9.0, "kl": 5.05}
+        display.logged(record | {"kl/0": 5.0, "kl/1": 0.05, "kl/2": 0.0})
+    said = capsys.readouterr().err
+    assert "kl 5.05  layers in use 1 of 3" in said
+    assert "kl/0" not in said
+
+
 def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     found = resolved(
         "gan", "--data", image_folder, "--batch", 32, "-o", "loss=hinge", "--device", "cpu"
@@ -293,6 +307,17 @@ def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     assert found["-o norm"]["origin"] == "default"
     assert found["-o width"]["origin"] == "preset gan on cpu"
     assert found["-o augment"] == {"value": "diffaugment", "origin": "found from the data"}
+
+
+@pytest.mark.parametrize(
+    ("augment", "likelihood"),
+    [("none", "logistic-mixture"), ("flip", "logistic-mixture"), ("flip+colour", "gaussian")],
+)
+def test_only_what_changes_grey_levels_rules_out_a_mass(
+    augment: str, likelihood: str, image_folder: Path
+) -> None:
+    found = resolved("hvae", "--data", image_folder, "--augment", augment, "--device", "cpu")
+    assert found["-o likelihood"]["value"] == likelihood
 
 
 @pytest.mark.parametrize(

@@ -220,16 +220,15 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     from gentool.data import glance, make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
-    from gentool.models.augmentation import AUGMENTATIONS
+    from gentool.models.augmentation import open_augmentation
     from gentool.training import classes_of
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
     model_class = MODELS.get(PRESETS[layers.preset].model)
-    for name in values["augment"].value.split("+"):
-        if name != "none":
-            AUGMENTATIONS.check(name)
+    augment = values["augment"].value
+    changed = augment != "none" and not open_augmentation(augment).keeps_levels
     source = open_data(layers.get("data"), opening, stop)
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
@@ -245,7 +244,6 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
         notes.append(f"{budget:,} images seen in all: more of so few would be learned by heart")
     config, choices = model_class.suit(config, count)
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    changed = values["augment"].value != "none"
     config, more = model_class.look(config, None if changed else partial(glance, source, policy))
     notes += [*choices, *more]
     for key, chosen in to_json(config).items():
