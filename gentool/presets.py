@@ -61,8 +61,8 @@ PRESETS: dict[str, Preset] = {
     "stylegan2": _preset(
         "gan",                        _row(400_000, 32, 2e-3, 64), _row(10_000_000, 32, 2e-3, 512),
         "StyleGAN2 (Karras 2020)",
-        network="style", latent_size=512, loss="non-saturating", penalties="r1+path-length",
-        penalty=0.01, penalty_every=16),
+        network="style", latent_size=512, loss="non-saturating",
+        penalties="r1:0.01/16+path-length"),
     "fastgan": _preset(
         "gan",                        _row(200_000, 16, 2e-4, 32), _row(1_000_000, 16, 2e-4, 64),
         "FastGAN (Liu 2021), for few images",

@@ -251,8 +251,9 @@ class GAN(Model):
     @property
     def against_collapse(self) -> str:
         """A heavier penalty, if there is one that has a weight to choose; else such a penalty."""
-        if {"r1", "r2"} & self.penalties.weights.keys():
-            return f"A larger -o penalty (now {self.config.penalty:g}) or a smaller --lr helps"
+        slopes = [f"{k}:{w:g}" for k, w in self.penalties.weights.items() if k in ("r1", "r2")]
+        if slopes:
+            return f"A heavier penalty (now {'+'.join(slopes)}) or a smaller --lr helps"
         return "-o penalties=r1+r2 or a smaller --lr helps"
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
@@ -360,8 +361,8 @@ def _refuse_unused(config: GAN.Config) -> None:
     if config.norm != "batch" and network not in _NORMED:
         raise UsageError(f"network {network} has its own normalisation. Leave -o norm out")
     names = config.penalties
-    if config.penalty != 1.0 and not any(word[:2] in ("r1", "r2") for word in names.split("+")):
+    if config.penalty != 1.0 and not {"r1", "r2"} & {w.split("/")[0] for w in names.split("+")}:
         raise UsageError(
-            f"penalty weighs R1 and R2, which are not among the penalties ({names}). Write the "
-            "weight of another one after its name: -o penalties=wgan-gp:5"
+            f"penalty weighs R1 and R2 that bear no weight of their own, not {names}. "
+            "Write a weight after the name: -o penalties=wgan-gp:5"
         )

@@ -90,6 +90,7 @@ def test_a_blend_of_classes_lies_between_them(network: str) -> None:
         ({"network": "styel"}, "Did you mean 'style'"),
         ({"network": "style", "norm": "group"}, "Leave -o norm out"),
         ({"penalties": "wgan-gp", "penalty": 5.0}, "-o penalties=wgan-gp:5"),
+        ({"penalties": "r1:0.5", "penalty": 5.0}, "bear no weight of their own"),
         ({"penalties": "r1:x"}, "cannot read 'r1:x'"),
     ],
 )
@@ -104,6 +105,14 @@ def test_spectral_normalisation_is_on_when_asked_and_only_then(network: str) -> 
         model = build(network=network, spectral=spectral)
         names = [name for name, _ in model.discriminator.named_parameters()]
         assert any("parametrizations" in name for name in names) == spectral
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_other_penalties_may_take_the_place_of_any_preset_s(name: str) -> None:
+    known = to_json(GAN.Config())
+    options: dict[str, Any] = {k: v for k, v in PRESETS[name].cpu.items() if k in known}
+    for penalties in ("none", "lecam"):
+        play(build(**{**options, "width": 8, "penalties": penalties}))
 
 
 def test_a_gradient_penalty_does_without_spectral_normalisation() -> None:
@@ -124,7 +133,7 @@ def test_a_discriminator_that_has_won_or_overfitted_is_told() -> None:
     fine = {"share": 0.5, "d_loss": 0.6, "ada_p": 0.3}
     assert model.health(fine) is None
     assert "has won" in str(model.health({**fine, "d_loss": 0.03}))
-    assert "-o penalty (now 1)" in str(model.health({**fine, "d_loss": 0.03}))
+    assert "penalty (now r1:1+r2:1)" in str(model.health({**fine, "d_loss": 0.03}))
     assert model.health({**fine, "d_loss": 0.03, "share": 0.05}) is None
     assert "by heart" in str(model.health({**fine, "ada_p": 0.8}))
     bare = build(penalties="none", loss="hinge")
