@@ -348,7 +348,8 @@ def test_no_score_is_made_of_a_model_in_training_mode(
     ]
     for score in scored:
         score()
-    monkeypatch.setattr(next(iter(loaded.model.decoder.modules())), "training", True)  # one part
+    part = loaded.model.get_submodule("decoder")  # and no other
+    monkeypatch.setattr(part, "training", True)
     extractor.network.train()
     for score in scored:
         with pytest.raises(ValueError, match="is in training mode"):

@@ -110,10 +110,10 @@ def test_from_a_posterior_mean_the_way_is_a_line_and_between_draws_an_arc(
     loaded = load_model(run)
     means = encode_blocks(loaded.model, np.stack([np.array(Image.open(p)) for p in photos]))
     draws = prior_blocks(loaded.model, [(1, 0), (2, 0)])
-    halfway = torch.stack([lerp(*means, 0.5), lerp(means[1], draws[0], 0.5)])
+    halfway = torch.stack([lerp(means[0], means[1], 0.5), lerp(means[1], draws[0], 0.5)])
     arc = draws.clone()
     numbers = draws.shape[1] - loaded.model.latent_classes  # shares of classes follow
-    arc[0, :numbers] = slerp(*draws[:, :numbers], 0.5)
+    arc[0, :numbers] = slerp(draws[0, :numbers], draws[1, :numbers], 0.5)
     arc[0, numbers:] = draws[:, numbers:].mean(dim=0)
     wanted = decode_blocks(loaded.model, torch.cat([halfway, arc[:1]]))
     for frame, image in zip(frames[1::2], wanted, strict=False):
