@@ -7,6 +7,7 @@ process is the point (exit codes, signals, what gets imported), ``run_gentool`` 
 import contextlib
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -147,6 +148,13 @@ def write_images(folder: Path, count: int, side: int = SIDE) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(number, side)).save(path)
     return folder
+
+
+def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
+    """The format of MNIST (LeCun): magic, sizes, bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
+    path.write_bytes(head + values.tobytes())
 
 
 @pytest.hookimpl(hookwrapper=True)

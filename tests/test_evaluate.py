@@ -23,6 +23,7 @@ from gentool.evaluation.scores import (
     score_gap,
     score_likelihood,
     score_reconstruction,
+    score_units,
 )
 from gentool.images import ImageShape, to_unit
 from gentool.metrics.extractors import RandomExtractor
@@ -328,6 +329,17 @@ def test_a_kl_that_is_only_near_that_of_the_bound_says_so(toys: Path) -> None:
     assert scores.values["kl (near)"] >= scores.values["kl (near) largest unit"] >= 0
     words = "kl (near) is to a Gaussian with the prior's moments, not to the prior itself"
     assert words in scores.notes
+
+
+@pytest.mark.parametrize(("nats", "collapsed"), [(0.0001, True), (0.05, False)])
+def test_a_thousand_latents_that_each_say_a_little_are_no_collapse(
+    nats: float, collapsed: bool
+) -> None:
+    scores = Scores("x")
+    score_units(scores, torch.tensor([[nats], [0.0], [0.001]]).expand(3, 1000), 100, "")
+    assert scores.values["active units"] == 0
+    assert scores.values["kl"] == pytest.approx(1000 * nats)
+    assert any("collapse" in note for note in scores.notes) == collapsed
 
 
 def test_no_score_is_made_of_a_model_in_training_mode(

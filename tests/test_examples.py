@@ -10,9 +10,10 @@ import tarfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Finished, environment, run_python
+from conftest import ROOT, Finished, draw, environment, run_python, write_idx
 from PIL import Image
 
 EXAMPLES = ROOT / "examples"
@@ -181,9 +182,28 @@ def test_batch_stops_at_the_first_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
 def test_likelihood_trains_both_and_prints_their_bounds(tmp_path: Path) -> None:
-    done = run_script(LIKELIHOOD, tmp_path, "builtin:digits:300", 400, "out")
+    few = {"IMPORTANCE": "5"}
+    done = run_script(LIKELIHOOD, tmp_path, "builtin:digits:300", 400, "out", env=few)
     assert done.code == 0, done.err
     table = " ".join(done.lines)
     assert "out/vae" in table and "out/iwae" in table
     assert len(re.findall(r" -\d{3}", table)) == 4  # ELBO and bound of both
+    assert "split=held-out" in done.err
     assert run_script(LIKELIHOOD, tmp_path, 1, 2, 3, 4).code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
+def test_likelihood_of_a_torchvision_set_is_that_of_its_part_for_testing(
+    own_cache: Path, tmp_path: Path
+) -> None:
+    raw = own_cache / "torchvision-MNIST" / "MNIST" / "raw"
+    for part, count in (("train", 40), ("t10k", 24)):
+        images = np.stack([draw(k, 28)[..., 0] for k in range(count)])
+        write_idx(raw / f"{part}-images-idx3-ubyte", images)
+        write_idx(raw / f"{part}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8))
+    few = {"IMPORTANCE": "5"}
+    done = run_script(LIKELIHOOD, tmp_path, "torchvision:MNIST", 80, "out", env=few)
+    assert done.code == 0, done.err
+    assert re.search(r"likelihood images +24 +24", done.out)
+    assert "data=MNIST-test" in done.err

@@ -26,6 +26,7 @@ from gentool.rng import Draw, derive_seed
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED = 1000
+_IDLE_NATS = 1.0  # per image, below which latents without an active one say nothing
 _SHOWN = 12  # samples in the picture of neighbours
 Poll = Callable[[], None]
 
@@ -221,7 +222,7 @@ def score_likelihood(
         f"{len(rows)} images, +- its standard error"
     )
     units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
-    _score_units(scores, units / len(rows), len(rows), model.kl_caveat)
+    score_units(scores, units / len(rows), len(rows), model.kl_caveat)
 
 
 class _BlockTerms(NamedTuple):
@@ -246,7 +247,7 @@ def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: i
     return _BlockTerms(bounds[:, :count].cpu().double(), sums)
 
 
-def _score_units(scores: Scores, means: torch.Tensor, count: int, caveat: str) -> None:
+def score_units(scores: Scores, means: torch.Tensor, count: int, caveat: str) -> None:
     """KL, in all and of the largest latent, and active units.
 
     Args:
@@ -264,7 +265,7 @@ def _score_units(scores: Scores, means: torch.Tensor, count: int, caveat: str) -
     variance = (square - mean.square()) * count / max(count - 1, 1)
     active = int((variance > ACTIVE_VARIANCE).sum())
     scores.values["active units"] = active
-    if active == 0:
+    if active == 0 and kl.sum() < _IDLE_NATS:  # many latents may each say a little
         scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
 
 

@@ -27,7 +27,8 @@ from torch import nn
 from gentool.config import option
 from gentool.errors import UsageError
 from gentool.images import ImageShape, Pixels
-from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.base import Batch, LossTerms, Model, Phase
+from gentool.models.dense import DenseConfig
 from gentool.models.inking import inked, inked_batches
 from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, chosen, open_likelihood
 from gentool.models.objectives import (
@@ -43,7 +44,6 @@ from gentool.models.posteriors import Posterior
 from gentool.models.priors import PRIORS, Prior, kl_to_standard_normal, log_normal
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.grids import open_decoder, open_encoder
-from gentool.networks.perceptron import dense_decoder, dense_encoder
 from gentool.rng import Draw
 
 _MOST_ROWS = 8  # of a grid unasked: a fitted Gaussian grows with the fourth power of it
@@ -62,7 +62,7 @@ class VAE(Model):
     decoder: Any
 
     @dataclass(frozen=True)
-    class Config(BaseConfig):
+    class Config(DenseConfig):
         """Options of ``vae``."""
 
         latent_size: int = option(
@@ -71,10 +71,6 @@ class VAE(Model):
         grid: int = option(
             1, "latents lie on about so many rows and columns (0: 8; 1: a vector)",
             low=0, high=64,
-        )  # fmt: skip
-        hidden: int = option(
-            0, "one dense layer so wide each way, and a vector (0: convolutions, by width)",
-            low=0, high=65536,
         )  # fmt: skip
         likelihood: str = option(
             "auto", "what the decoder's output means; auto: by the images",
@@ -149,17 +145,17 @@ class VAE(Model):
     def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
         """Encoder and decoder; the rows and columns that latents lie on."""
         numbers, outputs = config.latent_size, self.likelihood.outputs(shape.channels)
-        if not config.hidden:
-            quarter = round(math.sqrt(shape.height * shape.width) / 4)
-            side = config.grid or min(quarter, _MOST_ROWS)
-            self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
-            self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
-            return places
-        if config.grid > 1:
+        if config.hidden and config.grid > 1:
             raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
-        self.encoder = dense_encoder(shape, config.hidden, 2 * numbers)
-        self.decoder = dense_decoder(shape, config.hidden, numbers, outputs)
-        return 1, 1
+        if config.hidden:
+            self.encoder, self.decoder = config.open_dense(shape, numbers, outputs)
+            return 1, 1
+        config.refuse_dense()
+        quarter = round(math.sqrt(shape.height * shape.width) / 4)
+        side = config.grid or min(quarter, _MOST_ROWS)
+        self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
+        self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
+        return places
 
     @classmethod
     def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
@@ -283,8 +279,8 @@ class VAE(Model):
     @property
     def kl_caveat(self) -> str:
         """A learned prior has no closed form."""
-        joint = self.density.joint
-        return "to a Gaussian with the prior's moments, not to the prior itself" if joint else ""
+        words = "to a Gaussian with the prior's moments, not to the prior itself"
+        return words if self.density.joint else ""
 
     @property
     def discrete(self) -> bool:

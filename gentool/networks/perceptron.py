@@ -1,27 +1,43 @@
-"""One hidden layer each way, as in the first VAE: dense layers that know nothing of space.
+"""Dense layers each way, as in the first VAEs: they know nothing of space.
 
-The shape of Kingma and Welling 2014 (arXiv:1312.6114), appendix C, with ReLU for their tanh.
+One layer of tanhs is the network of Kingma and Welling 2014 (arXiv:1312.6114), appendix C; two of
+200 are that of Burda et al. 2016 (arXiv:1509.00519), section 5.
 """
 
 import math
+from itertools import pairwise
 
 from torch import nn
 
 from gentool.images import ImageShape
 
-
-def dense_encoder(shape: ImageShape, hidden: int, outputs: int) -> nn.Module:
-    """Images (B, C, H, W) -> vectors (B, outputs), by one layer of ``hidden`` ReLUs."""
-    inputs = shape.dims
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
-def dense_decoder(shape: ImageShape, hidden: int, inputs: int, outputs: int) -> nn.Module:
-    """Vectors (B, inputs) -> maps (B, outputs, H, W), by one layer of ``hidden`` ReLUs."""
+def dense_encoder(
+    shape: ImageShape, hidden: int, outputs: int, layers: int = 1, activation: str = "relu"
+) -> nn.Module:
+    """Images (B, C, H, W) -> vectors (B, outputs), by ``layers`` of ``hidden`` units."""
+    inside = _inside(shape.dims, hidden, layers, activation)
+    return nn.Sequential(nn.Flatten(), *inside, nn.Linear(hidden, outputs))
+
+
+def dense_decoder(
+    shape: ImageShape,
+    hidden: int,
+    inputs: int,
+    outputs: int,
+    layers: int = 1,
+    activation: str = "relu",
+) -> nn.Module:
+    """Vectors (B, inputs) -> maps (B, outputs, H, W), by ``layers`` of ``hidden`` units."""
     maps = (outputs, shape.height, shape.width)
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, math.prod(maps)),
-        nn.Unflatten(1, maps),
-    )  # fmt: skip
+    inside = _inside(inputs, hidden, layers, activation)
+    return nn.Sequential(*inside, nn.Linear(hidden, math.prod(maps)), nn.Unflatten(1, maps))
+
+
+def _inside(inputs: int, hidden: int, layers: int, activation: str) -> list[nn.Module]:
+    """The hidden layers, each with its activation."""
+    sizes = [inputs, *[hidden] * layers]
+    chosen = ACTIVATIONS[activation]
+    return [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), chosen())]

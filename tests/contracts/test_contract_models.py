@@ -190,6 +190,8 @@ BESIDE: dict[tuple[str, object], dict[str, object]] = {
     ("likelihood", "bernoulli"): {"binarise": True},
     ("strength", 2.0): {"regularisers": "code-l2"},
     ("grid", 2): {"latent_size": 6},  # or a Gaussian of so many latents takes its time
+    ("dense_layers", 2): {"hidden": 16},
+    ("activation", "tanh"): {"hidden": 16},
     ("prior_share", 0.8): {"prior": "latent-flow"},  # of a vae
     ("prior_width", 256): {"prior": "latent-flow"},
 }

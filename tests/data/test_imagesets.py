@@ -2,12 +2,11 @@
 
 import hashlib
 import pickle
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import draw, write_idx
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
@@ -16,13 +15,6 @@ from gentool.data import Policy, open_source, prepare
 from gentool.data.imagesets import SETS, TESTS
 from gentool.errors import DataError, UsageError
 from gentool.images import ImageShape
-
-
-def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
-    """The format of MNIST (LeCun): magic, sizes, bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
-    path.write_bytes(head + values.tobytes())
 
 
 def grey_images(count: int) -> NDArray[np.uint8]:

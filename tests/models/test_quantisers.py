@@ -294,7 +294,7 @@ def test_usage_is_counted_and_said() -> None:
     assert quantiser.health() == "3 of 64 codes are in use, perplexity 3"
 
 
-# Skipped where vector-quantize-pytorch, which the project does not depend on, is not installed.
+# Skipped where vector-quantize-pytorch (extra test) is not installed.
 def test_scalars_agree_with_vector_quantize_pytorch() -> None:
     peer = pytest.importorskip("vector_quantize_pytorch")
     ours, grid = FiniteScalar(1024, 4), random_grid(4, scale=3)

@@ -113,6 +113,25 @@ def test_a_grid_at_256() -> None:
     assert model.decode(model.encode(x)).shape == x.shape
 
 
+def test_dense_layers_may_be_those_of_burda() -> None:
+    """Two layers of 200 tanhs each way around 50 latents: 2016, section 5."""
+    options = VAE.Config(
+        hidden=200, dense_layers=2, activation="tanh", latent_size=50, prior="normal"
+    )
+    model = VAE(options, ImageShape(28, 28, 1)).eval()
+    x = torch.rand(3, 1, 28, 28) * 2 - 1
+    first, second, last = (model.encoder[k] for k in (1, 3, 5))
+    naive = last(torch.tanh(second(torch.tanh(first(x.flatten(1))))))
+    torch.testing.assert_close(model.encode(x), naive[:, :50])
+    weights = sum(p.numel() for p in model.decoder.parameters())
+    assert weights == (50 + 1) * 200 + (200 + 1) * 200 + (200 + 1) * 784
+    for name in ("dense_layers=2", "activation=tanh"):
+        key, value = name.split("=")
+        words = {key: int(value) if value.isdecimal() else value}
+        with pytest.raises(UsageError, match=f"{key} is for dense layers. Use -o hidden=200"):
+            build(**words)
+
+
 def test_a_prior_that_no_file_should_hold_is_refused() -> None:
     with torch.device("meta"), pytest.raises(UsageError, match=r"of 8192 latents.* 5 GiB\. Use a"):
         VAE(VAE.Config(grid=8, latent_size=128), ImageShape(32, 32, 3))
