@@ -29,6 +29,7 @@ def option(
     choices: Iterable[str] | None = None,
     joined: bool = False,
     automatic: bool = False,
+    weighted: bool = False,
 ) -> Any:
     """Declare one setting of a frozen dataclass.
 
@@ -40,12 +41,49 @@ def option(
         choices: Table of the allowed words, checked when the setting is used as a name.
         joined: Whether several of them may be joined by +, and ``none`` stands for none.
         automatic: Whether ``auto`` leaves the choice to the model, which knows the images.
+        weighted: Whether each of the joined words may bear a weight and an interval, as ``Term``.
     """
     metadata = {
         "meaning": meaning, "low": low, "high": high, "choices": choices, "joined": joined,
-        "automatic": automatic,
+        "automatic": automatic, "weighted": weighted,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One of several joined words: ``name``, with ``:weight`` or ``/every`` or both after it.
+
+    Attributes:
+        name: Of an entry.
+        weight: From 0 to 1e6; None for the entry's own.
+        every: Interval in steps, from 1 to 1024; None likewise.
+    """
+
+    name: str
+    weight: float | None = None
+    every: int | None = None
+
+    @classmethod
+    def read(cls, word: str) -> "Term":
+        """Read one word.
+
+        Raises:
+            UsageError: weight or interval are no numbers within their bounds.
+        """
+        rest, slash, every = word.partition("/")
+        name, colon, weight = rest.partition(":")
+        try:
+            term = cls(name, float(weight) if colon else None, int(every) if slash else None)
+            fits = 0 <= (term.weight or 0) <= 1e6 and term.every in (None, *range(1, 1025))
+        except ValueError:
+            fits = False
+        if not fits:
+            raise UsageError(
+                f"cannot read {word!r:.80}: write name:weight/every, for example r1:0.5/16, with a "
+                "weight from 0 to 1e+06 and an interval of 1 to 1024 steps"
+            )
+        return term
 
 
 @dataclass(frozen=True)
@@ -106,7 +144,8 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
         if (joined and value == "none") or (spec.metadata.get("automatic") and value == "auto"):
             words = []
         for word in words:
-            _check_name(spec.name, word, choices)
+            name = Term.read(word).name if spec.metadata.get("weighted") else word
+            _check_name(spec.name, name, choices)
     return value  # type: ignore[return-value]
 
 

@@ -6,8 +6,8 @@ are summed in one all-reduce per phase, each loss weighted by its share. Plain
 ``torch.distributed``, no wrapper: several networks and double backward stay as they are.
 
 Statistics over a batch (batch normalisation, minibatch deviation, the images' variance, running
-means) are taken over all ranks, and differentiated through where they enter a loss. So one
-process and several agree but for rounding, and all ranks hold the same weights: what is not
+means, codebooks) are taken over all ranks, and differentiated through where they enter a loss. So
+one process and several agree but for rounding, and all ranks hold the same weights: what is not
 finite for one is not finite for all. Regularisers that compare images see a rank's share.
 
 gloo on a CPU, nccl on CUDA. Only the first rank writes files and speaks. If a process goes, the
@@ -213,6 +213,32 @@ class _SumOverRanks(torch.autograd.Function):
 def sum_over_ranks(x: Tensor) -> Tensor:
     """The sum of x over ranks, differentiable; x where there is one."""
     return _SumOverRanks.apply(x) if dist.is_initialized() else x
+
+
+@torch.no_grad()
+def rows_of_all_ranks(x: Tensor) -> Tensor:
+    """The rows of x (B, ...) of all ranks, the first rank's first; B need not be the same."""
+    if not dist.is_initialized():
+        return x
+    rank = dist.get_rank()
+    sizes = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=x.device)
+    sizes[rank] = len(x)
+    _all_reduce(sizes)
+    end = int(sizes[: rank + 1].sum())
+    joint = x.new_zeros(int(sizes.sum()), *x.shape[1:])
+    joint[end - len(x) : end] = x
+    _all_reduce(joint)
+    return joint
+
+
+@torch.no_grad()
+def of_first_rank(x: Tensor) -> Tensor:
+    """The first rank's x, which has the same shape in all."""
+    if not dist.is_initialized():
+        return x
+    held = x.clone() if dist.get_rank() == 0 else torch.zeros_like(x)
+    _all_reduce(held)
+    return held
 
 
 def batch_mean(x: Tensor) -> Tensor:

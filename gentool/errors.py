@@ -5,7 +5,8 @@
     GentoolError                  1  unexpected
     ├── UsageError                2  options that make no sense
     │   ├── UnknownName              a name in no table, with the nearest ones
-    │   └── NoStyles                 a model that has no styles to mix or move in
+    │   ├── NoStyles                 a model that has no styles to mix or move in
+    │   └── OutsideSupport           images that a likelihood does not take
     ├── DataError                 3  images that cannot be used
     ├── ModelFileError            4  a model file that cannot be trusted or read
     ├── DeviceError               5  a device or its memory
@@ -40,6 +41,21 @@ class UnknownName(UsageError):
 
 class NoStyles(UsageError):
     """The model's images are not made from styles."""
+
+
+class OutsideSupport(UsageError):
+    """Images have pixels that a likelihood gives no probability to.
+
+    Args:
+        support: Which pixels it takes, in words.
+        otherwise: What to train with for others, in words.
+    """
+
+    def __init__(self, support: str, otherwise: str) -> None:
+        super().__init__(
+            f"this likelihood takes {support}, and the images have other pixels. Use {otherwise}"
+        )
+        self.support = support
 
 
 class DataError(GentoolError):

@@ -2,11 +2,12 @@
 
 Slerp (Shoemake 1985) for draws from a spherical prior: in high dimensions N(0, I) lives near a
 sphere of radius sqrt(L), and the middle of a straight line falls inside it, where the decoder
-has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere, and for
-styles. Styles can also be mixed: coarse layers of one image, fine layers of another.
+has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere, for styles,
+and from and to the mean of a posterior, which lies inside it. Styles can also be mixed: coarse
+layers of one image, fine layers of another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from gentool.checkpoint import LoadedModel
 from gentool.errors import UsageError
 from gentool.images import MODES, Pixels
 from gentool.latents import Latents, decode
+from gentool.models.base import Model
 from gentool.outputs import NamedImage, recipe
 
 METHODS = ("slerp", "lerp")
@@ -64,30 +66,41 @@ def _perpendicular(u: torch.Tensor) -> torch.Tensor:
     return across.div(vector_norm(across))
 
 
-def path(keys: torch.Tensor, steps: int, method: str, *, loop: bool) -> torch.Tensor:
+def path(
+    keys: torch.Tensor, steps: int, method: str | Sequence[str], *, loop: bool
+) -> torch.Tensor:
     """Latents along a path through ``keys``.
 
     Args:
         keys: Key frames (K, ...), K >= 2.
         steps: Frames from one key to the next, the first included and the last not.
-        method: ``slerp`` or ``lerp``.
+        method: ``slerp`` or ``lerp``; or one of them for each leg, from one key to the next.
         loop: Go back to the first key. The frames then close without a repeated one; else
             the last key is the last frame.
 
     Returns:
         Shape ((K - 1) * steps + 1, ...), or (K * steps, ...) for a loop.
     """
-    between = slerp if method == "slerp" else lerp
     flat = keys.flatten(1)
     ends = [*range(1, len(flat)), 0] if loop else [*range(1, len(flat))]
+    methods = [method] * len(ends) if isinstance(method, str) else method
     frames = [
-        between(flat[k], flat[end], step / steps)
-        for k, end in enumerate(ends)
+        (slerp if how == "slerp" else lerp)(flat[k], flat[end], step / steps)
+        for k, (end, how) in enumerate(zip(ends, methods, strict=True))
         for step in range(steps)
     ]
     if not loop:
         frames.append(flat[-1])
     return torch.stack(frames).view(-1, *keys.shape[1:])
+
+
+def suited(model: Model, keys: Latents, *, loop: bool) -> str | list[str]:
+    """Slerp for legs between two draws from a spherical prior, else lerp; a list if they differ."""
+    line = keys.space == "w" or model.interpolation == "lerp"
+    straight = [line or keys.is_mean(k) for k in range(len(keys))]
+    legs = zip(straight, straight[1:] + straight[:1], strict=True)  # the last closes a loop
+    methods = ["lerp" if a or b else "slerp" for a, b in legs][: None if loop else -1]
+    return methods[0] if len(set(methods)) == 1 else methods
 
 
 def interpolate(
@@ -105,19 +118,19 @@ def interpolate(
         loaded: The model.
         keys: Key frames, at least two; a path through styles if they are styles.
         steps: Frames from one key to the next.
-        method: ``slerp``, ``lerp``, or None for what suits them.
+        method: ``slerp``, ``lerp``, or None for what suits each leg; see ``suited``.
         loop: Go back to the first key.
         what: Where the key frames come from, for the recipe.
     """
-    method = method or ("lerp" if keys.space == "w" else loaded.model.interpolation)
-    latents = path(keys.values, steps, method, loop=loop)
+    how = method or suited(loaded.model, keys, loop=loop)
+    latents = path(keys.values, steps, how, loop=loop)
     classes = loaded.model.latent_classes
     if classes and keys.space == "z":  # shares of classes are no directions on a sphere
-        z = path(keys.values[:, :-classes], steps, method, loop=loop)
+        z = path(keys.values[:, :-classes], steps, how, loop=loop)
         shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)
         latents = torch.cat([z, shares], dim=1)
     frames = decode(loaded.model, Latents(latents, keys.space))
-    told = recipe(loaded, **what, steps=steps, method=method, space=keys.space, loop=loop)
+    told = recipe(loaded, **what, steps=steps, method=how, space=keys.space, loop=loop)
     for number, pixels in enumerate(frames):
         yield NamedImage(f"{number:06d}", pixels, {**told, "frame": number})
 

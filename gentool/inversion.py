@@ -22,6 +22,7 @@ _STARTS = 8  # random starts per image
 _LR = 0.05
 _WEIGHTS_LR = 1e-3
 _PRIOR_PULL = 1e-4  # weight of ||z||^2 / L: keeps latents where the decoder was trained
+_LEAST_SHARE = 1e-4  # of a class at the start: at 0 no gradient reaches it
 _BATCH = 16  # images refined together; bounds memory
 
 
@@ -114,18 +115,31 @@ def _search(
 def _descend(
     model: Model, latents: torch.Tensor, targets: torch.Tensor, steps: int, stop: StopFlag
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Adam with a cosine schedule; the latents and the distance (B,) that they reached."""
-    latents = latents.detach().clone().requires_grad_(True)
-    optimiser = torch.optim.Adam([latents], lr=_LR, betas=(0.9, 0.99))
+    """Adam with a cosine schedule; the latents and the distance (B,) that they reached.
+
+    Shares of classes, the last of the latents, are the softmax of what is searched, so that they
+    stay shares.
+    """
+    count = model.latent_classes
+    z, shares = latents.detach().tensor_split([latents.shape[1] - count], dim=1)
+    free = [z.clone().requires_grad_(True)]
+    if count:
+        free.append(shares.clamp_min(_LEAST_SHARE).log().requires_grad_(True))
+
+    def joined() -> torch.Tensor:
+        return torch.cat([free[0], free[1].softmax(dim=1)], dim=1) if count else free[0]
+
+    optimiser = torch.optim.Adam(free, lr=_LR, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1), _LR / 10)
     for _ in range(steps):
         if stop.asked is not None:
             raise Stopped("stopped while looking for latents", interrupted=stop.interrupted)
-        errors = pixel_distance(model.decode(latents), targets)
-        pull = latents.flatten(1).square().mean(dim=1)
+        errors = pixel_distance(model.decode(joined()), targets)
+        pull = free[0].flatten(1).square().mean(dim=1)
         optimiser.zero_grad(set_to_none=True)
         (errors + _PRIOR_PULL * pull).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        return latents.detach(), pixel_distance(model.decode(latents), targets)
+        found = joined().detach()
+        return found, pixel_distance(model.decode(found), targets)

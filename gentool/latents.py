@@ -33,17 +33,24 @@ class Latents:
     Attributes:
         values: (N, ...) as the model's latents, or styles (N, layers, S).
         space: ``z`` for latents, ``w`` for styles.
+        means: Of each whether it is the mean of a posterior, not a draw; empty where none is.
     """
 
     values: torch.Tensor
     space: str = "z"
+    means: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
+    def is_mean(self, row: int) -> bool:
+        """Whether one of them is the mean of a posterior."""
+        return bool(self.means) and self.means[row]
+
     def rows(self, which: range) -> "Latents":
         """Some of them."""
-        return Latents(self.values[list(which)], self.space)
+        means = tuple(map(self.is_mean, which))
+        return Latents(self.values[list(which)], self.space, means)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,17 @@ def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = Non
     return Latents(latents)
 
 
+def of_images(model: Model, values: torch.Tensor, *, drawn: bool = False) -> Latents:
+    """Points (N, ...) that were found for images: means, where the model has posteriors.
+
+    Args:
+        model: What found them.
+        values: The points.
+        drawn: Whether they, or parts of them, are draws all the same.
+    """
+    return Latents(values, means=(model.has_posterior and not drawn,) * len(values))
+
+
 def decode(model: Model, latents: Latents) -> Pixels:
     """uint8 images (N, H, W, C)."""
     if latents.space == "w":
@@ -101,7 +119,8 @@ def natural_space(model: Model) -> str:
 def join(parts: Sequence[Latents]) -> Latents:
     """Points of one space, one after another."""
     (space,) = {part.space for part in parts}
-    return Latents(torch.cat([part.values for part in parts]), space)
+    means = tuple(part.is_mean(k) for part in parts for k in range(len(part)))
+    return Latents(torch.cat([part.values for part in parts]), space, means)
 
 
 def write_latents(path: Path, loaded: LoadedModel, latents: Latents) -> None:
@@ -121,6 +140,7 @@ def write_latents(path: Path, loaded: LoadedModel, latents: Latents) -> None:
         "model_sha256": loaded.sha256,
         "shape": list(latents.values.shape),
         "space": latents.space,
+        "means": all(map(latents.is_mean, range(len(latents)))),
         "classes": _classes(loaded),
         "gentool": __version__,
     }
@@ -175,7 +195,9 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
             f"the latents in {path} were made with another model ({header.get('model')!s:.40}); "
             "other pictures may come out"
         )
-    return LatentsFile(Latents(values.to(loaded.model.device), header["space"]), digest, warning)
+    means = (header.get("means") is True,) * len(values)  # files of before say nothing
+    latents = Latents(values.to(loaded.model.device), header["space"], means)
+    return LatentsFile(latents, digest, warning)
 
 
 def _classes(loaded: LoadedModel) -> list[str]:

@@ -7,8 +7,9 @@ with and without.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +73,20 @@ class Looks:
         self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
         new = {k: words for k, words in score.warnings.items() if k not in self._told}
         self._told |= new.keys()
-        self._last = score.distance
-        if score.distance < self._best:
-            self._best, self._best_images = score.distance, images
+        self._remember(score.distance, images)
         return replace(score, warnings=new)
+
+    def recall(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Know the scores among the lines of the run's log, from before it was stopped, alone."""
+        self._last, self._best, self._best_images = math.inf, math.inf, 0
+        for record in records:
+            if "fd_random" in record:
+                self._remember(record["fd_random"], record["images"])
+
+    def _remember(self, distance: float, images: int) -> None:
+        self._last = distance
+        if distance < self._best:
+            self._best, self._best_images = distance, images
 
     def rest(self) -> None:
         """The last look was at samples that no longer change."""

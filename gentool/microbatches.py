@@ -3,7 +3,8 @@
 Losses are one value per image and the noise of an image depends on its number alone, so parts
 give the gradient of the whole batch, up to rounding. What looks at a batch as a batch sees the
 parts instead: batch normalisation, the minibatch standard deviation, free bits, regularisers that
-compare images, and running statistics (adaptive augmentation, LeCam, path lengths).
+compare images, and running statistics (adaptive augmentation, LeCam, path lengths). A codebook
+gathers what the parts say, and moves once.
 """
 
 import math

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from gentool.blocks import block_size
 from gentool.checkpoint import LoadedModel
-from gentool.errors import NoLikelihood, UsageError
+from gentool.errors import NoLikelihood, OutsideSupport, UsageError
 from gentool.images import Pixels, to_unit
+from gentool.metrics.extractors import check_evaluating
 from gentool.rng import Draw
 
 _DIGITS = 12  # of a hash, in base 16: which numbers are drawn for an image
@@ -41,8 +42,8 @@ class Bound:
 @torch.inference_mode()
 def bounds(
     loaded: LoadedModel, images: dict[Path, Pixels], samples: int, poll: Callable[[], None]
-) -> list[Bound]:
-    """The bound of every image, the lowest first.
+) -> tuple[list[Bound], dict[Path, str]]:
+    """The bound of every image, the lowest first, and of the others the reason why there is none.
 
     An image's figure depends on its pixels alone, not on the images beside it.
 
@@ -55,28 +56,59 @@ def bounds(
     Raises:
         UsageError: the model has no likelihood.
     """
-    model = loaded.model
-    size = block_size(model.shape)
-    pixels = list(images.values())
-    found: list[float] = []
-    for start in range(0, len(pixels), size):
-        poll()
-        part = pixels[start : start + size]
-        block = np.stack([*part, *[part[-1]] * (size - len(part))])
-        draw = Draw(0, "score", _numbers(block), 0, model.device)
-        rows = to_unit(torch.from_numpy(block).to(model.device))
+    check_evaluating(loaded.model)
+    size = block_size(loaded.model.shape)
+    paths = list(images)
+    found: list[Bound] = []
+    refused: dict[Path, str] = {}
+    for start in range(0, len(paths), size):
+        part = paths[start : start + size]
         try:
-            nats = model.log_prob_bound(rows, draw, samples)
-        except NoLikelihood as error:
-            raise UsageError(
-                f"{loaded.path} cannot say how likely an image is: {error}. Train a vae"
-            ) from error
-        found += nats[: len(part)].tolist()
-    each = [
-        Bound(path, nats, model.bits_per_dim(nats))
-        for path, nats in zip(images, found, strict=True)
+            found += _block(loaded, part, images, samples, poll)
+        except OutsideSupport:
+            reasons = {path: _refusal(loaded, path, images, poll) for path in part}
+            refused |= {path: reason for path, reason in reasons.items() if reason}
+            if good := [path for path in part if path not in refused]:
+                found += _block(loaded, good, images, samples, poll)
+    return sorted(found, key=lambda bound: bound.nats), refused
+
+
+def _refusal(
+    loaded: LoadedModel, path: Path, images: dict[Path, Pixels], poll: Callable[[], None]
+) -> str | None:
+    """Why an image has no bound, if it has none."""
+    try:
+        _block(loaded, [path], images, 1, poll)
+    except OutsideSupport as error:
+        return f"the likelihood of this model takes {error.support}"
+    return None
+
+
+def _block(
+    loaded: LoadedModel, paths: list[Path], images: dict[Path, Pixels], samples: int,
+    poll: Callable[[], None],
+) -> list[Bound]:  # fmt: skip
+    """The bounds of at most a block of images, padded to one.
+
+    Raises:
+        UsageError: the model has no likelihood.
+        OutsideSupport: it takes no images with the pixels that one of these has.
+    """
+    poll()
+    model = loaded.model
+    pixels = [images[path] for path in paths]
+    block = np.stack([*pixels, *[pixels[-1]] * (block_size(model.shape) - len(pixels))])
+    draw = Draw(0, "score", _numbers(block), 0, model.device)
+    rows = to_unit(torch.from_numpy(block).to(model.device))
+    try:
+        nats = model.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
+    except NoLikelihood as error:
+        raise UsageError(
+            f"{loaded.path} cannot say how likely an image is: {error}. Train a vae"
+        ) from error
+    return [
+        Bound(path, each, model.bits_per_dim(each)) for path, each in zip(paths, nats, strict=True)
     ]
-    return sorted(each, key=lambda bound: bound.nats)
 
 
 def _numbers(images: Iterable[Pixels]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from gentool.models.base import Phase
 Optimiser = torch.optim.Adam | torch.optim.Adamax
 # What each keeps per parameter, beside its count of steps.
 MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "adamax": ("exp_avg", "exp_inf")}
-WINDOW = 100  # steps that the median is over
+WINDOW = 100  # steps that the median is over, and the share of those left out
 _ENOUGH = 20  # of them, before anything is left out
 _LONGEST = 1e30  # a length that JSON can say
 
@@ -38,12 +38,30 @@ def is_spike(length: float, before: Sequence[float], factor: float) -> bool:
     return len(before) >= _ENOUGH and length > factor * statistics.median(before)
 
 
-def skipped_share(lengths: Sequence[float], factor: float) -> float:
-    """Share of the last gradients that are too long; 0 while there are too few to tell a storm."""
-    if len(lengths) < WINDOW // 2:
-        return 0.0
-    most = factor * statistics.median(lengths)
-    return sum(length > most for length in lengths) / len(lengths)
+def is_left_out(
+    phase: Phase, length: torch.Tensor,
+    lengths: dict[str, tuple[float, ...]], skips: dict[str, tuple[bool, ...]],
+) -> bool:  # fmt: skip
+    """Whether a step is left out for the length of its gradient; what is remembered is updated.
+
+    Args:
+        phase: Whose step; many leave none out, and the length is not looked at.
+        length: Of the gradient, a scalar.
+        lengths: Of the gradients before, by phase.
+        skips: Which of the steps before were left out, likewise.
+    """
+    if not phase.skip_over:
+        return False
+    before, now = lengths.get(phase.name, ()), length.item()
+    spike = is_spike(now, before, phase.skip_over)
+    lengths[phase.name] = remembered(before, now)
+    skips[phase.name] = (*skips.get(phase.name, ()), spike)[-WINDOW:]
+    return spike
+
+
+def skipped_share(skips: Sequence[bool]) -> float:
+    """Share of the last steps that were left out; 0 while there are too few to tell a storm."""
+    return sum(skips) / len(skips) if len(skips) >= WINDOW // 2 else 0.0
 
 
 def remembered(before: Sequence[float], length: float) -> tuple[float, ...]:

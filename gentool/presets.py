@@ -57,15 +57,17 @@ PRESETS: dict[str, Preset] = {
     "r3gan": _preset(
         "gan",                        _row(400_000, 64, 2e-4, 64), _row(20_000_000, 256, 2e-4, 768),
         "R3GAN (Huang 2024)",
-        network="r3", penalty=1.0, penalty_every=1),
+        network="r3", latent_size=64, penalty_every=1, penalty_end=0.1),
     "stylegan2": _preset(
         "gan",                        _row(400_000, 32, 2e-3, 64), _row(10_000_000, 32, 2e-3, 512),
         "StyleGAN2 (Karras 2020)",
-        network="style", loss="non-saturating", penalties="r1+path-length", penalty=1.0, penalty_every=16),
+        network="style", latent_size=512, loss="non-saturating",
+        penalties="r1:0.01/16+path-length"),
     "fastgan": _preset(
         "gan",                        _row(200_000, 16, 2e-4, 32), _row(1_000_000, 16, 2e-4, 64),
         "FastGAN (Liu 2021), for few images",
-        network="fast", loss="hinge", penalties="reconstruction", augment="diffaugment", beta1=0.5, beta2=0.999),
+        network="fast", latent_size=256, spectral=True, loss="hinge", penalties="reconstruction",
+        augment="diffaugment", beta1=0.5, beta2=0.999),
     "vae": _preset(
         "vae",                        _row(200_000, 16, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
         "variational autoencoder with a learned scale, latents on a grid and a fitted prior",
@@ -113,6 +115,7 @@ PRESETS: dict[str, Preset] = {
 
 LARGE_PIXELS = 2048  # per image; on a CPU minutes then hold few steps, and more of them are better
 SMALLER_BATCH = {"gan": 32}  # than the row's, for these; of presets that were tuned for it
+FEWEST_SEEN, MOST_PASSES = 300_000, 300  # a game's budget unasked, where images are few
 LARGEST_SIDE = {"cpu": 64, "gpu": 128}  # largest side chosen unasked, per kind of device
 
 
@@ -131,6 +134,18 @@ def batch_of(name: str, device_kind: str, pixels: int) -> int | None:
     0.16 and 0.12.
     """
     return SMALLER_BATCH.get(name) if device_kind == "cpu" and pixels >= LARGE_PIXELS else None
+
+
+def budget_of(name: str, device_kind: str, images: int) -> int | None:
+    """The budget for so many training images, where the preset's own would only overfit.
+
+    Games on few images: those that are published see some 300,000 in all (Zhao et al. 2020,
+    arXiv:2006.10738; Liu et al. 2021, arXiv:2101.04775), a thousand passes and more.
+    """
+    preset = get_preset(name)
+    own = int(preset.settings(device_kind)["images"])
+    most = max(FEWEST_SEEN, MOST_PASSES * images)
+    return most if preset.model == "gan" and most < own else None
 
 
 def largest_side(device_kind: str) -> int:

@@ -1,10 +1,11 @@
 """Another length of averaging, when the run is over.
 
 The state of a run holds averages of a few lengths; any length between them is a combination
-(``powers``).
+(``powers``). What is fitted to codes of images, as most priors of autoencoders are, is
+then fitted anew, as when training ends.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import torch
 from torch import nn
 
 from gentool.checkpoint import MODEL_NAME, STATE_NAME, LoadedModel, load_model, read_file
-from gentool.errors import ModelFileError, UsageError
+from gentool.data import Dataset
+from gentool.errors import DataError, ModelFileError, UsageError
+from gentool.feeding import Feeder
+from gentool.models.base import Batch
 from gentool.powers import KEPT, combination
 from gentool.scoring import Score, Scorer
 from gentool.state import POWERS
+from gentool.training import FIT_IMAGES
 
 LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is asked for
 
@@ -45,18 +50,57 @@ class Reaverager:
             if len(whole) != len(KEPT):
                 raise ModelFileError(f"{path} does not hold the averages of {name}")
             self._kept[name] = torch.stack(whole)
+        self._dataset: Dataset | None = None
 
     def _weights(self) -> list[tuple[str, nn.Parameter]]:
         parts = self.loaded.model.exported_parts().items()
         return [(f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters()]
 
+    def fit_to(self, dataset: Dataset) -> None:
+        """At every length from now on, fit what is fitted to images (``Model.finish``) to these.
+
+        Raises:
+            DataError: their classes are not those of a conditional model.
+        """
+        known, model = tuple(self.loaded.header["classes"]), self.loaded.model
+        if model.fitted and model.classes and dataset.classes != known:
+            raise DataError(
+                f"{dataset.name} has {len(dataset.classes)} classes that are not the "
+                f"{len(known)} of {self.loaded.path}. Give the images it was trained on"
+            )
+        self._dataset = dataset
+
+    def _images(self) -> Iterator[Batch]:
+        """The images that training would fit to; nothing happens until the first is asked for.
+
+        Raises:
+            UsageError: there are none, though a fit asks for them.
+        """
+        if self._dataset is None:
+            raise UsageError(
+                "the prior of this model is fitted to codes of images, which other weights change. "
+                "Give --data with the images it was trained on, beside --length"
+            )
+        seed = self.loaded.header["training"].get("seed")
+        seed = seed if type(seed) is int and seed >= 0 else 0
+        rows = self._dataset.training_rows(self.loaded.holdout, seed)
+        feeder = Feeder(self._dataset, rows, seed, 1, self.loaded.model.device)
+        yield from feeder.fixed(FIT_IMAGES)
+
     @torch.no_grad()
     def at(self, length: float) -> LoadedModel:
-        """The model with weights averaged over ``length``, a share of the run (0.02 to 0.2)."""
+        """The model with weights averaged over ``length``, a share of the run (0.02 to 0.2).
+
+        Raises:
+            UsageError: a part is fitted to images, and ``fit_to`` was given none.
+        """
         shares = torch.from_numpy(combination(length) / combination(length).sum()).float()
         for name, weight in self._weights():
             weight.copy_(torch.tensordot(shares, self._kept[name], dims=1))
-        self.loaded.model.refresh()
+        model = self.loaded.model
+        model.refresh()
+        if model.fitted:
+            model.finish(self._images)
         training = {**self.loaded.header["training"], "average_length": length}
         return replace(self.loaded, header={**self.loaded.header, "training": training})
 

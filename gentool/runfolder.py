@@ -123,6 +123,7 @@ class Counters:
         began: Images seen when each phase had its first turn, by name.
         settled: Names of the phases that are over.
         lengths: Of the last gradients, for phases that leave steps out, by name.
+        skips: Which of the last steps these phases left out.
     """
 
     images: int = 0
@@ -135,6 +136,7 @@ class Counters:
     began: dict[str, int] = field(default_factory=dict)
     settled: tuple[str, ...] = ()
     lengths: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    skips: dict[str, tuple[bool, ...]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -237,6 +239,7 @@ class RunFolder:
             "began": dict(counters.began),
             "settled": list(counters.settled),
             "lengths": {name: list(some) for name, some in counters.lengths.items()},
+            "skips": {name: list(some) for name, some in counters.skips.items()},
         }
         write_file(self.path / STATE_NAME, self.tensors(learner), header)
 
@@ -340,6 +343,13 @@ def _lengths(values: list[object]) -> tuple[float, ...]:
     return lengths
 
 
+def _skips(values: list[object]) -> tuple[bool, ...]:
+    """Which steps were left out, from a state file."""
+    if len(values) > WINDOW or not all(type(value) is bool for value in values):
+        raise ValueError("skips")
+    return tuple(map(bool, values))
+
+
 def _counters(header: Header) -> Counters:
     """What the header of a state says; any of several errors where it says something impossible."""
     best, seconds = header["best_score"], float(header["seconds"])
@@ -360,4 +370,5 @@ def _counters(header: Header) -> Counters:
         began,
         tuple(str(name) for name in header["settled"]),
         {str(k): _lengths(some) for k, some in header.get("lengths", {}).items()},
+        {str(k): _skips(some) for k, some in header.get("skips", {}).items()},
     )

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,20 +30,27 @@ class RunLog:
         """Whether nothing was added since the last line."""
         return not self._sums
 
-    def cut(self, images: int) -> None:
-        """Forget lines beyond ``images``: the state, not the log, says how far a run is."""
+    def cut(self, images: int) -> list[dict[str, Any]]:
+        """Forget lines beyond ``images``: the state, not the log, says how far a run is.
+
+        Returns:
+            The lines that are left.
+        """
         self._sums, self._counts, self._since = {}, {}, (time.monotonic(), images)
         if not self.path.exists():
-            return
-        kept = []
+            return []
+        kept, records = [], []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                keep = json.loads(line)["images"] <= images
+                record = json.loads(line)
+                keep = record["images"] <= images
             except (ValueError, KeyError, TypeError):
-                keep = False  # cut short by a kill
+                continue  # cut short by a kill
             if keep:
                 kept.append(line + "\n")
+                records.append(record)
         put(self.path, "".join(kept).encode())
+        return records
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
         """Add one scalar per name; no device is waited for."""

@@ -2,10 +2,11 @@
 
 Frechet distance in the fixed random features between 2,000 samples and as many images (kept
 out, if there are enough), with three early warnings: diversity that falls (collapse), samples
-that come nearer to the training images than to those kept out (memorisation), and samples that
-look more like the images as a player sees them augmented than like the images themselves (a
-leak, Karras et al. 2020, arXiv:2006.06676, section 2.2). In GANs the last state is often not the
-best; this is what ``best.safetensors`` is chosen by.
+that come nearer to the training images than to those kept out, or, where too few are kept out,
+than training images come to each other (memorisation), and samples that look more like the images
+as a player sees them augmented than like the images themselves (a leak, Karras et al. 2020,
+arXiv:2006.06676, section 2.2). In GANs the last state is often not the best; this is what
+``best.safetensors`` is chosen by.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from gentool.data import Dataset
 from gentool.images import to_pixels, to_unit
 from gentool.metrics.extractors import BLOCK, RandomExtractor
 from gentool.metrics.frechet import distance_between, moments
-from gentool.metrics.neighbours import memorisation
+from gentool.metrics.neighbours import memorisation, nearness
 from gentool.models.base import Model
 from gentool.rng import Draw, data_order
 
@@ -98,17 +99,16 @@ class Scorer:
         warnings = {}
         if diversity < _LOW_DIVERSITY:
             warnings["collapse"] = (
-                f"samples are only {diversity:.0%} as diverse as the images (collapse?). A larger "
-                "-o penalty or a smaller --lr helps"
+                f"samples are only {diversity:.0%} as diverse as the images (collapse?). "
+                f"{model.against_collapse}"
             )
-        if self._held_out is not None:
-            copied = memorisation(samples, self._training, self._held_out)
-            record["memorisation"] = round(copied, 4)
-            if copied > _HIGH_MEMORISATION:
-                warnings["memorisation"] = (
-                    f"{copied:.0%} of samples lie nearer to training images than to others (50% "
-                    "is none memorised). More images or a shorter run helps"
-                )
+        copied = self._copied(samples)
+        record["memorisation"] = round(copied, 4)
+        if copied > _HIGH_MEMORISATION:
+            warnings["memorisation"] = (
+                f"{copied:.0%} of samples lie nearer to training images than others do (50% is "
+                "none memorised). More images or a shorter run helps"
+            )
         seen = None if augmented is None else self._augmented(augmented, model.device)
         if seen is not None:
             ours = moments(samples.numpy())
@@ -120,6 +120,12 @@ class Scorer:
                     "Less -o augment, more images or a longer run helps"
                 )
         return Score(distance, record, warnings)
+
+    def _copied(self, samples: torch.Tensor) -> float:
+        """How near samples lie to training images, beside images that were never trained on."""
+        if self._held_out is not None:
+            return memorisation(samples, self._training, self._held_out)
+        return nearness(samples, self._training)
 
     @torch.inference_mode()
     def _augmented(self, augmented: Augmented, device: torch.device) -> torch.Tensor | None:

@@ -33,7 +33,7 @@ from gentool.looks import Looks
 from gentool.microbatches import Parts
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.optimisers import is_spike, open_optimiser, remembered, skipped_share
+from gentool.optimisers import is_left_out, open_optimiser, skipped_share
 from gentool.recovery import (
     NotFinite,
     check_averaged,
@@ -58,7 +58,7 @@ _FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how lo
 _SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
-_FIT_IMAGES = 8192  # training images that a density is fitted to
+FIT_IMAGES = 8192  # training images that a density is fitted to
 
 
 class Reporter(Protocol):
@@ -128,21 +128,20 @@ class Trainer:
         self.dataset, self.settings, self.reporter = dataset, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
-        self.model = self._initial_model()
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
             self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
             settings.batch,
         )  # fmt: skip
+        self.model = self._initial_model()
         self.average = averaged_copy(self.model)
         share_statistics(self.model)
         self.phases = self.model.phases()
         self.optimisers = {p.name: open_optimiser(p, settings.lr) for p in self.phases}
         self.counters = Counters()
         self.folder = RunFolder(settings, dataset, self.rows)
-        self._images_at_start = 0
+        self._images_at_start = self._images_of_step = 0
         self._ailing = set[str]()  # what was warned of
-        self.images_per_step = settings.batch * max(p.repeats for p in self.phases)
         self.log = RunLog(self.folder.log_path)
         self._closing_seconds = 1.0  # measured at every save
         self.averaging = Averaging(self.model, self.average, self.phases)
@@ -155,7 +154,9 @@ class Trainer:
             model: Model = MODELS.get(settings.model)(
                 settings.config, self.dataset.shape, classes_of(settings, self.dataset)
             )
-        return model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model = model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model.begin(self._fit_batches)
+        return model
 
     def _parts(self) -> Parts:
         batch = self.settings.batch
@@ -180,7 +181,7 @@ class Trainer:
             return TrainResult(model_path, self.counters.images, already_complete=True)
         self._images_at_start = self.counters.images
         if self.ranks.first:
-            self.log.cut(self.counters.images)
+            self.looks.recall(self.log.cut(self.counters.images))
         if before is not None:
             self.reporter.resumed(self.counters.images)
             self._say_overridden()
@@ -222,7 +223,7 @@ class Trainer:
 
     def _save_is_due(self, late: bool) -> bool:
         every = self.settings.save_every
-        before = self.counters.images - self.images_per_step
+        before = self.counters.images - self._images_of_step
         return self.counters.images // every > before // every if every else late
 
     def _go_back(self, fault: NotFinite) -> None:
@@ -236,7 +237,7 @@ class Trainer:
         self.counters = go_back(fault, self.folder, self.learner(), self.counters, initial)
         images, lr = self.counters.images, self._lr()
         if self.ranks.first:
-            self.log.cut(images)
+            self.looks.recall(self.log.cut(images))
             self.log.note(images, {"setback": str(fault), "lr": lr})
         self.reporter.warned(
             f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
@@ -296,11 +297,12 @@ class Trainer:
                 continue
             for repeat in range(phase.repeats):
                 self._update(phase, self.counters.images + repeat * self.settings.batch, share)
-        counters.images += self.images_per_step
+        self._images_of_step = self.settings.batch * max(p.repeats for p in active)
+        counters.images += self._images_of_step
         counters.step += 1
         ages = {p.name: counters.images - counters.began[p.name] for p in active}
         check_averaged(self.averaging.live(ages), self.model)
-        self.averaging.update(ages, self.images_per_step, self.settings.config.ema_images)
+        self.averaging.update(ages, self._images_of_step, self.settings.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
@@ -333,20 +335,13 @@ class Trainer:
         check_step(self.model, phase, loss)
         length = gradient_norm(phase.module)
         means |= {f"grad_{phase.name}": length}
-        if phase.skip_over:
-            if not self._is_spike(phase, length.item()):
-                optimiser.step()
-            share = skipped_share(self.counters.lengths[phase.name], phase.skip_over)
-            means[f"skipped_{phase.name}"] = torch.tensor(share)
-        else:
+        counters = self.counters
+        if not is_left_out(phase, length, counters.lengths, counters.skips):
             optimiser.step()
+        if phase.skip_over:
+            share = skipped_share(counters.skips[phase.name])
+            means[f"skipped_{phase.name}"] = torch.tensor(share)
         self.log.add(means)
-
-    def _is_spike(self, phase: Phase, length: float) -> bool:
-        """Whether a gradient is too long to be followed; the next is compared with it, too."""
-        before = self.counters.lengths.get(phase.name, ())
-        self.counters.lengths[phase.name] = remembered(before, length)
-        return is_spike(length, before, phase.skip_over)
 
     # --- files ------------------------------------------------------------------------------
 
@@ -430,7 +425,7 @@ class Trainer:
 
     def _fit_batches(self) -> Iterator[Batch]:
         """A fixed sample of the training images."""
-        return self.feeder.fixed(_FIT_IMAGES)
+        return self.feeder.fixed(FIT_IMAGES)
 
 
 def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:

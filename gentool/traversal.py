@@ -75,11 +75,12 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     else:
         pictures = _within_classes(_pictures(model, latents), shares)
         found = principal(pictures, min(count, points.shape[1]))
-        vectors = transfer(points, pictures.double() @ found.T)
+        vectors = transfer(points, pictures.cpu().double() @ found.T)
     if not len(vectors):
         raise UsageError("this model's pictures are all alike: no direction changes them")
-    deviations = (points.double() @ vectors.T).std(dim=0)
-    return Directions(vectors.float(), deviations.float(), space, method)
+    deviations = (points.cpu().double() @ vectors.T).std(dim=0)
+    device = model.device
+    return Directions(vectors.float().to(device), deviations.float().to(device), space, method)
 
 
 def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:

@@ -14,27 +14,30 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gentool.checkpoint import load_model
+from gentool.cli.progress import Display
 from gentool.config import Scalar
-from gentool.presets import PRESETS
+from gentool.presets import PRESETS, budget_of
+from gentool.signals import StopFlag
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
 TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}
 CODES_LOSSES = TAIL_LOSSES | {"l1", "perplexity", "code_usage", "nats_per_code"}
+GAME_LOSSES = {"d_loss", "g_loss", "margin", "logits/real", "logits/fake"}
 LOSSES = {
-    "gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
+    "gan": GAME_LOSSES | {"r1", "r2"},
     "vae": VAE_LOSSES,
-    "vampvae": VAE_LOSSES,
+    "vampvae": VAE_LOSSES - {"kl_largest_unit"},  # its KL is of all units at once
     "beta-vae": VAE_LOSSES,
     "iwae": {"iw_bound", "elbo", "kl", "active_units"},
     "autoencoder": {"mse"},
     "wae": {"mse", "mmd"},
     "rae": {"mse", "code-l2", "decoder-l2"},
-    "dcgan": {"d_loss", "g_loss", "margin"},
-    "sngan": {"d_loss", "g_loss", "margin"},
-    "wgan-gp": {"d_loss", "g_loss", "margin", "wgan-gp"},
-    "r3gan": {"d_loss", "g_loss", "margin", "r1", "r2"},
-    "stylegan2": {"d_loss", "g_loss", "margin", "r1", "path-length"},
-    "fastgan": {"d_loss", "g_loss", "margin", "reconstruction"},
+    "dcgan": GAME_LOSSES,
+    "sngan": GAME_LOSSES,
+    "wgan-gp": GAME_LOSSES | {"wgan-gp"},
+    "r3gan": GAME_LOSSES | {"r1", "r2"},
+    "stylegan2": GAME_LOSSES | {"r1", "path-length"},
+    "fastgan": GAME_LOSSES | {"reconstruction"},
     "fsq": CODES_LOSSES,
     "vqvae": CODES_LOSSES,
     "vae-gan": VAE_LOSSES | TAIL_LOSSES,
@@ -92,7 +95,11 @@ def test_log_lines_are_json_with_images_and_the_losses(
         assert all(math.isfinite(v) for v in record.values())
         logged |= set(record)
     after = set() if PRESETS[model].model != "gan" or model in UNREACHED else ENCODER_LOSSES
-    logged = {name for name in logged if not name.startswith("grad_")}
+    gradients = {name for name in logged if name.startswith("grad_")}
+    assert gradients
+    if after:
+        assert gradients == {f"grad_{name}" for name in ("discriminator", "generator", "encoder")}
+    logged -= gradients
     assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] | after == logged
     assert json.loads(lines[-1])["images"] == 320
     assert json.loads(lines[-1])["share"] == 1
@@ -273,6 +280,18 @@ def test_dry_run_leaves_nothing_behind(image_folder: Path, tmp_path: Path, own_c
     assert not own_cache.exists()
 
 
+def test_a_line_of_the_log_tells_how_many_layers_are_in_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with StopFlag() as stop, Display(stop, 64, quiet=False) as display:
+        display.progress(64, 1.0)
+        record = {"images": 64.0, "share": 1.0, "images_per_second": 9.0, "kl": 5.05}
+        display.logged(record | {"kl/0": 5.0, "kl/1": 0.05, "kl/2": 0.0})
+    said = capsys.readouterr().err
+    assert "kl 5.05  layers in use 1 of 3" in said
+    assert "kl/0" not in said
+
+
 def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     found = resolved(
         "gan", "--data", image_folder, "--batch", 32, "-o", "loss=hinge", "--device", "cpu"
@@ -291,6 +310,17 @@ def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("augment", "likelihood"),
+    [("none", "logistic-mixture"), ("flip", "logistic-mixture"), ("flip+colour", "gaussian")],
+)
+def test_only_what_changes_grey_levels_rules_out_a_mass(
+    augment: str, likelihood: str, image_folder: Path
+) -> None:
+    found = resolved("hvae", "--data", image_folder, "--augment", augment, "--device", "cpu")
+    assert found["-o likelihood"]["value"] == likelihood
+
+
+@pytest.mark.parametrize(
     ("preset", "size", "batch"), [("gan", 32, 64), ("gan", "48x64", 32), ("vae", 64, 16)]
 )
 def test_larger_images_on_a_cpu_have_smaller_batches(
@@ -301,6 +331,39 @@ def test_larger_images_on_a_cpu_have_smaller_batches(
     assert found["value"] == batch
     assert (found["origin"] == "found from the data") == (batch == 32)
     assert resolved(*common, "--batch", 48)["batch"]["value"] == 48
+
+
+def test_a_game_on_few_images_has_a_budget_for_them(image_folder: Path) -> None:
+    assert budget_of("gan", "cpu", 48) == budget_of("gan", "cuda", 48) == 300_000
+    assert budget_of("gan", "cuda", 5_000) == 1_500_000
+    assert budget_of("gan", "cuda", 50_000) is budget_of("vae", "cuda", 48) is None
+    common = ("gan", "--data", image_folder, "--device", "cpu")
+    assert resolved(*common)["images"] == {"value": 300_000, "origin": "found from the data"}
+    assert resolved(*common, "--images", 64)["images"]["value"] == 64
+    assert "images" not in resolved(*common, "--minutes", 1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "options"),
+    [
+        ("beta-vae", {"beta": 4.0, "prior": "mixture"}),
+        ("vampvae", {"prior": "vamp", "components": 64}),
+        ("iwae", {"samples": 10}),
+        ("vae", {"grid": 0, "latent_size": 6}),
+        ("vqvae", {"quantiser": "vq", "latent_size": 16}),
+        ("wae", {"regularisers": "mmd", "latent_size": 64}),
+    ],
+)
+def test_a_preset_of_another_s_model_reaches_its_options(
+    preset: str, options: dict[str, Scalar], image_folder: Path
+) -> None:
+    for device in ("cpu", "cuda"):
+        found = resolved(preset, "--data", image_folder, "--device", "cpu")
+        assert {k: found[f"-o {k}"]["value"] for k in options} == options
+        row = PRESETS[preset].settings(device)
+        assert {k: v for k, v in row.items() if k in options} == {
+            k: v for k, v in options.items() if k in row
+        }
 
 
 def test_dry_run_as_text_says_the_same_as_json(image_folder: Path) -> None:

@@ -3,21 +3,32 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, gentool_command, write_images
+from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
-from gentool.checkpoint import load_model, read_file
+from gentool.checkpoint import LoadedModel, load_model, read_file
 from gentool.data import open_dataset
 from gentool.evaluation import Request, evaluate
-from gentool.images import ImageShape
+from gentool.evaluation.reference import make_reference
+from gentool.evaluation.scores import (
+    Scores,
+    sampled,
+    score_gap,
+    score_likelihood,
+    score_reconstruction,
+)
+from gentool.images import ImageShape, to_unit
+from gentool.metrics.extractors import RandomExtractor
 from gentool.models.likelihoods.continuous import Gaussian
 from gentool.models.vae import VAE
+from gentool.oddity import bounds
 from gentool.rng import Draw
 
 
@@ -243,5 +254,139 @@ def test_one_importance_sample_is_the_elbo_in_the_mean(small_vae: VAE) -> None:
 def test_the_likelihood_says_what_it_is(small_vae: VAE) -> None:
     assert isinstance(small_vae.likelihood, Gaussian)
     assert not small_vae.discrete
-    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16))
+    draw = Draw(0, "test", np.arange(3), 0, torch.device("cpu"))
+    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16), draw)
     assert mean.shape == kl.shape == (3, 4)
+
+
+@pytest.fixture(scope="module")
+def loaded(run: Path) -> LoadedModel:
+    """The tiny VAE."""
+    return load_model(run)
+
+
+def likelihood(run: Path, toys: Path, *more: object) -> Any:
+    """Scores of the bound alone."""
+    return _scores(run, "--data", toys, "--metrics", "likelihood", "--importance", 3, *more)
+
+
+def test_the_bound_is_over_all_images_asked_for_and_says_how_sure_it_is(
+    run: Path, toys: Path, loaded: LoadedModel
+) -> None:
+    dataset = open_dataset(str(toys))
+    rows = np.arange(240)  # blocks of 64, the last one not full
+    (row,) = likelihood(run, toys, "--split", "all", "-n", 240)["scores"]
+    assert row["likelihood images"] == len(rows)
+    model = loaded.model
+    with torch.inference_mode():
+        images = to_unit(torch.from_numpy(dataset.images[rows]))
+        draw = Draw(0, "evaluation", np.arange(len(rows)), 0, torch.device("cpu"))
+        for name, samples in (("elbo", 1), ("iw-3", 3)):
+            each = model.log_prob_bound(images, draw, samples).double()
+            assert row[name] == pytest.approx(float(each.mean()), rel=1e-5)
+            assert row[f"{name} +-"] == pytest.approx(
+                float(each.std()) / len(rows) ** 0.5, rel=1e-3
+            )
+        mean, kl = model.posterior_terms(images, draw)
+    assert row["kl"] == pytest.approx(float(kl.sum(dim=1).mean()), rel=1e-4)
+    assert row["kl largest unit"] == pytest.approx(float(kl.mean(dim=0).max()), rel=1e-4)
+    assert row["active units"] == int((mean.var(dim=0) > 0.01).sum())
+    few = likelihood(run, toys, "--split", "all", "--likelihood-images", 10)["scores"][0]
+    assert few["likelihood images"] == 10
+    assert few["elbo +-"] > row["elbo +-"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "untouched"),
+    [
+        ("likelihood", ("sampled", "make_extractor")),
+        ("reconstruction", ("sampled", "make_extractor")),
+        ("modes", ("make_extractor", "score_likelihood", "score_reconstruction")),
+        ("frechet", ("score_likelihood", "score_reconstruction", "score_gap")),
+    ],
+)
+def test_only_what_is_asked_for_is_done(
+    metrics: str, untouched: tuple[str, ...], run: Path, toys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def never(*arguments: object, **more: object) -> None:
+        raise AssertionError("this was not asked for")
+
+    for name in untouched:
+        monkeypatch.setattr(f"gentool.evaluation.{name}", never)
+    answer = _scores(run, "--data", toys, "--metrics", metrics, "--features", "random")
+    assert ("features" in answer["protocol"]) == (metrics == "frechet")
+    assert ("samples" in answer["protocol"]) == (metrics in ("frechet", "modes"))
+
+
+def test_a_kl_that_is_only_near_that_of_the_bound_says_so(toys: Path) -> None:
+    model = VAE(VAE.Config(width=4, latent_size=4, prior="vamp"), ImageShape(16, 16, 3)).eval()
+    scores = Scores("x")
+    opened = LoadedModel(model, {}, "0" * 64, Path("x"))
+    score_likelihood(scores, opened, open_dataset(str(toys)), np.arange(4), 2, 0, lambda: None)
+    assert "kl" not in scores.values
+    assert scores.values["kl (near)"] >= scores.values["kl (near) largest unit"] >= 0
+    words = "kl (near) is to a Gaussian with the prior's moments, not to the prior itself"
+    assert words in scores.notes
+
+
+def test_no_score_is_made_of_a_model_in_training_mode(
+    toys: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(str(toys))
+    rows = np.arange(40)
+    extractor = RandomExtractor()
+    reference = make_reference(dataset, extractor, rows, rows[:0])
+    found = Scores("x", {extractor.score: 1.0})
+    images = {Path("x.png"): dataset.images[0]}
+    scored: list[Callable[[], object]] = [
+        lambda: next(sampled(loaded, 1, 0)),
+        lambda: score_reconstruction(found, loaded, dataset, rows),
+        lambda: score_gap(found, loaded, dataset, reference, lambda: None),
+        lambda: score_likelihood(found, loaded, dataset, rows, 1, 0, lambda: None),
+        lambda: bounds(loaded, images, 1, lambda: None),
+        lambda: extractor.features(dataset.images[:1]),
+    ]
+    for score in scored:
+        score()
+    part = next(iter(loaded.model.exported_parts()["decoder"].modules()))
+    monkeypatch.setattr(part, "training", True)  # one part
+    extractor.network.train()
+    for score in scored:
+        with pytest.raises(ValueError, match="is in training mode"):
+            score()
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "gaussian"])
+def test_notes_of_score_and_evaluate_agree_with_the_likelihood(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "ink"
+    folder.mkdir()
+    for number in range(24):
+        ink = np.where(draw(number)[..., 0] > 100, 255, 0).astype(np.uint8)
+        Image.fromarray(ink).save(folder / f"{number}.png")
+    out = tmp_path / "run"
+    done = gentool_command(
+        "train", "vae", "--data", folder, "--out", out, "--images", 64, *TINY,
+        "-o", f"likelihood={name}",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    model = load_model(out).model
+    assert model.discrete == (name == "bernoulli")
+    words = "a log mass" if model.discrete else "a log density; bits/dim are per 8-bit grey level"
+    scored = gentool_command("score", folder / "0.png", "--model", out)
+    assert scored.err.splitlines()[-1].endswith(words)
+    (row,) = likelihood(out, folder)["scores"]
+    assert any(words in note for note in row["notes"])
+    Image.fromarray(draw(0)[..., 0]).save(folder / "grey.png")
+    if model.discrete:  # a grey image ends nothing
+        mixed = gentool_command("score", folder, "--model", out)
+        assert (mixed.code, len(mixed.lines)) == (7, 24)
+        assert "grey.png: the likelihood of this model takes pixels of 0 or 255 alone" in mixed.err
+        assert "1 of 25 images cannot be scored" in mixed.err
+        alone = gentool_command("score", folder / "0.png", "--model", out)
+        assert alone.lines[0] in mixed.lines
+        none = gentool_command("score", folder / "grey.png", "--model", out)
+        assert (none.code, none.out) == (3, "")
+        (row,) = likelihood(out, folder)["scores"]
+        assert "elbo" not in row
+        assert any("no likelihood: the model takes pixels of 0 or" in n for n in row["notes"])

@@ -1,11 +1,18 @@
-"""Slerp keeps norms and goes at an even pace; paths have the right frames."""
+"""Slerp keeps norms and goes at an even pace; paths have the right frames, by the right method."""
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from conftest import gentool_command
+from PIL import Image
 
+from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.checkpoint import load_model
 from gentool.interpolation import lerp, path, slerp
 
 
@@ -73,3 +80,61 @@ def test_a_path_passes_its_keys(method: str, keys: int, steps: int) -> None:
     assert loop.shape == (keys * steps, 3, 4)
     torch.testing.assert_close(loop[::steps], latents)
     assert not torch.allclose(loop[-1], loop[0]) or steps == 1  # the loop closes by repeating
+
+
+# --- what suits which key frames ----------------------------------------------------------------
+
+
+def interpolated(out: Path, *words: object) -> list[Path]:
+    """Frames that the command makes, as files."""
+    done = gentool_command("interpolate", *words, "--steps", 2, "-o", out)
+    assert done.code == 0, done.err
+    return [Path(line) for line in done.lines]
+
+
+def method_of(frame: Path) -> object:
+    """As the recipe has it."""
+    with Image.open(frame) as image:
+        return json.loads(image.info["gentool"])["method"]
+
+
+@pytest.mark.parametrize("name", ["vae", "vae-gan", "hvae"])
+def test_from_a_posterior_mean_the_way_is_a_line_and_between_draws_an_arc(
+    name: str, trained: Callable[[str], Path], image_folder: Path, tmp_path: Path
+) -> None:
+    run = trained(name)
+    photos = [image_folder / "bar" / "001.png", image_folder / "disc" / "002.png"]
+    words = (run, *photos, "--seeds", "1,2", "--loop")
+    frames = interpolated(tmp_path / "frames", *words)
+    assert method_of(frames[0]) == ["lerp", "lerp", "slerp", "lerp"]
+    loaded = load_model(run)
+    means = encode_blocks(loaded.model, np.stack([np.array(Image.open(p)) for p in photos]))
+    draws = prior_blocks(loaded.model, [(1, 0), (2, 0)])
+    halfway = torch.stack([lerp(means[0], means[1], 0.5), lerp(means[1], draws[0], 0.5)])
+    arc = draws.clone()
+    numbers = draws.shape[1] - loaded.model.latent_classes  # shares of classes follow
+    arc[0, :numbers] = slerp(draws[0, :numbers], draws[1, :numbers], 0.5)
+    arc[0, numbers:] = draws[:, numbers:].mean(dim=0)
+    wanted = decode_blocks(loaded.model, torch.cat([halfway, arc[:1]]))
+    for frame, image in zip(frames[1::2], wanted, strict=False):
+        np.testing.assert_array_equal(np.array(Image.open(frame)), image)
+
+
+def test_kept_latents_remember_whether_they_are_means(
+    vae: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    photos = [image_folder / "bar" / "001.png", image_folder / "disc" / "002.png"]
+    for more, method in (((), "lerp"), (("--draw",), "slerp")):
+        kept = tmp_path / f"{method}.safetensors"
+        done = gentool_command(
+            "reconstruct", vae, *photos, *more, "--save-latents", kept, "-o", tmp_path / "x.png"
+        )
+        assert done.code == 0, done.err
+        assert method_of(interpolated(tmp_path / method, vae, kept)[0]) == method
+
+
+def test_photos_in_a_spherical_prior_without_posteriors_go_by_arcs(
+    gan: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    photos = [image_folder / "bar" / "001.png", image_folder / "disc" / "002.png"]
+    assert method_of(interpolated(tmp_path / "gan", gan, *photos)[0]) == "slerp"

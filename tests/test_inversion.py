@@ -11,9 +11,10 @@ import torch
 from gentool.blocks import decode_blocks, prior_blocks
 from gentool.errors import Stopped
 from gentool.images import ImageShape, mean_squared_error, psnr
-from gentool.inversion import invert
+from gentool.inversion import fit_weights, invert
 from gentool.models.embedding import pixel_distance
 from gentool.models.gan import GAN
+from gentool.reconstruction import FIT_STEPS
 from gentool.signals import StopFlag
 
 
@@ -37,6 +38,37 @@ def test_inversion_comes_nearer_than_the_best_of_many_draws(model: GAN) -> None:
         best = min(mean_squared_error(target, other) for other in draws)
         assert mean_squared_error(target, image) < best / 2
         assert psnr(mean_squared_error(target, image)) > 25
+
+
+def test_shares_of_classes_stay_shares() -> None:
+    torch.manual_seed(0)
+    config = GAN.Config(width=8, latent_size=6, norm="none")
+    model = GAN(config, ImageShape(16, 16, 3), classes=3).eval().requires_grad_(False)
+    targets = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    for start in (None, model.prior(np.arange(2), 0)):
+        found = invert(model, targets, 30, 0, StopFlag(), start)
+        shares = found[:, -3:]
+        assert (shares >= 0).all()
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(2))
+        assert not torch.equal(found[:, :6], model.prior(np.arange(2), 0)[:, :6])
+
+
+def test_a_search_without_steps_gives_its_start_back(model: GAN) -> None:
+    start = model.prior(np.arange(2), 0)
+    images = np.zeros((2, 16, 16, 3), dtype=np.uint8)
+    torch.testing.assert_close(invert(model, images, 0, 0, StopFlag(), start), start)
+
+
+def test_fitted_weights_come_much_nearer_and_leave_the_model_alone(model: GAN) -> None:
+    model.requires_grad_(False)
+    targets = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    targets = targets.repeat(4, axis=1).repeat(4, axis=2)  # blocks that the generator never drew
+    latents = invert(model, targets, 50, 0, StopFlag())
+    before = decode_blocks(model, latents)
+    tuned = fit_weights(model, latents, targets, FIT_STEPS, StopFlag())
+    np.testing.assert_array_equal(decode_blocks(model, latents), before)
+    near = mean_squared_error(targets, decode_blocks(tuned.eval(), latents))
+    assert psnr(near) > psnr(mean_squared_error(targets, before)) + 6
 
 
 def test_distance_is_per_image_and_zero_for_equal_ones() -> None:

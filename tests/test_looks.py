@@ -71,6 +71,17 @@ def test_a_last_model_that_is_worse_than_the_best_is_told(digits: Dataset) -> No
     assert score(watched, digits, 1, 192).warnings == {}  # once is enough
 
 
+def test_a_run_that_goes_on_knows_what_was_better_before(digits: Dataset) -> None:
+    watched = looks(digits, 1)
+    watched.recall([{"images": 64, "fd_random": 1e-4}, {"images": 70, "d_loss": 1.0}])
+    assert watched.verdict() is None
+    score(watched, digits, 1, 128)
+    assert "0.0001 at 64 images" in str(watched.verdict())
+    again = looks(digits, 1)
+    again.recall([{"images": 64, "fd_random": 1.0}, {"images": 128, "fd_random": 2.0}])
+    assert "the last score, 2, is worse than 1 at 64 images" in str(again.verdict())
+
+
 @pytest.mark.slow
 def test_a_run_of_a_minute_is_looked_at_unasked(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -1,15 +1,26 @@
 """Gradients too long to be followed: told by a running median, and exact when a run goes on."""
 
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import TINY, gentool_command
+from safetensors.torch import load_file
 from torch import nn
 
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.optimisers import MOMENTS, WINDOW, is_spike, open_optimiser, remembered, skipped_share
+from gentool.optimisers import (
+    MOMENTS,
+    WINDOW,
+    is_left_out,
+    is_spike,
+    open_optimiser,
+    remembered,
+    skipped_share,
+)
 from gentool.rng import Draw
 
 
@@ -46,9 +57,25 @@ def test_memory_is_bounded_and_takes_in_spikes() -> None:
 
 
 def test_a_storm_is_told_from_an_accident_and_from_a_beginning() -> None:
-    assert skipped_share([1.0] * 99 + [50.0], 10) == 0.01
-    assert skipped_share([1.0] * 60 + [50.0] * 40, 10) == 0.4
-    assert skipped_share([1.0] * 20 + [50.0] * 19, 10) == 0
+    assert skipped_share([False] * 99 + [True]) == 0.01
+    assert skipped_share([False] * 60 + [True] * 40) == 0.4
+    assert skipped_share([False] * 20 + [True] * 19) == 0
+
+
+def test_what_is_counted_are_the_steps_that_were_left_out() -> None:
+    """A spike stays one when the median has risen since, and a long gradient of old is none."""
+    phase = Phase("any", nn.Linear(1, 1), nothing, skip_over=10.0)
+    lengths: dict[str, tuple[float, ...]] = {}
+    skips: dict[str, tuple[bool, ...]] = {}
+    turns = [100.0] * 19 + [1.0] * 40 + [15.0] * 5 + [1.0] * 36
+    left_out = [is_left_out(phase, torch.tensor(turn), lengths, skips) for turn in turns]
+    naive = [k >= 20 and turn > 10 * statistics.median(turns[:k]) for k, turn in enumerate(turns)]
+    assert left_out == naive
+    assert skipped_share(skips["any"]) == sum(naive) / 100 == 0.05
+    assert lengths["any"] == tuple(turns)
+    never = replace(phase, skip_over=0.0)
+    assert not is_left_out(never, torch.tensor(1e9), lengths, skips)
+    assert lengths["any"] == tuple(turns)
 
 
 def skipped(out: Path) -> float:
@@ -60,9 +87,9 @@ def skipped(out: Path) -> float:
 def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
     image_folder: Path, tmp_path: Path
 ) -> None:
-    def train(out: Path, *more: object) -> int:
+    def train(out: Path, *more: object, skip: int = 1) -> int:
         command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 1280)
-        options = ("-o", "skip=1", "-o", "layers=3", *TINY, "-o", "latent_size=2")
+        options = ("-o", f"skip={skip}", "-o", "layers=4", *TINY, "-o", "latent_size=2")
         return gentool_command(*command, *options, *more).code
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -72,3 +99,11 @@ def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
     assert train(parts) == 0
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    every = tmp_path / "every"
+    assert train(every, skip=0) == 0
+    weights = [load_file(run / name) for run in (whole, every)]
+    gaps = [float((weights[0][k] - weights[1][k]).abs().max()) for k in weights[0]]
+    assert max(gaps) > 1e-3
+    kept = {key.rpartition("/")[2] for key in load_file(whole / "state.safetensors")
+            if key.startswith("optimiser/")}  # fmt: skip
+    assert kept == {"step", *MOMENTS["adamax"]}

@@ -32,19 +32,23 @@ def test_a_draw_depends_on_the_seed_and_which_was_taken_is_said(
     model: str, trained: Callable[[str], Path], image_folder: Path, tmp_path: Path
 ) -> None:
     run = trained(model)
-    mean = rebuild(run, image_folder, tmp_path / "mean")
+    mean = rebuild(run, image_folder, tmp_path / "mean", "--json")
     first, second, again = (
         rebuild(run, image_folder, tmp_path / f"{k}", "--draw", "--seed", seed)
         for k, seed in enumerate((1, 2, 1))
     )
     assert "2 images by the posterior mean, mean PSNR" in mean.err
+    answer = json.loads(mean.out)
+    assert answer["draw"] is False  # the mean, and so no seed
+    assert "seed" not in answer
     assert "2 images by draws from the posterior, mean PSNR" in first.err
     assert same(first, again)
     with Image.open(first.lines[0].split("\t")[0]) as picture:
         made = json.loads(picture.info["gentool"])
     assert (made["draw"], made["seed"]) == (True, 1)
     assert not same(first, second)
-    assert not same(first, mean)
+    means = [np.array(Image.open(row["file"])) for row in answer["images"]]
+    assert not all(np.array_equal(a, b) for a, b in zip(means, pictures(first), strict=True))
 
 
 @pytest.mark.parametrize("model", ["gan", "autoencoder", "fsq"])

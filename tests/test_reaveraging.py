@@ -3,12 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from conftest import gentool_command
+from conftest import SIDE, TINY, Finished, gentool_command, write_images
 
+from gentool.blocks import encode_blocks
 from gentool.checkpoint import load_model, read_file
+from gentool.data import open_dataset
 from gentool.powers import KEPT, combination
 
 Trained = Callable[[str], Path]
@@ -70,3 +74,62 @@ def test_statistics_of_batch_normalisation_are_those_of_samples(trained: Trained
     mean = seen[0].mean(dim=(0, 2, 3))
     torch.testing.assert_close(norms[0].running_mean, mean, atol=1e-4, rtol=1e-3)
     assert not any(m.training for m in model.modules())
+
+
+# --- what is fitted to images -------------------------------------------------------------------
+
+
+def average(run: Path, out: Path, *more: object) -> Finished:
+    """Average over a twentieth of the run."""
+    return gentool_command("average", run, "--length", "0.05", "-o", out, *more)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "vae"])
+def test_a_density_is_fitted_to_the_codes_of_the_new_weights(
+    name: str, trained: Trained, image_folder: Path, tmp_path: Path
+) -> None:
+    run, out = trained(name), tmp_path / "other.safetensors"
+    done = average(run, out, "--data", image_folder)
+    assert done.code == 0, done.err
+    before: Any = load_model(run).model
+    after: Any = load_model(out).model
+    pixels = open_dataset(str(image_folder), str(SIDE)).images
+    codes = encode_blocks(after, pixels)
+    assert not torch.allclose(codes, encode_blocks(before, pixels), atol=1e-3)
+    torch.testing.assert_close(after.density.mean, codes.mean(dim=0), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before.density.mean, codes.mean(dim=0), atol=1e-3)
+
+
+def test_a_fitted_density_without_images_is_refused(
+    autoencoder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "other.safetensors"
+    done = average(autoencoder, out)
+    assert done.code == 2
+    assert "Give --data with the images it was trained on, beside --length" in done.err
+    write_images(tmp_path / "plain", 8)
+    for path in (tmp_path / "plain" / "bar").iterdir():
+        path.rename(tmp_path / "plain" / path.name)
+    done = average(autoencoder, out, "--data", tmp_path / "plain")
+    assert done.code == 3
+    assert "Give the images it was trained on" in done.err
+    assert not out.exists()
+
+
+def test_what_is_learned_or_made_of_weights_alone_needs_no_images(
+    trained: Trained, image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "other.safetensors"
+    assert average(trained("fsq"), out).code == 0  # a transformer
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", "vampvae", "--data", image_folder, "--out", run, "--images", 160, *TINY,
+        "--unconditional",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert average(run, out).code == 0
+    model: Any = load_model(out).model  # the posteriors of learned images
+    means = model.posterior(model.density.inputs()).mean
+    torch.testing.assert_close(model.density.means, means, atol=1e-5, rtol=1e-4)
+    before: Any = load_model(run).model
+    assert not torch.allclose(before.density.means, means, atol=1e-4)

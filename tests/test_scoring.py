@@ -11,6 +11,7 @@ from torch import nn
 
 from gentool.data import Dataset, open_dataset
 from gentool.images import to_pixels, to_unit
+from gentool.metrics.neighbours import nearness
 from gentool.models.augmentation import open_augmentation
 from gentool.models.base import BaseConfig, Model, Phase
 from gentool.rng import Draw
@@ -74,6 +75,39 @@ def test_a_model_that_copies_is_told(digits: Dataset) -> None:
     score = scorer.score(Replaying(digits, rows))
     assert score.record["memorisation"] > 0.95
     assert "nearer to training images" in score.warnings["memorisation"]
+
+
+def test_copies_are_told_without_images_kept_out(digits: Dataset) -> None:
+    rows = digits.split(0.4)[0]
+    few = Scorer(digits, rows[:200], rows[:0])
+    copied = few.score(Replaying(digits, rows[:200]))
+    assert copied.record["memorisation"] > 0.95
+    assert "nearer to training images" in copied.warnings["memorisation"]
+    fresh = few.score(Replaying(digits, rows[200:]))
+    assert fresh.record["memorisation"] == pytest.approx(0.5, abs=0.1)
+    assert "memorisation" not in fresh.warnings
+
+
+def test_nearness_is_the_share_of_pairs() -> None:
+    torch.manual_seed(0)
+    training, samples = torch.randn(30, 2), torch.randn(20, 2)
+    samples[:5] = training[:5]
+    apart = [
+        min((a - b).norm() for k, b in enumerate(training) if k != i)
+        for i, a in enumerate(training)
+    ]
+    to_training = [min((s - t).norm() for t in training) for s in samples]
+    pairs = [float(d < a) + float(d == a) / 2 for d in to_training for a in apart]
+    assert nearness(samples, training) == pytest.approx(np.mean(pairs))
+    assert nearness(training, training) == 1
+
+
+def test_what_helps_against_collapse_is_the_models_to_say(digits: Dataset) -> None:
+    rows = digits.split(0.4)[0]
+    collapsed = Replaying(digits, rows[:1])
+    told = Scorer(digits, rows[:200], rows[:0]).score(collapsed).warnings["collapse"]
+    assert told.endswith(collapsed.against_collapse)
+    assert "penalty" not in told
 
 
 def test_samples_that_look_augmented_are_told(digits: Dataset) -> None:

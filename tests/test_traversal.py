@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.overrides import TorchFunctionMode
 
 from gentool.checkpoint import LoadedModel
 from gentool.config import from_json
@@ -170,6 +171,40 @@ def test_units_are_those_that_the_encoder_uses_the_most_used_first() -> None:
     assert torch.equal(found.vectors.sum(dim=1), torch.ones(3))
     assert found.space == "z"
     assert find_directions(model, "units", 1).vectors.argmax() == 4
+
+
+class SinglePrecision(TorchFunctionMode):
+    """As on a device without float64: only what was brought to the CPU may become double."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[torch.Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do it, if that device could."""
+        kwargs = kwargs or {}
+        if func is torch.Tensor.double:
+            assert any(args[0] is tensor for tensor in self.brought)
+        assert not (kwargs.get("dtype") is torch.float64 and kwargs.get("device") is not None)
+        made = func(*args, **kwargs)
+        if func is torch.Tensor.cpu:
+            self.brought.append(made)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("network", "method"),
+    [("dcgan", "principal"), ("dcgan", "sefa"), ("style", "principal"), ("style", "sefa")],
+)
+def test_directions_need_no_float64_where_the_model_is(network: str, method: str) -> None:
+    with SinglePrecision():
+        find_directions(build(network), method, 2)
+
+
+def test_units_need_no_float64_where_the_model_is() -> None:
+    model = VAE(VAE.Config(width=4, latent_size=6, prior="normal"), ImageShape(16, 16, 3)).eval()
+    with SinglePrecision(), torch.no_grad():
+        assert model.directions()["units"](2).dtype == torch.float64
 
 
 class Tokens(GAN):

@@ -17,7 +17,12 @@ def command(
         help="How far back the average reaches, as a share of the run.",
     ),
     data: list[str] = typer.Option(
-        None, "--data", metavar="SPEC", help="Choose the length whose samples are nearest to these."
+        None, "--data", metavar="SPEC",
+        help="The images it was trained on: to choose the length by, unless it is given, and to "
+        "fit a fitted prior to.",
+    ),
+    labels: str = typer.Option(
+        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
     ),
     output: Path = typer.Option(
         None, "-o", "--output", metavar="FILE", help="Default: average.safetensors in RUN."
@@ -29,8 +34,10 @@ def command(
     gentool average runs/gan-faces --length 0.05
 
     gentool average runs/gan-faces --data ./faces
+
+    gentool average runs/vae-faces --length 0.05 --data ./faces
     """
-    if (length is None) == (not data):
+    if length is None and not data:
         raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
     from gentool.checkpoint import exported_tensors, write_file
     from gentool.data import prepare
@@ -47,11 +54,15 @@ def command(
     with StopFlag() as stop:
         averages = Reaverager(run)
         if data:
-            source = open_data(data, Opening(), stop)
+            source = open_data(data, Opening(labels), stop)
             images = prepare(
                 source, averages.loaded.policy, lambda done, total: stop.poll("stopped")
             )
-            length = averages.best(Scorer(images, *images.split(averages.loaded.holdout)), told)
+            averages.fit_to(images)
+            if length is None:
+                scorer = Scorer(images, *images.split(averages.loaded.holdout))
+                length = averages.best(scorer, told)
+        assert length is not None
         model = averages.at(length)
         target = output or run / "average.safetensors"
         try:

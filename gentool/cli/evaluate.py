@@ -27,7 +27,10 @@ def command(
         help="frechet, kernel, overlap, memorisation, modes, reconstruction, likelihood; "
         "default all.",
     ),
-    count: int = typer.Option(10_000, "-n", "--count", min=20, metavar="N", help="Samples."),
+    count: int = typer.Option(
+        10_000, "-n", "--count", min=20, metavar="N",
+        help="Samples, and at most as many images to compare with.",
+    ),
     seed: int = typer.Option(0, "--seed", min=0, metavar="SEED", help="Seed of the samples."),
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
@@ -43,6 +46,10 @@ def command(
     download: bool = typer.Option(False, "--download", help="Fetch weights, or data."),
     importance: int = typer.Option(
         50, "--importance", min=1, metavar="K", help="Importance samples of the bound."
+    ),
+    likelihood_images: int = typer.Option(
+        256, "--likelihood-images", min=1, metavar="N",
+        help="Images that the bound is over, at most as many as -n.",
     ),
     size: str = typer.Option(
         None, "--size", metavar="SIZE", help="Shape to compare folders at, as in train."
@@ -68,6 +75,8 @@ def command(
     gentool evaluate runs/gan-faces --data ./faces
 
     gentool evaluate runs/a runs/b other_samples/ --data faces.zip -n 5000 --json
+
+    gentool evaluate runs/vae --data faces --metrics likelihood --likelihood-images 10000
     """
     from gentool.devices import select_device
     from gentool.evaluation import METRICS, SPLITS, Request, evaluate
@@ -81,7 +90,8 @@ def command(
     _check_picture(neighbours)
     request = Request(
         tuple(targets), tuple(data), wanted, count, seed, split, features, weights, download,
-        importance, size, labels, max_bad, select_device(device),
+        importance, likelihood_images, neighbours is not None, size, labels, max_bad,
+        select_device(device),
     )  # fmt: skip
     with StopFlag() as stop:
         found = evaluate(request, lambda: stop.poll("stopped; nothing was scored"))

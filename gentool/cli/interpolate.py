@@ -37,7 +37,9 @@ def command(
         16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."
     ),
     method: str = typer.Option(
-        None, "--method", metavar="NAME", help="slerp or lerp; default: what suits the space."
+        None, "--method", metavar="NAME",
+        help="slerp (an arc) or lerp (a line); default: an arc between seeds, a line from or to a "
+        "photo that a VAE encoded, between codes and between styles.",
     ),
     space: str = typer.Option(
         None, "--space", metavar="NAME", help="z, or w for models with styles, their default."

@@ -1,6 +1,6 @@
 """Points that the user names: seeds, photos, files of latents, each a key frame or several."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ def _of_file(loaded: "LoadedModel", path: Path, stop: StopFlag) -> "Latents":
     """The latents in a file, or those of a photo or of a folder's photos."""
     import numpy as np
 
-    from gentool.latents import Latents, is_latents, read_latents
+    from gentool.latents import is_latents, of_images, read_latents
     from gentool.reconstruction import find_images, find_latents, read_images
 
     if is_latents(path):
@@ -80,13 +80,11 @@ def _of_file(loaded: "LoadedModel", path: Path, stop: StopFlag) -> "Latents":
     for photo, reason in bad.items():
         raise DataError(f"{photo}: {reason}. Give an image or a file of latents")
     images = np.stack(list(good.values()))
-    return Latents(find_latents(loaded, images, None, 0, stop))
+    return of_images(loaded.model, find_latents(loaded, images, None, 0, stop))
 
 
 def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "Latents":
     """The same points in one class, if there is one to be."""
-    from gentool.latents import Latents
-
     if label is None:
         return latents
     if latents.space == "w":
@@ -99,4 +97,4 @@ def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "
     values = latents.values.clone()
     values[:, -classes:] = 0
     values[:, label - classes] = 1
-    return Latents(values)
+    return replace(latents, values=values)

@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from gentool.scoring import Score
 
 _PLAIN_SECONDS = 10.0  # between lines off a terminal
+_USED_NATS = 0.1  # per image, of a layer of latents that is in use
 _NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
 
 
 def _words(text: str, ratio: int | None = None) -> TextColumn:
     """A column that is never wrapped; the one with a ratio is cut when the line is full."""
     return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
+
+
+def _layers(record: dict[str, float]) -> list[str]:
+    """How many layers of latents the images say something to, for a record with a KL of each."""
+    nats = [value for name, value in record.items() if name.startswith("kl/")]
+    used = sum(value > _USED_NATS for value in nats)
+    return [f"layers in use {used} of {len(nats)}"] if nats else []
 
 
 class IntakeBar:
@@ -141,7 +149,7 @@ class Display:
         hidden = {k for k in record if k[:5] == "grad_" or "/" in k}  # a slash: one of many layers
         hidden |= {k for k, v in record.items() if k[:8] == "skipped_" and not v}
         shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
-        losses = "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
+        losses = "  ".join([*(f"{k} {v:.4g}" for k, v in shown.items()), *_layers(record)])
         speed = f"{record['images_per_second']:.0f} images/s"
         if self._live:
             self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")

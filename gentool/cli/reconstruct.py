@@ -72,7 +72,7 @@ def command(
 
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
-    from gentool.latents import Latents, write_latents
+    from gentool.latents import of_images, write_latents
     from gentool.outputs import open_sink
     from gentool.reconstruction import (
         find_images,
@@ -116,10 +116,12 @@ def command(
             loaded = fit(loaded, good, latents, stop)
             loaded = write_fitted(loaded, len(good), fit_weights)
         if save_latents is not None:
-            write_latents(save_latents, loaded, Latents(latents))
+            anew = draw or keep_top is not None
+            write_latents(save_latents, loaded, of_images(loaded.model, latents, drawn=anew))
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
-        how = _how(draw, keep_top, steps, seed)
+        by_posterior = loaded.model.has_posterior and not steps
+        how = _how(draw if by_posterior else None, keep_top, steps, seed)
         written = [sink.add(named) for named in pair(loaded, results, **how)]
         sheet = sink.close()
     rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
@@ -134,7 +136,7 @@ def command(
         for path in sheet:
             emit(str(path))
     which = " by draws from the posterior" if draw else " by the posterior mean"
-    by = which if loaded.model.has_posterior and not steps else ""
+    by = which if by_posterior else ""
     by += f", {keep_top} layers kept" if keep_top is not None else ""
     say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
     if fit_weights is not None:
@@ -143,12 +145,21 @@ def command(
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
 
 
-def _how(draw: bool, keep_top: int | None, steps: int | None, seed: int) -> dict[str, object]:
-    """What was chosen beside the images, for recipes."""
-    chosen: dict[str, object] = {"draw": True} if draw else {}
-    chosen |= {"keep_top": keep_top} if keep_top is not None else {}
-    chosen |= {"steps": steps} if steps is not None else {}
-    return chosen | {"seed": seed} if chosen else {}
+def _how(
+    draw: bool | None, keep_top: int | None, steps: int | None, seed: int
+) -> dict[str, object]:
+    """What was chosen beside the images, for recipes and JSON.
+
+    Args:
+        draw: Whether a posterior was drawn from (true) or gave its mean; None: it had no part.
+        keep_top: Layers kept.
+        steps: Of the search.
+        seed: Told where it may matter.
+    """
+    given = {"draw": draw, "keep_top": keep_top, "steps": steps}
+    told: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+    random = told not in ({}, {"draw": False})
+    return {**told, "seed": seed} if random else told
 
 
 def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:

@@ -30,7 +30,8 @@ def command(
 
     gentool score photos/ --model runs/vae-faces | head
 
-    Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs.
+    Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs; on
+    stderr whether it is a log mass or a log density, which do not compare.
     """
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
@@ -45,7 +46,13 @@ def command(
             say(f"error: {path}: {reason}")
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
-        found = bounds(loaded, good, samples, lambda: stop.poll("stopped; nothing was scored"))
+        found, refused = bounds(
+            loaded, good, samples, lambda: stop.poll("stopped; nothing was scored")
+        )
+        for path, reason in refused.items():
+            say(f"error: {path}: {reason}")
+        if not found:
+            raise DataError(f"{loaded.path} can score none of {len(wanted)} images")
     if as_json:
         rows = [
             {"image": str(b.path), "nats": b.nats, "bits_per_dim": b.bits_per_dim} for b in found
@@ -55,5 +62,7 @@ def command(
     else:
         for bound in found:
             emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", str(bound.path))
-    if bad:
-        raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
+    say(f"bounds on log p(x) in nats by {samples} importance samples, a log {loaded.model.measure}")
+    if bad or refused:
+        failed = len(bad) + len(refused)
+        raise PartialSuccess(f"{failed} of {len(wanted)} images cannot be scored")

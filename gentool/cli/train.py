@@ -16,7 +16,7 @@ from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.cli.opening import Opening, open_data
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
-from gentool.presets import PRESETS, batch_of, largest_side
+from gentool.presets import PRESETS, batch_of, budget_of, largest_side
 from gentool.settings import AUTO, KEYS, Layers, Setting, collect, resolve
 from gentool.signals import StopFlag
 
@@ -220,16 +220,15 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     from gentool.data import glance, make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
-    from gentool.models.augmentation import AUGMENTATIONS
+    from gentool.models.augmentation import open_augmentation
     from gentool.training import classes_of
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
     model_class = MODELS.get(PRESETS[layers.preset].model)
-    for name in values["augment"].value.split("+"):
-        if name != "none":
-            AUGMENTATIONS.check(name)
+    augment = values["augment"].value
+    changed = augment != "none" and not open_augmentation(augment).keeps_levels
     source = open_data(layers.get("data"), opening, stop)
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
@@ -238,9 +237,13 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     if smaller is not None and "batch" not in layers.values:
         values["batch"] = Setting(smaller, "found from the data")
         notes.append(f"batch {smaller}: at this size there are few steps in a minute")
-    config, choices = model_class.suit(config, round(len(source) * (1 - values["holdout"].value)))
+    count = round(len(source) * (1 - values["holdout"].value))
+    budget = budget_of(layers.preset, device.type, count)
+    if budget is not None and not {"images", "minutes"} & layers.values.keys():
+        values["images"] = Setting(budget, "found from the data")
+        notes.append(f"{budget:,} images seen in all: more of so few would be learned by heart")
+    config, choices = model_class.suit(config, count)
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    changed = values["augment"].value != "none"
     config, more = model_class.look(config, None if changed else partial(glance, source, policy))
     notes += [*choices, *more]
     for key, chosen in to_json(config).items():
@@ -283,7 +286,7 @@ def _train(
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
-        for note in job.notes:
+        for note in [*job.notes, _sizes(job)]:
             say(f"  {note}")
     with Display(stop, settings.images, quiet=quiet) as display:
         with ranks.first_before_others():  # who find its cache
@@ -314,6 +317,15 @@ def _train(
     else:
         emit(str(result.model_path))
     say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
+
+
+def _sizes(job: _Job) -> str:
+    """The sizes of a run in words."""
+    settings = job.settings
+    budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
+    batch = "to be measured" if job.value("batch") == AUTO else f"of {settings.batch}"
+    width, lr = settings.config.width, settings.lr
+    return f"width {width}, batches {batch}, lr {lr:g}, {budget} (--dry-run: all settings, and why)"
 
 
 def _measured(

@@ -96,4 +96,11 @@ def open_builtin(words: str) -> BuiltinSource:
             f"builtin:{name}:{count_word:.20}: after the name stands how many images, "
             f"1 to {_MAX_BUILTIN}, for example builtin:{name}:10000"
         )
-    return BuiltinSource(procedural, int(count_word))
+    count, multiple = int(count_word), procedural.multiple_of
+    if count % multiple:
+        more = count + -count % multiple
+        raise UsageError(
+            f"builtin:{name}:{count}: its {multiple:,} kinds are equally many only in multiples of "
+            f"as many images. Use builtin:{name}:{more}"
+        )
+    return BuiltinSource(procedural, count)

@@ -1,8 +1,8 @@
-"""The image sets of torchvision: ``torchvision:NAME``. Real torchvision code does the reading.
+"""The image sets of torchvision: ``torchvision:NAME[:test]``. Its own code does the reading.
 
 The files lie in the cache folder, a folder for each set, and are fetched only when asked. The
-part that is meant for training is taken. CIFAR files are pickles, which torchvision opens after
-it has compared their MD5 with its own list.
+part that is meant for training is taken, unless ``test`` follows the name. CIFAR files are
+pickles, which torchvision opens after it has compared their MD5 with its own list.
 """
 
 import contextlib
@@ -52,6 +52,21 @@ SETS: dict[str, dict[str, str]] = {
     "StanfordCars": {},
     "USPS": {},
 }
+# What gives the part that is meant for testing, for the sets that have one.
+_NOT_TRAIN: dict[str, object] = {"train": False}
+_TEST: dict[str, object] = {"split": "test"}
+TESTS: dict[str, dict[str, object]] = {
+    **dict.fromkeys(
+        ("CIFAR10", "CIFAR100", "EMNIST", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"),
+        _NOT_TRAIN,
+    ),
+    **dict.fromkeys(
+        ("CelebA", "Country211", "DTD", "FGVCAircraft", "Flowers102", "Food101", "GTSRB",
+         "LFWPeople", "OxfordIIITPet", "PCAM", "RenderedSST2", "STL10", "SVHN", "StanfordCars"),
+        _TEST,
+    ),
+    "Imagenette": {"split": "val"},
+}  # fmt: skip
 
 
 class ImageSetSource(Source):
@@ -60,30 +75,37 @@ class ImageSetSource(Source):
     Args:
         name: As in ``SETS``.
         download: Whether to fetch what is not here.
+        test: Whether the part for testing is meant, not that for training.
 
     Raises:
-        UsageError: no such set.
+        UsageError: no such set, or it has no such part.
         DataError: its files are not here, are damaged or cannot be fetched.
     """
 
     access = "threads"  # most of these sets lie in memory as a whole
 
-    def __init__(self, name: str, *, download: bool) -> None:
+    def __init__(self, name: str, *, download: bool, test: bool = False) -> None:
         if name not in SETS:
             raise UsageError(f"no torchvision set '{name:.40}'. Sets: {', '.join(SETS)}")
-        self.name = name
+        if test and name not in TESTS:
+            raise UsageError(
+                f"torchvision's {name} has no part for testing. Sets with one: {', '.join(TESTS)}"
+            )
+        self.name = f"{name}-test" if test else name
+        self._spec = f"torchvision:{name}:test" if test else f"torchvision:{name}"
         root = cache_folder() / f"torchvision-{name}"
-        self._set = _construct(name, root, download=download)
+        more = TESTS[name] if test else {}
+        self._set = _construct(name, root, {**SETS[name], **more}, download=download)
         found = _labels(self._set)
         self.classes, self.labels = found or ((), None)
-        self.fingerprint = _fingerprint(name, root, len(self))
+        self.fingerprint = _fingerprint(self.name, root, len(self))
 
     def __len__(self) -> int:
         return len(self._set)
 
     def describe(self, index: int) -> str:
         """What to call image ``index`` in a message."""
-        return f"torchvision:{self.name} image {index}"
+        return f"{self._spec} image {index}"
 
     def load(self, index: int, policy: Policy) -> Loaded:
         """Image ``index``, prepared."""
@@ -99,12 +121,23 @@ class ImageSetSource(Source):
 
 
 def open_imageset(words: str, download: bool) -> ImageSetSource:
-    """The set called ``words``."""
-    return ImageSetSource(words, download=download)
+    """The set called ``NAME``, or with ``NAME:test`` its part for testing.
+
+    Raises:
+        UsageError: as ``ImageSetSource``; or another part.
+        DataError: as ``ImageSetSource``.
+    """
+    name, colon, part = words.partition(":")
+    if colon and part != "test":
+        raise UsageError(
+            f"torchvision:{words:.80}: after the name stands nothing, or :test for the part meant "
+            "for testing"
+        )
+    return ImageSetSource(name, download=download, test=bool(colon))
 
 
-def _construct(name: str, root: Path, *, download: bool) -> Any:
-    """The set of torchvision, its part for training where it has parts."""
+def _construct(name: str, root: Path, options: dict[str, object], *, download: bool) -> Any:
+    """The set of torchvision, built with ``options``."""
     from torchvision import datasets
 
     kind = getattr(datasets, name)
@@ -112,7 +145,7 @@ def _construct(name: str, root: Path, *, download: bool) -> Any:
         if download:
             root.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(sys.stderr):  # torchvision tells how far it is
-            return kind(os.fspath(root), **SETS[name], download=download)
+            return kind(os.fspath(root), **options, download=download)
     except ImportError as error:
         raise DataError(
             f"torchvision:{name} needs {error.name}: pip install {error.name}"

@@ -43,6 +43,7 @@ class Modes(ProceduralSet):
     channels = 3
     default_side = 32
     default_count = 50_000
+    multiple_of = MODES
     classes = ()
 
     def factors(self, index: int) -> Factors:

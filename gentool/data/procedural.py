@@ -34,6 +34,7 @@ class ProceduralSet(ABC):
         channels: 1 for grey, 3 for RGB.
         default_side: Side unless ``--size`` says otherwise.
         default_count: Images in the set unless ``builtin:NAME:COUNT`` says otherwise.
+        multiple_of: What COUNT must be a multiple of, for all kinds to be equally many.
         classes: Names of the classes, which ``label`` indexes; empty where there are none.
     """
 
@@ -42,6 +43,7 @@ class ProceduralSet(ABC):
     channels: ClassVar[int]
     default_side: ClassVar[int]
     default_count: ClassVar[int]
+    multiple_of: ClassVar[int] = 1
     classes: ClassVar[tuple[str, ...]]
 
     def label(self, index: int) -> int:

@@ -58,7 +58,7 @@ def open_source(
     """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
 
     Args:
-        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME``,
+        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME[:test]``,
             ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether what is not here may be fetched.
         labels: For a folder or an archive: the path of a CSV of path,label or of a

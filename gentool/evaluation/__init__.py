@@ -11,12 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
 from gentool.data import MAX_BAD, Dataset, Policy, Source, open_sources, prepare, resolve_shape
 from gentool.data.sources import FolderSource
 from gentool.errors import DataError, UsageError
-from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
+from gentool.evaluation.reference import (
+    Reference,
+    choose_rows,
+    make_extractor,
+    make_reference,
+    some_rows,
+)
 from gentool.evaluation.scores import (
     BATCH,
     ImageScore,
@@ -30,10 +37,11 @@ from gentool.evaluation.scores import (
     score_samples,
 )
 from gentool.images import Pixels
-from gentool.metrics.extractors import Extractor
 from gentool.metrics.pretrained import check_extractor
 
-METRICS = ("frechet", "kernel", "overlap", "memorisation", "modes", "reconstruction", "likelihood")
+OF_FEATURES = ("frechet", "kernel", "overlap", "memorisation")  # of samples
+OF_SAMPLES = (*OF_FEATURES, "modes")
+METRICS = (*OF_SAMPLES, "reconstruction", "likelihood")
 FEWEST = 20  # images that can be scored
 SPLITS = ("auto", "held-out", "training", "all")
 _LOSSY = {".jpg", ".jpeg"}
@@ -55,6 +63,8 @@ class Request:
         weights: File of a pretrained extractor.
         download: Whether pretrained weights may be fetched.
         importance: Samples of the importance-weighted bound.
+        likelihood_images: The bound is over at most so many of the reference images.
+        pictures: Whether samples are wanted beside their nearest images.
         size: Shape when no target is a model.
         labels: A file of labels, ``folders`` or ``none``; None for what is found.
         max_bad: Share of files that may be bad.
@@ -71,10 +81,22 @@ class Request:
     weights: Path | None = None
     download: bool = False
     importance: int = 50
+    likelihood_images: int = 256
+    pictures: bool = False
     size: str | None = None
     labels: str | None = None
     max_bad: float = MAX_BAD
     device: torch.device | str = "cpu"
+
+    @property
+    def of_features(self) -> bool:
+        """Whether features of images are needed."""
+        return self.pictures or not set(OF_FEATURES).isdisjoint(self.metrics)
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether samples are needed."""
+        return self.pictures or not set(OF_SAMPLES).isdisjoint(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ class Evaluation:
     Attributes:
         table: Scores per target.
         protocol: What they were measured with.
-        sheets: Samples beside their neighbours, per target.
+        sheets: Samples beside their neighbours, per target, where they were wanted.
         images: (target, image, mse, psnr, ssim) of every image that was reconstructed.
     """
 
@@ -115,29 +137,21 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     if split == "held-out" and not holdout:
         raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
     dataset = prepare(source, policy, lambda done, total: poll(), max_bad=request.max_bad)
-    labelled = dataset.labels is not None
-    name = request.features if request.features != "auto" else "labels" if labelled else "random"
-    check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
-    extractor = make_extractor(name, dataset, dataset.split(holdout)[0], request.weights)
-    extractor.to(request.device)
-    reference = make_reference(dataset, extractor, holdout, split, request.count)
+    rows = choose_rows(dataset, holdout, split, request.count)
+    reference = _reference(request, dataset, rows, holdout, split) if request.of_features else None
     table, sheets, images = [], [], []
     names = _names(source, dataset) if models and "reconstruction" in request.metrics else []
     for path, target in opened.items():
         scores = Scores(str(path))
-        sheets.append(
-            neighbour_sheet(
-                _score_samples(
-                    scores, target, request, source, dataset, extractor, reference, poll
-                ),
-                extractor, dataset, reference,
-            )
-        )  # fmt: skip
+        if request.of_samples:
+            first = _score_samples(scores, target, request, source, dataset, reference, poll)
+            if request.pictures and reference is not None:
+                sheets.append(neighbour_sheet(first, dataset, reference))
         if isinstance(target, LoadedModel):
             poll()
-            found = _score_model(scores, target, request, dataset, reference)
-            if "reconstruction" in request.metrics:
-                score_gap(scores, target, dataset, extractor, reference, poll)
+            found = _score_model(scores, target, request, dataset, rows, poll)
+            if "reconstruction" in request.metrics and reference is not None:
+                score_gap(scores, target, dataset, reference, poll)
             images += [(scores.name, names[image.row], *image[1:]) for image in found]
         table.append(scores)
     for scores, target in zip(table, opened.values(), strict=True):
@@ -145,11 +159,15 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
             scores.notes.append(
                 "it was trained on images of the reference; --holdout keeps some out"
             )
-    protocol = {
-        "features": extractor.name,
-        "features_hash": extractor.hash,
-        "samples": request.count,
-        "reference": len(reference.rows),
+    protocol: dict[str, object] = {}
+    if reference is not None:
+        protocol |= {
+            "features": reference.extractor.name, "features_hash": reference.extractor.hash
+        }  # fmt: skip
+    if request.of_samples:
+        protocol["samples"] = request.count
+    protocol |= {
+        "reference": len(rows),
         "split": split,
         "seed": request.seed,
         "data": dataset.name,
@@ -158,6 +176,19 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "background": policy.background,
     }
     return Evaluation(table, protocol, sheets, images)
+
+
+def _reference(
+    request: Request, dataset: Dataset, rows: NDArray[np.int64], holdout: float, split: str
+) -> Reference:
+    """The features of the images ``rows``, by the extractor that is asked for or suits them."""
+    labelled = dataset.labels is not None
+    name = request.features if request.features != "auto" else "labels" if labelled else "random"
+    check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
+    trained = dataset.split(holdout)[0]
+    extractor = make_extractor(name, dataset, trained, request.weights)
+    extractor.to(request.device)
+    return make_reference(dataset, extractor, rows, trained if split == "held-out" else rows[:0])
 
 
 def _open(path: Path, device: torch.device | str) -> LoadedModel | Source:
@@ -210,8 +241,7 @@ def _score_samples(
     request: Request,
     source: Source,
     dataset: Dataset,
-    extractor: Extractor,
-    reference: Reference,
+    reference: Reference | None,
     poll: Poll,
 ) -> Pixels:
     """Sample quality of one target into ``scores``; its first few images."""
@@ -230,21 +260,24 @@ def _score_samples(
         images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
         batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
         _note_formats(scores, target, source)
-    return score_samples(
-        scores, batches, extractor, reference, request.metrics, source.read_modes, poll
-    )
+    return score_samples(scores, batches, reference, request.metrics, source.read_modes, poll)
 
 
 def _score_model(
-    scores: Scores, model: LoadedModel, request: Request, dataset: Dataset, reference: Reference
+    scores: Scores,
+    model: LoadedModel,
+    request: Request,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    poll: Poll,
 ) -> list[ImageScore]:
     """What only a model has, reconstructions and a likelihood, into ``scores``."""
     images: list[ImageScore] = []
     if "reconstruction" in request.metrics:
-        images = score_reconstruction(scores, model, dataset, reference.rows)
+        images = score_reconstruction(scores, model, dataset, rows)
     if "likelihood" in request.metrics:
-        rows, k = reference.rows, request.importance
-        score_likelihood(scores, model, dataset, rows, k, request.seed)
+        chosen = some_rows(rows, request.likelihood_images)
+        score_likelihood(scores, model, dataset, chosen, request.importance, request.seed, poll)
     return images
 
 

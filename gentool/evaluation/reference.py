@@ -25,15 +25,17 @@ from gentool.rng import data_order
 
 @dataclass(frozen=True)
 class Reference:
-    """The images that targets are scored against.
+    """The images that targets are scored against, by their features.
 
     Attributes:
+        extractor: Gives the features.
         features: (N, D).
         moments: Of the features.
         rows: Which images of the data set these are.
         training: Features of training images, for memorisation; None without a split.
     """
 
+    extractor: Extractor
     features: torch.Tensor
     moments: Moments
     rows: NDArray[np.int64]
@@ -67,26 +69,37 @@ def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:
     return network
 
 
+def choose_rows(dataset: Dataset, holdout: float, split: str, count: int) -> NDArray[np.int64]:
+    """Which images to compare with, at most ``count``.
+
+    Args:
+        dataset: Prepared images.
+        holdout: Share of images that the models did not see.
+        split: ``held-out``, ``training`` or ``all``.
+        count: The most.
+    """
+    trained, kept_out = dataset.split(holdout)
+    rows = {"held-out": kept_out, "training": trained, "all": np.arange(len(dataset))}[split]
+    return some_rows(rows, count)
+
+
 def make_reference(
-    dataset: Dataset, extractor: Extractor, holdout: float, split: str, count: int
+    dataset: Dataset, extractor: Extractor, rows: NDArray[np.int64], trained: NDArray[np.int64]
 ) -> Reference:
     """The reference's features, from the cache or worked out now.
 
     Args:
         dataset: Prepared images.
-        extractor: The features.
-        holdout: Share of images that the models did not see.
-        split: ``held-out``, ``training`` or ``all``.
-        count: At most as many images of it.
+        extractor: Gives the features.
+        rows: The images to compare with.
+        trained: Those that the models were trained on, beside which ``rows`` were kept out; empty
+            where nothing was.
     """
-    trained, kept_out = dataset.split(holdout)
-    rows = {"held-out": kept_out, "training": trained, "all": np.arange(len(dataset))}[split]
-    rows = some_rows(rows, count)
     features = _cached_features(dataset, extractor, rows)
     training, training_rows = None, some_rows(trained, len(rows))
-    if split == "held-out":
+    if len(trained):
         training = _cached_features(dataset, extractor, training_rows)
-    return Reference(features, moments(features.numpy()), rows, training, training_rows)
+    return Reference(extractor, features, moments(features.numpy()), rows, training, training_rows)
 
 
 def some_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel
 from gentool.data import Dataset, coverage
-from gentool.errors import NoEncoder, NoLikelihood
+from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
-from gentool.metrics.extractors import Extractor
+from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.frechet import Folds
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, nearest, overlap
 from gentool.metrics.pixels import ssim
+from gentool.models.base import Model
 from gentool.models.objectives import ACTIVE_VARIANCE
 from gentool.rng import Draw, derive_seed
 
 BATCH = 512  # samples drawn between two looks at the stop flag
-_RECONSTRUCTED, _LIKELIHOOD_IMAGES = 1000, 256
+_RECONSTRUCTED = 1000
 _SHOWN = 12  # samples in the picture of neighbours
 Poll = Callable[[], None]
 
@@ -49,6 +50,7 @@ class ImageScore(NamedTuple):
 
 def sampled(loaded: LoadedModel, count: int, seed: int) -> Iterator[Pixels]:
     """Images 0 ... count of a seed, in batches, as ``sample`` would write them."""
+    check_evaluating(loaded.model)
     for start in range(0, count, BATCH):
         draws = [(seed, k) for k in range(start, min(start + BATCH, count))]
         yield decode_blocks(loaded.model, prior_blocks(loaded.model, draws))
@@ -57,13 +59,15 @@ def sampled(loaded: LoadedModel, count: int, seed: int) -> Iterator[Pixels]:
 def score_samples(
     scores: Scores,
     batches: Iterator[Pixels],
-    extractor: Extractor,
-    reference: Reference,
+    reference: Reference | None,
     metrics: tuple[str, ...],
     read_modes: Callable[[Pixels], NDArray[np.int64] | None],
     poll: Poll,
 ) -> Pixels:
-    """Sample quality into ``scores``; returns the first few samples, for the picture."""
+    """Sample quality into ``scores``; returns the first few samples, for the picture.
+
+    Without a reference only the modes are counted, which needs no features.
+    """
     numbers: list[NDArray[np.int64]] = []
     gathered = Folds()
     kept: list[torch.Tensor] = []
@@ -71,22 +75,27 @@ def score_samples(
     for pixels in batches:
         poll()
         first = pixels[:_SHOWN] if first is None else first
-        features = extractor.features(pixels)
-        gathered.add(features.numpy())
         if "modes" in metrics and (found_modes := read_modes(pixels)) is not None:
             numbers.append(found_modes)
+        if reference is None:
+            continue
+        features = reference.extractor.features(pixels)
+        gathered.add(features.numpy())
         if set(metrics) - {"frechet"}:  # the Frechet distance alone needs no sample twice
             kept.append(features)
     assert first is not None
-    size = reference.features.shape[1]
-    if min(gathered.count, len(reference.features)) <= size:
-        scores.notes.append(
-            f"fewer images than the {size} features: the Frechet distance is far too large"
-        )
     if numbers:
         scores.values |= coverage(np.concatenate(numbers))
+    if reference is None:
+        return first
     all_features = torch.cat(kept) if kept else None
     if "frechet" in metrics:
+        size = reference.features.shape[1]
+        if min(gathered.count, len(reference.features)) <= size:
+            scores.notes.append(
+                f"fewer images than the {size} features: the Frechet distance is far too large"
+            )
+        extractor = reference.extractor
         name, found = extractor.score, gathered.distance(reference.moments)
         scores.values[name], scores.values[f"{name} +-"] = found.value, found.standard_error
         scores.values[f"{name}-inf"] = found.extrapolated
@@ -117,6 +126,7 @@ def score_reconstruction(
     scores: Scores, loaded: LoadedModel, dataset: Dataset, rows: NDArray[np.int64]
 ) -> list[ImageScore]:
     """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread."""
+    check_evaluating(loaded.model)
     chosen = some_rows(rows, _RECONSTRUCTED)
     originals = dataset.images[chosen]
     try:
@@ -143,7 +153,6 @@ def score_gap(
     scores: Scores,
     loaded: LoadedModel,
     dataset: Dataset,
-    extractor: Extractor,
     reference: Reference,
     poll: Poll,
 ) -> None:
@@ -152,9 +161,11 @@ def score_gap(
     The Frechet distance of the reference's reconstructions to the reference itself, and the
     distance of the samples less that.
     """
-    name, rows = extractor.score, reference.rows
+    extractor, rows = reference.extractor, reference.rows
+    name = extractor.score
     if name not in scores.values or loaded.model.search_steps:  # no encoder of its own
         return
+    check_evaluating(loaded.model)
     gathered = Folds()
     for start in range(0, len(rows), BATCH):
         poll()
@@ -176,45 +187,93 @@ def score_likelihood(
     rows: NDArray[np.int64],
     samples: int,
     seed: int,
+    poll: Poll,
 ) -> None:
-    """ELBO, the importance-weighted bound, and how many latents are in use."""
+    """ELBO and importance-weighted bound over images ``rows``, and how the latents are used.
+
+    Both bounds are means, with their standard errors.
+    """
     model = loaded.model
-    chosen = some_rows(rows, _LIKELIHOOD_IMAGES)
+    check_evaluating(model)
     size = block_size(model.shape)
-    elbo, bound, means, kls = [], [], [], []
-    for start in range(0, len(chosen) - len(chosen) % size or len(chosen), size):
-        part = chosen[start : start + size]
-        images = to_unit(torch.from_numpy(dataset.images[part])).to(model.device)
-        indices = np.arange(start, start + len(part))
-        draw = Draw(seed, "evaluation", indices, 0, model.device)
-        try:
-            elbo.append(model.log_prob_bound(images, draw, 1))
-        except NoLikelihood:
-            return
-        bound.append(model.log_prob_bound(images, draw, samples))
-        mean, kl = model.posterior_terms(images)
-        means.append(mean)
-        kls.append(kl)
-    nats = float(torch.cat(elbo).mean()), float(torch.cat(bound).mean())
-    scores.values["elbo"], scores.values[f"iw-{samples}"] = nats
-    scores.values["bits/dim"] = model.bits_per_dim(nats[1])
-    kind = "mass" if model.discrete else "density; bits/dim are per 8-bit grey level"
-    scores.notes.append(f"elbo and iw-{samples} in nats per image, a log {kind}")
-    scores.values["kl"] = float(torch.cat(kls).sum(dim=1).mean())
-    active = int((torch.cat(means).var(dim=0) > ACTIVE_VARIANCE).sum())
+    blocks = []
+    try:
+        for start in range(0, len(rows), size):
+            poll()
+            pixels = dataset.images[rows[start : start + size]]
+            blocks.append(_block_terms(model, pixels, start, samples, seed))
+    except NoLikelihood:
+        return
+    except OutsideSupport as error:
+        scores.notes.append(
+            f"no likelihood: the model takes {error.support}, and some images have other pixels"
+        )
+        return
+    bounds = torch.cat([terms.bounds for terms in blocks], dim=1)
+    for name, each in zip(("elbo", f"iw-{samples}"), bounds, strict=True):
+        scores.values[name] = float(each.mean())
+        if len(each) > 1:
+            scores.values[f"{name} +-"] = float(each.std() / math.sqrt(len(each)))
+    scores.values["bits/dim"] = model.bits_per_dim(float(bounds[1].mean()))
+    scores.values["likelihood images"] = len(rows)
+    scores.notes.append(
+        f"elbo and iw-{samples} in nats per image, a log {model.measure}; in the mean over "
+        f"{len(rows)} images, +- its standard error"
+    )
+    units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
+    _score_units(scores, units / len(rows), len(rows), model.kl_caveat)
+
+
+class _BlockTerms(NamedTuple):
+    """Of some images: ELBO and bound, (2, B); sums over them per latent, (3, L), float64.
+
+    The sums are of the KL, the posterior mean and its square: a large model has no room for more.
+    """
+
+    bounds: torch.Tensor
+    units: torch.Tensor
+
+
+def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: int) -> _BlockTerms:
+    """The terms of uint8 images (B, H, W, C), in a block of one size whatever B; see ``blocks``."""
+    count, size = len(pixels), block_size(model.shape)
+    block = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, axis=0)])
+    images = to_unit(torch.from_numpy(block).to(model.device))
+    draw = Draw(seed, "evaluation", np.arange(start, start + size), 0, model.device)
+    bounds = torch.stack([model.log_prob_bound(images, draw, k) for k in (1, samples)])
+    mean, kl = (term[:count].cpu().double() for term in model.posterior_terms(images, draw))
+    sums = torch.stack([kl, mean, mean.square()]).sum(dim=1)
+    return _BlockTerms(bounds[:, :count].cpu().double(), sums)
+
+
+def _score_units(scores: Scores, means: torch.Tensor, count: int, caveat: str) -> None:
+    """KL, in all and of the largest latent, and active units.
+
+    Args:
+        scores: Where to.
+        means: Over images, per latent, of the KL, the posterior mean and its square, (3, L).
+        count: Of images.
+        caveat: What the KL is if it is not that of the bound.
+    """
+    kl, mean, square = means
+    name = "kl (near)" if caveat else "kl"
+    scores.values[name] = float(kl.sum())
+    scores.values[f"{name} largest unit"] = float(kl.max())
+    if caveat:
+        scores.notes.append(f"{name} is {caveat}")
+    variance = (square - mean.square()) * count / max(count - 1, 1)
+    active = int((variance > ACTIVE_VARIANCE).sum())
     scores.values["active units"] = active
     if active == 0:
         scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
 
 
-def neighbour_sheet(
-    samples: Pixels, extractor: Extractor, dataset: Dataset, reference: Reference
-) -> Pixels:
+def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> Pixels:
     """Each sample beside its three nearest training images (or reference images)."""
     features, rows = reference.features, reference.rows
     if reference.training is not None:
         features, rows = reference.training, reference.training_rows
-    own = extractor.features(samples)
+    own = reference.extractor.features(samples)
     lines = []
     left = features.clone()
     columns = [samples]

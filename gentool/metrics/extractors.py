@@ -28,6 +28,19 @@ BLOCK = 64  # images at once, the last block padded: features never depend on th
 _SIDE = 32  # the random and labels networks see images at most this large
 
 
+def check_evaluating(module: nn.Module) -> None:
+    """Refuse a model in training mode, whose figures would depend on chance and on the batch.
+
+    Raises:
+        ValueError: it, or a part of it, is.
+    """
+    if any(part.training for part in module.modules()):
+        raise ValueError(
+            f"{type(module).__name__} is in training mode: its scores would mean nothing. Call "
+            "its eval() first"
+        )
+
+
 class Extractor(ABC):
     """Images to features.
 
@@ -61,6 +74,7 @@ class Extractor(ABC):
     @torch.inference_mode()
     def blocks(self, pixels: Pixels) -> Iterator[torch.Tensor]:
         """Features of uint8 images (N, H, W, C) in blocks (at most 64, D), float32, on the CPU."""
+        check_evaluating(self.network)
         for start in range(0, len(pixels), BLOCK):
             rows = torch.from_numpy(as_rgb(np.array(pixels[start : start + BLOCK])))
             padded = torch.cat([rows, rows[-1:].expand(BLOCK - len(rows), *rows.shape[1:])])

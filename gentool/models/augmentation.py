@@ -44,14 +44,20 @@ _CONTRAST, _SATURATION = 0.5, 1.0  # ADA: standard deviations of log2
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An operation and how many numbers per image it takes.
+    """An operation, how many numbers per image it takes, and whether grey levels survive it.
 
     Call it with images (B, C, H, W) in [-1, 1], numbers (B, size) in [0, 1) and the probability p
     of each of its steps; p = 0 returns the images, bit by bit.
+
+    Attributes:
+        size: Numbers per image.
+        apply: What it does.
+        keeps_levels: Whether it moves whole pixels, so that every value was one of the image.
     """
 
     size: int
     apply: Apply
+    keeps_levels: bool = False
 
     def __call__(
         self, images: torch.Tensor, numbers: torch.Tensor, p: Probability = 1.0
@@ -220,10 +226,11 @@ def chain(*parts: Augmentation) -> Augmentation:
             images = part.apply(images, u, p)
         return images
 
-    return Augmentation(sum(part.size for part in parts), apply)
+    keeps_levels = all(part.keeps_levels for part in parts)
+    return Augmentation(sum(part.size for part in parts), apply, keeps_levels)
 
 
-_COLOUR, _TRANSLATION = Augmentation(4, _colour), Augmentation(3, _translation)
+_COLOUR, _TRANSLATION = Augmentation(4, _colour), Augmentation(3, _translation, keeps_levels=True)
 _CUT = Augmentation(3, _cutout)
 _GEOMETRY, _ADA_COLOUR = Augmentation(16, _ada_geometry), Augmentation(10, _ada_colour)
 
@@ -231,7 +238,10 @@ AUGMENTATIONS: Registry[Augmentation] = Registry(
     "augmentation",
     "gentool list augmentations",
     {
-        "flip": Entry("mirror left and right, half of the images", lambda: Augmentation(2, _flip)),
+        "flip": Entry(
+            "mirror left and right, half of the images",
+            lambda: Augmentation(2, _flip, keeps_levels=True),
+        ),
         "crop": Entry("a window of 0.8 to 1 of each side", lambda: Augmentation(4, _crop)),
         "colour": Entry("DiffAugment: brightness, saturation, contrast", lambda: _COLOUR),
         "translation": Entry("DiffAugment: up to an eighth of a side", lambda: _TRANSLATION),

@@ -305,8 +305,12 @@ class Model(nn.Module, ABC):
         """
         raise NoLikelihood("this model has no likelihood")
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
+
+        By the same randomness as ``log_prob_bound``, where the model draws what it sees.
 
         Raises:
             NoLikelihood: the model has no posterior.
@@ -314,9 +318,19 @@ class Model(nn.Module, ABC):
         raise NoLikelihood("this model has no posterior")
 
     @property
+    def kl_caveat(self) -> str:
+        """What the KL of ``posterior_terms`` is, if it is not that of the bound; else empty."""
+        return ""
+
+    @property
     def discrete(self) -> bool:
         """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
         return False
+
+    @property
+    def measure(self) -> str:
+        """What ``log_prob_bound`` is the logarithm of, for people."""
+        return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
 
     def bits_per_dim(self, nats: float) -> float:
         """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.
@@ -334,6 +348,19 @@ class Model(nn.Module, ABC):
         """
         return None
 
+    @property
+    def against_collapse(self) -> str:
+        """What to change if its samples turn out all alike."""
+        return "A smaller --lr or a longer run helps"
+
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Start what starts at training images; called once on a new model.
+
+        Args:
+            batches: Gives a fresh pass over (a sample of) the training images, the same in all
+                processes.
+        """
+
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit whatever is fitted after training; called on the averaged model, in eval mode.
 
@@ -347,6 +374,12 @@ class Model(nn.Module, ABC):
     def summary(self) -> str:
         """One sentence on how samples come about, for ``info``."""
         return "samples decode latents drawn from N(0, I)"
+
+    @property
+    def fitted(self) -> bool:
+        """Whether ``finish`` fits a part to codes of images: other weights need it again."""
+        parts = [part for part in self.modules() if getattr(part, "rests", False)]
+        return any(True for part in parts for _ in part.buffers())
 
     @property
     def device(self) -> torch.device:

@@ -3,7 +3,8 @@
 ``principal`` and ``transfer`` are GANSpace (Härkönen et al. 2020, arXiv:2004.02546): principal
 components of w, or of features of the pictures, these then carried over to z by regression.
 ``semantic`` is SeFa (Shen and Zhou 2021, arXiv:2007.06600): eigenvectors of the first layers'
-weights, which need no sample at all. Computed in float64; ``gentool traverse`` draws them.
+weights, which need no sample at all. Computed in float64 on the CPU, since not every device has it;
+``gentool traverse`` draws them.
 """
 
 import torch
@@ -18,7 +19,8 @@ def principal(points: torch.Tensor, count: int) -> torch.Tensor:
     Eigenvectors of the covariance; where D > N by way of the N x N matrix of inner products,
     whose eigenvalues are the same.
     """
-    rows = points.double() - points.double().mean(dim=0)
+    rows = points.cpu().double()
+    rows = rows - rows.mean(dim=0)
     if rows.shape[1] <= rows.shape[0]:
         return _strongest(rows.T @ rows, count)
     return _unit(_strongest(rows @ rows.T, count) @ rows)
@@ -30,9 +32,8 @@ def transfer(latents: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
     Rows of U in argmin_U sum_j |x_j U - z_j|^2, with centred z_j and x_j: Härkönen et al. 2020,
     Eq. 2.
     """
-    z = latents.double() - latents.double().mean(dim=0)
-    x = coordinates.double() - coordinates.double().mean(dim=0)
-    return _unit(torch.linalg.lstsq(x, z).solution)
+    z, x = (rows.cpu().double() for rows in (latents, coordinates))
+    return _unit(torch.linalg.lstsq(x - x.mean(dim=0), z - z.mean(dim=0)).solution)
 
 
 def semantic(weights: torch.Tensor, count: int) -> torch.Tensor:
@@ -40,16 +41,16 @@ def semantic(weights: torch.Tensor, count: int) -> torch.Tensor:
 
     The eigenvectors of A^T A with the largest eigenvalues, for A (F, L).
     """
-    a = weights.detach().double()
+    a = weights.detach().cpu().double()
     return _strongest(a.T @ a, count)
 
 
 def _strongest(matrix: torch.Tensor, count: int) -> torch.Tensor:
     """Eigenvectors (K, D) of a positive semidefinite matrix (D, D), those of the largest first."""
-    values, vectors = torch.linalg.eigh(matrix.cpu())
+    values, vectors = torch.linalg.eigh(matrix)
     rank = int((values > _FLAT * values[-1]).sum())
     chosen = vectors.T.flip(0)[: min(count, rank)]
-    return _unit(chosen).to(matrix.device)
+    return _unit(chosen)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ penalties and augmentation are entries of their tables; this file only plays.
 ``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` plays Eq. 1 as printed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -36,7 +36,12 @@ from gentool.rng import Draw
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
 _ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
 _DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
+_WON = 0.05  # of the loss of a D that cannot tell: below, it is never in doubt
+_AUGMENTED = 0.79  # ADA's p, which stops at 0.8
+_SETTLED = 0.1  # share of the run from which on the game is judged
 _NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
+
+Kinds = torch.Tensor | None  # one-hot classes (B, C)
 
 
 class GAN(Model):
@@ -57,8 +62,8 @@ class GAN(Model):
         network: str = option("dcgan", "the two networks", choices=PAIRS)
         loss: str = option("relativistic", "the game that is played", choices=LOSSES)
         penalties: str = option(
-            "r1+r2", "what keeps the game stable, joined by +; or none",
-            choices=PENALTIES, joined=True,
+            "r1+r2", "what keeps the game stable, joined by +, each as name:weight/every; or none",
+            choices=PENALTIES, joined=True, weighted=True,
         )  # fmt: skip
         penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
         calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
@@ -92,15 +97,11 @@ class GAN(Model):
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
+        _refuse_unused(config)
         ours: dict[str, Any] = {"norm": config.norm} if config.network in _NORMED else {}
         theirs: dict[str, Any] = {}
-        if config.spectral:
-            if config.network not in _SPECTRAL:
-                raise UsageError(
-                    f"network {config.network} has no spectral normalisation. Networks that have "
-                    f"it: {', '.join(_SPECTRAL)}"
-                )
-            theirs["spectral"] = True
+        if config.network in _SPECTRAL:
+            theirs["spectral"] = config.spectral
         net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
         self.generator = Generator(net, config.latent_size, classes)
         self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
@@ -229,6 +230,32 @@ class GAN(Model):
         )  # fmt: skip
         return (*game, last)
 
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """A discriminator that has won, so that little is left to learn from, or has overfitted."""
+        undecided = float(self._loss.critic(torch.zeros(1), torch.zeros(1)))
+        if record.get("share", 0.0) < _SETTLED:
+            return None
+        if record.get("ada_p", 0.0) >= _AUGMENTED:
+            return (
+                f"overfitting: D knows the images by heart however they are augmented (ada_p "
+                f"{record['ada_p']:.2f}). More images, a smaller --width or a shorter run helps"
+            )
+        if undecided > 0 and record.get("d_loss", undecided) < _WON * undecided:
+            return (
+                f"the discriminator has won: its loss is {record['d_loss']:.3g}, where one that "
+                f"cannot tell has {undecided:.3g}, and G learns little from it. "
+                f"{self.against_collapse}"
+            )
+        return None
+
+    @property
+    def against_collapse(self) -> str:
+        """A heavier penalty, if there is one that has a weight to choose; else such a penalty."""
+        slopes = [f"{k}:{w:g}" for k, w in self.penalties.weights.items() if k in ("r1", "r2")]
+        if slopes:
+            return f"A heavier penalty (now {'+'.join(slopes)}) or a smaller --lr helps"
+        return "-o penalties=r1+r2 or a smaller --lr helps"
+
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Remember how frequent the classes are, and measure the averages' statistics."""
         if self.classes:
@@ -262,7 +289,7 @@ class GAN(Model):
         return self._kinds(batch.labels)
 
     def _critic(
-        self, images: torch.Tensor, kinds: torch.Tensor | None, draw: Draw, use: str = "other"
+        self, images: torch.Tensor, kinds: Kinds, draw: Draw, use: str = "other"
     ) -> torch.Tensor:
         """Logits of images as the discriminator sees them; ``use`` names the noise."""
         seen = self.augmented(images, draw, use)
@@ -279,7 +306,10 @@ class GAN(Model):
         fake.requires_grad_("fake" in leaves)
         real_logits = self._critic(real, kinds, draw, "real")
         fake_logits = self._critic(fake, kinds, draw, "fake")
-        critic = partial(self._critic, draw=draw)
+
+        def critic(images: torch.Tensor, labels: Kinds, use: str = "other") -> torch.Tensor:
+            return self._critic(images, labels, draw, use)
+
         reconstruct = getattr(self.discriminator, "reconstructions", None)
         more = self.penalties(
             CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
@@ -289,8 +319,10 @@ class GAN(Model):
             self.adaptive.update(draw.step, real_logits, fake_logits)
         loss = self._loss.critic(real_logits, fake_logits)
         parts = {"d_loss": loss, "margin": real_logits - fake_logits, **more.parts}
+        parts |= {"logits/real": real_logits, "logits/fake": fake_logits}
         if self.adaptive is not None:
             parts["ada_p"] = self.adaptive.p.expand(len(loss))
+            parts["ada/overfit"] = self.adaptive.overfit.expand(len(loss))
         return LossTerms(loss + more.total, parts)
 
     def _generator_loss(self, batch: Batch, draw: Draw) -> LossTerms:
@@ -316,3 +348,21 @@ class GAN(Model):
         self.encoder.trained.fill_(1)
         features = cast("Discriminator", self.discriminator).features
         return embedding_loss(self.encoder, self.generator, features, batch.images, latents)
+
+
+def _refuse_unused(config: GAN.Config) -> None:
+    """Raise UsageError for a setting that would change nothing."""
+    network = config.network
+    if config.spectral and network not in _SPECTRAL:
+        raise UsageError(
+            f"network {network} has no spectral normalisation. Networks that have it: "
+            f"{', '.join(_SPECTRAL)}"
+        )
+    if config.norm != "batch" and network not in _NORMED:
+        raise UsageError(f"network {network} has its own normalisation. Leave -o norm out")
+    names = config.penalties
+    if config.penalty != 1.0 and not {"r1", "r2"} & {w.split("/")[0] for w in names.split("+")}:
+        raise UsageError(
+            f"penalty weighs R1 and R2 that bear no weight of their own, not {names}. "
+            "Write a weight after the name: -o penalties=wgan-gp:5"
+        )

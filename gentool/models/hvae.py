@@ -26,7 +26,6 @@ from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.likelihoods import (
-    CHECK_EVERY,
     DEFAULT_SIGMA,
     LIKELIHOODS,
     chosen,
@@ -39,6 +38,7 @@ from gentool.rng import Draw
 
 _NO_CLASS = 0.1  # share of training images whose class is not told, so that there is p(x), too
 _LATE, _IDLE_NATS = 0.2, 0.1  # share of the run, and nats in all, that tell of a collapse
+_IDLE_LAYER_NATS = 0.01  # a layer that says less of an image is idle
 _STORM = 0.2  # share of the last steps left out that is no accident
 
 
@@ -96,8 +96,14 @@ class HierarchicalVAE(Model):
             )
         name = "logistic-mixture" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
-        sizes = spread(config.layers, ladder(shape))
-        blocks = [-(-sizes.count(size) // 2) for size in ladder(shape)]
+        grids = ladder(shape)
+        if config.layers < len(grids):
+            raise UsageError(
+                f"-o layers={config.layers} would leave the finest of {len(grids)} grids without "
+                f"latents. Use -o layers={len(grids)} or more"
+            )
+        sizes = spread(config.layers, grids)
+        blocks = [-(-sizes.count(size) // 2) for size in grids]
         self.encoder = BottomUp(shape, config.width, blocks)
         self.decoder = TopDown(
             shape, config.width, config.latent_size, sizes,
@@ -228,8 +234,7 @@ class HierarchicalVAE(Model):
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
         """The negative ELBO in nats per image, its KL in parts by layer."""
         images, config = batch.images, self.config
-        if images.device.type == "cpu" or draw.step % CHECK_EVERY == 0:
-            self.likelihood.check(images)
+        self.likelihood.watch(images, draw.step)
         kinds = None
         if self.classes:
             assert batch.labels is not None
@@ -266,11 +271,18 @@ class HierarchicalVAE(Model):
             weights.append(self.likelihood.log_prob(params, images) + log_ratio)
         return importance_bound(torch.stack(weights))
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise at the posterior means, and KL per latent given the means above it, (B, L)."""
         found, _ = self.infer(images, self._told(len(images), None))
         means = torch.cat([p.noise_of(z).flatten(1) for p, _, z in found], dim=1)
         return means, torch.cat([kl(q, p) for p, q, _ in found], dim=1)
+
+    @property
+    def kl_caveat(self) -> str:
+        """One pass, not a mean over draws of the layers above."""
+        return "of every layer at the posterior means of those above it, not at draws"
 
     # --- training ---------------------------------------------------------------------------
 
@@ -280,7 +292,7 @@ class HierarchicalVAE(Model):
         return (Phase("hvae", self, self._loss, decay=0.1, optimiser="adamax", skip_over=skip),)
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Collapse and storms of skipped steps, in plain words."""
+        """Storms of skipped steps, collapse, of all latents or of layers, in plain words."""
         if record.get("skipped_hvae", 0.0) > _STORM:
             return (
                 f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
@@ -292,7 +304,19 @@ class HierarchicalVAE(Model):
                 f"posterior collapse: the latents say nothing of the images (KL {record['kl']:.2g} "
                 "nats per image). Use a smaller -o beta or -o warm_up=0.3"
             )
-        return None
+        return self._idle_layers(record)
+
+    def _idle_layers(self, record: Mapping[str, float]) -> str | None:
+        """Which layers say nothing of the images once the KL has its weight, in plain words."""
+        count = len(self._lengths)
+        kls = [record.get(f"kl/{k}", _IDLE_NATS) for k in range(count)]
+        idle = [str(k + 1) for k, nats in enumerate(kls) if nats < _IDLE_LAYER_NATS]
+        if not idle or record["share"] < max(_LATE, self.config.warm_up):
+            return None
+        return (
+            f"idle layers: of {count} layers of latents, from the top, number {', '.join(idle)} "
+            "say nothing of the images. Use a larger -o warm_up or a smaller -o beta"
+        )
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

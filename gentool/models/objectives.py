@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from gentool.distributed import batch_mean
+from gentool.distributed import batch_mean, batch_moments
 
 ACTIVE_VARIANCE = 0.01  # of a unit's posterior mean over images, above which it is active
 _CAPACITY_SHARE = 0.5  # of the run, in which the capacity rises to its final value
@@ -91,7 +91,11 @@ def doubly_reparameterised(log_weights: torch.Tensor, latents: torch.Tensor) -> 
 def active_units(means: torch.Tensor) -> torch.Tensor:
     """How many units are in use, a float: by ``ACTIVE_VARIANCE`` (Burda et al. 2016, section 5.2).
 
+    Not a number where one image is all there is: nothing varies over it.
+
     Args:
-        means: Posterior means of a batch, (B, L).
+        means: Posterior means of a batch, (B, L), or of this process's share of it.
     """
-    return (means.detach().var(dim=0, correction=0) > ACTIVE_VARIANCE).sum().float()
+    _, variances, count = batch_moments(means.detach(), (0,))
+    active = (variances > ACTIVE_VARIANCE).sum().float()
+    return active if count > 1 else torch.full_like(active, math.nan)

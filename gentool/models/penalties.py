@@ -14,11 +14,12 @@ as with the standard deviation of a minibatch, a value is that of an image among
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import nn
 
+from gentool.config import Term
 from gentool.distributed import batch_mean
 from gentool.models.adversarial import squared_slope
 from gentool.models.augmentation import open_augmentation
@@ -26,7 +27,16 @@ from gentool.models.base import LossTerms
 from gentool.registry import Entry, Registry, at
 from gentool.rng import Draw
 
-Critic = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+class Critic(Protocol):
+    """(images, labels) -> logits (B,), augmentation included if there is any."""
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
+    ) -> torch.Tensor:
+        """Logits; ``real`` and ``fake`` augment as the turn's own logits were augmented."""
+
+
 Decoded = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 _SPREAD = 0.5  # DRAGAN: of the data's standard deviation
@@ -39,13 +49,13 @@ class CriticTurn:
     """The discriminator's turn.
 
     Attributes:
-        critic: (images, labels) -> logits (B,), augmentation included if there is any.
+        critic: See ``Critic``.
         real: Images (B, C, H, W); a leaf if a due penalty asks for it in ``leaves``.
         fake: Generated images, as many, without the generator's graph; likewise.
         real_logits: critic(real, labels), with its graph, (B,).
         fake_logits: critic(fake, labels), likewise.
         draw: The step's randomness.
-        labels: Of the real images and of the generated ones, int64 (B,), or None.
+        labels: Of the real images and of the generated ones, as the critic takes them, or None.
         reconstruct: (images, quadrants) -> pairs of (decoded, target), of a discriminator that
             supervises itself, or None.
     """
@@ -208,7 +218,8 @@ class Consistency(Penalty):
     """(a(x) - a(T x))^2 + (a(G(z)) - a(T G(z)))^2, T a random translation and cutout.
 
     Balanced consistency, Zhao et al. 2020 (arXiv:2002.04724), Algorithm 1, with both weights
-    equal; the paper's T also mirrors, which is left out here.
+    equal; the paper's T also mirrors, which is left out here. Where the discriminator sees images
+    augmented, both sides are augmented alike, so that T alone makes the difference.
     """
 
     weight = 10.0
@@ -225,7 +236,7 @@ class Consistency(Penalty):
             ("fake", turn.fake, turn.fake_logits),
         ):
             numbers = turn.draw.uniform(f"bcr/{name}", self.augment.size)
-            changed = turn.critic(self.augment(images.detach(), numbers), turn.labels)
+            changed = turn.critic(self.augment(images.detach(), numbers), turn.labels, name)
             total = total + (logits - changed).square()
         return total
 
@@ -309,12 +320,13 @@ class Penalties(nn.Module):
     """Several penalties, each with its weight and interval.
 
     Args:
-        names: Such as ``r1+r2``; empty or ``none`` for none.
+        names: Such as ``r1+r2`` or ``r1:0.5/16+lecam`` (``Term``); empty or ``none`` for none.
         weights: Name -> weight instead of the published one; 0 takes the penalty out.
         every: Name -> interval in steps instead of the published one.
 
     Raises:
         UnknownName: a name stands in no row of ``PENALTIES``.
+        UsageError: a weight or an interval cannot be read.
     """
 
     def __init__(
@@ -327,13 +339,14 @@ class Penalties(nn.Module):
         self.entries = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self.every: dict[str, int] = {}
-        for name in () if names in ("", "none") else names.split("+"):
-            kind = PENALTIES.get(name)
-            weight = (weights or {}).get(name, kind.weight)
+        for word in () if names in ("", "none") else names.split("+"):
+            term = Term.read(word)
+            name, kind = term.name, PENALTIES.get(term.name)
+            weight = (weights or {}).get(name, kind.weight) if term.weight is None else term.weight
             if weight > 0:
                 self.entries[name] = kind()
                 self.weights[name] = weight
-                self.every[name] = (every or {}).get(name, kind.every)
+                self.every[name] = term.every or (every or {}).get(name, kind.every)
 
     def due(self, step: int, of_generator: bool = False) -> tuple[str, ...]:
         """Names of the penalties of one player that this step takes."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -107,6 +108,7 @@ class QuantisedAutoencoder(Model):
             config.layers, classes,
         )  # fmt: skip
         self.tail = config.open_tail(shape, config.width)
+        self.tally = quantiser.open_tally()
 
     @property
     def latent_classes(self) -> int:
@@ -135,6 +137,12 @@ class QuantisedAutoencoder(Model):
         """Vectors (B, latents) of the codes of images."""
         return self.codec.encode(images).vectors.flatten(1)
 
+    @torch.no_grad()
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Begin the codebook, where there is one, at codes of training images."""
+        if self.tally is not None:
+            self.codec.quantiser.begin(self.codec.encoder(next(batches()).images))
+
     @property
     def _switch(self) -> float:
         """Share of the run after which the transformer learns."""
@@ -157,19 +165,22 @@ class QuantisedAutoencoder(Model):
         """The mean |x - x^|, the tail's terms and what the quantiser asks, per image."""
         grid = self.codec.encoder(batch.images)
         quantiser = self.codec.quantiser
-        if self.training:
-            quantiser.learn(grid.detach(), draw)
+        if self.tally is not None and self.training:
+            quantiser.learn(grid.detach(), draw, self.tally)
         quantised: Quantised = quantiser(grid)
         output = self.codec.decode(quantised.vectors)
         error = (output - batch.images).abs().mean(dim=(1, 2, 3))
         more = self.tail.sharpen(batch.images, output, error, draw.share / self._switch)
-        parts = {"l1": error, **more.parts, **self._use(quantised.indices)}
+        parts = {"l1": error, **more.parts, **self._use(quantised.indices, draw)}
         return LossTerms(error + more.total + quantised.loss, parts)
 
-    def _use(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Perplexity of the batch's codes, and the share that occurs of those that could."""
+    def _use(self, indices: torch.Tensor, draw: Draw) -> dict[str, torch.Tensor]:
+        """Perplexity of the batch's codes, and the share that occurs of those that could.
+
+        As many could as there are places in different images; one said twice counts once.
+        """
         shares = self.codec.quantiser.shares(indices)
-        possible = min(len(shares), indices.numel())
+        possible = min(len(shares), len(np.unique(draw.indices)) * indices[0].numel())
         parts = {
             "perplexity": perplexity(shares),
             "code_usage": (shares > 0).sum() / possible,

@@ -130,7 +130,9 @@ class Tail(nn.Module):
         parts = {"d_loss": loss, "margin": means[0] - means[1], **more.parts}
         return LossTerms(loss + more.total, parts)
 
-    def _mean_logit(self, images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    def _mean_logit(
+        self, images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
+    ) -> torch.Tensor:
         return self.discriminator(images).mean(dim=1)  # type: ignore[no-any-return]
 
 

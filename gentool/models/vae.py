@@ -17,7 +17,7 @@ prior is learned with it (``-o prior=vamp``). ``-o prior=latent-flow`` learns in
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,13 +28,8 @@ from gentool.config import option
 from gentool.errors import UsageError
 from gentool.images import ImageShape, Pixels
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.likelihoods import (
-    CHECK_EVERY,
-    DEFAULT_SIGMA,
-    LIKELIHOODS,
-    chosen,
-    open_likelihood,
-)
+from gentool.models.inking import inked, inked_batches
+from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, chosen, open_likelihood
 from gentool.models.objectives import (
     ACTIVE_VARIANCE,
     active_units,
@@ -44,28 +39,17 @@ from gentool.models.objectives import (
     importance_bound,
     kl_weight,
 )
-from gentool.models.priors import PRIORS, Prior, log_normal
+from gentool.models.posteriors import Posterior
+from gentool.models.priors import PRIORS, Prior, kl_to_standard_normal, log_normal
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.grids import open_decoder, open_encoder
 from gentool.networks.perceptron import dense_decoder, dense_encoder
 from gentool.rng import Draw
 
-_LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
 _MOST_ROWS = 8  # of a grid unasked: a fitted Gaussian grows with the fourth power of it
 _UNIT_DRAWS = 512  # pictures on which units are told active from idle
 _DECAY = 0.01  # of the learning rate over a span
 _COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
-
-
-class Posterior(NamedTuple):
-    """q(z|x): mean and log sigma^2, both (B, L), float32."""
-
-    mean: torch.Tensor
-    log_variance: torch.Tensor
-
-    def draw(self, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + sigma eps (Kingma and Welling 2014, section 2.4), of the shape of ``noise``."""
-        return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
 
 class VAE(Model):
@@ -146,11 +130,20 @@ class VAE(Model):
             self.length, config.components, shape, classes, places, config.prior_width
         )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
+        self._check_objective(config)
+
+    def _check_objective(self, config: Config) -> None:
+        """Whether what is asked of the KL can be had."""
         if config.samples > 1 and (config.free_bits or config.capacity):
             given = "free_bits" if config.free_bits else "capacity"
             raise UsageError(
                 f"{given} needs the KL itself, which a bound of {config.samples} samples has not. "
                 f"Use -o samples=1, or leave {given} out"
+            )
+        if config.free_bits and self.density.joint:
+            raise UsageError(
+                "free_bits needs the KL of every latent, which a prior that is learned with the "
+                "model has not. Use -o warm_up=0.2 instead, or another prior"
             )
 
     def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
@@ -195,9 +188,7 @@ class VAE(Model):
 
     def posterior(self, images: torch.Tensor) -> Posterior:
         """q(z|x) of images (B, C, H, W) in [-1, 1]."""
-        mean, raw = self.encoder(images).float().chunk(2, dim=1)
-        bound = _LOG_VARIANCE_BOUND
-        return Posterior(mean, bound * torch.tanh(raw / bound))
+        return Posterior.of(self.encoder(images))
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """The posterior mean."""
@@ -258,9 +249,11 @@ class VAE(Model):
             weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
         return importance_bound(torch.stack(weights))
 
-    def posterior_terms(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Posterior mean, and KL per latent to a Gaussian with the prior's moments, (B, L)."""
-        mean, log_variance = self.posterior(images)
+        mean, log_variance = self.posterior(self._observed(images, draw))
         centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
         squares = ((mean - centre).square() + log_variance.exp()) / variance
         return mean, 0.5 * (squares - 1 - log_variance + variance.log())
@@ -285,7 +278,13 @@ class VAE(Model):
         means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
         variances, order = means.var(dim=0).sort(descending=True)
         chosen = order[variances > ACTIVE_VARIANCE][:count]
-        return torch.eye(self.length, dtype=torch.float64, device=self.device)[chosen]
+        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
+
+    @property
+    def kl_caveat(self) -> str:
+        """A learned prior has no closed form."""
+        joint = self.density.joint
+        return "to a Gaussian with the prior's moments, not to the prior itself" if joint else ""
 
     @property
     def discrete(self) -> bool:
@@ -294,41 +293,37 @@ class VAE(Model):
 
     def health(self, record: Mapping[str, float]) -> str | None:
         """Posterior collapse, in plain words."""
-        if (
-            record.get("active_units", 1.0) >= 0.5
-            or record["share"] < _COLLAPSED_SHARE * self._switch
-        ):
+        idle = record.get("active_units", math.nan) < 0.5  # no number where it cannot be told
+        if not idle or record["share"] < _COLLAPSED_SHARE * self._switch:
             return None
+        per_unit = self.config.samples == 1 and not self.density.joint
         return (
             f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
-            "image, no active unit). Use a smaller -o beta, -o warm_up=0.2 or -o free_bits=0.05"
+            "image, no active unit). Use a smaller -o beta or -o warm_up=0.2"
+            + " or -o free_bits=0.05"
+            * per_unit
         )
 
     def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """What the likelihood is of: the images, or ink drawn from them.
+        """What the encoder sees and the likelihood is of: the images, or ink drawn from them."""
+        return inked(images, draw) if self.config.binarise else images
 
-        Dynamic binarisation (Salakhutdinov and Murray 2008): a grey value is the chance of white.
-        """
-        if not self.config.binarise:
-            return images
-        ink = draw.uniform("binarise", *images.shape[1:]) < (images.float() + 1) / 2
-        return 2 * ink.float() - 1
+    def _all_observed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same of a pass over training images."""
+        return inked_batches(batches, self.device) if self.config.binarise else batches
 
     def _kl(self, posterior: Posterior, latents: torch.Tensor) -> torch.Tensor:
         """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned."""
         if self.density.joint:  # no closed form
             log_p = self.density.of_the_bound(self.posterior)
             return (log_normal(latents, *posterior) - log_p(latents))[:, None]
-        mean, log_variance = posterior
-        return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+        return kl_to_standard_normal(*posterior)
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
         images, config = self._observed(batch.images, draw), self.config
-        if images.device.type == "cpu" or draw.step % CHECK_EVERY == 0:
-            self.likelihood.check(images)
+        inkable = config.likelihood == "bernoulli"
+        self.likelihood.watch(images, draw.step, "-o binarise=true" if inkable else "")
         draw = replace(draw, share=draw.share / self._switch)  # schedules run over the span
-        if draw.step == 0:
-            self.density.begin(images)
         posterior = self.posterior(noisy(images, config.denoise, draw))
         noise = draw.normal("posterior", config.samples, self.length).transpose(0, 1)
         latents = posterior.draw(noise)
@@ -354,8 +349,9 @@ class VAE(Model):
         charged = free_bits(units, self.config.free_bits)
         if self.config.capacity:
             charged = (charged - capacity_now(self.config.capacity, draw.share)).abs()
-        largest = units.mean(dim=0).max().expand(len(images))
-        parts = {"elbo": log_likelihood - kl, "kl": kl, "kl_largest_unit": largest}
+        parts = {"elbo": log_likelihood - kl, "kl": kl}
+        if not self.density.joint:
+            parts["kl_largest_unit"] = units.mean(dim=0).max().expand(len(images))
         return LossTerms(weight * charged - log_likelihood + more.total, parts | more.parts)
 
     def _refine(
@@ -386,10 +382,14 @@ class VAE(Model):
         }
         return LossTerms(-bound, parts)
 
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Begin a prior that begins at training images."""
+        self.density.begin(self._all_observed(batches()))
+
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Fit the prior to the posteriors of the training images."""
-        self.density.settle(self.posterior, batches())
+        self.density.settle(self.posterior, self._all_observed(batches()))
 
     def summary(self) -> str:
         """How samples come about."""

@@ -1,5 +1,7 @@
 """Every likelihood: per image, mean and samples agree, finite at the edges, refuses the rest."""
 
+import re
+
 import pytest
 import torch
 
@@ -83,5 +85,28 @@ def test_images_outside_the_support_are_refused_with_another_entry(likelihood: L
     images = torch.zeros(1, CHANNELS, 4, 4) if likelihood.discrete else torch.tensor([[[[1e40]]]])
     with pytest.raises(UsageError, match=r"takes .*, and the images have other pixels\. Use "):
         likelihood.check(images)
+    with pytest.raises(UsageError, match=r"such as the model was trained on$"):
+        likelihood.check(images)  # whoever scores images has no -o to choose by
+    with pytest.raises(UsageError, match=re.escape(f"Use {likelihood.otherwise}")):
+        likelihood.watch(images, 0)
+    with pytest.raises(UsageError, match=re.escape(f"Use a stick, or {likelihood.otherwise}")):
+        likelihood.watch(images, 0, "a stick")
     if likelihood.discrete:
         assert "-o likelihood=gaussian" in likelihood.otherwise
+
+
+def test_a_stray_image_is_noticed_on_a_device_that_is_seldom_waited_for(
+    likelihood: Likelihood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = torch.ones(1, CHANNELS, 4, 4)
+    stray = fine.clone()
+    stray[0, 0, 0, 0] = torch.inf
+    with pytest.raises(UsageError):  # a CPU needs no waiting
+        likelihood.watch(stray, 3)
+    monkeypatch.setattr("gentool.models.likelihoods.base._AT_ONCE", ())
+    for step in range(62, 128):
+        likelihood.watch(stray if step == 100 else fine, step)
+    with pytest.raises(UsageError, match="the images have other pixels"):
+        likelihood.watch(fine, 128)
+    for step in range(129, 193):
+        likelihood.watch(fine, step)

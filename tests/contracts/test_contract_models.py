@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +95,36 @@ def test_a_phase_has_one_loss_per_image_and_trains_its_module_alone(
             parameter.grad = None
 
 
-def test_a_batch_said_twice_has_the_same_loss(name: str) -> None:
-    options: dict[str, Any] = (
-        {"norm": "group"} if name == "gan" else {}
-    )  # batch statistics are the exception
-    model = build(name, **options).eval()
-    x = images(SHAPES[0])
-    once, twice = draw(), Draw(0, "test", np.concatenate([np.arange(6)] * 2), 0, CPU)
-    for phase in model.phases():
-        a = phase.loss(Batch(x), once).total
-        b = phase.loss(Batch(torch.cat([x, x])), twice).total
-        torch.testing.assert_close(b, torch.cat([a, a]), rtol=1e-4, atol=1e-4)
+# What stands beside a model's own defaults where a batch is said twice.
+SAID_TWICE: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"norm": "group"} if name == "gan" else {}) for name in MODELS),  # not by the batch
+    ("fsq", {"quantiser": "vq", "codes": 128}),
+    ("vae", {"prior": "latent-flow", "grid": 4}),
+    ("vae", {"prior": "vamp"}),
+]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(("model_name", "options"), SAID_TWICE, ids=str)
+def test_a_batch_said_twice_has_the_same_loss_and_log(
+    model_name: str, options: dict[str, Any], training: bool
+) -> None:
+    """Two models alike, for training changes running statistics."""
+    x, indices = images(SHAPES[0]), np.arange(6)
+    turns = [(x, indices), (torch.cat([x, x]), np.concatenate([indices, indices]))]
+    models = [build(model_name, **options).train(training) for _ in turns]
+    for model in models:
+        model.begin(lambda: iter([Batch(x)]))
+    for phases in zip(*(model.phases() for model in models), strict=True):
+        once, twice = (
+            phase.loss(Batch(some), Draw(0, "test", numbers, 0, CPU, 0.5))
+            for phase, (some, numbers) in zip(phases, turns, strict=True)
+        )
+        close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+        close(twice.total, once.total.repeat(2))
+        assert twice.parts.keys() == once.parts.keys()
+        for part, values in once.parts.items():
+            close(twice.parts[part].mean(), values.mean(), msg=part)
 
 
 def test_a_saved_model_makes_the_same_images(name: str, tmp_path: Path) -> None:

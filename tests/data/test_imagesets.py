@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision import datasets
 
 from gentool.data import Policy, open_source, prepare
-from gentool.data.imagesets import SETS
+from gentool.data.imagesets import SETS, TESTS
 from gentool.errors import DataError, UsageError
 from gentool.images import ImageShape
 
@@ -34,8 +34,8 @@ def test_sets_in_idx_files(name: str, own_cache: Path) -> None:
     raw = own_cache / f"torchvision-{name}" / name / "raw"
     images, labels = grey_images(12), (np.arange(12) % 10).astype(np.uint8)
     for part in ("train", "t10k"):
-        write_idx(raw / f"{part}-images-idx3-ubyte", images if part == "train" else images[:1])
-        write_idx(raw / f"{part}-labels-idx1-ubyte", labels if part == "train" else labels[:1])
+        write_idx(raw / f"{part}-images-idx3-ubyte", images if part == "train" else images[5:8])
+        write_idx(raw / f"{part}-labels-idx1-ubyte", labels if part == "train" else labels[5:8])
     source = open_source(f"torchvision:{name}")
     assert (len(source), source.name, source.access) == (12, name, "threads")
     assert source.labels is not None
@@ -46,6 +46,14 @@ def test_sets_in_idx_files(name: str, own_cache: Path) -> None:
     assert np.array_equal(dataset.images[..., 0], images)
     assert len(set(dataset.hashes.tolist())) == len(np.unique(images, axis=0))
     assert source.describe(3) == f"torchvision:{name} image 3"
+    tested = open_source(f"torchvision:{name}:test")
+    assert (len(tested), tested.name) == (3, f"{name}-test")
+    assert tested.labels is not None
+    assert tested.labels.tolist() == [5, 6, 7]
+    found = prepare(tested, Policy(ImageShape(28, 28, 1)), max_bad=1)
+    assert np.array_equal(found.images[..., 0], images[5:8])
+    assert tested.describe(2) == f"torchvision:{name}:test image 2"
+    assert tested.fingerprint != source.fingerprint
     before = source.fingerprint
     write_idx(raw / "train-images-idx3-ubyte", 255 - images)
     assert open_source(f"torchvision:{name}").fingerprint != before
@@ -116,6 +124,24 @@ def test_a_failed_download_says_why(own_cache: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(DataError, match=r"torchvision:MNIST could not be fetched to .*: "):
         open_source("torchvision:MNIST", download=True)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_part_for_testing_is_one_that_torchvision_knows(name: str, own_cache: Path) -> None:
+    """Its constructors check the part's name before they look for files."""
+    if name not in TESTS:
+        with pytest.raises(UsageError, match=f"{name} has no part for testing"):
+            open_source(f"torchvision:{name}:test")
+        return
+    with pytest.raises(DataError) as caught:
+        open_source(f"torchvision:{name}:test")
+    assert "Unknown value" not in str(caught.value)
+    assert "unexpected" not in str(caught.value)
+
+
+def test_no_other_part_is_known() -> None:
+    with pytest.raises(UsageError, match="nothing, or :test"):
+        open_source("torchvision:MNIST:valid")
 
 
 @pytest.mark.parametrize("name", ["", "Mnist", "FakeData", "os"])

@@ -1,10 +1,16 @@
 """The 1,000 modes: equally many, and the rule reads every one back, and nothing else."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import gentool_command
+from PIL import Image
 
 from gentool.data import open_source
 from gentool.data.modes import MODES, UNREADABLE, Modes, coverage, read_modes
+from gentool.errors import UsageError
 from gentool.images import Pixels
 
 
@@ -49,7 +55,27 @@ def test_the_set_has_no_classes_and_each_mode_equally_often() -> None:
     source = open_source("builtin:modes:3000")
     assert source.labels is None
     assert source.classes == ()
+    numbers = [int(Modes().factors(k)["number"]) for k in range(3000)]
+    assert (np.bincount(numbers) == 3).all()
+    with pytest.raises(UsageError, match="Use builtin:modes:4000"):
+        open_source("builtin:modes:3001")
     found = source.read_modes(drawn(range(10)))
     assert found is not None
     assert found.tolist() == list(range(10))
     assert open_source("builtin:digits:10").read_modes(drawn(range(1))) is None
+
+
+def test_evaluate_reads_the_modes_of_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k, image in enumerate(drawn(range(64))):
+        Image.fromarray(image if k else 0 * image).save(folder / f"{k}.png")
+    done = gentool_command(
+        "evaluate", folder, "--data", "builtin:modes:1000", "--metrics", "modes",
+        "--features", "random", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (found,) = json.loads(done.out)["scores"]
+    assert found["modes"] == 63
+    assert found["modes unreadable"] == 1 / 64
+    assert found["modes kl"] == pytest.approx(np.log(1000 / 63))

@@ -91,6 +91,18 @@ def test_alpha_moves_with_the_picture() -> None:
         assert torch.equal(changed[:, 3], changed[:, 0])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+def test_which_keep_grey_levels_is_said(name: str, channels: int) -> None:
+    augment = AUGMENTATIONS.get(name)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (40, channels, 20, 17), generator=generator) / 127.5 - 1
+    moved = augment(images, _numbers(40, augment.size))
+    assert not torch.equal(moved, images)
+    assert bool(torch.isin(moved, images).all()) == augment.keeps_levels
+    assert open_augmentation(f"flip+{name}").keeps_levels == augment.keeps_levels
+
+
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match=r"numbers are \(2, 7\), not \(2, 10\)"):
         AUGMENTATIONS.get("diffaugment")(_images(2, 3, 16, 16), _numbers(2, 7))

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from gentool.errors import NoEncoder
 from gentool.images import ImageShape
 from gentool.models.base import Batch
-from gentool.models.embedding import feature_distance, pixel_distance
+from gentool.models.embedding import (
+    LatentEncoder,
+    embedding_loss,
+    feature_distance,
+    pixel_distance,
+)
 from gentool.models.gan import GAN
 from gentool.rng import Draw
 
@@ -65,6 +71,42 @@ def test_an_encoder_learns_where_samples_lie(classes: int) -> None:
     near = (found[:, :4] - latents[:, :4]).square().mean()
     far = (found[:, :4] - latents[:, :4].roll(1, 0)).square().mean()
     assert near < 0.5 * far
+
+
+def test_the_encoders_loss_is_its_sum() -> None:
+    """The terms, image by image, with every network replaced by a linear map."""
+    torch.manual_seed(0)
+    into, out, looks = nn.Linear(192, 5), nn.Linear(5, 192), nn.Linear(192, 7)
+
+    class Encoder(LatentEncoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.latent_size = 3
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            z, logits = into(images.flatten(1)).split([3, 2], dim=1)
+            return torch.cat([z, logits.softmax(dim=1)], dim=1)
+
+    def generate(latents: torch.Tensor) -> torch.Tensor:
+        return out(latents).view(-1, 3, 8, 8)  # type: ignore[no-any-return]
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        return looks(images.flatten(1))  # type: ignore[no-any-return]
+
+    encoder, images = Encoder(), torch.randn(4, 3, 8, 8)
+    latents = torch.cat([torch.randn(4, 3), torch.eye(2)[[0, 1, 1, 0]]], dim=1)
+    found = embedding_loss(encoder, generate, features, images, latents).total
+    for i in range(4):
+        x, z = images[i : i + 1], latents[i : i + 1]
+        sample = generate(z)
+        here, there = encoder(x), encoder(sample)
+        expected = pixel_distance(generate(here), x) + pixel_distance(generate(there), sample)
+        a, b = features(generate(here)), features(x)
+        expected = expected + 0.05 * (a - b).square().sum() / b.square().sum()
+        expected = expected + 0.05 * (there[:, :3] - z[:, :3]).square().mean()
+        wanted = int(z[0, 3:].argmax())
+        expected = expected - 0.02 * (here[0, 3 + wanted].log() + there[0, 3 + wanted].log())
+        torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_share_of_the_run_there_is_no_encoder() -> None:

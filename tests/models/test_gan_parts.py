@@ -10,8 +10,10 @@ import torch
 from gentool.config import from_json, from_words, to_json
 from gentool.errors import UsageError
 from gentool.images import ImageShape
+from gentool.models.adversarial import LOSSES
 from gentool.models.base import Batch
 from gentool.models.gan import GAN
+from gentool.models.penalties import PENALTIES
 from gentool.networks import PAIRS
 from gentool.presets import PRESETS
 from gentool.rng import Draw
@@ -86,11 +88,74 @@ def test_a_blend_of_classes_lies_between_them(network: str) -> None:
         ({"penalties": "r1+r3"}, "no penalty named 'r3'"),
         ({"augment": "ada+flop"}, "Did you mean 'flip'"),
         ({"network": "styel"}, "Did you mean 'style'"),
+        ({"network": "style", "norm": "group"}, "Leave -o norm out"),
+        ({"penalties": "wgan-gp", "penalty": 5.0}, "-o penalties=wgan-gp:5"),
+        ({"penalties": "r1:0.5", "penalty": 5.0}, "bear no weight of their own"),
+        ({"penalties": "r1:x"}, "cannot read 'r1:x'"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(UsageError, match=fragment):
         build(**options)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet", "fast"])
+def test_spectral_normalisation_is_on_when_asked_and_only_then(network: str) -> None:
+    for spectral in (True, False):
+        model = build(network=network, spectral=spectral)
+        names = [name for name, _ in model.discriminator.named_parameters()]
+        assert any("parametrizations" in name for name in names) == spectral
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_other_penalties_may_take_the_place_of_any_preset_s(name: str) -> None:
+    known = to_json(GAN.Config())
+    options: dict[str, Any] = {k: v for k, v in PRESETS[name].cpu.items() if k in known}
+    for penalties in ("none", "lecam"):
+        play(build(**{**options, "width": 8, "penalties": penalties}))
+
+
+def test_a_gradient_penalty_does_without_spectral_normalisation() -> None:
+    spectral = {name: PRESETS[name].cpu.get("spectral", False) for name in GAMES}
+    assert spectral == {name: name in ("sngan", "fastgan") for name in GAMES}
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_any_loss_plays_with_any_penalty(loss: str) -> None:
+    for penalty in PENALTIES:
+        network = {"reconstruction": "fast", "path-length": "style"}.get(penalty, "dcgan")
+        for value in play(build(loss=loss, penalties=penalty, network=network)):
+            assert value.isfinite().all(), penalty
+
+
+def test_a_discriminator_that_has_won_or_overfitted_is_told() -> None:
+    model = build()
+    fine = {"share": 0.5, "d_loss": 0.6, "ada_p": 0.3}
+    assert model.health(fine) is None
+    assert "has won" in str(model.health({**fine, "d_loss": 0.03}))
+    assert "penalty (now r1:1+r2:1)" in str(model.health({**fine, "d_loss": 0.03}))
+    assert model.health({**fine, "d_loss": 0.03, "share": 0.05}) is None
+    assert "by heart" in str(model.health({**fine, "ada_p": 0.8}))
+    bare = build(penalties="none", loss="hinge")
+    assert bare.health({"share": 0.5, "d_loss": 0.5}) is None
+    assert "-o penalties=r1+r2" in str(bare.health({"share": 0.5, "d_loss": 0.05}))
+    assert build(loss="wasserstein").health({"share": 0.5, "d_loss": -9.0}) is None
+
+
+def test_styles_are_mixed_in_training_and_the_noise_is_fresh() -> None:
+    model = build(network="style")
+    net = model.generator.styled_net()
+    draw = Draw(0, "generator", np.arange(400), 0, CPU)
+    with torch.no_grad():
+        w, images = model.generator.play(draw, None)
+        mixed = (w != w[:, :1]).any(dim=2).any(dim=1).float().mean()
+        assert mixed.item() == pytest.approx(0.9, abs=0.05)
+        torch.testing.assert_close(images, model.generator.synthesise(w))  # noise begins at 0
+        for parameter in net.parameters():
+            if parameter.ndim == 0:
+                parameter.fill_(0.5)
+        _, noisy = model.generator.play(draw, None)
+        assert not torch.allclose(noisy, model.generator.synthesise(w), atol=1e-3)
 
 
 def test_no_penalty_is_said_in_two_ways() -> None:

@@ -11,7 +11,7 @@ from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.base import Batch, LossTerms
 from gentool.models.hvae import HierarchicalVAE, kl, log_density
-from gentool.networks.hierarchy import Gaussians, Layer, ladder, spread
+from gentool.networks.hierarchy import Gaussians, Layer, _bounded, ladder, spread
 from gentool.rng import Draw
 
 SHAPE = ImageShape(16, 16, 3)
@@ -123,7 +123,7 @@ def test_bits_per_dimension_are_those_of_the_elbo() -> None:
 
 
 def test_one_sample_is_the_elbo_in_the_mean_and_more_are_a_tighter_bound() -> None:
-    model, x = build(layers=3, likelihood="gaussian", sigma=1.0), grey(count=8)
+    model, x = build(layers=4, likelihood="gaussian", sigma=1.0), grey(count=8)
     turns = [Draw(seed, "b", np.arange(8), 0, CPU, 1.0) for seed in range(200)]
     elbos, ones = [], []
     for turn in turns:
@@ -156,7 +156,7 @@ def test_the_bound_learns() -> None:
 
 def test_the_posterior_s_kl_per_latent_adds_up() -> None:
     model = build()
-    means, kls = model.posterior_terms(grey())
+    means, kls = model.posterior_terms(grey(), draw())
     found, _ = model.infer(grey(), None)
     assert means.shape == kls.shape == model.prior(np.arange(COUNT), 0).shape
     whole = sum(kl(layer.posterior, layer.prior).sum(dim=1) for layer in found)
@@ -271,9 +271,45 @@ def test_collapse_and_storms_are_said_in_plain_words() -> None:
     assert "30% of the last steps are left out" in str(model.health({**fine, "skipped_hvae": 0.3}))
 
 
+def test_idle_layers_are_named_once_the_kl_has_its_weight() -> None:
+    record = {"kl": 300.0, "share": 0.5, **{f"kl/{k}": 50.0 for k in range(6)}}
+    assert build().health(record) is None
+    idle = {**record, "kl/1": 0.002, "kl/5": 0.0}
+    told = str(build().health(idle))
+    assert told.startswith("idle layers: of 6 layers of latents, from the top, number 2, 6 say")
+    assert build(warm_up=0.6).health(idle) is None
+    assert build().health({**idle, "share": 0.1}) is None
+    assert "posterior collapse" in str(build().health({**idle, "kl": 0.05}))  # the worse first
+
+
+def test_fewer_layers_than_grids_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"finest of 4 grids without latents\. Use -o layers=4 or"):
+        build(layers=3)
+    assert len(build(layers=4).decoder.latents) == 4
+
+
+def test_no_log_variance_leaves_its_bound_and_small_ones_are_left_alone() -> None:
+    mean = torch.zeros(1, 1, 1, 5, dtype=torch.bfloat16)
+    raw = torch.tensor([-1e4, -0.01, 0.0, 0.01, 1e4], dtype=torch.bfloat16).view(1, 1, 1, 5)
+    found = _bounded(mean, raw)
+    assert found.mean.dtype == found.log_variance.dtype == torch.float32
+    expected = torch.tensor([-8.0, -0.01, 0.0, 0.01, 8.0]).view(1, 1, 1, 5)
+    torch.testing.assert_close(found.log_variance, expected, rtol=2e-3, atol=0)
+    model = build()
+    with torch.no_grad():
+        for name, weight in model.decoder.named_parameters():
+            if name.endswith(("expect.body.7.weight", "look.body.7.weight")):
+                weight.mul_(1e6)  # far beyond where exp overflows
+    inferred, _ = model.infer(grey(), None)
+    for one in inferred:
+        for law in (one.prior, one.posterior):
+            assert law.log_variance.abs().max() <= 8
+    assert max(one.posterior.log_variance.max().item() for one in inferred) > 7.9
+
+
 def test_black_and_white_and_changed_images_get_a_likelihood_that_takes_them() -> None:
     ink = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, 16, 16, 1))
-    config = HierarchicalVAE.Config(width=8, latent_size=2, layers=3)
+    config = HierarchicalVAE.Config(width=8, latent_size=2, layers=4)
     black, words = HierarchicalVAE.look(config, lambda: ink)
     assert (black.likelihood, len(words)) == ("bernoulli", 1)
     assert HierarchicalVAE.look(config, lambda: ink // 2)[0].likelihood == "logistic-mixture"

@@ -92,7 +92,7 @@ def test_a_linear_vae_learns_probabilistic_pca() -> None:
     exact = -0.5 * (DIMS * math.log(2 * math.pi) + variances.log().sum().item() + DIMS)
     assert _elbo(model, x) == pytest.approx(exact, abs=DIMS * 1e-3)
     with torch.no_grad():
-        _, kl = model.posterior_terms(x)
+        _, kl = model.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
     wanted = 0.5 * torch.log(variances[:LATENTS] / 0.02)
     torch.testing.assert_close(kl.mean(0).sum(), wanted.sum(), rtol=0.02, atol=0)
 
@@ -107,11 +107,37 @@ def test_with_a_fixed_sigma_the_active_units_are_the_variances_above_its_square(
     model = _linear_vae(likelihood="gaussian-fixed", sigma=sigma)
     _train(model, 400, 0.05, lambda step: x)
     with torch.no_grad():
-        mean, kl = model.posterior_terms(x)
+        mean, kl = model.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
     assert int((mean.var(dim=0, correction=0) > 0.01).sum()) == active
     used = variances[:active] / (2 * sigma) ** 2
     total = 0.5 * torch.log(used).sum().item()
     assert kl.mean(0).sum().item() == pytest.approx(total, abs=0.05)
+
+
+def test_at_the_exact_posterior_no_draw_of_four_samples_moves_the_encoder() -> None:
+    """All importance weights are then log p(x), whatever z, and the gradient of each is 0.
+
+    x = W z + noise with orthogonal columns: q has the precisions 1 + |w_k|^2 / s^2.
+    """
+    x, variances, axes = _data([1.6, 0.6, 0.35, 0.1, 0.06] + [0.004] * 11)
+    model = _linear_vae(likelihood="gaussian-fixed", sigma=0.2, samples=4)
+    scale = 0.4**2
+    columns = axes[:, :LATENTS] * variances[:LATENTS].sqrt()
+    precisions = 1 + variances[:LATENTS] / scale
+    with torch.no_grad():
+        model.decoder.weight.copy_(columns)
+        model.encoder.weight[:LATENTS] = columns.T / (scale * precisions[:, None])
+        model.encoder.weight[LATENTS:] = 0
+        model.encoder.bias[LATENTS:] = 8 * torch.atanh(-precisions.log() / 8)  # softly bounded
+    (phase,) = model.phases()
+    draw = Draw(0, "test", np.arange(len(x)), 1, CPU, 1.0)
+    terms = phase.loss(Batch(x), draw)
+    assert (terms.parts["iw_bound"] - terms.parts["elbo"]).abs().max() < 1e-3
+    weights = [model.encoder.weight, model.encoder.bias, model.decoder.weight]
+    found = torch.autograd.grad(terms.total.mean(), weights)
+    assert found[0].abs().max() < 1e-4
+    assert found[1].abs().max() < 1e-4
+    assert found[2].abs().max() > 1e-2
 
 
 def _linear_autoencoder(latents: int, **options: object) -> Autoencoder:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.errors import UnknownName
+from gentool.errors import UnknownName, UsageError
 from gentool.models.augmentation import open_augmentation
 from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 from gentool.rng import Draw
@@ -36,7 +36,9 @@ def _turn(net: nn.Module, step: int = 0, seed: int = 0) -> CriticTurn:
     real.requires_grad_(True)
     fake.requires_grad_(True)
 
-    def critic(images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    def critic(
+        images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
+    ) -> torch.Tensor:
         logits: torch.Tensor = net(images).squeeze(1)
         return logits if labels is None else logits * (1 + labels)
 
@@ -240,6 +242,21 @@ def test_several_share_the_logits_and_sum_with_their_weights() -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+def test_consistency_sees_both_sides_augmented_alike() -> None:
+    """Under the augmentation of the real images, say, T alone may make a difference."""
+    turn = _turn(_network())
+    seen: list[str] = []
+
+    def critic(
+        images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
+    ) -> torch.Tensor:
+        seen.append(use)
+        return turn.critic(images, labels)
+
+    PENALTIES.get("bcr")()(replace(turn, critic=critic))
+    assert seen == ["real", "fake"]
+
+
 @pytest.mark.parametrize("name", ["r1", "r2", "wgan-gp", "dragan", "bcr"])
 def test_a_lazy_period_sums_to_the_eager_one(name: str) -> None:
     net, period = _network(), 4
@@ -256,6 +273,44 @@ def test_a_lazy_period_sums_to_the_eager_one(name: str) -> None:
         return torch.stack(values).sum(dim=0)
 
     torch.testing.assert_close(total(lazy), total(eager))
+
+
+@pytest.mark.parametrize("name", ["lecam", "reconstruction"])
+def test_those_with_a_memory_or_decoders_are_lazy_as_well(name: str) -> None:
+    turn = replace(_turn(_network()), reconstruct=lambda x, _: ((x + 1, x),))
+    eager, lazy = (Penalties(name, every={name: every}) for every in (1, 4))
+    for step in range(8):  # the same turn throughout, so that the running means stand
+        now = replace(turn, draw=_draw(step))
+        due, value = lazy(now).total, eager(now).total
+        expected = 4 * value if step % 4 == 0 else torch.zeros_like(value)
+        torch.testing.assert_close(due, expected, check_dtype=False)
+
+
+def test_path_length_is_lazy_in_the_generators_turn() -> None:
+    torch.manual_seed(0)
+    latents = torch.randn(BATCH, 4, requires_grad=True)
+    images = latents.square().sum(dim=1)[:, None, None, None].expand(-1, *SHAPE)
+    lazy = Penalties("path-length")
+    entry = PENALTIES.get("path-length")
+    for step in range(5):
+        found = lazy(GeneratorTurn(latents, images, _draw(step)))
+        assert ("path-length" in found.parts) == (step % entry.every == 0)
+        if step == 0:
+            value = entry()(GeneratorTurn(latents, images, _draw(step)))
+            torch.testing.assert_close(found.total, entry.weight * entry.every * value)
+
+
+def test_weights_and_intervals_stand_in_the_names() -> None:
+    several = Penalties("r1:0.5/16+wgan-gp:5+lecam/2+r2", {"r1": 9.0, "r2": 3.0}, {"r2": 8})
+    assert several.weights == {"r1": 0.5, "wgan-gp": 5.0, "lecam": 0.3, "r2": 3.0}
+    assert several.every == {"r1": 16, "wgan-gp": 1, "lecam": 2, "r2": 8}
+    assert not Penalties("r1:0").weights
+
+
+@pytest.mark.parametrize("word", ["r1:x", "r1:", "r1/0", "r1/1.5", "r1:-1", "r1:nan", "r1/2000"])
+def test_a_weight_that_cannot_be_read_is_told(word: str) -> None:
+    with pytest.raises(UsageError, match="write name:weight/every"):
+        Penalties(word)
 
 
 def test_lazy_penalties_ask_for_leaves_only_when_due() -> None:

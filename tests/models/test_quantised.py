@@ -98,6 +98,47 @@ def test_classes_are_drawn_as_often_as_in_the_data() -> None:
     assert torch.bincount(drawn, minlength=3).tolist() == [75, 0, 25]
 
 
+def test_the_loss_is_the_error_the_tail_and_the_commitment() -> None:
+    model, x = tiny(quantiser="vq"), images(3)
+    model.begin(lambda: iter([Batch(x)]))
+    terms = model.phases()[0].loss(Batch(x), Draw(0, "codes", np.arange(3), 1, CPU, 0.3))
+    found = model.codec.encode(x)
+    output = model.codec.decode(found.vectors)
+    error = (output - x).abs().mean(dim=(1, 2, 3))
+    more = model.tail.sharpen(x, output, error, 0.5)  # half of its span of 0.6
+    assert (found.loss > 1e-4).all()
+    torch.testing.assert_close(terms.total, error + more.total + found.loss, rtol=1e-5, atol=0)
+    assert not model.tail.sharpen(x, output, error, 0.1).total.equal(more.total)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(64, 64, (8, 8)), (95, 95, (11, 11)), (96, 96, (12, 12)), (96, 128, (12, 16)),
+     (128, 128, (16, 16)), (256, 256, (16, 16)), (512, 256, (32, 16))],
+)  # fmt: skip
+def test_larger_images_have_more_codes(height: int, width: int, size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        model = QuantisedAutoencoder(
+            QuantisedAutoencoder.Config(width=4), ImageShape(height, width, 3)
+        )
+    assert model.size == size
+
+
+@pytest.mark.parametrize("quantiser", ["fsq", "vq"])
+def test_a_step_of_every_phase_at_256(quantiser: str) -> None:
+    shape = ImageShape(256, 256, 3)
+    config = QuantisedAutoencoder.Config(width=2, layers=1, codes=64, quantiser=quantiser)
+    model = QuantisedAutoencoder(config, shape)
+    x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    model.begin(lambda: iter([Batch(x)]))
+    for phase in model.phases():
+        terms = phase.loss(Batch(x), Draw(0, phase.name, np.arange(1), 0, CPU, 0.5))
+        terms.total.sum().backward()  # type: ignore[no-untyped-call]
+        assert terms.total.isfinite().all()
+    assert model.encode(x).shape == (1, model.codec.quantiser.size * 256)
+    assert model.decode(model.encode(x)).shape == x.shape
+
+
 def test_a_collapse_of_the_codes_is_told_late_enough() -> None:
     model = tiny()
     assert model.health({"share": 0.1, "code_usage": 0.0}) is None

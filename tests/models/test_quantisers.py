@@ -1,6 +1,7 @@
 """Quantisers against naive loops, closed forms and, where it is installed, a peer."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -28,10 +29,20 @@ def random_grid(size: int, count: int = 6, scale: float = 1.0) -> torch.Tensor:
 
 
 def begun(words: int = 7, size: int = 3) -> tuple[Codebook, torch.Tensor]:
-    """A codebook after its first batch, and the batch."""
+    """A codebook that has begun at some images, and their grid."""
     codebook, grid = Codebook(words, size), random_grid(size)
-    codebook.learn(grid, draw(6))
+    codebook.begin(grid)
     return codebook, grid
+
+
+def move(codebook: Codebook, grid: torch.Tensor, step: int = 0, parts: int = 1) -> None:
+    """Learn from one step, taken in parts, and go on to the next, in which it shows."""
+    tally, first = codebook.open_tally(), 0
+    for part in grid.chunk(parts):
+        turn = Draw(0, "test", np.arange(first, first + len(part)), step, torch.device("cpu"))
+        codebook.learn(part, turn, tally)
+        first += len(part)
+    codebook.learn(grid, draw(len(grid), step + 1), tally)
 
 
 def rows_of(grid: torch.Tensor) -> torch.Tensor:
@@ -147,30 +158,31 @@ def test_the_gradient_passes_straight_through_and_the_commitment_pulls_the_encod
 def test_the_codebook_moves_as_the_papers_averages_do() -> None:
     """Appendix A.1 of van den Oord 2017, in a naive loop over vectors and codes."""
     codebook, _ = begun()
-    counts = codebook.counts.tolist()
-    sums = (codebook.vectors * codebook.counts[:, None]).double().numpy()
+    mean = 90 / 7  # counts are shares of it
+    counts = (mean * codebook.counts).tolist()
+    sums = (mean * codebook.sums).double().numpy()
     grid = random_grid(3) + 0.2
     indices = codebook(grid).indices.flatten().tolist()
-    codebook.learn(grid, draw(6, 1))
+    move(codebook, grid)
     for k in range(7):
         mine = [r.double().numpy() for r, i in zip(rows_of(grid), indices, strict=True) if i == k]
         counts[k] = 0.99 * counts[k] + 0.01 * len(mine)
         sums[k] = 0.99 * sums[k] + 0.01 * np.sum(mine, axis=0) if mine else 0.99 * sums[k]
-        assert float(codebook.counts[k]) == pytest.approx(counts[k], rel=1e-5)
+        assert mean * float(codebook.counts[k]) == pytest.approx(counts[k], rel=1e-5)
         np.testing.assert_allclose(codebook.vectors[k], sums[k] / counts[k], rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_batch_begins_the_codebook_by_k_means() -> None:
+def test_k_means_begins_the_codebook() -> None:
     centres = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [-5, -5, -5]])
     noise = 0.1 * random_grid(3, count=16)
     which = torch.arange(16 * 15).view(16, 3, 5) % 4
     codebook = Codebook(4, 3)
-    codebook.learn(centres[which].movedim(-1, 1) + noise, draw(16))
+    codebook.begin(centres[which].movedim(-1, 1) + noise)
     rows = rows_of(centres[which].movedim(-1, 1) + noise)
     mine = codebook(centres[which].movedim(-1, 1) + noise).indices.flatten()
     for k in mine.unique():  # it has settled: each vector is the mean of those nearest to it
         torch.testing.assert_close(codebook.vectors[k], rows[mine == k].mean(dim=0))
-    assert torch.equal(codebook.counts, torch.full((4,), 16 * 15 / 4))
+    assert torch.equal(codebook.counts, torch.ones(4))
 
 
 def test_k_means_against_a_naive_loop_and_with_fewer_rows_than_centres() -> None:
@@ -188,13 +200,12 @@ def test_k_means_against_a_naive_loop_and_with_fewer_rows_than_centres() -> None
 def test_an_unused_code_restarts_at_a_vector_of_the_batch_with_count_and_sum() -> None:
     codebook, grid = begun()
     codebook.vectors[2] = 100.0  # nothing is near it any more
-    codebook.counts[2] = 0.5  # below a tenth of 90 / 7
+    codebook.counts[2] = 0.05  # below a tenth of the mean
     others = codebook.vectors[[0, 1, 3, 4, 5, 6]].clone()
-    codebook.learn(grid, draw(6, 1))
+    move(codebook, grid)
     assert (rows_of(grid) == codebook.vectors[2]).all(dim=1).any()
-    mean = 90 / 7
-    assert float(codebook.counts[2]) == pytest.approx(mean)
-    torch.testing.assert_close(codebook.sums[2], mean * codebook.vectors[2])
+    assert codebook.counts[2] == 1
+    torch.testing.assert_close(codebook.sums[2], codebook.vectors[2])
     moved = (codebook.vectors[[0, 1, 3, 4, 5, 6]] - others).norm(dim=1)
     assert moved.max() < 0.1  # only its averages moved the others
     used = codebook(grid).indices
@@ -205,8 +216,43 @@ def test_the_codebook_learns_from_images_and_randomness_alone() -> None:
     a, b = begun()[0], begun()[0]
     for step in range(1, 4):
         for codebook in (a, b):
-            codebook.learn(random_grid(3) + step, draw(6, step))
+            move(codebook, random_grid(3) + step, step)
     assert torch.equal(a.vectors, b.vectors)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_a_step_in_parts_moves_the_codebook_once_and_as_the_whole_does(parts: int) -> None:
+    """Two codes are dead, so that restarts are tried, too; the vectors that they get agree."""
+    whole, split = begun(words=12)[0], begun(words=12)[0]
+    grid = random_grid(3) + 0.2
+    for codebook, count in ((whole, 1), (split, parts)):
+        codebook.counts[[3, 8]] = 0.01
+        codebook.vectors[[3, 8]] = 50.0
+        for step in range(3):
+            move(codebook, grid + 0.1 * step, step, count)
+    torch.testing.assert_close(split.vectors, whole.vectors, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(split.counts, whole.counts, rtol=1e-6, atol=0)
+    assert whole.vectors.abs().max() < 10
+
+
+def test_within_a_step_the_codebook_stands_still_and_its_rows_are_drawn_evenly() -> None:
+    codebook, grid = begun()
+    before, tally = codebook.vectors.clone(), codebook.open_tally()
+    for _ in range(3):
+        codebook.learn(grid, draw(6, 4), tally)
+    assert torch.equal(codebook.vectors, before)
+    assert tally.counts.sum() == 3 * 90
+    drawn = []
+    for step in range(60):
+        tally = codebook.open_tally()
+        turn = replace(draw(6, step), indices=np.arange(6 * step, 6 * step + 6))
+        codebook.learn(grid, turn, tally)
+        same = (tally.drawn()[:, None] == rows_of(grid)).all(dim=2)
+        drawn += same.nonzero()[:, 1].tolist()
+    counts = np.bincount(drawn, minlength=90)  # 420 draws: 4.7 each, but for 5 deviations
+    assert len(drawn) == 420
+    assert counts.max() < 4.7 + 5 * 4.7**0.5
+    assert len(set(drawn)) > 80
 
 
 # --- all ----------------------------------------------------------------------------------------
@@ -266,10 +312,10 @@ def test_codebooks_agree_with_vector_quantize_pytorch() -> None:
         threshold_ema_dead_code=0, rotation_trick=False,
     ).train()  # fmt: skip
     theirs._codebook.embed.copy_(ours.vectors[None])
-    theirs._codebook.embed_avg.copy_(ours.sums[None])
-    theirs._codebook.cluster_size.copy_(ours.counts[None])
+    theirs._codebook.embed_avg.copy_(90 / 7 * ours.sums[None])
+    theirs._codebook.cluster_size.copy_(90 / 7 * ours.counts[None])
     mine = ours(grid + 0.2)
-    ours.learn(grid + 0.2, draw(6, 1))
+    move(ours, grid + 0.2)
     vectors, indices, loss = theirs((grid + 0.2).movedim(1, -1).flatten(1, 2))
     assert torch.equal(mine.indices.flatten(1), indices)
     torch.testing.assert_close(mine.vectors.flatten(2).mT, vectors)

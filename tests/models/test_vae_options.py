@@ -1,6 +1,7 @@
 """What a VAE's options do to its loss, which of them are refused, and what it says of itself."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
         VAE(VAE.Config(hidden=400, grid=8), SHAPE)
 
 
+def test_a_grid_at_256() -> None:
+    model = VAE(VAE.Config(width=2, latent_size=2, grid=0, prior="normal"), ImageShape(256, 256, 1))
+    x = torch.rand(2, 1, 256, 256, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    terms = loss(model, x, [0, 1])
+    terms.total.mean().backward()  # type: ignore[no-untyped-call]
+    assert terms.total.isfinite().all()
+    assert model.length == 2 * 8 * 8
+    assert model.decode(model.encode(x)).shape == x.shape
+
+
 def test_a_prior_that_no_file_should_hold_is_refused() -> None:
     with torch.device("meta"), pytest.raises(UsageError, match=r"of 8192 latents.* 5 GiB\. Use a"):
         VAE(VAE.Config(grid=8, latent_size=128), ImageShape(32, 32, 3))
@@ -152,6 +163,11 @@ def test_what_needs_the_kl_itself_is_refused_with_samples() -> None:
         build(samples=2, capacity=5.0)
 
 
+def test_free_bits_of_a_prior_that_has_no_kl_per_latent_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"free_bits needs the KL of every latent.*-o warm_up=0.2"):
+        build(prior="vamp", free_bits=0.1)
+
+
 def test_grey_images_are_refused_by_a_likelihood_of_ink() -> None:
     model = build(likelihood="bernoulli")
     with pytest.raises(UsageError, match=r"0 or 255 alone.*Use -o binarise=true, or -o likeliho"):
@@ -182,6 +198,31 @@ def test_collapse_is_said_in_plain_words() -> None:
     assert "-o beta" in told
     assert build().health({**record, "active_units": 3.0}) is None
     assert build().health({**record, "share": 0.1}) is None  # a late start
+
+
+@pytest.mark.parametrize("options", [{}, {"samples": 5}, {"prior": "vamp"}], ids=str)
+def test_what_is_advised_against_a_collapse_is_accepted(options: dict[str, object]) -> None:
+    told = build(**options).health({"active_units": 0.0, "kl": 0.0, "share": 0.5})
+    advised = re.findall(r"-o (\w+)=([\d.]+)", told or "")
+    assert advised
+    for name, value in advised:
+        build(**options, **{name: float(value)})
+    assert ("free_bits" in dict(advised)) == (options == {})
+
+
+def test_one_image_tells_of_no_collapse() -> None:
+    parts = loss(build(), grey(1), [0]).parts
+    assert parts["active_units"].isnan().all()
+    record = {"active_units": float("nan"), "kl": 5.0, "share": 0.5}
+    assert build().health(record) is None
+    assert build().health({"kl": 5.0, "share": 0.5}) is None  # of a span without a bound
+
+
+def test_a_run_of_single_images_is_told_of_no_collapse(image_folder: Path, tmp_path: Path) -> None:
+    done = _train(image_folder, tmp_path / "run", "--images", 24, "--batch", 1)
+    assert done.code == 0, done.err
+    assert "collapse" not in done.err
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text())["active_units"] is None
 
 
 # --- through the command -----------------------------------------------------------------------

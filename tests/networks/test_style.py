@@ -53,14 +53,27 @@ def _naive(conv: ModulatedConvolution, x: torch.Tensor, w: torch.Tensor) -> torc
             own[o] = torch.stack([weight[o, i] * style[i] for i in range(weight.shape[1])])
             if conv.demodulate:
                 own[o] = own[o] / math.sqrt(own[o].pow(2).sum().item() + 1e-8)
-        out.append(conv2d(row[None], own, padding=conv.size // 2)[0])
+        if not conv.enlarge:
+            out.append(conv2d(row[None], own, padding=conv.size // 2)[0])
+            continue
+        wide = torch.zeros(len(row), 2 * row.shape[1] - 1, 2 * row.shape[2] - 1).double()
+        wide[:, ::2, ::2] = row  # zeros between the values, a convolution, and the filter of blur
+        full = conv2d(wide[None], own.flip(2, 3), padding=2)
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]).double() / 4
+        kernel = (taps[:, None] * taps).expand(len(own), 1, 4, 4)
+        out.append(conv2d(full, kernel, groups=len(own), padding=1)[0])
     return torch.stack(out)
 
 
-@pytest.mark.parametrize(("size", "demodulate"), [(3, True), (3, False), (1, False)])
-def test_modulated_convolution_is_one_convolution_per_image(size: int, demodulate: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "demodulate", "enlarge"),
+    [(3, True, False), (3, False, False), (1, False, False), (3, True, True), (3, False, True)],
+)
+def test_modulated_convolution_is_one_convolution_per_image(
+    size: int, demodulate: bool, enlarge: bool
+) -> None:
     torch.manual_seed(0)
-    conv = ModulatedConvolution(4, 5, 6, size, demodulate).double()
+    conv = ModulatedConvolution(4, 5, 6, size, demodulate, enlarge).double()
     nn.init.normal_(conv.style.bias)
     x, w = torch.randn(3, 4, 6, 7).double(), torch.randn(3, 6).double()
     with torch.no_grad():

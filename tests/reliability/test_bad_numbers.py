@@ -20,7 +20,7 @@ RUNS: dict[str, list[object]] = {
     "vae": ["vae"],
     "codes": ["fsq", "-o", "prior_share=0.01"],
     "prior": ["fsq", "-o", "prior_share=0.99"],  # from step 2 on
-    "layers": ["hvae", "-o", "layers=3"],
+    "layers": ["hvae", "-o", "layers=4"],
 }
 NETWORKS = {  # run, phase, what the names of the network's weights begin with
     "discriminator": ("game", "discriminator", ""),

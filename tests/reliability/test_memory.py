@@ -13,6 +13,8 @@ BATCH = 16
 MODELS: dict[str, list[object]] = {  # without batch normalisation, which sees the parts
     "gan": ["gan", "-o", "network=r3", "-o", "penalties=r1+r2", "-o", "encoder_share=0"],
     "vae": ["vae", "-o", "prior=normal"],
+    "vampvae": ["vampvae"],
+    "vqvae": ["vqvae"],
     "autoencoder": ["autoencoder"],
 }
 SHORT = {("gan", "backward", 3)}

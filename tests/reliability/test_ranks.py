@@ -20,6 +20,7 @@ SAME = "1, 2 and 3 processes, in turns too: the same weights but for rounding (1
 LOST = "one of four processes killed: the others leave within 30 s, or torchrun restarts the run"
 TOGETHER = "a signal, a lack of memory or a bad number in one process: all do the same"
 LEAVE_SECONDS = 30
+PRESETS = [*MODELS, "vqvae", "vampvae"]  # and what begins at images, or learns from their codes
 WORKER = Path(__file__).parents[1] / "rank_worker.py"
 # Biases that normalisation takes away again, by the batch or, in such narrow networks, by the
 # channel, and the means that hold them: their gradient is rounding alone, which Adam makes as large
@@ -75,7 +76,7 @@ def assert_same_weights(found: Path, expected: Path) -> None:
 @pytest.mark.slow  # processes that begin take longer than all the rest
 @pytest.mark.promise(SAME)
 @pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PRESETS)
 def test_several_processes_give_the_weights_of_one(
     model: str, processes: int, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -86,6 +87,53 @@ def test_several_processes_give_the_weights_of_one(
     assert process.returncode == 0, err.decode()
     assert json.loads(out)["images"] == 64  # one of them speaks
     assert_same_weights(several, one)
+
+
+CODEBOOK = """
+import sys
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from gentool.distributed import joined
+from gentool.models.quantisers.codebook import Codebook
+from gentool.rng import Draw
+
+cpu = torch.device("cpu")
+with joined(cpu) as ranks:
+    torch.manual_seed(0)
+    codebook, grid = Codebook(12, 3), torch.randn(7, 3, 4, 4)
+    codebook.begin(grid + ranks.rank)
+    codebook.vectors[[3, 8]] = 50.0
+    codebook.counts[[3, 8]] = 0.01
+    first, last = ranks.share(7)
+    tally = codebook.open_tally()
+    for step in range(4):
+        turn = Draw(0, "codes", np.arange(first, last) + 7 * step, step, cpu)
+        codebook.learn(grid[first:last] + 0.1 * step, turn, tally)
+    save_file({**codebook.state_dict(), **tally.state_dict()}, f"{sys.argv[1]}/{ranks.rank}.st")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.promise(SAME)
+def test_a_codebook_restarts_at_the_same_vectors_in_all_processes(tmp_path: Path) -> None:
+    script = tmp_path / "codebook.py"
+    script.write_text(CODEBOOK)
+    found = []
+    for processes in (1, 3):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        subprocess.run(
+            [sys.executable, *command, str(script), str(out)],
+            env=environment(), capture_output=True, check=True, timeout=120,
+        )  # fmt: skip
+        found += [load_file(out / f"{rank}.st") for rank in range(processes)]
+    assert found[0]["vectors"].abs().max() < 10  # the dead are alive
+    for name, expected in found[0].items():
+        assert torch.equal(found[1][name], found[2][name])
+        assert torch.equal(found[1][name], found[3][name])
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.promise(LOST)
@@ -111,7 +159,7 @@ def test_a_lost_process_ends_or_restarts_the_run(
 
 @pytest.mark.promise(SAME)
 @pytest.mark.parametrize(
-    "model", [m if m == "vae" else pytest.param(m, marks=pytest.mark.slow) for m in MODELS]
+    "model", [m if m == "vae" else pytest.param(m, marks=pytest.mark.slow) for m in PRESETS]
 )
 def test_a_run_goes_on_in_one_two_and_three_processes(
     model: str, image_folder: Path, tmp_path: Path

@@ -18,7 +18,6 @@ from gentool.models.likelihoods.base import Likelihood
 from gentool.registry import Entry, Registry, at
 
 __all__ = [
-    "CHECK_EVERY",
     "DEFAULT_SIGMA",
     "LIKELIHOODS",
     "Likelihood",
@@ -28,7 +27,6 @@ __all__ = [
 ]
 
 _HERE = "gentool.models.likelihoods"
-CHECK_EVERY = 64  # steps between two looks at the support, for which a device must be waited for
 DEFAULT_SIGMA = 0.5  # standard deviation that scales begin with; black to white is 1
 
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(

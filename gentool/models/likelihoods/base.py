@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from gentool.errors import UsageError
+from gentool.errors import OutsideSupport
 
 LEVELS = 256
 STEP = 2 / (LEVELS - 1)  # between two grey levels on the [-1, 1] scale
 _OFF_LEVEL = 0.01  # of a step; more is no rounding error
+_LOOK_EVERY = 64  # steps of training between two looks at what a device has found
+_AT_ONCE = ("cpu",)  # kinds of device that need not be waited for
 
 
 class Likelihood(nn.Module, ABC):
@@ -23,7 +25,7 @@ class Likelihood(nn.Module, ABC):
         discrete: True when ``log_prob`` is a log mass, False for a log density.
         scaled: Whether it is built with a standard deviation.
         support: Which pixels it takes, in words.
-        otherwise: What to use for others, in words.
+        otherwise: What to train with on others, in words.
     """
 
     params_per_channel: ClassVar[int] = 1
@@ -31,6 +33,7 @@ class Likelihood(nn.Module, ABC):
     scaled: ClassVar[bool] = False
     support: ClassVar[str]
     otherwise: ClassVar[str]
+    _fine: torch.Tensor | None = None  # whether all images since the last look were in the support
 
     def outputs(self, channels: int) -> int:
         """How many maps the decoder gives for images of so many channels."""
@@ -42,7 +45,7 @@ class Likelihood(nn.Module, ABC):
 
         Args:
             params: The decoder's output, (B, outputs(C), H, W).
-            images: (B, C, H, W) in [-1, 1], within the support; see ``check``.
+            images: (B, C, H, W) in [-1, 1], within the support; see ``check`` and ``watch``.
         """
 
     @abstractmethod
@@ -58,16 +61,35 @@ class Likelihood(nn.Module, ABC):
         """Whether all pixels of images (B, C, H, W) lie in the support, a bool."""
 
     def check(self, images: torch.Tensor) -> None:
-        """Refuse images outside the support.
+        """Refuse to score images outside the support.
 
         Raises:
-            UsageError: they are; it names the likelihood for them.
+            OutsideSupport: they are.
         """
         if not self.supports(images):
-            raise UsageError(
-                f"this likelihood takes {self.support}, and the images have other pixels. "
-                f"Use {self.otherwise}"
-            )
+            raise OutsideSupport(self.support, "images such as the model was trained on")
+
+    def watch(self, images: torch.Tensor, step: int, first: str = "") -> None:
+        """Refuse to train on images outside the support; each is looked at, if not at once.
+
+        Off the CPU what was found is asked for now and then, for the device must be waited for.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1].
+            step: Of the run.
+            first: What else could be done, in words, before ``otherwise``.
+
+        Raises:
+            OutsideSupport: an image of this step, or of one since the last look, is outside.
+        """
+        fine = self.supports(images)
+        self._fine = fine if self._fine is None else self._fine & fine
+        if images.device.type not in _AT_ONCE and step % _LOOK_EVERY:
+            return
+        fine, self._fine = self._fine, None
+        if not fine:
+            remedy = f"{first}, or {self.otherwise}" if first else self.otherwise
+            raise OutsideSupport(self.support, remedy)
 
 
 def on_levels(images: torch.Tensor) -> torch.Tensor:

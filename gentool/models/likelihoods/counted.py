@@ -15,7 +15,7 @@ class Bernoulli(Likelihood):
 
     discrete = True
     support = "pixels of 0 or 255 alone"
-    otherwise = "-o binarise=true, or -o likelihood=gaussian"
+    otherwise = "-o likelihood=gaussian"
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:
         """Whether all pixels are -1 or 1."""
@@ -66,7 +66,8 @@ class Categorical(Likelihood):
         """E[x | z]."""
         values = torch.linspace(-1, 1, LEVELS, device=params.device)
         shares = self._logits(params).softmax(dim=1)
-        return torch.einsum("blchw,l->bchw", shares, values).clamp(-1, 1)
+        with torch.autocast(params.device.type, enabled=False):  # or it would be a bfloat16 sum
+            return torch.einsum("blchw,l->bchw", shares, values).clamp(-1, 1)
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The level at which the distribution function passes Phi(noise)."""

@@ -44,20 +44,19 @@ def choose(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean, diag exp(log_variance)) || N(0, I)) per row, in nats.
+    """KL(N(mean, diag exp(log_variance)) || N(0, I)) per latent, in nats.
 
     Kingma and Welling 2014 (arXiv:1312.6114), appendix B:
-    -1/2 sum(1 + log sigma^2 - mu^2 - sigma^2).
+    -1/2 (1 + log sigma^2 - mu^2 - sigma^2), whose sum over latents is that of an image.
 
     Args:
-        mean: (B, L).
-        log_variance: (B, L), log sigma^2.
+        mean: (B, L), float32.
+        log_variance: (B, L), log sigma^2, likewise.
 
     Returns:
-        Shape (B,).
+        Shape (B, L).
     """
-    mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
 def log_normal(
@@ -179,8 +178,8 @@ class Prior(nn.Module, ABC):
     def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
         """Rows of p(z), (B, L), from rows (B, L) of N(0, I) and uniform numbers (B,)."""
 
-    def begin(self, images: torch.Tensor) -> None:
-        """Called with the first images (B, C, H, W) of a run, before any step."""
+    def begin(self, batches: Iterable[Batch]) -> None:
+        """Called on a new model with training images, the same in all processes."""
 
     def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
         """What is left to do at the end of training: the fit.

@@ -1,8 +1,8 @@
 """VampPrior: a mixture of the posteriors of learned images (Tomczak and Welling 2018).
 
 p(z) = 1/K sum_k q(z | u_k) (arXiv:1705.07120, Eq. 9); the pseudo-inputs u_k are learned with
-the model by the same bound. They begin at the first images of the run (section 5 of the paper
-calls this the data-based start) and are clipped to the range of images.
+the model by the same bound. They begin at training images (section 5 of the paper calls this the
+data-based start) and are clipped to the range of images.
 """
 
 import math
@@ -50,8 +50,14 @@ class VampPrior(Prior):
         self.register_buffer("log_variances", torch.zeros(components, size))
 
     @torch.no_grad()
-    def begin(self, images: torch.Tensor) -> None:
-        """Put the pseudo-inputs on images (B, C, H, W), each as often as needed."""
+    def begin(self, batches: Iterable[Batch]) -> None:
+        """Put the pseudo-inputs on the first images, each as often as needed."""
+        found: list[torch.Tensor] = []
+        for batch in batches:
+            found.append(batch.images)
+            if sum(map(len, found)) >= len(self.images):
+                break
+        images = torch.cat(found)
         places = torch.arange(len(self.images), device=images.device) % len(images)
         self.images.copy_(images[places])
 

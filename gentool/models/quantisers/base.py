@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from gentool.models.quantisers.tally import Tally
 from gentool.rng import Draw
 
 
@@ -59,8 +60,15 @@ class Quantiser(nn.Module, ABC):
     def embed(self, indices: torch.Tensor) -> torch.Tensor:
         """Code vectors (B, L, h, w), float32, of indices (B, h, w)."""
 
-    def learn(self, grid: torch.Tensor, draw: Draw) -> None:
-        """Learn from a grid of training images, before it is quantised."""
+    def open_tally(self) -> Tally | None:
+        """What a step of training is counted in; None for a quantiser that does not learn so."""
+        return None
+
+    def begin(self, grid: torch.Tensor) -> None:
+        """Begin at a grid of training images, the same in all processes."""
+
+    def learn(self, grid: torch.Tensor, draw: Draw, tally: Tally) -> None:
+        """Learn from a grid of training images, a part of a step, before it is quantised."""
 
     def shares(self, indices: torch.Tensor) -> torch.Tensor:
         """Frequency of each code in ``indices`` of any shape, (words,), float32."""

@@ -2,17 +2,21 @@
 
 van den Oord et al. 2017 (arXiv:1711.00937): the nearest vector (Eq. 1), the commitment of Eq. 3
 (its mean over the grid), and for the codebook the moving averages of appendix A.1: counts N_k and
-sums m_k with e_k = m_k / N_k. K-means of the first batch begins it. A code whose count falls below
-a tenth of the mean is moved to a vector of the batch, count and sum with it (random restarts,
-Dhariwal et al. 2020, arXiv:2005.00341, section 3.1).
+sums m_k with e_k = m_k / N_k, which move once a step, before the next (``tally``). K-means of
+training images begins it. A code whose count falls below a tenth of the mean is moved to a vector
+of the step, count and sum with it (random restarts, Dhariwal et al. 2020, arXiv:2005.00341, section
+3.1).
 """
 
+import numpy as np
 import torch
 from torch.nn.functional import embedding
 
+from gentool.distributed import of_first_rank
 from gentool.models.quantisers.base import Quantised, Quantiser
+from gentool.models.quantisers.tally import Tally, totals
 from gentool.networks.parts import fill_normal
-from gentool.rng import Draw
+from gentool.rng import Draw, uniform
 
 _DECAY = 0.99  # of the running sums; van den Oord 2017, appendix A.1
 _COMMITMENT = 0.25  # beta, ibid., Eq. 3
@@ -27,17 +31,19 @@ class Codebook(Quantiser):
     Args:
         codes: Words.
         size: Length of a vector.
+
+    Attributes:
+        vectors: e_k, (words, L).
+        counts: N_k as shares of their mean, (words,), so that they do not depend on the batch.
     """
 
     vectors: torch.Tensor
     counts: torch.Tensor
-    started: torch.Tensor
 
     def __init__(self, codes: int, size: int) -> None:
         super().__init__(size, codes)
         self.register_buffer("vectors", fill_normal(torch.empty(codes, size)))
         self.register_buffer("counts", torch.ones(codes))
-        self.register_buffer("started", torch.zeros((), dtype=torch.int64))
 
     @property
     def sums(self) -> torch.Tensor:
@@ -56,24 +62,40 @@ class Codebook(Quantiser):
         """The vectors of indices."""
         return embedding(indices, self.vectors).movedim(-1, 1).contiguous()
 
+    def open_tally(self) -> Tally:
+        """Of its words."""
+        return Tally(self.words, self.size)
+
     @torch.no_grad()
-    def learn(self, grid: torch.Tensor, draw: Draw) -> None:
-        """Begin the codebook, or move its averages by one batch and restart what is unused."""
+    def begin(self, grid: torch.Tensor) -> None:
+        """By k-means; all processes take the first one's, lest rounding make them differ."""
         rows = _rows(grid.float())
-        mean_count = len(rows) / self.words
-        order = draw.uniform("codebook", *grid.shape[2:]).flatten().argsort(stable=True)
-        if not self.started:
-            self.vectors.copy_(kmeans(rows, rows[order], self.words, _KMEANS_STEPS))
-            self.counts.fill_(mean_count)
-            self.started.fill_(1)
-            return
-        counts, sums = _totals(rows, nearest(rows, self.vectors), self.words)
-        sums = _DECAY * self.sums + (1 - _DECAY) * sums
-        self.counts.mul_(_DECAY).add_(counts, alpha=1 - _DECAY)
+        numbers = uniform(0, "codebook", np.arange(len(rows)), 1)[:, 0]
+        first = rows[torch.from_numpy(numbers.argsort()).to(rows.device)]
+        self.vectors.copy_(of_first_rank(kmeans(rows, first, self.words, _KMEANS_STEPS)))
+
+    @torch.no_grad()
+    def learn(self, grid: torch.Tensor, draw: Draw, tally: Tally) -> None:
+        """Take in a part of a step; move by the step before, if this is the first part."""
+        if tally.step != draw.step:
+            if tally.step >= 0:
+                self._move(tally)
+            tally.clear(draw.step)
+        rows = _rows(grid.float())
+        halves = (draw.uniform("codebook", 2, *grid.shape[2:]) * 2**24).long()
+        keys = halves[:, 0] * 2**24 + halves[:, 1]  # 48 bits: no two alike
+        tally.add(rows, nearest(rows, self.vectors), keys.flatten())
+
+    def _move(self, tally: Tally) -> None:
+        """Move the averages by a whole step and restart what is unused."""
+        mean = tally.counts.sum() / self.words
+        sums = _DECAY * self.sums + (1 - _DECAY) * tally.sums / mean
+        self.counts.mul_(_DECAY).add_(tally.counts / mean, alpha=1 - _DECAY)
         self.vectors.copy_(sums / self.counts[:, None].clamp_min(1e-12))
-        dead = (self.counts < _DEAD * mean_count).nonzero().flatten()[: len(rows)]
-        self.vectors[dead] = rows[order[: len(dead)]]
-        self.counts[dead] = mean_count
+        rows = tally.drawn()
+        dead = (self.counts < _DEAD).nonzero().flatten()[: len(rows)]
+        self.vectors[dead] = rows[: len(dead)]
+        self.counts[dead] = 1
 
 
 def _rows(grid: torch.Tensor) -> torch.Tensor:
@@ -91,14 +113,6 @@ def nearest(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         return torch.cat([(squares - 2 * part @ vectors.T).argmin(dim=1) for part in parts])
 
 
-def _totals(
-    rows: torch.Tensor, indices: torch.Tensor, words: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many rows each code has, (words,), and their sum, (words, L)."""
-    sums = rows.new_zeros(words, rows.shape[1]).index_add_(0, indices, rows)
-    return torch.bincount(indices, minlength=words).to(rows), sums
-
-
 def kmeans(rows: torch.Tensor, first: torch.Tensor, words: int, steps: int) -> torch.Tensor:
     """Lloyd's k-means: centres (words, L) of rows (N, L).
 
@@ -113,7 +127,7 @@ def kmeans(rows: torch.Tensor, first: torch.Tensor, words: int, steps: int) -> t
     copies = [first + n * spread for n in range(-(-words // len(first)))]
     centres = torch.cat(copies)[:words]
     for _ in range(steps):
-        counts, sums = _totals(rows, nearest(rows, centres), words)
+        counts, sums = totals(rows, nearest(rows, centres), words)
         means = sums / counts[:, None].clamp_min(1)
         centres = torch.where(counts[:, None] > 0, means, centres)
     return centres
