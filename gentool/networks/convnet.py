@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn.functional import conv_transpose2d, pad
 
 from gentool.images import ImageShape
 
@@ -41,6 +42,29 @@ def normalisation(kind: str, channels: int) -> nn.Module:
     if kind == "group":
         return nn.GroupNorm(math.gcd(8, channels), channels)
     return nn.Identity()
+
+
+class Doubling(nn.ConvTranspose2d):
+    """A grid of twice the side: each value four times, then a 3x3 convolution, in one step.
+
+    The 3x3 weights, folded, are those of a transposed convolution with a 4x4 kernel, at four ninths
+    of the cost. Unlike one with a free 4x4 kernel it gives neighbours the same weight in all, so
+    that no chequered grid comes of it (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+
+    Args:
+        before: Channels that come in.
+        after: Channels that go out.
+        odd: Rows and columns (0 or 1) that the doubled grid has more.
+    """
+
+    def __init__(self, before: int, after: int, odd: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(before, after, 3, 2, 1, output_padding=odd)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Maps (B, before, H, W) -> (B, after, 2 H + odd, 2 W + odd)."""
+        wide = pad(self.weight, (1, 0)) + pad(self.weight, (0, 1))
+        kernel = pad(wide, (0, 0, 1, 0)) + pad(wide, (0, 0, 0, 1))
+        return conv_transpose2d(maps, kernel, self.bias, 2, 1, self.output_padding)
 
 
 class Encoder(nn.Module):
@@ -98,7 +122,7 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [normalisation(norm, channels[0]), nn.LeakyReLU(_LEAK)]
         for (before, after), size in zip(pairwise(channels), sizes[1:], strict=True):
             odd = (size[0] % 2, size[1] % 2)
-            layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd))
+            layers.append(Doubling(before, after, odd))
             layers += [normalisation(norm, after), nn.LeakyReLU(_LEAK)]
         # At the pixels themselves a transposed convolution alone leaves speckles in flat areas.
         layers.append(nn.Conv2d(channels[-1], outputs, 3, padding=1))
