@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
     "dcgan": _preset(
         "gan",                        _row(400_000, 64, 2e-4, 48), _row(3_000_000, 128, 2e-4, 128),
         "DCGAN (Radford 2016), for comparison",
-        loss="non-saturating", penalties="none", beta1=0.5, beta2=0.999),
+        loss="non-saturating", penalties="none", beta1=0.5, beta2=0.999, doubling="transposed"),
     "sngan": _preset(
         "gan",                        _row(400_000, 64, 2e-4, 64), _row(10_000_000, 64, 2e-4, 256),
         "SNGAN (Miyato 2018), for comparison",

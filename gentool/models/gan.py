@@ -31,6 +31,7 @@ from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penal
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.models.statistics import refresh_statistics
 from gentool.networks import PAIRS, Discriminator
+from gentool.networks.convnet import DOUBLINGS
 from gentool.rng import Draw
 
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
@@ -39,7 +40,8 @@ _DECAY = 0.1  # share of the learning rate left at the end; the averages then se
 _WON = 0.05  # of the loss of a D that cannot tell: below, it is never in doubt
 _AUGMENTED = 0.79  # ADA's p, which stops at 0.8
 _SETTLED = 0.1  # share of the run from which on the game is judged
-_NORMED, _SPECTRAL = ("dcgan",), ("dcgan", "resnet", "fast")  # pairs that know these options
+_PLAIN = "dcgan"  # the pair that knows norm and doubling
+_SPECTRAL = ("dcgan", "resnet", "fast")  # pairs that know spectral
 
 Kinds = torch.Tensor | None  # one-hot classes (B, C)
 
@@ -77,6 +79,11 @@ class GAN(Model):
         norm: str = option(
             "batch", "normalisation in dcgan's generator", choices=("none", "batch", "group")
         )
+        doubling: str = option(
+            DOUBLINGS[0], "how grids grow in dcgan's generator: each value four times, then a "
+            "convolution; or by transposed convolution, as published",
+            choices=DOUBLINGS,
+        )  # fmt: skip
         spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
         augment: str = option(
             "auto", "what D sees images through, joined by +; none; auto: by their number",
@@ -98,7 +105,9 @@ class GAN(Model):
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
         _refuse_unused(config)
-        ours: dict[str, Any] = {"norm": config.norm} if config.network in _NORMED else {}
+        ours: dict[str, Any] = {}
+        if config.network == _PLAIN:
+            ours = {"norm": config.norm, "doubling": config.doubling}
         theirs: dict[str, Any] = {}
         if config.network in _SPECTRAL:
             theirs["spectral"] = config.spectral
@@ -358,8 +367,10 @@ def _refuse_unused(config: GAN.Config) -> None:
             f"network {network} has no spectral normalisation. Networks that have it: "
             f"{', '.join(_SPECTRAL)}"
         )
-    if config.norm != "batch" and network not in _NORMED:
+    if config.norm != "batch" and network != _PLAIN:
         raise UsageError(f"network {network} has its own normalisation. Leave -o norm out")
+    if config.doubling != DOUBLINGS[0] and network != _PLAIN:
+        raise UsageError(f"network {network} has its own grids. Leave -o doubling out")
     names = config.penalties
     if config.penalty != 1.0 and not {"r1", "r2"} & {w.split("/")[0] for w in names.split("+")}:
         raise UsageError(

@@ -20,6 +20,8 @@ _LEAK = 0.2  # DCGAN's slope for the leaky ReLU
 _MAX_FACTOR = 8  # channels stop doubling at width * 8
 _MIN_CHANNELS = 8  # at the pixels, however small the width
 
+DOUBLINGS = ("repeated", "transposed")  # how a decoder's grids grow, the first unless told
+
 
 def pyramid(shape: ImageShape) -> list[tuple[int, int]]:
     """Grid sizes (height, width) from the image's own down to the base grid."""
@@ -48,8 +50,8 @@ class Doubling(nn.ConvTranspose2d):
     """A grid of twice the side: each value four times, then a 3x3 convolution, in one step.
 
     The 3x3 weights, folded, are those of a transposed convolution with a 4x4 kernel, at four ninths
-    of the cost. Unlike one with a free 4x4 kernel it gives neighbours the same weight in all, so
-    that no chequered grid comes of it (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+    of the cost. Unlike a free 4x4 kernel it gives neighbours the same weight in all, so that no
+    chequered grid comes of it (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
 
     Args:
         before: Channels that come in.
@@ -65,6 +67,17 @@ class Doubling(nn.ConvTranspose2d):
         wide = pad(self.weight, (1, 0)) + pad(self.weight, (0, 1))
         kernel = pad(wide, (0, 0, 1, 0)) + pad(wide, (0, 0, 0, 1))
         return conv_transpose2d(maps, kernel, self.bias, 2, 1, self.output_padding)
+
+
+def doubled(how: str, before: int, after: int, odd: tuple[int, int]) -> nn.Module:
+    """Maps (B, before, H, W) -> (B, after, 2 H + odd, 2 W + odd), as one of ``DOUBLINGS``.
+
+    ``repeated`` is ``Doubling``; ``transposed`` a transposed convolution, the paper's, whose
+    pictures bear a chequered grid until it has learned not to make one.
+    """
+    if how == "repeated":
+        return Doubling(before, after, odd)
+    return nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd)
 
 
 class Encoder(nn.Module):
@@ -101,7 +114,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Vectors (B, inputs) -> maps (B, outputs, H, W), by transposed convolutions.
+    """Vectors (B, inputs) -> maps (B, outputs, H, W), whose grid doubles from layer to layer.
 
     Args:
         shape: Shape of the images; the base grid follows it.
@@ -109,10 +122,17 @@ class Decoder(nn.Module):
         inputs: Length of the input vector.
         outputs: Channels of the map, for example colour channels or likelihood parameters.
         norm: ``none``, ``batch`` or ``group``.
+        doubling: One of ``DOUBLINGS``.
     """
 
     def __init__(
-        self, shape: ImageShape, width: int, inputs: int, outputs: int, norm: str = "none"
+        self,
+        shape: ImageShape,
+        width: int,
+        inputs: int,
+        outputs: int,
+        norm: str = "none",
+        doubling: str = DOUBLINGS[0],
     ) -> None:
         super().__init__()
         sizes = pyramid(shape)[::-1]
@@ -122,9 +142,9 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [normalisation(norm, channels[0]), nn.LeakyReLU(_LEAK)]
         for (before, after), size in zip(pairwise(channels), sizes[1:], strict=True):
             odd = (size[0] % 2, size[1] % 2)
-            layers.append(Doubling(before, after, odd))
+            layers.append(doubled(doubling, before, after, odd))
             layers += [normalisation(norm, after), nn.LeakyReLU(_LEAK)]
-        # At the pixels themselves a transposed convolution alone leaves speckles in flat areas.
+        # At the pixels themselves a doubling alone leaves speckles in flat areas.
         layers.append(nn.Conv2d(channels[-1], outputs, 3, padding=1))
         self.body = nn.Sequential(*layers)
 

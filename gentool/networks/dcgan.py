@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gentool.images import ImageShape
-from gentool.networks.convnet import Decoder, Encoder
+from gentool.networks.convnet import DOUBLINGS, Decoder, Encoder
 from gentool.networks.parts import ClassInput, check_labels, class_vectors
 from gentool.networks.spectral import add_spectral_norm
 
@@ -25,6 +25,7 @@ class Generator(nn.Module):
         latent_size: L.
         classes: 0 for none.
         norm: ``none``, ``batch`` or ``group``.
+        doubling: How grids grow: ``repeated``, or ``transposed`` as in the paper.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class Generator(nn.Module):
         classes: int = 0,
         *,
         norm: str = "batch",
+        doubling: str = DOUBLINGS[0],
     ) -> None:
         super().__init__()
         self.input = ClassInput(latent_size, classes)
-        self.net = Decoder(shape, width, self.input.size, shape.channels, norm)
+        self.net = Decoder(shape, width, self.input.size, shape.channels, norm, doubling)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Maps of latents."""

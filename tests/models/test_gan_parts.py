@@ -89,6 +89,7 @@ def test_a_blend_of_classes_lies_between_them(network: str) -> None:
         ({"augment": "ada+flop"}, "Did you mean 'flip'"),
         ({"network": "styel"}, "Did you mean 'style'"),
         ({"network": "style", "norm": "group"}, "Leave -o norm out"),
+        ({"network": "r3", "doubling": "transposed"}, "Leave -o doubling out"),
         ({"penalties": "wgan-gp", "penalty": 5.0}, "-o penalties=wgan-gp:5"),
         ({"penalties": "r1:0.5", "penalty": 5.0}, "bear no weight of their own"),
         ({"penalties": "r1:x"}, "cannot read 'r1:x'"),

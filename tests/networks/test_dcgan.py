@@ -1,9 +1,11 @@
 """The plain pair is the pyramids of convnet, weights and all."""
 
+import pytest
 import torch
+from torch.nn.functional import conv2d, interpolate
 
 from gentool.images import ImageShape
-from gentool.networks.convnet import Decoder, Encoder
+from gentool.networks.convnet import DOUBLINGS, Decoder, Doubling, Encoder, doubled
 from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator, Generator
 
 
@@ -30,3 +32,26 @@ def test_projection_is_the_inner_product_with_the_class() -> None:
         both = d.head.weight[0] + PROJECTION_SCALE * d.vectors.weight[label]
         expected = features[i] @ both + d.head.bias[0]
         torch.testing.assert_close(d(images, labels)[i], expected)
+
+
+def test_doubling_is_repetition_and_a_3x3_convolution() -> None:
+    layer = Doubling(5, 4).double()
+    maps = torch.randn(2, 5, 6, 7, dtype=torch.float64)
+    kernel = layer.weight.transpose(0, 1).flip(2, 3)  # as of a convolution, (4, 5, 3, 3)
+    repeated = interpolate(maps, scale_factor=2, mode="nearest")
+    torch.testing.assert_close(layer(maps), conv2d(repeated, kernel, layer.bias, padding=1))
+    assert Doubling(5, 4, (1, 0))(maps.float()).shape == (2, 4, 13, 14)
+
+
+@pytest.mark.parametrize("how", DOUBLINGS)
+def test_an_even_map_stays_even_where_values_are_repeated(how: str) -> None:
+    torch.manual_seed(0)
+    grown = doubled(how, 3, 2, (0, 0))(torch.ones(1, 3, 8, 8))[:, :, 2:-2, 2:-2]
+    spread = grown.std(dim=(2, 3)).max().item()
+    assert (spread < 1e-6) == (how == "repeated")
+
+
+@pytest.mark.parametrize("how", DOUBLINGS)
+def test_both_ways_of_growing_fit_any_shape(how: str) -> None:
+    shape = ImageShape(36, 20, 3)
+    assert Generator(shape, 8, 6, doubling=how)(torch.randn(2, 6)).shape == (2, 3, 36, 20)
