@@ -184,6 +184,11 @@ class Model(nn.Module, ABC):
         return cls.takes_classes
 
     @classmethod
+    def why_unconditional(cls, config: Any, classes: int) -> str:
+        """Why it takes no notice of so many classes, with these options, and what would."""
+        return "this model never does"
+
+    @classmethod
     def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:
         """What was left to ``auto``, chosen by some of the images; otherwise as ``suit``.
 
