@@ -213,6 +213,7 @@ def test_unconditional_takes_no_notice(striped: Path, tmp_path: Path) -> None:
     refused = gentool_command("sample", tmp_path / "run", "--class", "dark")
     assert refused.code == 2
     assert "is not conditional" in refused.err
+    assert refused.err.rstrip().endswith("Leave --class out")
     again = gentool_command(
         "train", "gan", "--data", striped, "--out", tmp_path / "run", "--images", 128, *TINY
     )

@@ -324,7 +324,7 @@ class VAE(Model):
     ) -> torch.Tensor:
         """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned.
 
-        With labels, one that is learned is p(z|y).
+        With labels, one that is learned is p(z|y), and the bound one on log p(x|y).
         """
         if self.density.joint:  # no closed form
             log_p = self.density.of_the_bound(self.posterior, labels)

@@ -256,7 +256,9 @@ def test_an_autoencoder_has_no_prior_that_is_not_fitted() -> None:
     from gentool.config import from_json
 
     for name in ("normal", "vamp"):
-        with pytest.raises(UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, "):
+        with pytest.raises(
+            UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, .*[a-z]\\)$"
+        ):
             from_json(Autoencoder.Config, {"prior": name})
 
 
