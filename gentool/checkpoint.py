@@ -219,7 +219,10 @@ class LoadedModel:
         """
         classes: list[str] = self.header["classes"]
         if not self.model.classes:
-            raise UsageError(f"{self.path} is not conditional: it has no classes to choose from")
+            raise UsageError(
+                f"{self.path} is not conditional: it has no classes to choose from. "
+                "Leave --class out"
+            )
         if name not in classes:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
         return classes.index(name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 from gentool.errors import UsageError
-from gentool.registry import unknown_name
+from gentool.registry import name_error, unknown_name
 
 Scalar = int | float | bool | str
 C = TypeVar("C")
@@ -154,7 +154,7 @@ def _check_name(option_name: str, word: str, choices: Any) -> None:
         if hasattr(choices, "check"):
             choices.check(word)
         names = list(choices)
-        raise unknown_name(option_name, word, names, f"choices: {', '.join(names)};")
+        raise name_error(option_name, word, names, f"choices: {', '.join(names)}")
 
 
 def _an(kind: type) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.data import Dataset
+from gentool.errors import DataError
 from gentool.models.base import Model
 from gentool.scoring import Augmented, Score, Scorer
 
@@ -30,6 +31,9 @@ class Looks:
         rows: Numbers of the training images.
         held_out: Numbers of those kept out.
         every: Images between two scores; 0 for none, None for the clock.
+
+    Raises:
+        DataError: scores are asked for, and there is but one image.
     """
 
     def __init__(
@@ -39,6 +43,10 @@ class Looks:
         held_out: NDArray[np.int64],
         every: int | None,
     ) -> None:
+        if len(rows) < 2:  # no distance to a single image has a meaning
+            if every:
+                raise DataError("a score needs two images or more, not 1. Leave --score-every out")
+            every = 0
         self._images, self._every = (dataset, rows, held_out), every
         self._scorer: Scorer | None = None
         self._next = time.monotonic() + _FIRST_SECONDS

@@ -3,20 +3,32 @@
 The state of a run holds averages of a few lengths; any length between them is a combination
 (``powers``). What is fitted to codes of images, as most priors of autoencoders are, is
 then fitted anew, as when training ends.
+
+What a later part of the run learned to draw for stays as that part knew it: a transformer over
+codes has learned the codes of one encoder and codebook, and those of another average of the
+encoder are others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from gentool.checkpoint import MODEL_NAME, STATE_NAME, LoadedModel, load_model, read_file
+from gentool.checkpoint import (
+    MODEL_NAME,
+    STATE_NAME,
+    Header,
+    LoadedModel,
+    build,
+    load_model,
+    read_file,
+)
 from gentool.data import Dataset
 from gentool.errors import DataError, ModelFileError, UsageError
 from gentool.feeding import Feeder
-from gentool.models.base import Batch
+from gentool.models.base import Batch, Model
 from gentool.powers import KEPT, combination
 from gentool.scoring import Score, Scorer
 from gentool.state import POWERS
@@ -32,7 +44,7 @@ class Reaverager:
         run: The run folder.
 
     Raises:
-        UsageError: no run folder with a state.
+        UsageError: no run folder with a state, or what can be averaged has not begun to learn.
         ModelFileError: one of its files is damaged.
     """
 
@@ -41,7 +53,13 @@ class Reaverager:
         if not path.is_file():
             raise UsageError(f"{run} is no run folder: gentool average needs its {STATE_NAME}")
         self.loaded = load_model(run / MODEL_NAME)
-        tensors = read_file(path)[1]
+        header, tensors = read_file(path)
+        self._names = _names_to_average(build(self.loaded.header, path), _begun(header))
+        if not self._names:
+            raise UsageError(
+                f"{run}: only what learns in the last part of the run can be averaged anew, and "
+                "that has not begun. Repeat the command that trains it"
+            )
         self._kept: dict[str, torch.Tensor] = {}
         for name, weight in self._weights():
             group = [tensors.get(f"{POWERS}{length}/{name}") for length in KEPT]
@@ -54,7 +72,15 @@ class Reaverager:
 
     def _weights(self) -> list[tuple[str, nn.Parameter]]:
         parts = self.loaded.model.exported_parts().items()
-        return [(f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters()]
+        named = ((f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters())
+        return [(name, weight) for name, weight in named if name in self._names]
+
+    @property
+    def untouched(self) -> list[str]:
+        """Parts whose weights stay as they are."""
+        moved = {name.partition(".")[0] for name in self._names}
+        parts = self.loaded.model.exported_parts().items()
+        return [name for name, part in parts if name not in moved and list(part.parameters())]
 
     def fit_to(self, dataset: Dataset) -> None:
         """At every length from now on, fit what is fitted to images (``Model.finish``) to these.
@@ -112,3 +138,21 @@ class Reaverager:
             told(length, score)
             distances[length] = score.distance
         return min(distances, key=lambda length: distances[length])
+
+
+def _begun(header: Header) -> Collection[str]:
+    """Names of the phases that have had a turn, by the header of a state."""
+    began = header.get("began")
+    return began.keys() if isinstance(began, dict) else ()
+
+
+def _names_to_average(model: Model, begun: Collection[str]) -> set[str]:
+    """Names of the weights that have learned and that no later phase learned to draw for."""
+    parts, phases = model.exported_parts().items(), model.phases()
+    names = {w: f"{part}.{n}" for part, module in parts for n, w in module.named_parameters()}
+    found: set[str] = set()
+    for phase in phases:
+        stood_upon = any(p.changes_samples and p.span[0] >= phase.span[1] for p in phases)
+        if phase.name in begun and not stood_upon:
+            found |= {names[w] for w in phase.module.parameters() if w in names}
+    return found

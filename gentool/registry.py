@@ -31,10 +31,15 @@ def at(module: str, name: str) -> Callable[[], Any]:
 
 def unknown_name(kind: str, given: str, names: list[str], listing: str) -> UnknownName:
     """The error for a name in no table, with the nearest name if one is near."""
+    return name_error(kind, given, names, f"{listing} shows all {len(names)}")
+
+
+def name_error(kind: str, given: str, names: list[str], where: str) -> UnknownName:
+    """As ``unknown_name``, with other words for where the names are."""
     near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
-    return UnknownName(f"no {kind} named '{shown}'. {hint}({listing} shows all {len(names)})")
+    return UnknownName(f"no {kind} named '{shown}'. {hint}({where})")
 
 
 class Registry(Generic[T]):

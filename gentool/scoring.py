@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gentool.blocks import decode_blocks, prior_blocks
 from gentool.data import Dataset
 from gentool.images import to_pixels, to_unit
-from gentool.metrics.extractors import BLOCK, RandomExtractor
+from gentool.metrics.extractors import BLOCK, RandomExtractor, check_evaluating
 from gentool.metrics.frechet import distance_between, moments
 from gentool.metrics.neighbours import memorisation, nearness
 from gentool.models.base import Model
@@ -54,7 +54,7 @@ class Scorer:
 
     Args:
         dataset: Prepared images.
-        rows: Numbers of the training images.
+        rows: Numbers of the training images, two or more.
         held_out: Numbers of those kept out; may be empty.
     """
 
@@ -85,8 +85,10 @@ class Scorer:
             poll: Called between batches.
 
         Raises:
+            ValueError: the model is in training mode.
             Exception: whatever ``poll`` raises.
         """
+        check_evaluating(model)
         parts = []
         for start in range(0, _SAMPLES, _BATCH):
             poll()
@@ -94,7 +96,8 @@ class Scorer:
             parts.append(self._extractor.features(decode_blocks(model, prior_blocks(model, draws))))
         samples = torch.cat(parts)
         distance = distance_between(moments(samples.numpy()), self._moments)
-        diversity = mean_distance(samples) / self._spread
+        # Of images that are all alike, samples that are alike have all the diversity there is.
+        diversity = mean_distance(samples) / self._spread if self._spread else 1.0
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}
         warnings = {}
         if diversity < _LOW_DIVERSITY:

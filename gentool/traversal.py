@@ -19,7 +19,7 @@ from gentool.latents import Latents, decode, natural_space
 from gentool.models.base import Model
 from gentool.models.directions import principal, transfer
 from gentool.outputs import NamedImage, recipe
-from gentool.registry import unknown_name
+from gentool.registry import name_error
 
 _STYLES = 4096  # draws that directions are measured on, where no picture has to be made
 _PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
@@ -56,9 +56,8 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     """
     own = model.directions()
     if method != "principal" and method not in own:
-        raise unknown_name(
-            "kind of directions", method, ["principal", *own], "gentool traverse --help"
-        )
+        names = ["principal", *own]
+        raise name_error("kind of directions", method, names, f"this model has {', '.join(names)}")
     space = natural_space(model)
     area = model.shape.height * model.shape.width
     draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))

@@ -159,14 +159,20 @@ def test_a_path_between_classes_mixes_their_shares(run: Path) -> None:
     assert frames[4].pixels.shape == (16, 16, 1)
 
 
-@pytest.mark.parametrize("model", ["vae", "autoencoder"])
+@pytest.mark.parametrize(
+    ("model", "prior"),
+    [
+        ("vae", "mixture"), ("vae", "gaussian"), ("vae", "flow"), ("vae", "vamp"),
+        ("autoencoder", "mixture"), ("autoencoder", "flow-matching"),
+    ],
+)  # fmt: skip
 def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
-    model: str, striped: Path, tmp_path: Path
+    model: str, prior: str, striped: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     done = gentool_command(
         "train", model, "--data", striped, "--out", run, "--images", 9600, *TINY, "--lr", 2e-3,
-        "-o", "ema_images=500",
+        "-o", "ema_images=500", "-o", f"prior={prior}",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "conditional on 2 classes" in done.err
@@ -190,10 +196,10 @@ def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
 def test_a_prior_without_classes_leaves_the_model_without(striped: Path, tmp_path: Path) -> None:
     done = gentool_command(
         "train", "vae", "--data", striped, "--out", tmp_path / "run", "--images", 64, *TINY,
-        "-o", "prior=gaussian",
+        "-o", "prior=normal",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "no notice is taken of the 2 classes" in done.err
+    assert "no notice is taken of the 2 classes: -o prior=normal knows none; gaussian," in done.err
     assert load_model(tmp_path / "run").model.classes == 0
 
 
@@ -207,6 +213,7 @@ def test_unconditional_takes_no_notice(striped: Path, tmp_path: Path) -> None:
     refused = gentool_command("sample", tmp_path / "run", "--class", "dark")
     assert refused.code == 2
     assert "is not conditional" in refused.err
+    assert refused.err.rstrip().endswith("Leave --class out")
     again = gentool_command(
         "train", "gan", "--data", striped, "--out", tmp_path / "run", "--images", 128, *TINY
     )

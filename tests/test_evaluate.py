@@ -15,10 +15,11 @@ from PIL import Image
 
 from gentool.checkpoint import LoadedModel, load_model, read_file
 from gentool.data import open_dataset
-from gentool.evaluation import Request, evaluate
+from gentool.evaluation import METRICS, OF_FEATURES, Request, evaluate
 from gentool.evaluation.reference import make_reference
 from gentool.evaluation.scores import (
     Scores,
+    neighbour_sheet,
     sampled,
     score_gap,
     score_likelihood,
@@ -116,6 +117,16 @@ def test_the_picture_of_neighbours_shows_samples_and_training_images(
         assert image.size == (8 * 18 - 2, 6 * 18 - 2)
 
 
+def test_neighbours_of_a_sample_do_not_depend_on_the_others(toys: Path) -> None:
+    dataset = open_dataset(str(toys))
+    rows = np.arange(40)
+    reference = make_reference(dataset, RandomExtractor(), rows, rows[:0])
+    sheet = neighbour_sheet(dataset.images[[50, 50]], dataset, reference)
+    np.testing.assert_array_equal(sheet[:, : 4 * 18 - 2], sheet[:, 4 * 18 :])
+    few = make_reference(dataset, RandomExtractor(), rows[:2], rows[:0])
+    assert neighbour_sheet(dataset.images[:3], dataset, few).shape[1] == 6 * 18 - 2
+
+
 def test_every_reconstruction_has_a_line_that_reconstruct_confirms(
     run: Path, toys: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +154,57 @@ def test_too_few_images_are_no_score(toys: Path, tmp_path: Path) -> None:
     done = gentool_command("evaluate", few, "--data", toys, "--features", "random")
     assert done.code == 3
     assert "holds 19 images; a score needs 20 or more" in done.err
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("count", "images"), [(1, 240), (5, 240), (120, 1), (120, 2), (120, 9)])
+def test_few_samples_or_images_are_a_score_or_an_error_in_words(
+    metric: str, count: int, images: int, vae: Path, toys: Path, tmp_path: Path
+) -> None:
+    data = toys if images == 240 else write_images(tmp_path / "few", images)
+    done = gentool_command(
+        "evaluate", vae, "--data", data, "-n", count, "--metrics", metric, "--json",
+        "--device", "cpu", "--importance", 2,
+    )  # fmt: skip
+    if metric in OF_FEATURES:
+        few = f"-n is {count}" if count < 20 else f"few has {images}"
+        assert done.code == (2 if count < 20 else 3)
+        assert f"{metric}: 20 samples or more, and as many images to compare with" in done.err
+        assert f"{few}. Give more, or a model and --metrics recon" in done.err
+        return
+    assert done.code == 0, done.err
+    (row,) = json.loads(done.out)["scores"]
+    if metric != "modes":
+        assert np.isfinite(row["psnr" if metric == "reconstruction" else "elbo"])
+
+
+@pytest.mark.parametrize("images", [1, 5, 20])
+def test_what_few_images_do_not_tell_is_left_out_aloud(
+    images: int, vae: Path, tmp_path: Path
+) -> None:
+    few = write_images(tmp_path / "few", images)
+    picture = tmp_path / "near.png"
+    answer = _scores(vae, "--data", few, "--importance", 2, "--neighbours", picture)
+    (row,) = answer["scores"]
+    left_out = [note for note in row["notes"] if note.startswith("left out frechet, kernel")]
+    assert len(left_out) == (images < 20)
+    assert ("precision" in row) == (images >= 20)
+    assert np.isfinite([row["psnr"], row["elbo"]]).all()
+    assert picture.is_file()
+    none = gentool_command("evaluate", few, "--data", few, "-n", 19)
+    assert none.code == 2
+    assert "-n is 19. Give more" in none.err
+
+
+def test_no_image_of_the_split_is_an_error(run: Path, tmp_path: Path) -> None:
+    few = write_images(tmp_path / "few", 1)
+    done = gentool_command("evaluate", run, "--data", few, "--split", "auto")
+    trained = len(open_dataset(str(few)).split(0.25)[0])
+    other = gentool_command("evaluate", run, "--data", few, "--split", "training")
+    empty = done if trained else other
+    assert empty.code == 3
+    assert "none of the 1 images of few is of the split" in empty.err
+    assert "or --split all" in empty.err
 
 
 @pytest.mark.parametrize(

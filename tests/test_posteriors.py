@@ -99,7 +99,13 @@ def test_variations_differ_below_the_layers_that_they_share(
             ("sample", "hvae", "--keep-top", 2, "--seeds", "1-3"),
             "say by -n how many images of each",
         ),
-        (("sample", "gan", "--keep-top", 2), "samples have no keep-top; it has truncation"),
+        (
+            ("sample", "gan", "--keep-top", 2),
+            "samples have no keep-top; it has truncation. Leave --keep-top out",
+        ),
+        (("sample", "fsq", "--keep-top", 2), "it has temperature, top-k, top-p. Leave"),
+        (("sample", "vae", "--top-k", 2), "no top-k; it has no such choices. Leave --top-k out"),
+        (("sample", "gan", "--class", "x"), "no class named 'x'"),
         (("reconstruct", "vae", "--keep-top", 2), "no layers to keep. Leave --keep-top out"),
         (("reconstruct", "vae", "--draw", "--steps", 3), "--draw goes by the encoder alone"),
         (

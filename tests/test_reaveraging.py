@@ -133,3 +133,54 @@ def test_what_is_learned_or_made_of_weights_alone_needs_no_images(
     torch.testing.assert_close(model.density.means, means, atol=1e-5, rtol=1e-4)
     before: Any = load_model(run).model
     assert not torch.allclose(before.density.means, means, atol=1e-4)
+
+
+# --- what a later part of the run stands on -----------------------------------------------------
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All that a model file holds."""
+    return read_file(path)[1]
+
+
+@pytest.mark.parametrize(
+    ("preset", "options", "stays", "moves"),
+    [
+        ("fsq", (), "codec.", "transformer."),
+        ("vqvae", ("-o", "codes=32"), "codec.", "transformer."),
+        ("vae", ("-o", "prior=latent-flow", "-o", "prior_width=16"), "encoder.", "density."),
+    ],
+)
+def test_codes_stay_those_that_the_prior_over_them_has_learned(
+    preset: str, options: tuple[str, ...], stays: str, moves: str, image_folder: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "other.safetensors"
+    done = gentool_command(
+        "train", preset, "--data", image_folder, "--out", run, "--images", 480, *TINY, *options
+    )
+    assert done.code == 0, done.err
+    done = average(run, out)
+    assert done.code == 0, done.err
+    assert f"as before: the {stays[:-1]}" in done.err
+    before, after = tensors(run / "model.safetensors"), tensors(out)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith(stays)} <= same
+    assert any(name.startswith(moves) for name in before.keys() - same)
+    pixels = open_dataset(str(image_folder), str(SIDE)).images
+    codes = [encode_blocks(load_model(path).model, pixels) for path in (run, out)]
+    assert torch.equal(*codes)
+
+
+def test_a_run_that_is_not_yet_at_what_could_be_averaged_is_refused(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", "vqvae", "--data", image_folder, "--out", run, "--images", 480,
+        "--stop-after", 160, *TINY,
+    )  # fmt: skip
+    assert done.code == 75
+    done = average(run, tmp_path / "other.safetensors")
+    assert done.code == 2
+    assert "that has not begun. Repeat the command that trains it" in done.err

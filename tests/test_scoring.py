@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.data import Dataset, open_dataset
+from gentool.errors import DataError
 from gentool.images import to_pixels, to_unit
+from gentool.looks import Looks
 from gentool.metrics.neighbours import nearness
 from gentool.models.augmentation import open_augmentation
 from gentool.models.base import BaseConfig, Model, Phase
@@ -27,6 +29,7 @@ class Replaying(Model):
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
         super().__init__(BaseConfig(), dataset.shape)
         self.bank = nn.ParameterList([to_unit(torch.from_numpy(dataset.images[rows]))])
+        self.eval()
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
@@ -126,6 +129,29 @@ def test_samples_that_look_augmented_are_told(digits: Dataset) -> None:
     assert "leak" not in honest.warnings
     assert honest.record["fd_augmented"] > told.record["fd_augmented"]
     assert "fd_augmented" not in scorer.score(Replaying(digits, unseen), lambda *_: None).record
+
+
+def test_no_score_is_made_of_a_model_in_training_mode(digits: Dataset) -> None:
+    scorer, rows, _ = _scorer(digits)
+    model = Replaying(digits, rows)
+    model.bank.train()
+    with pytest.raises(ValueError, match="is in training mode"):
+        scorer.score(model)
+
+
+def test_images_that_are_all_alike_can_be_scored(digits: Dataset) -> None:
+    rows = np.zeros(3, dtype=np.int64)
+    score = Scorer(digits, rows, rows[:0]).score(Replaying(digits, rows))
+    assert score.distance == pytest.approx(0, abs=1e-6)
+    assert score.record["diversity"] == 1
+    assert "collapse" not in score.warnings
+
+
+def test_one_image_is_never_scored(digits: Dataset) -> None:
+    one = np.zeros(1, dtype=np.int64)
+    assert not Looks(digits, one, one[:0], None).due(10**9, 0, moving=True)
+    with pytest.raises(DataError, match=r"two images or more, not 1\. Leave --score-every out"):
+        Looks(digits, one, one[:0], 100)
 
 
 def test_mean_distance_is_that_of_the_pairs() -> None:

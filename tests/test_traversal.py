@@ -270,7 +270,7 @@ def test_traverse_from_a_seed_of_a_class_and_from_its_latents_are_one(
 
 TRAVERSE_ERRORS = {
     "two starts": (("x.safetensors", "--seed", 3), 2, "are two pictures to change; give one"),
-    "no such way": (("--by", "nothing"), 2, "no kind of directions named 'nothing'"),
+    "no such way": (("--by", "units"), 2, "named 'units'. (this model has principal, sefa)"),
     "several": (("{many}",), 2, "holds 2 pictures; traverse changes one"),
 }
 

@@ -74,3 +74,6 @@ def command(
     else:
         emit(str(target))
         say(f"averaged over {length:g} of the run")
+        if averages.untouched:
+            names = " and ".join(averages.untouched)
+            say(f"as before: the {names}, for which the rest has learned to draw")

@@ -28,7 +28,7 @@ def command(
         "default all.",
     ),
     count: int = typer.Option(
-        10_000, "-n", "--count", min=20, metavar="N",
+        10_000, "-n", "--count", min=1, metavar="N",
         help="Samples, and at most as many images to compare with.",
     ),
     seed: int = typer.Option(0, "--seed", min=0, metavar="SEED", help="Seed of the samples."),

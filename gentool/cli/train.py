@@ -253,7 +253,9 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
     elif settings.conditional and source.labels is not None:
-        notes.append(f"no notice is taken of the {len(source.classes)} classes")
+        known = len(source.classes)
+        why = model_class.why_unconditional(config, known)
+        notes.append(f"no notice is taken of the {known:,} classes: {why}")
     return _Job(layers.preset, source, policy, notes, settings, values, options)
 
 

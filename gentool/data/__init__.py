@@ -40,7 +40,7 @@ from gentool.images import (
     Pixels,
     side_problem,
 )
-from gentool.registry import unknown_name
+from gentool.registry import name_error
 
 __all__ = [
     "BUILTIN",
@@ -111,7 +111,7 @@ def make_policy(
         UsageError: no such fit or colour, or a margin beyond 0 to 1.
     """
     if fit not in FITS:
-        raise unknown_name("fit", fit, list(FITS), f"choices: {', '.join(FITS)};")
+        raise name_error("fit", fit, list(FITS), f"choices: {', '.join(FITS)}")
     try:
         ImageColor.getrgb(background)
     except (ValueError, AttributeError):

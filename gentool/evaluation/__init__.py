@@ -6,7 +6,7 @@ extractor and hash, numbers of images, split, seed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ from gentool.metrics.pretrained import check_extractor
 OF_FEATURES = ("frechet", "kernel", "overlap", "memorisation")  # of samples
 OF_SAMPLES = (*OF_FEATURES, "modes")
 METRICS = (*OF_SAMPLES, "reconstruction", "likelihood")
-FEWEST = 20  # images that can be scored
+FEWEST = 20  # samples, and images beside them, of which a distance says anything
 SPLITS = ("auto", "held-out", "training", "all")
 _LOSSY = {".jpg", ".jpeg"}
 _LARGEST_SIDE = 64  # of the shape chosen when neither a model nor the caller says one
@@ -138,11 +138,17 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
     dataset = prepare(source, policy, lambda done, total: poll(), max_bad=request.max_bad)
     rows = choose_rows(dataset, holdout, split, request.count)
+    if not len(rows):
+        raise DataError(
+            f"none of the {len(dataset)} images of {dataset.name} is of the split {split}, by "
+            f"--holdout {holdout:g} of the model. Give more images, or --split all"
+        )
+    request, left_out = _feasible(request, len(rows), dataset.name, bool(models))
     reference = _reference(request, dataset, rows, holdout, split) if request.of_features else None
     table, sheets, images = [], [], []
     names = _names(source, dataset) if models and "reconstruction" in request.metrics else []
     for path, target in opened.items():
-        scores = Scores(str(path))
+        scores = Scores(str(path), notes=list(left_out))
         if request.of_samples:
             first = _score_samples(scores, target, request, source, dataset, reference, poll)
             if request.pictures and reference is not None:
@@ -178,14 +184,43 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     return Evaluation(table, protocol, sheets, images)
 
 
+def _feasible(
+    request: Request, images: int, name: str, has_models: bool
+) -> tuple[Request, list[str]]:
+    """The request without what so few samples or images say nothing of, and that in words.
+
+    Raises:
+        UsageError: fewer samples are asked for than any of its metrics needs.
+        DataError: there are fewer images.
+    """
+    wanted = [m for m in request.metrics if m in OF_FEATURES]
+    if min(request.count, images) >= FEWEST or not wanted:
+        return request, []
+    few = request.count < FEWEST
+    reason = (
+        f"{', '.join(wanted)}: {FEWEST} samples or more, and as many images to compare with, are "
+        f"needed; {f'-n is {request.count}' if few else f'{name} has {images}'}"
+    )
+    left = tuple(m for m in request.metrics if m not in OF_FEATURES)
+    if not request.pictures and not (left and has_models):
+        kind = UsageError if few else DataError
+        raise kind(f"{reason}. Give more, or a model and --metrics reconstruction,likelihood")
+    return replace(request, metrics=left), [f"left out {reason}"]
+
+
 def _reference(
     request: Request, dataset: Dataset, rows: NDArray[np.int64], holdout: float, split: str
 ) -> Reference:
     """The features of the images ``rows``, by the extractor that is asked for or suits them."""
-    labelled = dataset.labels is not None
+    labelled = dataset.labels is not None and len(dataset.classes) > 1  # of one nothing is learned
     name = request.features if request.features != "auto" else "labels" if labelled else "random"
     check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
     trained = dataset.split(holdout)[0]
+    if name == "labels" and not len(trained):
+        raise DataError(
+            f"all {len(dataset)} images of {dataset.name} were kept out, so that none is left to "
+            "train a classifier on. Give more images, or --features random"
+        )
     extractor = make_extractor(name, dataset, trained, request.weights)
     extractor.to(request.device)
     return make_reference(dataset, extractor, rows, trained if split == "held-out" else rows[:0])
@@ -251,7 +286,7 @@ def _score_samples(
     else:
         policy = Policy(dataset.shape)
         images = prepare(target, policy, lambda done, total: poll(), max_bad=request.max_bad).images
-        if len(images) < FEWEST:
+        if len(images) < FEWEST and not set(OF_FEATURES).isdisjoint(request.metrics):
             raise DataError(
                 f"{scores.name} holds {len(images)} images; a score needs {FEWEST} or more"
             )

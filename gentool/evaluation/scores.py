@@ -16,9 +16,9 @@ from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
 from gentool.metrics.extractors import check_evaluating
-from gentool.metrics.frechet import Folds
+from gentool.metrics.frechet import Folds, Moments, distance_between
 from gentool.metrics.kernel import kernel_distance
-from gentool.metrics.neighbours import memorisation, nearest, overlap
+from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
 from gentool.models.objectives import ACTIVE_VARIANCE
@@ -27,7 +27,7 @@ from gentool.rng import Draw, derive_seed
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED = 1000
 _IDLE_NATS = 1.0  # per image, below which latents without an active one say nothing
-_SHOWN = 12  # samples in the picture of neighbours
+_SHOWN, _NEIGHBOURS = 12, 3  # samples in the picture, and images beside each
 Poll = Callable[[], None]
 
 
@@ -78,6 +78,8 @@ def score_samples(
         first = pixels[:_SHOWN] if first is None else first
         if "modes" in metrics and (found_modes := read_modes(pixels)) is not None:
             numbers.append(found_modes)
+        if reference is None and not numbers:
+            break  # more samples would say nothing
         if reference is None:
             continue
         features = reference.extractor.features(pixels)
@@ -167,7 +169,7 @@ def score_gap(
     if name not in scores.values or loaded.model.search_steps:  # no encoder of its own
         return
     check_evaluating(loaded.model)
-    gathered = Folds()
+    gathered = Moments()
     for start in range(0, len(rows), BATCH):
         poll()
         try:
@@ -175,7 +177,7 @@ def score_gap(
         except NoEncoder:
             return
         gathered.add(extractor.features(decode_blocks(loaded.model, codes)).numpy())
-    found = gathered.distance(reference.moments).value
+    found = distance_between(gathered, reference.moments)
     scores.values[f"{name} reconstructed"] = found
     scores.values["prior gap"] = scores.values[name] - found
 
@@ -275,13 +277,8 @@ def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> 
     if reference.training is not None:
         features, rows = reference.training, reference.training_rows
     own = reference.extractor.features(samples)
-    lines = []
-    left = features.clone()
-    columns = [samples]
-    for _ in range(3):
-        _, found = nearest(own, left)
-        columns.append(dataset.images[rows[found.numpy()]])
-        left[found] = math.inf  # the next nearest is another image
-    for line in zip(*columns, strict=True):
-        lines += list(line)
-    return grid(np.stack(lines), columns=4 * 2)
+    found = several_nearest(own, features, min(_NEIGHBOURS, len(features)))
+    lines: list[Pixels] = []
+    for sample, numbers in zip(samples, found.numpy(), strict=True):
+        lines += [sample, *dataset.images[rows[numbers]]]
+    return grid(np.stack(lines), columns=2 * (1 + found.shape[1]))

@@ -76,6 +76,12 @@ def nearest(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
+def several_nearest(x: torch.Tensor, y: torch.Tensor, count: int) -> torch.Tensor:
+    """Numbers of each row's nearest rows of ``y``, the nearest first, int64 (N, count)."""
+    found = [block.topk(count, dim=1, largest=False).indices for block in distances(x, y)]
+    return torch.cat(found)
+
+
 def nearness(samples: torch.Tensor, training: torch.Tensor) -> float:
     """How often a sample lies nearer to its nearest training image than one of those to another.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gentool.config import option
 from gentool.images import ImageShape
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FITTED, PRIORS
+from gentool.models.priors import FITTED, PRIORS, Prior, which_know
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.rng import Draw
@@ -51,8 +51,9 @@ class Autoencoder(Model):
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
-        self.density = PRIORS.get(config.prior)(
-            config.latent_size, config.components, shape, classes
+        prior: type[Prior] = PRIORS.get(config.prior)
+        self.density = prior.open(
+            config.latent_size, config.components, shape, classes, (1, 1), config.width
         )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=False)
 
@@ -60,6 +61,11 @@ class Autoencoder(Model):
     def conditional(cls, config: Config, classes: int) -> bool:
         """By its prior, which then knows where the codes of every class lie."""
         return classes <= PRIORS.get(config.prior).most_classes
+
+    @classmethod
+    def why_unconditional(cls, config: Config, classes: int) -> str:
+        """Its prior does not know as many; others do."""
+        return which_know(classes, config.prior, FITTED)
 
     @property
     def latent_classes(self) -> int:

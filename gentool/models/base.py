@@ -157,8 +157,11 @@ class Model(nn.Module, ABC):
         known = [f.name for f in fields(self.Drawing)]
         for name in wanted:
             if name not in known:
-                has = f"it has {', '.join(known)}" if known else "it has no such choices"
-                raise UsageError(f"this model's samples have no {name.replace('_', '-')}; {has}")
+                flags = ", ".join(known).replace("_", "-") or "no such choices"
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    f"this model's samples have no {flag}; it has {flags}. Leave --{flag} out"
+                )
         self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
 
     @property
@@ -182,6 +185,11 @@ class Model(nn.Module, ABC):
     def conditional(cls, config: Any, classes: int) -> bool:
         """Whether the model can be conditional on so many classes with these options."""
         return cls.takes_classes
+
+    @classmethod
+    def why_unconditional(cls, config: Any, classes: int) -> str:
+        """Why it takes no notice of so many classes, with these options, and what would."""
+        return "this model never does"
 
     @classmethod
     def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:

@@ -41,7 +41,13 @@ from gentool.models.objectives import (
     kl_weight,
 )
 from gentool.models.posteriors import Posterior
-from gentool.models.priors import PRIORS, Prior, kl_to_standard_normal, log_normal
+from gentool.models.priors import (
+    PRIORS,
+    Prior,
+    kl_to_standard_normal,
+    log_normal,
+    which_know,
+)
 from gentool.models.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.grids import open_decoder, open_encoder
 from gentool.rng import Draw
@@ -166,6 +172,11 @@ class VAE(Model):
     def conditional(cls, config: Config, classes: int) -> bool:
         """By its prior, which then knows where the codes of every class lie."""
         return classes <= PRIORS.get(config.prior).most_classes
+
+    @classmethod
+    def why_unconditional(cls, config: Config, classes: int) -> str:
+        """Its prior does not know as many; others do."""
+        return which_know(classes, config.prior, PRIORS)
 
     @property
     def latent_classes(self) -> int:
@@ -308,10 +319,15 @@ class VAE(Model):
         """The same of a pass over training images."""
         return inked_batches(batches, self.device) if self.config.binarise else batches
 
-    def _kl(self, posterior: Posterior, latents: torch.Tensor) -> torch.Tensor:
-        """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned."""
+    def _kl(
+        self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned.
+
+        With labels, one that is learned is p(z|y), and the bound one on log p(x|y).
+        """
         if self.density.joint:  # no closed form
-            log_p = self.density.of_the_bound(self.posterior)
+            log_p = self.density.of_the_bound(self.posterior, labels)
             return (log_normal(latents, *posterior) - log_p(latents))[:, None]
         return kl_to_standard_normal(*posterior)
 
@@ -325,7 +341,8 @@ class VAE(Model):
         latents = posterior.draw(noise)
         weight = kl_weight(config.beta, config.warm_up, config.cycles, draw.share)
         maximise = self._elbo_loss if config.samples == 1 else self._importance_loss
-        terms = maximise(images, posterior, latents, weight, draw)
+        labels = batch.labels if self.classes else None
+        terms = maximise(images, posterior, latents, labels, weight, draw)
         more = self._regularisers(CodeTurn(latents[0], self.decoder, draw, *posterior))
         units = active_units(posterior.mean).expand(len(images))
         return LossTerms(
@@ -334,13 +351,13 @@ class VAE(Model):
 
     def _elbo_loss(
         self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
-        weight: float, draw: Draw,
+        labels: torch.Tensor | None, weight: float, draw: Draw,
     ) -> LossTerms:  # fmt: skip
         """The negative ELBO with its KL weighed; latents (1, B, L)."""
         params = self.decoder(latents[0])
         log_likelihood = self.likelihood.log_prob(params, images)
         more = self._refine(images, params, -log_likelihood, draw)
-        units = self._kl(posterior, latents[0])
+        units = self._kl(posterior, latents[0], labels)
         kl = units.sum(dim=1)
         charged = free_bits(units, self.config.free_bits)
         if self.config.capacity:
@@ -358,7 +375,7 @@ class VAE(Model):
 
     def _importance_loss(
         self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
-        weight: float, draw: Draw,
+        labels: torch.Tensor | None, weight: float, draw: Draw,
     ) -> LossTerms:  # fmt: skip
         """The negative importance-weighted bound; latents (K, B, L)."""
         count = len(latents)
@@ -367,7 +384,8 @@ class VAE(Model):
         params = self.decoder(flat)
         log_likelihood = self.likelihood.log_prob(params, images.repeat(count, 1, 1, 1))
         log_q = log_normal(latents, posterior.mean.detach(), posterior.log_variance.detach())
-        log_p = self.density.of_the_bound(self.posterior)(flat)
+        every = None if labels is None else labels.repeat(count)
+        log_p = self.density.of_the_bound(self.posterior, every)(flat)
         log_ratio = log_p.view(count, -1) - log_q
         log_likelihood = log_likelihood.view(count, -1)
         bound = doubly_reparameterised(log_likelihood + weight * log_ratio, latents)

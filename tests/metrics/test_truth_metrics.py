@@ -17,7 +17,14 @@ from gentool.metrics.frechet import (
     moments,
 )
 from gentool.metrics.kernel import kernel_distance, squared_mmd
-from gentool.metrics.neighbours import distances, memorisation, nearest, overlap, radii
+from gentool.metrics.neighbours import (
+    distances,
+    memorisation,
+    nearest,
+    overlap,
+    radii,
+    several_nearest,
+)
 from gentool.metrics.pixels import ssim
 
 Array = NDArray[np.float64]
@@ -166,6 +173,13 @@ def test_memorisation_tells_copies_from_fresh_draws() -> None:
     assert memorisation(fresh, training, held_out) == pytest.approx(0.5, abs=0.08)
     assert memorisation(training + 1e-4, training, held_out) > 0.98
     assert memorisation(held_out, training, held_out) < 0.02
+
+
+def test_several_nearest_are_those_of_a_sorted_row() -> None:
+    x, y = torch.randn(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    found = several_nearest(x, y, 3)
+    for row, numbers in zip(x, found, strict=True):  # whatever is near to other rows
+        assert torch.equal(numbers, (row - y).norm(dim=1).argsort()[:3])
 
 
 def test_nearest_finds_the_nearest() -> None:

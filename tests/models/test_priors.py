@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.autoencoder import Autoencoder
 from gentool.models.base import Batch
-from gentool.models.priors import FITTED, PRIORS, Codes, Prior
+from gentool.models.priors import FITTED, PRIORS, Codes, Prior, log_normal
 from gentool.models.priors.coupling import CouplingFlow
 from gentool.models.priors.gaussian import FullGaussian
 from gentool.models.priors.matching import FlowMatching
@@ -255,7 +256,9 @@ def test_an_autoencoder_has_no_prior_that_is_not_fitted() -> None:
     from gentool.config import from_json
 
     for name in ("normal", "vamp"):
-        with pytest.raises(UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, "):
+        with pytest.raises(
+            UsageError, match=f"no prior named '{name}'.*choices: {FITTED[0]}, .*[a-z]\\)$"
+        ):
             from_json(Autoencoder.Config, {"prior": name})
 
 
@@ -310,8 +313,107 @@ def test_a_mixture_of_one_component_per_class_is_the_closed_form() -> None:
     torch.testing.assert_close(prior.log_prob(points), naive, atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("name", [n for n in PRIORS if n not in ("mixture", "latent-flow")])
-def test_a_prior_that_knows_no_classes_says_so(name: str) -> None:
+def test_a_prior_that_knows_no_classes_says_so() -> None:
     with pytest.raises(UsageError, match="Use -o prior=mixture, or --unconditional"):
-        PRIORS.get(name)(5, 1, SHAPE, 3)
-    assert not VAE.conditional(VAE.Config(prior=name), 1)
+        PRIORS.get("normal")(5, 1, SHAPE, 3)
+    assert not VAE.conditional(VAE.Config(prior="normal"), 1)
+    told = VAE.why_unconditional(VAE.Config(prior="normal"), 1)
+    assert told.startswith("-o prior=normal knows none; gaussian, mixture, flow, flow-matching, ")
+    many = Autoencoder.Config()
+    assert Autoencoder.why_unconditional(many, 1001) == "-o prior=mixture knows at most 1,000"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gaussian", "flow", "flow-matching"])
+def test_a_fitted_prior_draws_the_class_that_is_asked_for(name: str) -> None:
+    codes, labels = three_classes(1500)
+    prior: Prior = PRIORS.get(name).open(2, 1, SHAPE, 4, (1, 1), 8)
+    prior.fit(Codes(codes, torch.zeros_like(codes), labels))
+    for kind in (0, 2, 3):
+        drawn = prior.draw(np.arange(400), 1, CPU, torch.full((400,), kind))
+        own = codes[labels == kind]
+        torch.testing.assert_close(drawn.mean(dim=0), own.mean(dim=0), atol=0.25, rtol=0)
+        torch.testing.assert_close(drawn.std(dim=0), own.std(dim=0), atol=0.2, rtol=0)
+    drawn = prior.draw(np.arange(3000), 1, CPU)
+    for kind, centre in ((0, (-4.0, 0.0)), (2, (0.0, 4.0)), (3, (4.0, 0.0))):
+        near = (drawn - torch.tensor(centre)).norm(dim=1) < 2
+        expected = (labels == kind).float().mean()
+        torch.testing.assert_close(near.float().mean(), expected, atol=0.04, rtol=0)
+    nobody = prior.draw(np.arange(100), 1, CPU, torch.ones(100, dtype=torch.int64))
+    torch.testing.assert_close(nobody, drawn[:100])  # a class without images draws as all
+
+
+@torch.no_grad()
+def test_the_density_of_a_flow_with_classes_integrates_to_one_in_a_class() -> None:
+    codes, labels = three_classes(400)
+    flow = CouplingFlow(2, 1, SHAPE, 4)
+    flow.fit(Codes(codes, torch.zeros_like(codes), labels))
+    across, up = torch.linspace(-9, 1, 240), torch.linspace(-5, 5, 240)
+    grid = torch.cartesian_prod(across, up)
+    log_p = flow.log_prob(grid, torch.zeros(len(grid), dtype=torch.int64))
+    assert log_p.exp().sum().item() * (10 / 239) ** 2 == pytest.approx(1, abs=0.01)
+
+
+def vamp_of_classes() -> tuple[VAE, torch.Tensor, torch.Tensor]:
+    """A VAE with two pseudo-inputs for each of three classes, images, and their labels: no 1."""
+    config = VAE.Config(latent_size=5, width=4, prior="vamp", components=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VAE(config, SHAPE, 3)
+    return model, images(6), torch.tensor([2, 0, 2, 2, 0, 2])
+
+
+def test_vamp_has_pseudo_inputs_of_every_class() -> None:
+    model, x, labels = vamp_of_classes()
+    prior = model.density
+    assert isinstance(prior, VampPrior)
+    model.begin(lambda: iter([Batch(x[:3], labels[:3]), Batch(x[3:], labels[3:])]))
+    torch.testing.assert_close(prior.images.detach()[[0, 1, 4, 5]], x[[1, 4, 0, 2]])
+    torch.testing.assert_close(prior.class_shares, torch.tensor([1 / 3, 0, 2 / 3]))
+    model.eval().finish(lambda: iter([]))
+    with torch.no_grad():
+        means = model.posterior(x).mean
+    for kind, rows in ((0, [1, 4]), (2, [0, 2])):
+        drawn = model.prior(np.arange(20_000), 0, torch.full((20_000,), kind))
+        torch.testing.assert_close(drawn.mean(dim=0), means[rows].mean(dim=0), atol=0.05, rtol=0)
+    everything = model.prior(np.arange(20_000), 0)
+    wanted = means[[1, 4]].mean(dim=0) / 3 + means[[0, 2]].mean(dim=0) * 2 / 3
+    torch.testing.assert_close(everything.mean(dim=0), wanted, atol=0.05, rtol=0)
+    nobody = model.prior(np.arange(9), 0, torch.ones(9, dtype=torch.int64))
+    torch.testing.assert_close(nobody, everything[:9])
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_vamp_learns_with_the_density_of_the_class_alone(samples: int) -> None:
+    model, x, labels = vamp_of_classes()
+    model = VAE(replace(model.config, samples=samples), SHAPE, 3)
+    model.begin(lambda: iter([Batch(x, labels)]))
+    draw = Draw(0, "vae", np.arange(6), 0, CPU)
+    (phase,) = model.phases()
+    kl = phase.loss(Batch(x, labels), draw).parts["kl"]
+    with torch.no_grad():
+        posterior = model.posterior(x)
+        noise = draw.normal("posterior", samples, 5).transpose(0, 1)
+        naive = []
+        for latents in posterior.draw(noise):
+            inputs = model.density.inputs()  # type: ignore[operator]
+            for k, label in enumerate(labels.tolist()):
+                own = model.posterior(inputs[2 * label : 2 * label + 2])
+                log_p = log_mixture(latents[k : k + 1], *own)
+                log_q = log_normal(latents[k], posterior.mean[k], posterior.log_variance[k])
+                naive.append((log_q - log_p).item())
+    wanted = torch.tensor(naive).view(samples, 6).mean(dim=0)
+    torch.testing.assert_close(kl.detach(), wanted, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_vamp_density_is_that_of_all_classes_as_often_as_the_data_has_them() -> None:
+    model, x, labels = vamp_of_classes()
+    model.begin(lambda: iter([Batch(x, labels)]))
+    z = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    found = model.density.of_the_bound(model.posterior)(z)
+    per_class = [
+        model.density.of_the_bound(model.posterior, torch.full((4,), k))(z) for k in (0, 2)
+    ]
+    parts = torch.stack([per_class[0] - math.log(3), per_class[1] + math.log(2 / 3)])
+    torch.testing.assert_close(found, parts.logsumexp(dim=0))

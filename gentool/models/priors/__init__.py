@@ -7,6 +7,8 @@ or learned on it in the last span of the run, and lies in the model file. ``-o p
 training chooses which.
 """
 
+from collections.abc import Iterable
+
 from gentool.models.priors.base import (
     Codes,
     Prior,
@@ -30,6 +32,7 @@ __all__ = [
     "kl_to_standard_normal",
     "log_normal",
     "log_standard_normal",
+    "which_know",
 ]
 
 _HERE = "gentool.models.priors"
@@ -67,3 +70,12 @@ PRIORS: Registry[type[Prior]] = Registry(
 )
 
 FITTED = ("gaussian", "mixture", "flow", "flow-matching")  # need no bound: fit any encoder's codes
+
+
+def which_know(classes: int, prior: str, names: Iterable[str]) -> str:
+    """Why a prior takes no notice of so many classes, and which of ``names`` would, for people."""
+    own = PRIORS.get(prior).most_classes
+    knows = f"at most {own:,}" if own else "none"
+    others = [name for name in names if PRIORS.get(name).most_classes >= classes]
+    better = f"; {', '.join(others)} would" if others else ""
+    return f"-o prior={prior} knows {knows}{better}"

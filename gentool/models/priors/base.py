@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.functional import one_hot
 
 from gentool.errors import UsageError
 from gentool.images import ImageShape
 from gentool.models.base import Batch
+from gentool.models.classes import draw_classes
 from gentool.rng import Draw, normal, uniform
 
 _MOST_NUMBERS = 2**29  # of covariances in a model file
@@ -129,6 +131,7 @@ class Prior(nn.Module, ABC):
             that is neither is fitted at the end.
         rests: Whether its buffers stand still until it is fitted or settled.
         most_classes: Up to how many classes it can be fitted to, and be drawn from for one of them.
+        counts_classes: Whether it holds how often each of its classes occurs, ``class_shares``.
         words: What samples are drawn from, for people.
 
     Raises:
@@ -139,7 +142,9 @@ class Prior(nn.Module, ABC):
     learned: ClassVar[bool] = False
     rests: ClassVar[bool] = True
     most_classes: ClassVar[int] = 0
+    counts_classes: ClassVar[bool] = False
     words: ClassVar[str]
+    class_shares: torch.Tensor
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
@@ -148,7 +153,9 @@ class Prior(nn.Module, ABC):
             raise UsageError(
                 f"this prior knows {knows} classes. Use -o prior=mixture, or --unconditional"
             )
-        self.size = size
+        self.size, self.classes = size, classes
+        if classes and self.counts_classes:
+            self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
 
     @classmethod
     def open(
@@ -175,8 +182,13 @@ class Prior(nn.Module, ABC):
         """Fit to the codes of training images; a function of the codes alone."""
 
     @abstractmethod
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """Rows of p(z), (B, L), from rows (B, L) of N(0, I) and uniform numbers (B,)."""
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Rows of p(z), or p(z|y), (B, L), from rows (B, L) of N(0, I) and uniform numbers (B,).
+
+        Labels, int64 (B,), are only given where there are classes.
+        """
 
     def begin(self, batches: Iterable[Batch]) -> None:
         """Called on a new model with training images, the same in all processes."""
@@ -212,11 +224,12 @@ class Prior(nn.Module, ABC):
         """Whether it draws what ``words`` say; until a learned one begins, it is N(0, I)."""
         return True
 
-    def of_the_bound(self, encode: Encode) -> LogDensity:
+    def of_the_bound(self, encode: Encode, labels: torch.Tensor | None = None) -> LogDensity:
         """Log p(z) as the bound has it: of N(0, I), unless the prior is learned with it.
 
         Args:
             encode: Images -> mean and log-variance of their posteriors.
+            labels: Of the rows, int64 (B,), for log p(z|y) of a prior that knows classes.
         """
         return log_standard_normal
 
@@ -233,7 +246,38 @@ class Prior(nn.Module, ABC):
         Row i depends on (seed, indices[i], labels[i]) alone.
         """
         noise = draw_normal(indices, seed, self.size, device)
-        return self.transform(noise, draw_uniform(indices, seed, device))
+        wanted = labels if self.classes else None
+        return self.transform(noise, draw_uniform(indices, seed, device), wanted)
+
+    def labels_of(self, codes: Codes) -> torch.Tensor:
+        """The class of each code, int64 (N,), on the CPU; 0 for all without classes.
+
+        Raises:
+            ValueError: there are classes, and the codes have none.
+        """
+        if not self.classes:
+            return torch.zeros(len(codes.means), dtype=torch.int64)
+        if codes.labels is None:
+            raise ValueError(f"a prior of {self.classes} classes needs labels of its codes")
+        return codes.labels.cpu()
+
+    def one_hot(self, labels: torch.Tensor) -> torch.Tensor:
+        """Classes int64 (B,) as a network is told them, (B, classes); of no width without any."""
+        if not self.classes:
+            return torch.zeros(len(labels), 0, device=labels.device)
+        return one_hot(labels, self.classes).float()
+
+    def kinds(self, uniform: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """The labels, or classes drawn as often as ``class_shares`` has them, int64 (B,).
+
+        They are drawn for a class that had no images, too. 0 for all without classes.
+        """
+        if not self.classes:
+            return torch.zeros_like(uniform, dtype=torch.int64)
+        drawn = draw_classes(self.class_shares, uniform)
+        if labels is None:
+            return drawn
+        return torch.where(self.class_shares[labels] > 0, labels, drawn)
 
 
 class Standardised(Prior):

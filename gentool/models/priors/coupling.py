@@ -6,7 +6,9 @@ Gaussian. A coupling leaves half of the numbers, a, as they are and maps the oth
     b' = b exp(s(a)) + t(a)                                                   (Eq. 7),
 
 whose inverse needs no inverse of s or t (Eq. 8) and whose log |det| is the sum of s (Eq. 6).
-Here s is bounded by 2 tanh. Fitted by maximum likelihood on draws from the posteriors.
+Here s is bounded by 2 tanh. Fitted by maximum likelihood on draws from the posteriors. Where there
+are classes, s and t are told the class beside a (a conditional flow: Winkler et al. 2019,
+arXiv:1912.00042, section 3).
 """
 
 import torch
@@ -14,8 +16,7 @@ from torch import nn
 
 from gentool.images import ImageShape
 from gentool.models.priors.base import Codes, log_standard_normal
-from gentool.models.priors.fitting import SmallNet, minimise
-from gentool.models.priors.gaussian import Whitened
+from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
 from gentool.rng import Draw
 
 _COUPLINGS, _WIDTH = 8, 128
@@ -28,13 +29,14 @@ class Coupling(nn.Module):
     Args:
         size: L.
         kind: Which half stays: even, odd, first or last numbers.
+        classes: How many it is told of.
     """
 
-    def __init__(self, size: int, kind: int) -> None:
+    def __init__(self, size: int, kind: int, classes: int = 0) -> None:
         super().__init__()
         self.kind = kind
         stay, change = (len(part) for part in self.split(range(size)))
-        self.net = SmallNet(stay, 2 * change, _WIDTH, blocks=1)
+        self.net = SmallNet(stay, 2 * change, _WIDTH, blocks=1, context=classes)
 
     def split(self, row: range) -> tuple[range, range]:
         """The numbers that stay and those that change, of 0 ... L - 1."""
@@ -42,18 +44,25 @@ class Coupling(nn.Module):
         halves = (row[0::2], row[1::2]) if self.kind % 4 < 2 else (row[:middle], row[middle:])
         return halves if self.kind % 2 == 0 else halves[::-1]
 
-    def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes -> noise: rows (B, L) mapped, and log |det| per row (B,)."""
+    def forward(
+        self, rows: torch.Tensor, kinds: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes -> noise: rows (B, L) mapped, and log |det| per row (B,).
+
+        Args:
+            rows: (B, L).
+            kinds: Classes (B, classes), one-hot.
+        """
         stay, change = self._parts(rows)
-        log_scale, shift = self._scale_shift(rows[:, stay])
+        log_scale, shift = self._scale_shift(rows[:, stay], kinds)
         out = rows.clone()
         out[:, change] = rows[:, change] * log_scale.exp() + shift
         return out, log_scale.sum(dim=1)
 
-    def inverse(self, rows: torch.Tensor) -> torch.Tensor:
+    def inverse(self, rows: torch.Tensor, kinds: torch.Tensor | None) -> torch.Tensor:
         """Noise -> codes."""
         stay, change = self._parts(rows)
-        log_scale, shift = self._scale_shift(rows[:, stay])
+        log_scale, shift = self._scale_shift(rows[:, stay], kinds)
         out = rows.clone()
         out[:, change] = (rows[:, change] - shift) * (-log_scale).exp()
         return out
@@ -62,8 +71,10 @@ class Coupling(nn.Module):
         stay, change = self.split(range(rows.shape[1]))
         return _slice(stay), _slice(change)
 
-    def _scale_shift(self, stay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        raw, shift = self.net(stay).chunk(2, dim=1)
+    def _scale_shift(
+        self, stay: torch.Tensor, kinds: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        raw, shift = self.net(stay, kinds).chunk(2, dim=1)
         return _LARGEST_LOG_SCALE * torch.tanh(raw), shift
 
 
@@ -71,45 +82,55 @@ def _slice(part: range) -> slice:
     return slice(part.start, part.stop, part.step)
 
 
-class CouplingFlow(Whitened):
+class CouplingFlow(FittedNetwork):
     """Whitening, then eight couplings; see the module."""
 
     words = "a normalising flow fitted to the training images' codes"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)
-        self.couplings = nn.ModuleList(Coupling(size, kind) for kind in range(_COUPLINGS))
+        each = (Coupling(size, kind, classes) for kind in range(_COUPLINGS))
+        self.couplings = nn.ModuleList(each)
 
     @torch.no_grad()
     def fit(self, codes: Codes) -> None:
         """Maximum likelihood of fresh draws in every pass."""
-        self.measure(codes)
+        rows = self.begin_fit(codes)
         for number, coupling in enumerate(self._each()):
             coupling.net.begin(f"coupling/{number}")
-        minimise(self.couplings, self._surprise, lambda turn: self.inward(codes.drawn(turn)))
+        minimise(self.couplings, self._surprise, rows)
 
     def _surprise(self, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """-log p of whitened rows, in nats per dimension, (B,)."""
-        noise, log_det = self.flow(rows)
+        """-log p of whitened rows with their classes, in nats per dimension, (B,)."""
+        noise, log_det = self.flow(*self.parts(rows))
         return -(log_standard_normal(noise) + log_det) / self.size
 
-    def flow(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whitened codes (B, L) -> noise (B, L) and log |det| (B,)."""
+    def flow(
+        self, rows: torch.Tensor, kinds: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whitened codes (B, L), classes (B, classes) -> noise (B, L) and log |det| (B,)."""
         total = rows.new_zeros(len(rows))
         for coupling in self._each():
-            rows, log_det = coupling(rows)
+            rows, log_det = coupling(rows, kinds)
             total = total + log_det
         return rows, total
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Noise back through the couplings."""
+        kinds = self.kinds(uniform, labels)
+        told = self.one_hot(kinds).to(noise)
         for coupling in reversed(self._each()):
-            noise = coupling.inverse(noise)
-        return self.outward(noise)
+            noise = coupling.inverse(noise, told)
+        return self.finish(noise, kinds)
 
-    def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
-        """Log p(z) by the change of variables (Eq. 3)."""
-        noise, log_det = self.flow(self.inward(latents))
+    def log_prob(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Log p(z), or log p(z|y) with labels int64 (B,), by the change of variables (Eq. 3)."""
+        if labels is not None:
+            latents = latents - self.centres[labels]
+        told = None if labels is None else self.one_hot(labels)
+        noise, log_det = self.flow(self.inward(latents), told)
         return log_standard_normal(noise) + log_det - self.log_scale()
 
     def _each(self) -> list[Coupling]:

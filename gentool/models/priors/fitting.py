@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, linear, silu
 
+from gentool.images import ImageShape
+from gentool.models.priors.base import Codes
+from gentool.models.priors.gaussian import Whitened
 from gentool.rng import Draw, data_order, normal
 
 _PASSES = 40  # over the codes
@@ -81,6 +84,45 @@ class SmallNet(nn.Module):
         return self.last(layer_norm(h, h.shape[1:]))  # type: ignore[no-any-return]
 
 
+class FittedNetwork(Whitened):
+    """A prior whose network sees whitened codes, beside them the class where there are some.
+
+    Codes are then whitened within their classes: less the mean of their class, ``centres`` (C, L).
+    A network that is the identity yet stands for one Gaussian per class, all of one covariance.
+    """
+
+    most_classes = 1000
+    counts_classes = True
+    centres: torch.Tensor
+
+    def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(size, components, shape, classes)
+        if classes:
+            self.register_buffer("centres", torch.zeros(classes, size))
+
+    def begin_fit(self, codes: Codes) -> Callable[[int], torch.Tensor]:
+        """Whiten, count the classes; the rows (N, L + classes) of every pass, by its number."""
+        labels = self.labels_of(codes)
+        if self.classes:
+            counts = torch.bincount(labels, minlength=self.classes)
+            self.class_shares.copy_(counts / len(labels))
+            sums = torch.zeros(self.centres.shape).index_add_(0, labels, codes.means.cpu())
+            self.centres.copy_(sums / counts.clamp(min=1)[:, None])
+            codes = codes._replace(means=codes.means - self.centres[labels.to(codes.means.device)])
+        self.measure(codes)
+        told = self.one_hot(labels)
+        return lambda turn: torch.cat([self.inward(codes.drawn(turn)), told], dim=1)
+
+    def finish(self, rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Codes (B, L) of whitened rows (B, L), of these classes (B,)."""
+        codes = self.outward(rows)
+        return codes + self.centres[labels] if self.classes else codes
+
+    def parts(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The codes (B, L) and the classes (B, classes) of such rows."""
+        return rows[:, : self.size], rows[:, self.size :]
+
+
 def minimise(
     module: nn.Module,
     loss: Callable[[torch.Tensor, Draw], torch.Tensor],
@@ -91,8 +133,8 @@ def minimise(
 
     Args:
         module: All of its buffers learn.
-        loss: (rows (B, L), randomness) -> one value per row.
-        rows: The rows (N, L) of a pass, by its number, on the CPU.
+        loss: (rows (B, ...), randomness) -> one value per row.
+        rows: The rows (N, ...) of a pass, by its number, on the CPU.
         batch: Rows a step, at most N.
     """
     weights = [b.requires_grad_() for b in module.buffers()]

@@ -1,4 +1,7 @@
-"""Gaussian priors: N(0, I), and one Gaussian with the mean and covariance of the codes."""
+"""Gaussian priors: N(0, I), and one Gaussian with the mean and covariance of the codes.
+
+Where there are classes, one for each of them.
+"""
 
 from collections.abc import Iterable
 
@@ -14,6 +17,7 @@ from gentool.models.priors.base import (
     check_room,
     log_standard_normal,
 )
+from gentool.models.priors.mixture import MOST_CLASSES, FittedMixture
 
 _JITTER = 1e-4  # added to a correlation matrix, whose diagonal is 1
 
@@ -29,7 +33,9 @@ class StandardNormal(Prior):
     def fit(self, codes: Codes) -> None:
         """Nothing."""
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The noise itself."""
         return noise
 
@@ -74,16 +80,35 @@ class Whitened(Standardised):
         return super().log_scale() + self.factor.diagonal().log().sum()
 
 
+class ClassGaussians(FittedMixture):
+    """A full Gaussian for every class: a mixture in which each has one component."""
+
+    words = "full Gaussians fitted to the training images' codes, one for every class"
+
+
 class FullGaussian(Whitened):
     """N(m, S) with the exact mean and covariance of the draws from all posteriors."""
 
+    most_classes = MOST_CLASSES
     words = "a full Gaussian fitted to the training images' codes"
+
+    @classmethod
+    def open(
+        cls, size: int, components: int, shape: ImageShape, classes: int, places: tuple[int, int],
+        width: int,
+    ) -> Prior:  # fmt: skip
+        """One for every class, where there are some."""
+        if classes:
+            return ClassGaussians(size, classes, shape, classes)
+        return cls(size, components, shape)
 
     def fit(self, codes: Codes) -> None:
         """Closed form."""
         self.measure(codes)
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Mean + scale * (F noise)."""
         return self.outward(noise)
 

@@ -8,16 +8,14 @@ and deviation of each channel, measured in the first steps.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from gentool.distributed import batch_moments
 from gentool.images import ImageShape
 from gentool.models.base import Batch
-from gentool.models.classes import class_shares, draw_classes
-from gentool.models.priors.base import Codes, Encode, Prior, draw_normal, draw_uniform
+from gentool.models.classes import class_shares
+from gentool.models.priors.base import Codes, Encode, Prior
 from gentool.models.priors.matching import follow, path_error
 from gentool.networks.velocity import VelocityNet
 from gentool.rng import Draw
@@ -38,11 +36,11 @@ class LatentFlow(Prior):
     learned = True
     rests = False
     most_classes = 10_000
+    counts_classes = True
     words = "noise carried to the training images' latents by flow matching on their grid"
     mean: torch.Tensor
     variance: torch.Tensor
     measured: torch.Tensor
-    class_shares: torch.Tensor
 
     def __init__(
         self, size: int, components: int, shape: ImageShape, classes: int = 0,
@@ -50,13 +48,10 @@ class LatentFlow(Prior):
     ) -> None:  # fmt: skip
         super().__init__(size, components, shape, classes)
         self.grid = (size // (places[0] * places[1]), *places)
-        self.classes = classes
         self.net = VelocityNet(self.grid[0], places, width, classes)
         self.register_buffer("mean", torch.zeros(self.grid[0], 1, 1))
         self.register_buffer("variance", torch.ones(self.grid[0], 1, 1))
         self.register_buffer("measured", torch.zeros(()))
-        if classes:
-            self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
 
     @classmethod
     def open(
@@ -115,28 +110,16 @@ class LatentFlow(Prior):
     def fit(self, codes: Codes) -> None:
         """Nothing: it learns by the training loop."""
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The end of the path that begins at the noise; classes as often as in the data."""
-        labels = draw_classes(self.class_shares, uniform) if self.classes else None
-        return self._carry(noise, labels)
-
-    def draw(
-        self, indices: NDArray[Any], seed: int, device: torch.device,
-        labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
-        """Rows of p(z), or of p(z|y)."""
-        noise = draw_normal(indices, seed, self.size, device)
-        if labels is None or not self.classes:
-            return self.transform(noise, draw_uniform(indices, seed, device))
-        return self._carry(noise, labels)
-
-    def _carry(self, noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """From noise (B, L) to latents (B, L)."""
         if not self.ready:  # the velocity is zero yet, and asking for it costs as much as ever
             return noise
+        kinds = self.kinds(uniform, labels) if self.classes else None
 
         def velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-            return self._velocity(y, angle, labels)
+            return self._velocity(y, angle, kinds)
 
         maps = follow(velocity, noise, _STEPS).view(-1, *self.grid)
         return (self.mean + self.deviation * maps).flatten(1)

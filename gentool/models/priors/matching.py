@@ -10,19 +10,18 @@ a network learns the velocity by conditional flow matching, Eq. 9:
     v(y, a) = argmin E || v(y(a), a) - (cos(a) u - sin(a) noise) ||^2.
 
 With v = 0, where the network begins, the noise itself is the sample: the full Gaussian.
-Samples follow v from a = 0 to pi / 2 in equal steps of Heun's method.
+Samples follow v from a = 0 to pi / 2 in equal steps of Heun's method. Where there are classes, the
+network is told the class.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
 from gentool.images import ImageShape
 from gentool.models.priors.base import Codes
-from gentool.models.priors.fitting import SmallNet, minimise
-from gentool.models.priors.gaussian import Whitened
+from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
 from gentool.rng import Draw
 
 _WIDTH, _BLOCKS = 192, 2
@@ -54,28 +53,41 @@ def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
     return rows
 
 
-class FlowMatching(Whitened):
+class FlowMatching(FittedNetwork):
     """Whitening, then the flow along a learned velocity; see the module."""
 
     words = "noise carried to the training images' codes by flow matching"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)
-        self.net = SmallNet(size, size, _WIDTH, _BLOCKS, context=2 * _FREQUENCIES)
+        self.net = SmallNet(size, size, _WIDTH, _BLOCKS, context=2 * _FREQUENCIES + classes)
 
-    def velocity(self, rows: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-        """v(y, a) of rows (B, L) and angles (B,), shape (B, L)."""
-        phases = angle[:, None] * torch.arange(1, _FREQUENCIES + 1, device=angle.device)
-        return self.net(rows, torch.cat([phases.sin(), phases.cos()], dim=1))  # type: ignore[no-any-return]
+    def velocity(self, kinds: torch.Tensor) -> Velocity:
+        """v(y, a) for classes (B, classes): of rows (B, L) and angles (B,), shape (B, L)."""
+
+        def velocity(rows: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+            phases = angle[:, None] * torch.arange(1, _FREQUENCIES + 1, device=angle.device)
+            context = torch.cat([phases.sin(), phases.cos(), kinds], dim=1)
+            return self.net(rows, context)  # type: ignore[no-any-return]
+
+        return velocity
 
     @torch.no_grad()
     def fit(self, codes: Codes) -> None:
         """Conditional flow matching on fresh draws in every pass."""
-        self.measure(codes)
+        rows = self.begin_fit(codes)
         self.net.begin("velocity")
-        error = partial(path_error, self.velocity)
-        minimise(self.net, error, lambda turn: self.inward(codes.drawn(turn)))
+        minimise(self.net, self._error, rows)
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def _error(self, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """Of the velocity, of whitened rows with their classes, (B,)."""
+        whitened, kinds = self.parts(rows)
+        return path_error(self.velocity(kinds), whitened, draw)
+
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The end of the path that begins at the noise."""
-        return self.outward(follow(self.velocity, noise, _STEPS))
+        kinds = self.kinds(uniform, labels)
+        rows = follow(self.velocity(self.one_hot(kinds)), noise, _STEPS)
+        return self.finish(rows, kinds)

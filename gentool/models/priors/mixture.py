@@ -6,10 +6,8 @@ the images have them, and drawing from one class's gives that class.
 """
 
 import math
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from gentool.images import ImageShape
@@ -18,9 +16,9 @@ from gentool.models.priors.base import (
     Standardised,
     check_room,
     choose,
-    draw_normal,
-    draw_uniform,
 )
+
+MOST_CLASSES = 1000  # of each at least one covariance lies in the model file
 
 _JITTER = 1e-4  # added to the variances of standardised codes, for the roots
 _KMEANS_STEPS, _EM_STEPS = 15, 20
@@ -33,7 +31,7 @@ class FittedMixture(Standardised):
     Dempster et al. 1977; Bishop 2006, section 9.2.2. One component is fitted in closed form.
     """
 
-    most_classes = 1000  # of each at least one covariance lies in the model file
+    most_classes = MOST_CLASSES
     words = "a mixture of Gaussians fitted to the training images' codes"
     shares: torch.Tensor
     means: torch.Tensor
@@ -41,7 +39,6 @@ class FittedMixture(Standardised):
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)
-        self.classes = classes
         each = max(components // max(classes, 1), 1)
         components = each * max(classes, 1)
         check_room(components * size**2, size)
@@ -56,7 +53,7 @@ class FittedMixture(Standardised):
         """Fit to one draw per image, in float64 on the CPU."""
         self.measure(codes)
         rows = self.inward(codes.drawn(0).double())
-        kinds = self._kinds(codes)
+        kinds = self.labels_of(codes)
         own = self._own(kinds)
         responsibilities = self._begin(rows, kinds)
         before = -math.inf
@@ -71,34 +68,17 @@ class FittedMixture(Standardised):
         for buffer, value in zip((self.shares, self.means, self.factors), mixture, strict=True):
             buffer.copy_(value)
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """Rows of the fitted density from rows (B, L) of N(0, I) and uniform numbers (B,)."""
-        return self._rows(noise, choose(self.shares.expand(len(noise), -1), uniform))
-
-    def draw(
-        self, indices: NDArray[Any], seed: int, device: torch.device,
-        labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:  # fmt: skip
-        """Rows of the density, or of those of classes; a class that had no images draws as all."""
-        if labels is None or not self.classes:
-            return super().draw(indices, seed, device)
-        shares = self.shares * self._own(labels)
-        shares = torch.where(shares.sum(dim=1, keepdim=True) > 0, shares, self.shares)
-        noise = draw_normal(indices, seed, self.size, device)
-        return self._rows(noise, choose(shares, draw_uniform(indices, seed, device)))
-
-    def _rows(self, noise: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """Draws (B, L) from the chosen components (B,)."""
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Draws of all components or of those of classes; a class without images draws as all."""
+        shares = self.shares.expand(len(noise), -1)
+        if labels is not None:
+            own = shares * self._own(labels)
+            shares = torch.where(own.sum(dim=1, keepdim=True) > 0, own, shares)
+        chosen = choose(shares, uniform)
         rows = self.means[chosen] + (self.factors[chosen] @ noise[:, :, None])[:, :, 0]
         return self.outward(rows)
-
-    def _kinds(self, codes: Codes) -> torch.Tensor:
-        """The class of each code, int64 (N,); 0 for all without classes."""
-        if not self.classes:
-            return torch.zeros(len(codes.means), dtype=torch.int64)
-        if codes.labels is None:
-            raise ValueError(f"a prior of {self.classes} classes needs labels of its codes")
-        return codes.labels.cpu()
 
     def _own(self, kinds: torch.Tensor) -> torch.Tensor:
         """Which components (B, K) are of the classes (B,)."""

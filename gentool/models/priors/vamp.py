@@ -3,47 +3,61 @@
 p(z) = 1/K sum_k q(z | u_k) (arXiv:1705.07120, Eq. 9); the pseudo-inputs u_k are learned with
 the model by the same bound. They begin at training images (section 5 of the paper calls this the
 data-based start) and are clipped to the range of images.
+
+Where there are classes, each has its own pseudo-inputs, which begin at its images, and the model
+learns with p(z|y), their mixture alone; p(z) = sum_y p(y) p(z|y), with p(y) counted in the data.
 """
 
 import math
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import nn
 
 from gentool.images import ImageShape
 from gentool.models.base import Batch
-from gentool.models.priors.base import Codes, Encode, LogDensity, Prior, log_normal
+from gentool.models.priors.base import Codes, Encode, LogDensity, Prior, choose, log_normal
 
 
 def log_mixture(
-    latents: torch.Tensor, means: torch.Tensor, log_variances: torch.Tensor
+    latents: torch.Tensor,
+    means: torch.Tensor,
+    log_variances: torch.Tensor,
+    shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log 1/K sum_k N(z; means_k, diag exp(log_variances_k)), per row, in nats.
+    """Log sum_k pi_k N(z; means_k, diag exp(log_variances_k)), per row, in nats.
 
     Args:
         latents: (B, L).
         means: (K, L).
         log_variances: (K, L).
+        shares: pi, (K,) or (B, K); None for 1 / K.
 
     Returns:
         Shape (B,).
     """
     each = log_normal(latents[:, None], means, log_variances)
-    return each.logsumexp(dim=1) - math.log(len(means))
+    if shares is None:
+        return each.logsumexp(dim=1) - math.log(len(means))
+    return (each + shares.log()).logsumexp(dim=1)
 
 
 class VampPrior(Prior):
     """K pseudo-inputs, and after training their posteriors."""
 
     joint = True
+    most_classes = 1000
+    counts_classes = True
     words = "the posteriors of learned images (VampPrior)"
     means: torch.Tensor
     log_variances: torch.Tensor
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)
+        self._each = max(components // max(classes, 1), 1)
+        components = self._each * max(classes, 1)
         images = torch.zeros(components, shape.channels, shape.height, shape.width)
         self.images = nn.Parameter(images)
         self.register_buffer("means", torch.zeros(components, size))
@@ -51,15 +65,27 @@ class VampPrior(Prior):
 
     @torch.no_grad()
     def begin(self, batches: Iterable[Batch]) -> None:
-        """Put the pseudo-inputs on the first images, each as often as needed."""
-        found: list[torch.Tensor] = []
+        """Put the pseudo-inputs on the first images (of each class), each as often as needed.
+
+        A class without images begins at those of all, and is never drawn.
+        """
+        found: list[list[torch.Tensor]] = [[] for _ in range(max(self.classes, 1))]
+        counts = torch.zeros(len(found), device=self.images.device)
         for batch in batches:
-            found.append(batch.images)
-            if sum(map(len, found)) >= len(self.images):
+            none = torch.zeros(len(batch.images), dtype=torch.int64)
+            labels = batch.labels if self.classes else none
+            assert labels is not None
+            for image, label in zip(batch.images, labels.tolist(), strict=True):
+                if len(found[label]) < self._each:
+                    found[label].append(image.clone())  # not the whole batch with it
+            counts += torch.bincount(labels, minlength=len(found)).to(counts)
+            if not self.classes and len(found[0]) == self._each:
                 break
-        images = torch.cat(found)
-        places = torch.arange(len(self.images), device=images.device) % len(images)
-        self.images.copy_(images[places])
+        own = [images or list(chain(*found)) for images in found]
+        first = [images[k % len(images)] for images in own for k in range(self._each)]
+        self.images.copy_(torch.stack(first))
+        if self.classes:
+            self.class_shares.copy_(counts / counts.sum())
 
     def inputs(self) -> torch.Tensor:
         """The pseudo-inputs, (K, C, H, W) in [-1, 1]."""
@@ -76,17 +102,39 @@ class VampPrior(Prior):
         self.means.copy_(codes.means)
         self.log_variances.copy_(codes.variances.log())
 
-    def transform(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    def transform(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """A component per row, and a draw from it."""
-        chosen = (uniform * len(self.means)).long().clamp(max=len(self.means) - 1)
+        if self.classes:
+            shares = self._shares(labels)
+            chosen = choose(shares.expand(len(noise), -1), uniform)
+        else:
+            chosen = (uniform * len(self.means)).long().clamp(max=len(self.means) - 1)
         return self.means[chosen] + torch.exp(0.5 * self.log_variances[chosen]) * noise
 
-    def of_the_bound(self, encode: Encode) -> LogDensity:
+    def _shares(self, labels: torch.Tensor | None) -> torch.Tensor:
+        """Of the components, (K,), or for each label those of its class alone, (B, K).
+
+        A class without images has those of all.
+        """
+        shares = self.class_shares.repeat_interleave(self._each) / self._each
+        if labels is None:
+            return shares
+        owners = torch.arange(len(shares), device=shares.device) // self._each
+        own = (owners == labels[:, None]).float() / self._each
+        return torch.where(self.class_shares[labels][:, None] > 0, own, shares)
+
+    def of_the_bound(self, encode: Encode, labels: torch.Tensor | None = None) -> LogDensity:
         """Of the posteriors that the pseudo-inputs have now."""
         means, log_variances = encode(self.inputs())
-        return partial(log_mixture, means=means, log_variances=log_variances)
+        shares = self._shares(labels) if self.classes else None
+        return partial(log_mixture, means=means, log_variances=log_variances, shares=shares)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the posteriors that were kept."""
-        variance = self.log_variances.exp().mean(dim=0) + self.means.var(dim=0, correction=0)
-        return self.means.mean(dim=0), variance
+        count = len(self.means)
+        shares = self._shares(None) if self.classes else self.means.new_full((count,), 1 / count)
+        mean = shares @ self.means
+        variance = shares @ (self.log_variances.exp() + (self.means - mean).square())
+        return mean, variance
