@@ -1,4 +1,4 @@
-"""Photos of models with styles through every verb."""
+"""Photos of models with styles through every verb, and where a search begins without an encoder."""
 
 import json
 from collections.abc import Callable
@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import gentool_command
+from conftest import TINY, gentool_command
 from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
+
+WORDS = "saved before its run trained the encoder, which comes last: model.safetensors of the"
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +112,54 @@ def test_where_z_or_a_class_is_asked_for_photos_are_looked_for_in_z(
     for space in ("z", "w"):  # the way goes through w all the same
         with Image.open(tmp_path / space / "000000.png") as file:
             assert json.loads(file.info["gentool"])["space"] == space
+
+
+# --- best.safetensors ---------------------------------------------------------------------------
+
+
+def scored(images: Path, out: Path, every: int) -> Path:
+    """A run of 320 images, of which the encoder has the last 32, scored now and then."""
+    run("train", "gan", "--data", images, "--out", out, "--images", 320, "--score-every", every,
+        *TINY)  # fmt: skip
+    return out
+
+
+def test_a_best_model_of_the_last_generator_gets_its_encoder(
+    image_folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    out = scored(image_folder, tmp_path / "run", 288)
+    (header, best), (_, last) = (
+        read_file(out / f"{name}.safetensors") for name in ("best", "model")
+    )
+    assert best.keys() == last.keys()
+    assert all(best[name].equal(last[name]) for name in best)
+    assert "fd_random" in header["training"]["score"]
+    said = run("reconstruct", out / "best.safetensors", photos[0], "-o", tmp_path / "pair")
+    assert "random places" not in said
+
+
+def test_a_best_model_of_before_says_why_its_search_begins_at_random_places(
+    image_folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    out = scored(image_folder, tmp_path / "run", 200)
+    best = out / "best.safetensors"
+    assert not read_file(best)[1]["encoder.trained"]
+    for verb in ("reconstruct", "interpolate"):
+        said = run(verb, best, *photos, "-o", tmp_path / verb)
+        assert WORDS in said
+        assert "The search begins at random places" in said
+    same_run = run("reconstruct", out, photos[0], "-o", tmp_path / "last")
+    assert "random places" not in same_run
+    done = gentool_command("reconstruct", best, photos[0], "--steps", 0, "-o", tmp_path / "none")
+    assert done.code == 2
+    assert WORDS in done.err
+    assert "--steps 0 is the encoder alone; leave it out" in done.err
+
+
+def test_a_model_without_an_encoder_says_so(
+    image_folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    run("train", "gan", "--data", image_folder, "--out", tmp_path / "run", "--images", 64, *TINY,
+        "-o", "encoder_share=0")  # fmt: skip
+    said = run("reconstruct", tmp_path / "run", photos[0], "--steps", 8, "-o", tmp_path / "pair")
+    assert "trained without an encoder (-o encoder_share=0). The search begins at" in said
