@@ -82,15 +82,14 @@ def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = Non
     return Latents(latents)
 
 
-def of_images(model: Model, values: torch.Tensor, *, drawn: bool = False) -> Latents:
-    """Points (N, ...) that were found for images: means, where the model has posteriors.
+def of_images(model: Model, values: torch.Tensor) -> Latents:
+    """Points (N, ...) that a model encoded images to: means, where it has posteriors."""
+    return Latents(values, means=(model.has_posterior,) * len(values))
 
-    Args:
-        model: What found them.
-        values: The points.
-        drawn: Whether they, or parts of them, are draws all the same.
-    """
-    return Latents(values, means=(model.has_posterior and not drawn,) * len(values))
+
+def images_at(model: Model, values: torch.Tensor, space: str) -> torch.Tensor:
+    """Images (B, C, H, W) in [-1, 1] of latents or styles, with gradients."""
+    return model.synthesise(values) if space == "w" else model.decode(values)
 
 
 def decode(model: Model, latents: Latents) -> Pixels:

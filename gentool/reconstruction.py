@@ -5,19 +5,20 @@ as for a GAN, and where there is none, a search finds the latents (``inversion``
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from gentool.blocks import decode_blocks, encode_blocks, posterior_blocks, prior_blocks
+from gentool.blocks import encode_blocks, posterior_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel, exported_tensors, write_file
 from gentool.data import BadImage, FolderSource, decode, is_folder
 from gentool.errors import NoEncoder, UsageError
 from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import fit_weights, invert
+from gentool.latents import Latents, natural_space, of_images
+from gentool.latents import decode as decode_latents
 from gentool.metrics.pixels import ssim
 from gentool.outputs import NamedImage, recipe
 from gentool.signals import StopFlag
@@ -88,10 +89,17 @@ def require_denoiser(loaded: LoadedModel) -> None:
 
 
 def find_latents(
-    loaded: LoadedModel, images: Pixels, steps: int | None, seed: int, stop: StopFlag,
-    *, drawn: bool = False,
-) -> torch.Tensor:  # fmt: skip
-    """Latents (N, ...) of uint8 images (N, H, W, C), by the encoder, a search, or both.
+    loaded: LoadedModel,
+    images: Pixels,
+    steps: int | None,
+    seed: int,
+    stop: StopFlag,
+    *,
+    drawn: bool = False,
+    space: str | None = None,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Latents:
+    """Points of uint8 images (N, H, W, C), by the encoder, a search, or both.
 
     Args:
         loaded: The model.
@@ -100,35 +108,43 @@ def find_latents(
         seed: Of the search, where there is no encoder to begin at.
         stop: Polled.
         drawn: Draw from the encoder's posterior instead of taking its mean.
+        space: That is searched; None for what suits the model: with styles, one w per layer,
+            which can say more than z can (Abdal et al. 2019, arXiv:1904.03189).
+        tell: Hears why a search begins at random places.
 
     Raises:
-        UsageError: there is no posterior to draw from.
+        UsageError: there is no posterior to draw from, or no encoder to be alone.
     """
     model = loaded.model
     if drawn:
-        return posterior_blocks(model, images, seed)
+        return Latents(posterior_blocks(model, images, seed))
     steps = model.search_steps if steps is None else steps
+    space = space or natural_space(model)
     try:
-        start = encode_blocks(model, images)
-    except NoEncoder:
-        return invert(model, images, max(steps, 1), seed, stop)
-    return invert(model, images, steps, seed, stop, start) if steps else start
+        start = of_images(model, encode_blocks(model, images))
+    except NoEncoder as error:
+        if not steps:
+            raise UsageError(f"{error}. --steps 0 is the encoder alone; leave it out") from error
+        tell(f"{error}. The search begins at random places")
+        return invert(model, images, steps, seed, stop, space=space)
+    if not steps:
+        return start
+    found = invert(model, images, steps, seed, stop, start, space)
+    return replace(found, means=start.means)
 
 
-def redraw_below(
-    loaded: LoadedModel, latents: torch.Tensor, layers: int, seed: int
-) -> torch.Tensor:
-    """Latents (N, ...) whose first so many layers stay, and the rest is drawn anew.
+def redraw_below(loaded: LoadedModel, latents: Latents, layers: int, seed: int) -> Latents:
+    """Points whose first so many layers stay, and the rest is drawn anew.
 
     Raises:
         UsageError: the model's latents have no layers, or not so many.
     """
     drawn = prior_blocks(loaded.model, [(seed, k) for k in range(len(latents))])
-    return loaded.model.keep_top(latents, drawn, layers)
+    return Latents(loaded.model.keep_top(latents.values, drawn, layers))
 
 
 def fit(
-    loaded: LoadedModel, images: dict[Path, Pixels], latents: torch.Tensor, stop: StopFlag
+    loaded: LoadedModel, images: dict[Path, Pixels], latents: Latents, stop: StopFlag
 ) -> LoadedModel:
     """The model with its weights fitted to images at their latents; see ``inversion``."""
     originals = np.stack(list(images.values()))
@@ -150,11 +166,11 @@ def write_fitted(fitted: LoadedModel, images: int, path: Path) -> LoadedModel:
 
 
 def reconstruct(
-    loaded: LoadedModel, images: dict[Path, Pixels], latents: torch.Tensor
+    loaded: LoadedModel, images: dict[Path, Pixels], latents: Latents
 ) -> list[Reconstruction]:
     """What the model makes of every image's latents, in order."""
     originals = np.stack(list(images.values()))
-    decoded = decode_blocks(loaded.model, latents)
+    decoded = decode_latents(loaded.model, latents)
     similarities = ssim(originals, decoded)
     results = []
     for path, original, image, like in zip(images, originals, decoded, similarities, strict=True):

@@ -202,6 +202,26 @@ class RunFolder:
         if name == MODEL_NAME:
             keep_snapshot(self.model_path, images, self.settings.keep)
 
+    def complete_best(self, learner: Learner, images: int) -> None:
+        """Give the best model the parts that learned after it was scored, if its samples stay.
+
+        An encoder that is trained when the game is over fits the last generator, and the best one
+        only if that is the same, bit for bit.
+        """
+        path, now = self.path / BEST_NAME, exported_tensors(learner.average)
+        still = [p.module for p in learner.phases if not p.changes_samples]
+        late = tuple(f"{k}." for k, m in learner.model.exported_parts().items() if m in still)
+        if not late or not path.is_file():
+            return
+        try:
+            header, best = read_file(path)
+        except ModelFileError:
+            return
+        shared = {name: tensor for name, tensor in now.items() if not name.startswith(late)}
+        if all(name in best and torch.equal(best[name], shared[name].cpu()) for name in shared):
+            score = header["training"].get("score")
+            self.write_model(learner.average, images, BEST_NAME, score=score)
+
     def _record(self, images: int) -> Header:
         """What the model file says of its training; no time and no path, so files are stable."""
         settings, data = self.settings, self._dataset

@@ -217,7 +217,7 @@ class Trainer:
                 gap = max(gap, self._closing_seconds / _SAVING_SHARE)
                 next_save = time.monotonic() + gap
         self.write_log(1.0)
-        self.save()
+        self.save(last=True)
         if (verdict := self.looks.verdict()) is not None and self.settings.keep.best:
             self.reporter.warned(verdict)
 
@@ -356,8 +356,11 @@ class Trainer:
             self._ailing.add(ill)  # once is enough
             self.reporter.warned(words)
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """Write state, model and previews, each whole or not at all.
+
+        Args:
+            last: Whether the run is over.
 
         Raises:
             NotFinite: a weight is not finite; nothing is written.
@@ -369,6 +372,8 @@ class Trainer:
             return
         self.folder.write_previews(self.average, self.counters.images)
         self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+        if last and self.settings.keep.best:
+            self.folder.complete_best(self.learner(), self.counters.images)
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
         self.folder.write_state(self.learner(), replace(self.counters, seconds=self.seconds()))
         self.folder.write_model(self.average, self.counters.images, MODEL_NAME)

@@ -50,7 +50,8 @@ def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents
     from gentool.latents import draw, join, natural_space, to_styles
 
     label = None if wanted.class_name is None else loaded.class_number(wanted.class_name)
-    parts = [_of_class(loaded, _of_file(loaded, f, stop), label) for f in wanted.files]
+    searched = "z" if label is not None else wanted.space  # styles have no class to change
+    parts = [_of_class(loaded, _of_file(loaded, f, searched, stop), label) for f in wanted.files]
     loaded.model.draw_with(**wanted.draws)  # photos and files are not drawn
     if wanted.seeds:
         parts.append(draw(loaded.model, [(seed, 0) for seed in wanted.seeds], label))
@@ -64,11 +65,11 @@ def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents
     return join(parts)
 
 
-def _of_file(loaded: "LoadedModel", path: Path, stop: StopFlag) -> "Latents":
-    """The latents in a file, or those of a photo or of a folder's photos."""
+def _of_file(loaded: "LoadedModel", path: Path, space: str | None, stop: StopFlag) -> "Latents":
+    """The latents in a file, or those of a photo or of a folder's photos, looked for in a space."""
     import numpy as np
 
-    from gentool.latents import is_latents, of_images, read_latents
+    from gentool.latents import is_latents, read_latents
     from gentool.reconstruction import find_images, find_latents, read_images
 
     if is_latents(path):
@@ -80,7 +81,7 @@ def _of_file(loaded: "LoadedModel", path: Path, stop: StopFlag) -> "Latents":
     for photo, reason in bad.items():
         raise DataError(f"{photo}: {reason}. Give an image or a file of latents")
     images = np.stack(list(good.values()))
-    return of_images(loaded.model, find_latents(loaded, images, None, 0, stop))
+    return find_latents(loaded, images, None, 0, stop, space=space, tell=say)
 
 
 def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "Latents":

@@ -72,7 +72,7 @@ def command(
 
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
-    from gentool.latents import of_images, write_latents
+    from gentool.latents import write_latents
     from gentool.outputs import open_sink
     from gentool.reconstruction import (
         find_images,
@@ -109,15 +109,14 @@ def command(
             raise DataError(f"none of {len(wanted)} images can be read")
         began = time.monotonic()
         pixels = np.stack(list(good.values()))
-        latents = find_latents(loaded, pixels, steps, seed, stop, drawn=draw)
+        latents = find_latents(loaded, pixels, steps, seed, stop, drawn=draw, tell=say)
         if keep_top is not None:
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
             loaded = write_fitted(loaded, len(good), fit_weights)
         if save_latents is not None:
-            anew = draw or keep_top is not None
-            write_latents(save_latents, loaded, of_images(loaded.model, latents, drawn=anew))
+            write_latents(save_latents, loaded, latents)
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
         by_posterior = loaded.model.has_posterior and not steps

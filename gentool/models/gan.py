@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
 from gentool.config import option
-from gentool.errors import UsageError
+from gentool.errors import NoEncoder, UsageError
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
 from gentool.models.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
@@ -212,8 +212,13 @@ class GAN(Model):
         Raises:
             NoEncoder: the run ended before it was trained, or without.
         """
-        if self.encoder is None or not self.encoder.trained:
-            return super().encode(images, labels)
+        if self.encoder is None:
+            raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
+        if not self.encoder.trained:
+            raise NoEncoder(
+                "this file was saved before its run trained the encoder, which comes last: "
+                "model.safetensors of the finished run has it"
+            )
         return self.encoder(images)  # type: ignore[no-any-return]
 
     @property
