@@ -188,6 +188,8 @@ def test_likelihood_trains_both_and_prints_their_bounds(tmp_path: Path) -> None:
     table = " ".join(done.lines)
     assert "out/vae" in table and "out/iwae" in table
     assert len(re.findall(r" -\d{3}", table)) == 4  # ELBO and bound of both
+    for name in ("elbo", r"iw-\d+"):
+        assert re.search(rf"{name} \+-  +\d\S*  +\d", done.out)  # the standard errors of both
     assert "split=held-out" in done.err
     assert run_script(LIKELIHOOD, tmp_path, 1, 2, 3, 4).code == 2
 
