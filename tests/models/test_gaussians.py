@@ -115,7 +115,8 @@ class Game:
         critic: Any = self.d
         turn = CriticTurn(critic, real, fake, self.d(real), self.d(fake), draw)
         more = self.penalties(turn, (LAST / FIRST) ** share)
-        return self.loss.critic(turn.real_logits, turn.fake_logits) + more.total
+        loss: torch.Tensor = self.loss.critic(turn.real_logits, turn.fake_logits)
+        return loss + more.total
 
 
 @pytest.mark.slow
