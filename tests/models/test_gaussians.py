@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from gentool.models.adversarial import LOSSES
+from gentool.models.base import LossTerms
 from gentool.models.gan import GAN
 from gentool.models.penalties import CriticTurn, Penalties
 from gentool.rng import Draw
@@ -114,9 +115,8 @@ class Game:
         draw = Draw(0, "critic", np.arange(BATCH), step, torch.device("cpu"))
         critic: Any = self.d
         turn = CriticTurn(critic, real, fake, self.d(real), self.d(fake), draw)
-        more = self.penalties(turn, (LAST / FIRST) ** share)
-        loss: torch.Tensor = self.loss.critic(turn.real_logits, turn.fake_logits)
-        return loss + more.total
+        more: LossTerms = self.penalties(turn, (LAST / FIRST) ** share)
+        return self.loss.critic(turn.real_logits, turn.fake_logits) + more.total
 
 
 @pytest.mark.slow
