@@ -32,8 +32,9 @@ _DRAWS = 1024  # that the mean and deviation of w are measured on
 _TINY = 1e-6
 _LEAST_SHARE = 1e-4  # of a class at the start: at 0 no gradient reaches it
 # Images searched together, always so many (the last ones are said again): long steps make much of
-# the other rounding of another batch size, and a photo's latents shall be its own.
-_BLOCK = 4
+# the other rounding of another batch size, and a photo's latents shall be its own. A GPU, which
+# has as many rows at once for nothing, takes more.
+_BLOCK, _GPU_BLOCK = 4, 32
 _BATCH = 16  # images that weights are fitted to together; bounds memory
 
 
@@ -65,8 +66,9 @@ def invert(
     if start is not None and space == "w":
         start = to_styles(model, start)
     found = []
-    for first in range(0, len(targets), _BLOCK):
-        rows = torch.arange(first, first + _BLOCK).clamp(max=len(targets) - 1)
+    block = _BLOCK if model.device.type == "cpu" else _GPU_BLOCK
+    for first in range(0, len(targets), block):
+        rows = torch.arange(first, first + block).clamp(max=len(targets) - 1)
         if start is None:
             values = _search(ground, targets[rows], steps, seed, stop)
         else:
