@@ -143,9 +143,12 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
         words = str(value).split("+") if joined and value != "none" else [str(value)]
         if (joined and value == "none") or (spec.metadata.get("automatic") and value == "auto"):
             words = []
-        for word in words:
-            name = Term.read(word).name if spec.metadata.get("weighted") else word
+        weighted = spec.metadata.get("weighted")
+        names = [Term.read(word).name if weighted else word for word in words]
+        for name in names:
             _check_name(spec.name, name, choices)
+            if names.count(name) > 1:
+                raise UsageError(f"{name} stands twice in option {spec.name}. Leave one out")
     return value  # type: ignore[return-value]
 
 
