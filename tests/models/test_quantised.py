@@ -181,7 +181,7 @@ def test_temperature_and_cuts_change_the_samples_and_one_code_leaves_no_variety(
 def test_a_truncation_is_refused_with_what_there_is(fsq: Path, tmp_path: Path) -> None:
     done = gentool_command("sample", fsq, "--truncation", 0.5, "-o", tmp_path / "a.png")
     assert done.code == 2
-    assert "temperature, top_k, top_p" in done.err
+    assert "it has temperature, top-k, top-p. Leave --truncation out" in done.err
 
 
 def test_reconstruct_interpolate_and_evaluate(
