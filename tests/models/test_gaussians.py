@@ -22,11 +22,12 @@ from gentool.models.gan import GAN
 from gentool.models.penalties import CriticTurn, Penalties
 from gentool.rng import Draw
 
-STEPS, BATCH, LR = 20_000, 256, 1e-3
+STEPS, BATCH, LR = 50_000, 256, 1e-3
 LATENT_SCALE = 4.0
 SPREAD = 0.0125
-FIRST, LAST = 0.1, 5e-4  # gamma, falling exponentially
+FIRST, LAST = 0.1, 1e-3  # gamma, falling exponentially
 EVERY = 4
+SETTLING = 0.4  # share of the run in which the learning rate falls, to a fiftieth
 HALF_LIFE = 200  # of the averaged weights, in steps
 
 
@@ -88,9 +89,9 @@ class Game:
     def step(self, step: int) -> None:
         """A turn of each player."""
         share = step / STEPS
-        factor = min(1.0, (1 - share) / 0.2)
+        factor = min(1.0, (1 - share) / SETTLING)
         for optimiser, lr in zip(self.optimisers, (LR, 2 * LR), strict=True):
-            optimiser.param_groups[0]["lr"] = lr * max(factor, 0.02)
+            optimiser.param_groups[0]["lr"] = lr * max(factor, 1 / 50)
         self._turn(0, self._critic_loss(step, share))
         fake = self.d(self.g(self.latents(BATCH)))
         with torch.no_grad():
