@@ -284,7 +284,8 @@ def build(header: Header, path: Path) -> Model:
         if not isinstance(header["model"], str) or not isinstance(header["config"], dict):
             raise TypeError("model and config")
         model_class = MODELS.get(header["model"])
-        config = from_json(model_class.Config, header["config"])
+        options = header["config"]
+        config = from_json(model_class.Config, {**model_class.Config.absent(options), **options})
         with torch.device("meta"):
             return model_class(config, shape, _classes(header))
     except (KeyError, TypeError) as error:

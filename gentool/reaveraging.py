@@ -40,6 +40,9 @@ LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is 
 class Reaverager:
     """The averages of one run.
 
+    Attributes:
+        untouched: Parts that stay as they are, since a later phase learned to draw for them.
+
     Args:
         run: The run folder.
 
@@ -54,7 +57,10 @@ class Reaverager:
             raise UsageError(f"{run} is no run folder: gentool average needs its {STATE_NAME}")
         self.loaded = load_model(run / MODEL_NAME)
         header, tensors = read_file(path)
-        self._names = _names_to_average(build(self.loaded.header, path), _begun(header))
+        model = build(self.loaded.header, path)
+        self._names, stood_upon = _names_to_average(model, _begun(header))
+        stay = {name.partition(".")[0] for name in stood_upon}
+        self.untouched = [part for part in model.exported_parts() if part in stay]
         if not self._names:
             raise UsageError(
                 f"{run}: only what learns in the last part of the run can be averaged anew, and "
@@ -74,13 +80,6 @@ class Reaverager:
         parts = self.loaded.model.exported_parts().items()
         named = ((f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters())
         return [(name, weight) for name, weight in named if name in self._names]
-
-    @property
-    def untouched(self) -> list[str]:
-        """Parts whose weights stay as they are."""
-        moved = {name.partition(".")[0] for name in self._names}
-        parts = self.loaded.model.exported_parts().items()
-        return [name for name, part in parts if name not in moved and list(part.parameters())]
 
     def fit_to(self, dataset: Dataset) -> None:
         """At every length from now on, fit what is fitted to images (``Model.finish``) to these.
@@ -146,13 +145,15 @@ def _begun(header: Header) -> Collection[str]:
     return began.keys() if isinstance(began, dict) else ()
 
 
-def _names_to_average(model: Model, begun: Collection[str]) -> set[str]:
-    """Names of the weights that have learned and that no later phase learned to draw for."""
+def _names_to_average(model: Model, begun: Collection[str]) -> tuple[set[str], set[str]]:
+    """Names of the weights that have learned: of the last, and of those it learned to draw for."""
     parts, phases = model.exported_parts().items(), model.phases()
     names = {w: f"{part}.{n}" for part, module in parts for n, w in module.named_parameters()}
-    found: set[str] = set()
+    last: set[str] = set()
+    stood_upon: set[str] = set()
     for phase in phases:
-        stood_upon = any(p.changes_samples and p.span[0] >= phase.span[1] for p in phases)
-        if phase.name in begun and not stood_upon:
-            found |= {names[w] for w in phase.module.parameters() if w in names}
-    return found
+        if phase.name in begun:
+            later = any(p.changes_samples and p.span[0] >= phase.span[1] for p in phases)
+            found = {names[w] for w in phase.module.parameters() if w in names}
+            (stood_upon if later else last).update(found)
+    return last, stood_upon

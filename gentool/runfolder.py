@@ -320,6 +320,10 @@ class RunFolder:
         before, now = header.get("identity"), self.identity()
         if not isinstance(before, dict):
             raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
+        config = self.settings.config
+        options = {k.removeprefix("-o "): v for k, v in before.items() if k.startswith("-o ")}
+        unsaid = type(config).absent(options)
+        before = {**{f"-o {k}": v for k, v in unsaid.items()}, **before}
         pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
         differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
         if differing and not self.settings.override:

@@ -54,6 +54,13 @@ def test_shares_of_classes_stay_shares() -> None:
         assert not torch.equal(found[:, :6], model.prior(np.arange(2), 0)[:, :6])
 
 
+def test_steps_that_are_too_few_lead_no_further_away(model: GAN) -> None:
+    start = model.prior(np.arange(6), 0)
+    targets = decode_blocks(model, start)
+    found = invert(model, targets, 1, 0, StopFlag(), Latents(start))
+    assert torch.equal(found.values, start)  # nothing lies nearer than where they come from
+
+
 def test_a_search_without_steps_gives_its_start_back(model: GAN) -> None:
     start = model.prior(np.arange(2), 0)
     images = np.zeros((2, 16, 16, 3), dtype=np.uint8)

@@ -184,3 +184,16 @@ def test_a_run_that_is_not_yet_at_what_could_be_averaged_is_refused(
     done = average(run, tmp_path / "other.safetensors")
     assert done.code == 2
     assert "that has not begun. Repeat the command that trains it" in done.err
+
+
+def test_what_has_not_begun_is_not_said_to_stay(image_folder: Path, tmp_path: Path) -> None:
+    """The encoder of a game that still goes on: nothing has learned to draw for it."""
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", "gan", "--data", image_folder, "--out", run, "--images", 480,
+        "--stop-after", 160, *TINY,
+    )  # fmt: skip
+    assert done.code == 75
+    done = average(run, tmp_path / "other.safetensors")
+    assert done.code == 0, done.err
+    assert "as before" not in done.err

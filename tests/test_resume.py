@@ -269,6 +269,24 @@ def half(image_folder: Path, tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.parametrize("options", [("-o", "doubling=transposed"), ("-o", "network=fast")])
+def test_a_run_from_before_an_option_goes_on_as_what_it_is(
+    options: tuple[str, ...], image_folder: Path, tmp_path: Path
+) -> None:
+    """Neither its state nor its model names ``doubling``: grids were grown by transposition."""
+    out = tmp_path / "old"
+    half = command("gan", image_folder, out, *options, "--stop-after", BUDGET // 2)
+    assert gentool_command(*half).code == 75
+    for name in ("state.safetensors", "model.safetensors"):
+        header, tensors = read_file(out / name)
+        part, key = ("identity", "-o doubling") if name[0] == "s" else ("config", "doubling")
+        assert header[part].pop(key) in ("transposed", "repeated")
+        write_file(out / name, tensors, header)
+    assert gentool_command("sample", out, "-n", 2, "-o", tmp_path / "drawn").code == 0
+    done = gentool_command(*command("gan", image_folder, out, *options))
+    assert done.code == 0, done.err
+
+
 CHANGES: dict[str, tuple[tuple[object, ...], str]] = {
     "seed": (("--seed", 3), "--seed was 0, is 3"),
     "batch": (("--batch", 8), "--batch was 16, is 8"),

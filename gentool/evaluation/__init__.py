@@ -143,7 +143,9 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
             f"none of the {len(dataset)} images of {dataset.name} is of the split {split}, by "
             f"--holdout {holdout:g} of the model. Give more images, or --split all"
         )
-    request, left_out = _feasible(request, len(rows), dataset.name, bool(models))
+    request, left_out = _feasible(
+        request, len(rows), f"the split {split} of {dataset.name}", bool(models)
+    )
     reference = _reference(request, dataset, rows, holdout, split) if request.of_features else None
     table, sheets, images = [], [], []
     names = _names(source, dataset) if models and "reconstruction" in request.metrics else []

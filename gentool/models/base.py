@@ -91,6 +91,15 @@ class BaseConfig:
         10_000, "half-life of the averaged weights, in images seen", low=1, high=10**9
     )
 
+    @classmethod
+    def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
+        """What options mean that a file does not have, since there were none such when it was made.
+
+        Args:
+            options: Those that it has.
+        """
+        return to_json(cls())
+
 
 @dataclass(frozen=True)
 class NoDrawing:

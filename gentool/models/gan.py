@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
-from gentool.config import option
+from gentool.config import Scalar, option
 from gentool.errors import NoEncoder, UsageError
 from gentool.images import ImageShape
 from gentool.models.adversarial import LOSSES
@@ -92,6 +92,12 @@ class GAN(Model):
         encoder_share: float = option(
             0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
         )
+
+        @classmethod
+        def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
+            """Grids grew by transposed convolution before there was a choice."""
+            plain = options.get("network", _PLAIN) == _PLAIN
+            return super().absent(options) | ({"doubling": "transposed"} if plain else {})
 
     @dataclass(frozen=True)
     class Drawing:

@@ -14,7 +14,7 @@ import torch
 from gentool.distributed import batch_moments
 from gentool.images import ImageShape
 from gentool.models.base import Batch
-from gentool.models.classes import class_shares
+from gentool.models.classes import class_shares, draw_classes
 from gentool.models.priors.base import Codes, Encode, Prior
 from gentool.models.priors.matching import follow, path_error
 from gentool.networks.velocity import VelocityNet
@@ -113,10 +113,15 @@ class LatentFlow(Prior):
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The end of the path that begins at the noise; classes as often as in the data."""
+        """The end of the path that begins at the noise; classes as often as in the data.
+
+        A label is taken as it is: the flow learned from all images, ``class_shares`` counts some.
+        """
         if not self.ready:  # the velocity is zero yet, and asking for it costs as much as ever
             return noise
-        kinds = self.kinds(uniform, labels) if self.classes else None
+        kinds = labels
+        if self.classes and labels is None:
+            kinds = draw_classes(self.class_shares, uniform)
 
         def velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
             return self._velocity(y, angle, kinds)
