@@ -20,7 +20,8 @@ from gentool.models.base import Batch
 from gentool.rng import Draw, data_order
 
 _RESIDENT_SHARE = 0.25  # of the free GPU memory that the images may take
-_FIXED_BATCH = 256
+_FIXED_BATCH, _FIXED_PIXELS = 256, 2**18  # at most, and in a batch; larger ones leave the caches
+_FIT_IMAGES = 1024, 8192  # that a density is fitted to, at least and at most
 
 Order = NDArray[np.int64]
 
@@ -71,10 +72,21 @@ class Feeder:
     def fixed(self, count: int) -> Iterator[Batch]:
         """Unchanged, the first ``count`` images of the shuffle, fewer if there are not as many."""
         chosen = self._rows[data_order(self._seed, 0, min(len(self._rows), count), len(self._rows))]
-        for start in range(0, len(chosen), _FIXED_BATCH):
-            order = chosen[start : start + _FIXED_BATCH]
+        shape = self._dataset.shape
+        size = min(_FIXED_BATCH, max(_FIXED_PIXELS // (shape.height * shape.width), 1))
+        for start in range(0, len(chosen), size):
+            order = chosen[start : start + size]
             pixels = torch.from_numpy(self._dataset.images[order])
             yield self._as_batch(pixels, order)
+
+    def to_fit(self, seen: int) -> Iterator[Batch]:
+        """What a density is fitted to, in a run that has seen so many images.
+
+        No more than those, so that the fits of a short run on large images do not cost more than
+        its training; some, though, since few say nothing of a density.
+        """
+        fewest, most = _FIT_IMAGES
+        return self.fixed(min(max(seen, fewest), most))
 
     def _window(self, pixels: torch.Tensor, draw: Draw) -> torch.Tensor:
         """A window of the wanted shape, anywhere in what is stored, per image."""

@@ -70,10 +70,13 @@ class Looks:
         return self._scorer is not None and not self._at_rest
 
     def score(
-        self, model: Model, augmented: Augmented, images: int, poll: Callable[[], None]
-    ) -> Score:
-        """Score averaged weights; see ``Scorer.score``. Each kind of warning is given once."""
-        began = time.monotonic()
+        self, model: Model, augmented: Augmented, images: int, began: float,
+        poll: Callable[[], None],
+    ) -> Score:  # fmt: skip
+        """Score averaged weights; see ``Scorer.score``. Each kind of warning is given once.
+
+        What it cost since ``began``, by the monotonic clock, decides when the next is due.
+        """
         if self._scorer is None:
             self._scorer = Scorer(*self._images)
         score = self._scorer.score(model, augmented, poll)

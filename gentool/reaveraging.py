@@ -32,7 +32,6 @@ from gentool.models.base import Batch, Model
 from gentool.powers import KEPT, combination
 from gentool.scoring import Score, Scorer
 from gentool.state import POWERS
-from gentool.training import FIT_IMAGES
 
 LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is asked for
 
@@ -106,11 +105,15 @@ class Reaverager:
                 "the prior of this model is fitted to codes of images, which other weights change. "
                 "Give --data with the images it was trained on, beside --length"
             )
-        seed = self.loaded.header["training"].get("seed")
-        seed = seed if type(seed) is int and seed >= 0 else 0
+        seed, seen = (self._recorded(name) for name in ("seed", "images"))
         rows = self._dataset.training_rows(self.loaded.holdout, seed)
         feeder = Feeder(self._dataset, rows, seed, 1, self.loaded.model.device)
-        yield from feeder.fixed(FIT_IMAGES)
+        yield from feeder.to_fit(seen)
+
+    def _recorded(self, name: str) -> int:
+        """A count of the training, as the file has it."""
+        value = self.loaded.header["training"].get(name)
+        return value if type(value) is int and value >= 0 else 0
 
     @torch.no_grad()
     def at(self, length: float) -> LoadedModel:

@@ -58,7 +58,6 @@ _FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how lo
 _SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
 _SAVE_GROWTH = 1.5
 _MOST_SECONDS_BETWEEN_SAVES = 300.0
-FIT_IMAGES = 8192  # training images that a density is fitted to
 
 
 class Reporter(Protocol):
@@ -155,7 +154,7 @@ class Trainer:
                 settings.config, self.dataset.shape, classes_of(settings, self.dataset)
             )
         model = model.to(settings.device).to(memory_format=memory_format(settings.device))
-        model.begin(self._fit_batches)
+        model.begin(lambda: self.feeder.to_fit(0))
         return model
 
     def _parts(self) -> Parts:
@@ -408,12 +407,13 @@ class Trainer:
         moving = self._moving()
         if not self.ranks.agree(self._score_is_due()):
             return
+        began = time.monotonic()
         self._finish()
         if not self.ranks.first:
             return
         try:
             score = self.looks.score(
-                self.average, self.model.augmented, self.counters.images, stop.poll
+                self.average, self.model.augmented, self.counters.images, began, stop.poll
             )
         except Stopped:
             return
@@ -429,8 +429,8 @@ class Trainer:
                 self.folder.write_model(self.average, images, BEST_NAME, score=score.record)
 
     def _fit_batches(self) -> Iterator[Batch]:
-        """A fixed sample of the training images."""
-        return self.feeder.fixed(FIT_IMAGES)
+        """A sample of the training images, the same at the same count of images seen."""
+        return self.feeder.to_fit(self.counters.images)
 
 
 def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
