@@ -206,9 +206,10 @@ class RunFolder:
         """Give the best model the parts that learned after it was scored, if its samples stay.
 
         An encoder that is trained when the game is over fits the last generator, and the best one
-        only if that is the same, bit for bit.
+        only if that has the same weights, bit for bit. (What is measured on them is no weight: on
+        a GPU it need not come out the same twice.)
         """
-        path, now = self.path / BEST_NAME, exported_tensors(learner.average)
+        path, parts = self.path / BEST_NAME, learner.average.exported_parts().items()
         still = [p.module for p in learner.phases if not p.changes_samples]
         late = tuple(f"{k}." for k, m in learner.model.exported_parts().items() if m in still)
         if not late or not path.is_file():
@@ -217,7 +218,8 @@ class RunFolder:
             header, best = read_file(path)
         except ModelFileError:
             return
-        shared = {name: tensor for name, tensor in now.items() if not name.startswith(late)}
+        weights = {f"{k}.{n}": w for k, part in parts for n, w in part.named_parameters()}
+        shared = {name: w for name, w in weights.items() if not name.startswith(late)}
         if all(name in best and torch.equal(best[name], shared[name].cpu()) for name in shared):
             score = header["training"].get("score")
             self.write_model(learner.average, images, BEST_NAME, score=score)
