@@ -80,13 +80,17 @@ class Feeder:
             yield self._as_batch(pixels, order)
 
     def to_fit(self, seen: int) -> Iterator[Batch]:
-        """What a density is fitted to, in a run that has seen so many images.
+        """What a density is fitted to, in a run that has seen so many images."""
+        return self.fixed(self.fit_count(seen))
 
-        No more than those, so that the fits of a short run on large images do not cost more than
-        its training; some, though, since few say nothing of a density.
+    def fit_count(self, seen: int) -> int:
+        """How many those are.
+
+        No more than were seen, so that the fits of a short run on large images do not cost more
+        than its training; some, though, since few say nothing of a density.
         """
         fewest, most = _FIT_IMAGES
-        return self.fixed(min(max(seen, fewest), most))
+        return min(max(seen, fewest), most, len(self._rows))
 
     def _window(self, pixels: torch.Tensor, draw: Draw) -> torch.Tensor:
         """A window of the wanted shape, anywhere in what is stored, per image."""

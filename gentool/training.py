@@ -367,16 +367,22 @@ class Trainer:
         began = time.monotonic()
         check_weights(self.folder.tensors(self.learner()), "saved tensor")
         self._finish()
+        more = (self._fit_growth() - 1) * (time.monotonic() - began)  # that the last fit will take
         if not self.ranks.first:
             return
         self.folder.write_previews(self.average, self.counters.images)
-        self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+        self._closing_seconds = 1.3 * (time.monotonic() - began + more) + 0.5
         if last and self.settings.keep.best:
             self.folder.complete_best(self.learner(), self.counters.images)
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
         self.folder.write_state(self.learner(), replace(self.counters, seconds=self.seconds()))
         self.folder.write_model(self.average, self.counters.images, MODEL_NAME)
-        self._closing_seconds = 1.3 * (time.monotonic() - began) + 0.5
+        self._closing_seconds = 1.3 * (time.monotonic() - began + more) + 0.5
+
+    def _fit_growth(self) -> float:
+        """How many times as many images the last fit will look at as one does now."""
+        seen, share = self.counters.images, max(self.share(), 0.01)
+        return self.feeder.fit_count(round(seen / min(share, 1.0))) / self.feeder.fit_count(seen)
 
     def _finish(self) -> None:
         """What is fitted to the averaged weights before they are used."""

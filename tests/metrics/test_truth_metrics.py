@@ -233,6 +233,14 @@ def test_ssim_is_that_of_scikit_image(channels: int) -> None:
     np.testing.assert_allclose(ssim(a, a), 1)
 
 
+def test_ssim_does_not_depend_on_the_other_images() -> None:
+    """As many as are more than one block."""
+    rng = np.random.default_rng(1)
+    a, b = (rng.integers(0, 256, (20, 150, 160, 3), dtype=np.uint8) for _ in range(2))
+    alone = [ssim(p[None], q[None])[0] for p, q in zip(a, b, strict=True)]
+    np.testing.assert_allclose(ssim(a, b), alone, rtol=1e-12)
+
+
 # --- extractors ---------------------------------------------------------------------------------
 
 
