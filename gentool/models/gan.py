@@ -132,6 +132,8 @@ class GAN(Model):
             dict.fromkeys(slopes, config.penalty),
             dict.fromkeys(slopes, config.penalty_every),
         )
+        # The averages are asked, too, which have no penalties.
+        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in slopes}
         if "reconstruction" in self.penalties.entries and not hasattr(
             self.discriminator, "reconstructions"
         ):
@@ -271,9 +273,9 @@ class GAN(Model):
     @property
     def against_collapse(self) -> str:
         """A heavier penalty, if there is one that has a weight to choose; else such a penalty."""
-        slopes = [f"{k}:{w:g}" for k, w in self.penalties.weights.items() if k in ("r1", "r2")]
-        if slopes:
-            return f"A heavier penalty (now {'+'.join(slopes)}) or a smaller --lr helps"
+        if self._slopes:
+            weights = "+".join(f"{k}:{w:g}" for k, w in self._slopes.items())
+            return f"A heavier penalty (now {weights}) or a smaller --lr helps"
         return "-o penalties=r1+r2 or a smaller --lr helps"
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from gentool.averaging import averaged_copy
 from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
 from gentool.config import from_json, to_json
@@ -64,6 +65,12 @@ def test_a_row_of_the_prior_depends_on_seed_and_index_alone(name: str) -> None:
     for k, pair in enumerate([(3, 0), (3, 7), (4, 7), (3, 2)]):
         assert torch.equal(prior_blocks(model, [pair])[0], together[k])
     assert len({tuple(row.flatten().tolist()) for row in together}) == 4
+
+
+def test_the_averages_say_what_helps_against_a_collapse(name: str) -> None:
+    """They are scored, and have fewer parts than the model that learns."""
+    live = build(name)
+    assert averaged_copy(live).against_collapse == live.against_collapse
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
