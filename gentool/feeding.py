@@ -79,6 +79,10 @@ class Feeder:
             pixels = torch.from_numpy(self._dataset.images[order])
             yield self._as_batch(pixels, order)
 
+    def to_begin(self) -> Iterator[Batch]:
+        """What a part that begins at images, and counts classes among them, may look at."""
+        return self.fixed(_FIT_IMAGES[1])
+
     def to_fit(self, seen: int) -> Iterator[Batch]:
         """What a density is fitted to, in a run that has seen so many images."""
         return self.fixed(self.fit_count(seen))

@@ -50,7 +50,7 @@ class Looks:
         self._images, self._every = (dataset, rows, held_out), every
         self._scorer: Scorer | None = None
         self._next = time.monotonic() + _FIRST_SECONDS
-        self._at_rest = False
+        self._at_rest, self._seconds = False, 0.0
         self._told: set[str] = set()
         self._last, self._best, self._best_images = math.inf, math.inf, 0
 
@@ -77,10 +77,12 @@ class Looks:
 
         What it cost since ``began``, by the monotonic clock, decides when the next is due.
         """
+        scoring = time.monotonic()
         if self._scorer is None:
             self._scorer = Scorer(*self._images)
         score = self._scorer.score(model, augmented, poll)
         now = time.monotonic()
+        self._seconds = now - scoring
         self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
         new = {k: words for k, words in score.warnings.items() if k not in self._told}
         self._told |= new.keys()
@@ -102,6 +104,11 @@ class Looks:
     def rest(self) -> None:
         """The last look was at samples that no longer change."""
         self._at_rest = True
+
+    @property
+    def owed_seconds(self) -> float:
+        """What the look at rest will take, 0 where none is to come."""
+        return self._seconds if self._every is None and not self._at_rest else 0.0
 
     def verdict(self) -> str | None:
         """What to say at the end where an earlier state was better."""

@@ -37,7 +37,7 @@ def all_finite(tensors: Iterable[torch.Tensor | None]) -> bool:
     norms = torch._foreach_norm(present, math.inf)
     # Optimisers that are not fused count their steps on the CPU, whatever device the rest is on.
     largest = torch.stack([norm.to(norms[0].device) for norm in norms])
-    return math.isfinite(largest.sum().item())
+    return bool(largest.isfinite().all().item())  # a sum of them may overflow
 
 
 def check_step(model: torch.nn.Module, phase: Phase, loss: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gentool.blocks import decode_blocks, prior_blocks
 from gentool.data import Dataset
+from gentool.errors import DataError
 from gentool.images import to_pixels, to_unit
 from gentool.metrics.extractors import BLOCK, RandomExtractor, check_evaluating
 from gentool.metrics.frechet import distance_between, moments
@@ -56,11 +57,16 @@ class Scorer:
         dataset: Prepared images.
         rows: Numbers of the training images, two or more.
         held_out: Numbers of those kept out; may be empty.
+
+    Raises:
+        DataError: there is but one image, or none.
     """
 
     def __init__(
         self, dataset: Dataset, rows: NDArray[np.int64], held_out: NDArray[np.int64]
     ) -> None:
+        if len(rows) < 2:
+            raise DataError(f"a score needs two images or more, not {len(rows)}. Give more images")
         self._extractor = RandomExtractor()
         self._images = _some(dataset, rows)
         self._training = self._extractor.features(self._images)

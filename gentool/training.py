@@ -20,8 +20,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from gentool.averaging import Averaging, averaged_copy
+from gentool.budget import Budget
 from gentool.checkpoint import MODEL_NAME, check_classes
 from gentool.data import Dataset, Source
 from gentool.devices import deterministic_algorithms, memory_format
@@ -53,11 +55,6 @@ from gentool.signals import StopFlag
 __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
 
 _LOG_SECONDS = 5.0
-_FIRST_SAVE_SECONDS = 30.0  # then ever rarer, so that saving stays below a few per cent
-_FIRST_SAVE_SHARE = 0.2  # of a timed run, if that is sooner: it measures how long the end takes
-_SAVING_SHARE = 0.05  # of the time that saving may take at most, for it also fits priors
-_SAVE_GROWTH = 1.5
-_MOST_SECONDS_BETWEEN_SAVES = 300.0
 
 
 class Reporter(Protocol):
@@ -142,7 +139,8 @@ class Trainer:
         self._images_at_start = self._images_of_step = 0
         self._ailing = set[str]()  # what was warned of
         self.log = RunLog(self.folder.log_path)
-        self._closing_seconds = 1.0  # measured at every save
+        self._finished_at, self._fit_seconds = -1, 0.0  # images seen at the last ``_finish``
+        self.budget = Budget(settings.images, settings.minutes, self.ranks)
         self.averaging = Averaging(self.model, self.average, self.phases)
         self.parts = self._parts()
 
@@ -154,7 +152,7 @@ class Trainer:
                 settings.config, self.dataset.shape, classes_of(settings, self.dataset)
             )
         model = model.to(settings.device).to(memory_format=memory_format(settings.device))
-        model.begin(lambda: self.feeder.to_fit(0))
+        model.begin(self.feeder.to_begin)
         return model
 
     def _parts(self) -> Parts:
@@ -198,8 +196,7 @@ class Trainer:
     def _train_on(self, stop: StopFlag) -> None:
         """Steps, log, scores and saves from here to the end of the budget."""
         next_log = time.monotonic() + _LOG_SECONDS
-        gap = min(_FIRST_SAVE_SECONDS, _FIRST_SAVE_SHARE * 60 * (self.settings.minutes or math.inf))
-        next_save = time.monotonic() + gap
+        self.budget.begin()
         self._score_if_due(stop)
         while (share := self.share()) < 1:
             self.take_step(share)
@@ -209,12 +206,10 @@ class Trainer:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
             self._score_if_due(stop)
-            late = self._stop_if_asked(stop, now >= next_save)
+            late = self._stop_if_asked(stop, self.budget.save_is_due())
             if self._save_is_due(late):
                 self.save()
-                gap = min(gap * _SAVE_GROWTH, _MOST_SECONDS_BETWEEN_SAVES)
-                gap = max(gap, self._closing_seconds / _SAVING_SHARE)
-                next_save = time.monotonic() + gap
+                self.budget.saved()
         self.write_log(1.0)
         self.save(last=True)
         if (verdict := self.looks.verdict()) is not None and self.settings.keep.best:
@@ -227,7 +222,7 @@ class Trainer:
 
     def _go_back(self, fault: NotFinite) -> None:
         """Return to the last good state with half the learning rate, or end; see ``go_back``."""
-        seen = self.counters.images
+        seen, self._finished_at = self.counters.images, -1
 
         def initial() -> Learner:
             model = self._initial_model()
@@ -271,11 +266,7 @@ class Trainer:
 
     def share(self) -> float:
         """How much of the budget is spent, from 0 to 1 and over."""
-        if self.settings.minutes is not None:
-            share = self.seconds() / max(self.settings.minutes * 60 - self._closing_seconds, 1e-9)
-            return self.ranks.agree(share)
-        assert self.settings.images is not None
-        return self.counters.images / self.settings.images
+        return self.budget.share(self.counters.images, self.seconds(), self.looks.owed_seconds)
 
     def seconds(self) -> float:
         """Wall-clock seconds that the run has taken, over all its commands."""
@@ -366,30 +357,45 @@ class Trainer:
         """
         began = time.monotonic()
         check_weights(self.folder.tensors(self.learner()), "saved tensor")
+        fresh, growth = self._finished_at != self.counters.images, self._fit_growth()
         self._finish()
-        more = (self._fit_growth() - 1) * (time.monotonic() - began)  # that the last fit will take
+        more = self._fit_seconds * (growth - fresh)  # that the last fit takes beyond what this did
         if not self.ranks.first:
             return
         self.folder.write_previews(self.average, self.counters.images)
-        self._closing_seconds = 1.3 * (time.monotonic() - began + more) + 0.5
+        self.budget.measure(time.monotonic() - began, more)
         if last and self.settings.keep.best:
             self.folder.complete_best(self.learner(), self.counters.images)
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
-        self.folder.write_state(self.learner(), replace(self.counters, seconds=self.seconds()))
+        seconds = max(self.seconds(), self.budget.seconds if last else 0.0)  # all, when it is over
+        self.folder.write_state(self.learner(), replace(self.counters, seconds=seconds))
         self.folder.write_model(self.average, self.counters.images, MODEL_NAME)
-        self._closing_seconds = 1.3 * (time.monotonic() - began + more) + 0.5
+        self.budget.measure(time.monotonic() - began, more)
 
     def _fit_growth(self) -> float:
         """How many times as many images the last fit will look at as one does now."""
+        if not self.average.fitted:
+            return 1.0
         seen, share = self.counters.images, max(self.share(), 0.01)
         return self.feeder.fit_count(round(seen / min(share, 1.0))) / self.feeder.fit_count(seen)
 
     def _finish(self) -> None:
-        """What is fitted to the averaged weights before they are used."""
+        """What is fitted to the averaged weights before they are used.
+
+        Raises:
+            NotFinite: a weight or a code of an image is not.
+        """
+        if self._finished_at == self.counters.images:
+            return
+        began = time.monotonic()
         with self.ranks.of_first(NotFinite):
             if self.ranks.first:
-                self.average.finish(self._fit_batches)
+                try:
+                    self.average.finish(self._fit_batches)
+                except LinAlgError as error:
+                    raise NotFinite("what the averages are fitted to") from error
                 check_weights(self.average.state_dict(), "averaged weight")
+        self._finished_at, self._fit_seconds = self.counters.images, time.monotonic() - began
 
     def learner(self) -> Learner:
         """What a state file holds the tensors of."""

@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("models",)),
     (5, ("checkpoint", "optimisers")),
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
-    (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches")),
+    (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches", "budget")),
     (6, ("recovery", "looks", "inversion")),
     (6, ("training", "sampling", "reconstruction")),
     (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),

@@ -57,7 +57,9 @@ def test_one_last_look_when_samples_no_longer_change(digits: Dataset) -> None:
     assert not watched.due(64, 0, moving=False)  # too short a run to be looked at
     score(watched, digits, 300, 64)
     assert watched.due(128, 64, moving=False)
+    assert watched.owed_seconds > 0
     watched.rest()
+    assert watched.owed_seconds == 0
     assert not watched.due(128, 64, moving=False)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SIDE, TINY, Finished, gentool_command, write_images
+from PIL import Image
 
 from gentool.blocks import encode_blocks
 from gentool.checkpoint import load_model, read_file
@@ -57,6 +58,11 @@ def test_what_it_needs_is_said(trained: Trained, tmp_path: Path) -> None:
     assert "is no run folder" in done.err
     done = gentool_command("average", run, "--length", "0.1", "-o", tmp_path / "no" / "x")
     assert done.code == 2
+    single = tmp_path / "single.png"
+    Image.new("RGB", (16, 16)).save(single)
+    done = gentool_command("average", run, "--data", single)
+    assert done.code == 3
+    assert "two images or more, not 1" in done.err
     assert not any("average" in path.name for path in run.iterdir())
 
 

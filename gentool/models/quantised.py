@@ -34,6 +34,7 @@ from gentool.networks.grids import GridDecoder, GridEncoder, grids
 from gentool.rng import Draw, uniform
 
 _CODES_DECAY, _CRITIC_DECAY, _PRIOR_DECAY = 0.01, 0.1, 0.01
+_BEGIN_IMAGES = 256  # training images at whose codes a codebook begins
 _OBSERVED = 1024  # training images whose codes are counted when a model is finished
 _LARGE = 96  # from this side on, by the mean of both, an image has more codes
 _SIDES = 8, 16  # of the grid, of smaller and of larger images
@@ -140,8 +141,14 @@ class QuantisedAutoencoder(Model):
     @torch.no_grad()
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Begin the codebook, where there is one, at codes of training images."""
-        if self.tally is not None:
-            self.codec.quantiser.begin(self.codec.encoder(next(batches()).images))
+        if self.tally is None:
+            return
+        grids: list[torch.Tensor] = []
+        for batch in batches():  # whose size is the loop's business
+            grids.append(self.codec.encoder(batch.images))
+            if sum(map(len, grids)) >= _BEGIN_IMAGES:
+                break
+        self.codec.quantiser.begin(torch.cat(grids))
 
     @property
     def _switch(self) -> float:

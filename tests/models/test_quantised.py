@@ -124,6 +124,17 @@ def test_larger_images_have_more_codes(height: int, width: int, size: tuple[int,
     assert model.size == size
 
 
+@pytest.mark.parametrize("size", [64, 256])
+def test_a_codebook_begins_at_256_images_however_they_come(size: int) -> None:
+    x = torch.rand(512, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = []
+    for parts in (torch.split(x, size), [x[:256]]):
+        model = tiny(quantiser="vq")
+        model.begin(lambda parts=parts: iter([Batch(part) for part in parts]))  # type: ignore[misc]
+        found.append(model.state_dict())
+    torch.testing.assert_close(found[0], found[1])
+
+
 @pytest.mark.parametrize("quantiser", ["fsq", "vq"])
 def test_a_step_of_every_phase_at_256(quantiser: str) -> None:
     shape = ImageShape(256, 256, 3)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from conftest import TINY
 from nursery import Nursery
 from safetensors.torch import load_file
+
+from gentool.recovery import NotFinite, check_weights
 
 PROMISE = "numbers gone wrong: back to the last good state, or exit 6 with good files"
 BATCH, STEPS, SAVE_STEPS, LR = 16, 110, 20, 1e-3
@@ -52,6 +55,13 @@ def struck(network: str, what: str, step: int, times: int) -> dict[str, object]:
     _, phase, part = NETWORKS[network]
     return {"kind": "strike", "phase": phase, "part": part, "what": what, "step": step,
             "times": times}  # fmt: skip
+
+
+def test_numbers_whose_sum_would_overflow_are_finite() -> None:
+    huge = {"a": torch.full((3,), 2e38), "b": torch.full((3,), 2e38)}
+    check_weights(huge, "tensor")
+    with pytest.raises(NotFinite, match="the tensor b"):
+        check_weights(huge | {"b": torch.tensor([math.inf])}, "tensor")
 
 
 def finite(path: Path) -> bool:
