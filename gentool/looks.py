@@ -84,7 +84,10 @@ class Looks:
         now = time.monotonic()
         self._seconds = now - scoring
         self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
-        new = {k: words for k, words in score.warnings.items() if k not in self._told}
+        told = self._told
+        if self._every is None and math.isinf(self._last):
+            told = told | {"collapse"}  # half a minute on, samples may be alike that will not be
+        new = {k: words for k, words in score.warnings.items() if k not in told}
         self._told |= new.keys()
         self._remember(score.distance, images)
         return replace(score, warnings=new)

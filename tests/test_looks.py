@@ -63,6 +63,15 @@ def test_one_last_look_when_samples_no_longer_change(digits: Dataset) -> None:
     assert not watched.due(128, 64, moving=False)
 
 
+def test_samples_that_are_alike_at_the_first_look_by_the_clock_may_still_part(
+    digits: Dataset,
+) -> None:
+    watched = looks(digits, None)
+    assert "collapse" not in score(watched, digits, 1, 64).warnings
+    assert "collapse" in score(watched, digits, 1, 128).warnings
+    assert "collapse" in score(looks(digits, 64), digits, 1, 64).warnings
+
+
 def test_a_last_model_that_is_worse_than_the_best_is_told(digits: Dataset) -> None:
     watched = looks(digits, 1)
     assert watched.verdict() is None
