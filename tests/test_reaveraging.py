@@ -58,9 +58,9 @@ def test_what_it_needs_is_said(trained: Trained, tmp_path: Path) -> None:
     assert "is no run folder" in done.err
     done = gentool_command("average", run, "--length", "0.1", "-o", tmp_path / "no" / "x")
     assert done.code == 2
-    single = tmp_path / "single.png"
-    Image.new("RGB", (16, 16)).save(single)
-    done = gentool_command("average", run, "--data", single)
+    (tmp_path / "single").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "single" / "1.png")
+    done = gentool_command("average", run, "--data", tmp_path / "single")
     assert done.code == 3
     assert "two images or more, not 1" in done.err
     assert not any("average" in path.name for path in run.iterdir())
