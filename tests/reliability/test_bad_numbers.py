@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,12 @@ from conftest import TINY
 from nursery import Nursery
 from safetensors.torch import load_file
 
+from gentool.cli.progress import Display
+from gentool.data import open_dataset
+from gentool.models.vae import VAE
 from gentool.recovery import NotFinite, check_weights
+from gentool.signals import StopFlag
+from gentool.training import Trainer, TrainSettings
 
 PROMISE = "numbers gone wrong: back to the last good state, or exit 6 with good files"
 BATCH, STEPS, SAVE_STEPS, LR = 16, 110, 20, 1e-3
@@ -62,6 +68,22 @@ def test_numbers_whose_sum_would_overflow_are_finite() -> None:
     check_weights(huge, "tensor")
     with pytest.raises(NotFinite, match="the tensor b"):
         check_weights(huge | {"b": torch.tensor([math.inf])}, "tensor")
+
+
+def test_a_prior_that_cannot_be_fitted_is_a_setback(image_folder: Path, tmp_path: Path) -> None:
+    """Its weights are finite, and yet what the encoder makes of an image is not."""
+    settings = TrainSettings(
+        "vae", VAE.Config(width=4, latent_size=4), tmp_path / "run",
+        images=48, minutes=None, batch=16, lr=1e-3, seed=0, device=torch.device("cpu"),
+        precision=torch.float32, started=time.monotonic(),
+    )  # fmt: skip
+    data = open_dataset(str(image_folder), size="16")
+    trainer = Trainer(data, settings, Display(StopFlag(), 48, quiet=True))
+    for weight in trainer.average.get_submodule("encoder").parameters():
+        weight.data.fill_(1e38)
+    with pytest.raises(NotFinite, match="fitted to"):
+        trainer.save()
+    assert not (tmp_path / "run" / "state.safetensors").exists()
 
 
 def finite(path: Path) -> bool:
