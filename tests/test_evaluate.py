@@ -15,6 +15,7 @@ from PIL import Image
 
 from gentool.checkpoint import LoadedModel, load_model, read_file
 from gentool.data import open_dataset
+from gentool.data.modes import Modes, read_modes
 from gentool.evaluation import METRICS, OF_FEATURES, Request, evaluate
 from gentool.evaluation.reference import make_reference
 from gentool.evaluation.scores import (
@@ -24,6 +25,7 @@ from gentool.evaluation.scores import (
     score_gap,
     score_likelihood,
     score_reconstruction,
+    score_samples,
     score_units,
 )
 from gentool.images import ImageShape, to_unit
@@ -380,6 +382,18 @@ def test_only_what_is_asked_for_is_done(
     answer = _scores(run, "--data", toys, "--metrics", metrics, "--features", "random")
     assert ("features" in answer["protocol"]) == (metrics == "frechet")
     assert ("samples" in answer["protocol"]) == (metrics in ("frechet", "modes"))
+
+
+@pytest.mark.parametrize(("channels", "modes"), [(1, 10), (3, 50), (4, 50)])
+def test_modes_are_read_from_pictures_of_every_colour_mode(channels: int, modes: int) -> None:
+    """Those in grey are of one digit, three times the same."""
+    drawn = np.stack([Modes().render(k, 32, 32) for k in range(50)])
+    opaque = np.full_like(drawn[..., :1], 255)
+    pixels = {1: drawn[..., 2:], 3: drawn, 4: np.concatenate([drawn, opaque], axis=3)}[channels]
+    found = Scores("drawn")
+    score_samples(found, iter([pixels]), None, ("modes",), read_modes, lambda: None)
+    assert found.values["modes"] == modes
+    assert found.values["modes unreadable"] == 0
 
 
 def test_a_kl_that_is_only_near_that_of_the_bound_says_so(toys: Path) -> None:

@@ -15,7 +15,7 @@ from gentool.data import Dataset, coverage
 from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
-from gentool.metrics.extractors import check_evaluating
+from gentool.metrics.extractors import as_rgb, check_evaluating
 from gentool.metrics.frechet import Folds, Moments, distance_between
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, overlap, several_nearest
@@ -76,7 +76,7 @@ def score_samples(
     for pixels in batches:
         poll()
         first = pixels[:_SHOWN] if first is None else first
-        if "modes" in metrics and (found_modes := read_modes(pixels)) is not None:
+        if "modes" in metrics and (found_modes := read_modes(as_rgb(pixels))) is not None:
             numbers.append(found_modes)
         if reference is None and not numbers:
             break  # more samples would say nothing
