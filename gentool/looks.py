@@ -54,20 +54,20 @@ class Looks:
         self._told: set[str] = set()
         self._last, self._best, self._best_images = math.inf, math.inf, 0
 
-    def due(self, images: int, scored: int, *, moving: bool) -> bool:
+    def due(self, images: int, scored: int, *, at_rest_since: int | None = None) -> bool:
         """Whether it is time.
 
         Args:
             images: Seen so far.
             scored: Seen at the last score.
-            moving: Whether training still changes the samples; when it no longer does, one more
-                look is enough.
+            at_rest_since: Images seen when training last changed the samples, of which one more
+                look is enough; None while it still does.
         """
         if self._every is not None:
             return self._every > 0 and images // self._every > scored // self._every
-        if moving:
+        if at_rest_since is None:
             return time.monotonic() >= self._next
-        return self._scorer is not None and not self._at_rest
+        return 0 < scored < at_rest_since  # none in so short a run that it was never looked at
 
     def score(
         self, model: Model, augmented: Augmented, images: int, began: float,

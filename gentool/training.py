@@ -412,7 +412,14 @@ class Trainer:
 
     def _score_is_due(self) -> bool:
         counters = self.counters
-        return self.looks.due(counters.images, counters.scored, moving=self._moving())
+        since = None if self._moving() else self._at_rest_since()
+        return self.looks.due(counters.images, counters.scored, at_rest_since=since)
+
+    def _at_rest_since(self) -> int:
+        """Images seen when the samples last changed, once they no longer do."""
+        began, now = self.counters.began, self.counters.images
+        resting = (p.name for p in self.phases if not p.changes_samples)
+        return min((began.get(name, now) for name in resting), default=now)
 
     def _score_if_due(self, stop: StopFlag) -> None:
         """Score the averages and keep the best so far; a score cut short by a stop stays due."""

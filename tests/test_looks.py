@@ -38,29 +38,32 @@ def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> Score:
 
 def test_by_the_counter(digits: Dataset) -> None:
     watched = looks(digits, 100)
-    due = [n for n in range(0, 500, 30) if watched.due(n, scored=n - n % 90, moving=True)]
+    due = [n for n in range(0, 500, 30) if watched.due(n, scored=n - n % 90)]
     assert due == [n for n in range(0, 500, 30) if n // 100 > (n - n % 90) // 100]
-    assert not any(looks(digits, 0).due(n, 0, moving=True) for n in range(0, 500, 30))
+    assert not any(looks(digits, 0).due(n, 0) for n in range(0, 500, 30))
 
 
 def test_by_the_clock_not_before_half_a_minute_and_not_again_at_once(digits: Dataset) -> None:
     watched = looks(digits, None)
-    assert not watched.due(10**9, 0, moving=True)
+    assert not watched.due(10**9, 0)
     watched._next = 0.0  # as if it were over
-    assert watched.due(64, 0, moving=True)
+    assert watched.due(64, 0)
     score(watched, digits, 300, 64)
-    assert not watched.due(10**9, 64, moving=True)
+    assert not watched.due(10**9, 64)
 
 
 def test_one_last_look_when_samples_no_longer_change(digits: Dataset) -> None:
     watched = looks(digits, None)
-    assert not watched.due(64, 0, moving=False)  # too short a run to be looked at
+    assert not watched.due(64, 0, at_rest_since=64)  # too short a run to be looked at
     score(watched, digits, 300, 64)
-    assert watched.due(128, 64, moving=False)
+    assert watched.due(128, 64, at_rest_since=128)
     assert watched.owed_seconds > 0
     watched.rest()
     assert watched.owed_seconds == 0
-    assert not watched.due(128, 64, moving=False)
+    assert not watched.due(192, 128, at_rest_since=128)
+    gone_on = looks(digits, None)  # of a run that was stopped between
+    assert gone_on.due(192, 64, at_rest_since=128)
+    assert not gone_on.due(192, 128, at_rest_since=128)
 
 
 def test_samples_that_are_alike_at_the_first_look_by_the_clock_may_still_part(

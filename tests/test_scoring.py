@@ -149,7 +149,7 @@ def test_images_that_are_all_alike_can_be_scored(digits: Dataset) -> None:
 
 def test_one_image_is_never_scored(digits: Dataset) -> None:
     one = np.zeros(1, dtype=np.int64)
-    assert not Looks(digits, one, one[:0], None).due(10**9, 0, moving=True)
+    assert not Looks(digits, one, one[:0], None).due(10**9, 0)
     with pytest.raises(DataError, match=r"two images or more, not 1\. Leave --score-every out"):
         Looks(digits, one, one[:0], 100)
 
