@@ -76,6 +76,20 @@ def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
 
 
 @torch.inference_mode()
+def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
+    """How often each code occurs in uint8 images (N, H, W, C), (codes,); None without codes."""
+    size = block_size(model.shape)
+    rows = torch.from_numpy(np.array(pixels)).to(model.device)
+    shares: list[torch.Tensor] = []
+    for block in torch.split(rows, size):
+        found = model.code_shares(to_unit(block))
+        if found is None:
+            return None
+        shares.append(found.double().cpu() * (len(block) / len(rows)))
+    return torch.stack(shares).sum(dim=0)
+
+
+@torch.inference_mode()
 def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
     """Latents (N, ...) of uint8 images (N, H, W, C), drawn from their posteriors.
 

@@ -19,6 +19,7 @@ from gentool.images import Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import fit_weights, invert
 from gentool.latents import Latents, natural_space, of_images
 from gentool.latents import decode as decode_latents
+from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
 from gentool.outputs import NamedImage, recipe
 from gentool.signals import StopFlag
@@ -169,6 +170,7 @@ def reconstruct(
     loaded: LoadedModel, images: dict[Path, Pixels], latents: Latents
 ) -> list[Reconstruction]:
     """What the model makes of every image's latents, in order."""
+    check_evaluating(loaded.model)
     originals = np.stack(list(images.values()))
     decoded = decode_latents(loaded.model, latents)
     similarities = ssim(originals, decoded)

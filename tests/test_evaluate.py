@@ -13,26 +13,30 @@ import torch
 from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
+from gentool.blocks import encode_blocks
 from gentool.checkpoint import LoadedModel, load_model, read_file
 from gentool.data import open_dataset
 from gentool.data.modes import Modes, read_modes
 from gentool.evaluation import METRICS, OF_FEATURES, Request, evaluate
+from gentool.evaluation.latents import Scores, score_codes, score_units
 from gentool.evaluation.reference import make_reference
 from gentool.evaluation.scores import (
-    Scores,
     neighbour_sheet,
     sampled,
     score_gap,
     score_likelihood,
     score_reconstruction,
     score_samples,
-    score_units,
 )
 from gentool.images import ImageShape, to_unit
+from gentool.latents import of_images
 from gentool.metrics.extractors import RandomExtractor
+from gentool.models.hvae import HierarchicalVAE
 from gentool.models.likelihoods.continuous import Gaussian
+from gentool.models.quantised import QuantisedAutoencoder
 from gentool.models.vae import VAE
 from gentool.oddity import bounds
+from gentool.reconstruction import reconstruct
 from gentool.rng import Draw
 
 
@@ -407,12 +411,58 @@ def test_a_kl_that_is_only_near_that_of_the_bound_says_so(toys: Path) -> None:
     assert words in scores.notes
 
 
+def test_every_unit_has_a_line_whose_kl_adds_up(vae: Path, toys: Path, tmp_path: Path) -> None:
+    path = tmp_path / "units.csv"
+    (found,) = _scores(
+        vae, "--data", toys, "--metrics", "likelihood", "--per-unit", path
+    )["scores"]  # fmt: skip
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    kl = [float(line["kl"]) for line in lines]
+    assert sum(kl) == pytest.approx(found["kl"])
+    assert max(kl) == pytest.approx(found["kl largest unit"])
+    assert [int(line["unit"]) for line in lines] == list(range(len(lines)))
+    assert sum(line["active"] == "True" for line in lines) == found["active units"]
+
+
+def test_every_layer_has_a_kl_that_is_the_sum_of_its_units() -> None:
+    config = HierarchicalVAE.Config(width=8, layers=4, latent_size=2)
+    model, scores = HierarchicalVAE(config, ImageShape(16, 16, 3)), Scores("x")
+    lengths = model.layer_lengths
+    assert len(lengths) == 4
+    assert sum(lengths) == model.prior(np.arange(1), 0).shape[1]
+    kl = torch.arange(float(sum(lengths)))
+    means = torch.stack([kl, torch.zeros_like(kl), (kl > 5).float()])
+    units = score_units(scores, means, 10, model)
+    first, second = lengths[:2]
+    assert scores.values["kl (near) layer 1"] == first * (first - 1) / 2
+    assert scores.values["kl (near) layer 2"] == sum(range(first, first + second))
+    assert [u.layer for u in units[first - 1 : first + 1]] == [1, 2]
+    assert [u.active for u in units[4:8]] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("quantiser", ["fsq", "vq"])
+def test_codes_in_use_are_those_of_the_images(quantiser: str, toys: Path) -> None:
+    config = QuantisedAutoencoder.Config(width=8, quantiser=quantiser, codes=64)
+    model = QuantisedAutoencoder(config, ImageShape(16, 16, 3)).eval()
+    scores, pixels = Scores("x"), open_dataset(str(toys), "16").images[:40]
+    score_codes(scores, model, pixels)
+    with torch.no_grad():
+        codes = model.codec.encode(to_unit(torch.from_numpy(np.array(pixels)))).indices
+    counts = np.unique(codes.numpy(), return_counts=True)[1]
+    shares = counts / counts.sum()
+    assert scores.values["codes in use"] == len(counts)
+    assert scores.values["codes"] == model.codec.quantiser.words
+    entropy = -(shares * np.log(shares)).sum()
+    assert scores.values["code perplexity"] == pytest.approx(np.exp(entropy), rel=1e-4)
+
+
 @pytest.mark.parametrize(("nats", "collapsed"), [(0.0001, True), (0.05, False)])
 def test_a_thousand_latents_that_each_say_a_little_are_no_collapse(
     nats: float, collapsed: bool
 ) -> None:
-    scores = Scores("x")
-    score_units(scores, torch.tensor([[nats], [0.0], [0.001]]).expand(3, 1000), 100, "")
+    scores, model = Scores("x"), VAE(VAE.Config(width=4), ImageShape(16, 16, 3))
+    score_units(scores, torch.tensor([[nats], [0.0], [0.001]]).expand(3, 1000), 100, model)
     assert scores.values["active units"] == 0
     assert scores.values["kl"] == pytest.approx(1000 * nats)
     assert any("collapse" in note for note in scores.notes) == collapsed
@@ -427,12 +477,14 @@ def test_no_score_is_made_of_a_model_in_training_mode(
     reference = make_reference(dataset, extractor, rows, rows[:0])
     found = Scores("x", {extractor.score: 1.0})
     images = {Path("x.png"): dataset.images[0]}
+    latents = of_images(loaded.model, encode_blocks(loaded.model, dataset.images[:1]))
     scored: list[Callable[[], object]] = [
         lambda: next(sampled(loaded, 1, 0)),
         lambda: score_reconstruction(found, loaded, dataset, rows),
         lambda: score_gap(found, loaded, dataset, reference, lambda: None),
         lambda: score_likelihood(found, loaded, dataset, rows, 1, 0, lambda: None),
         lambda: bounds(loaded, images, 1, lambda: None),
+        lambda: reconstruct(loaded, images, latents),
         lambda: extractor.features(dataset.images[:1]),
     ]
     for score in scored:

@@ -16,6 +16,8 @@ import torch
 from conftest import ROOT, Finished, draw, environment, run_python, write_idx
 from PIL import Image
 
+from gentool.checkpoint import load_model
+
 EXAMPLES = ROOT / "examples"
 GAME, CONTRAST = EXAMPLES / "two_player_game.py", EXAMPLES / "autoencoder_vs_vae.py"
 BATCH, LIKELIHOOD = EXAMPLES / "generate_batch.sh", EXAMPLES / "likelihood.sh"
@@ -181,10 +183,16 @@ def test_batch_stops_at_the_first_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
-def test_likelihood_trains_both_and_prints_their_bounds(tmp_path: Path) -> None:
-    few = {"IMPORTANCE": "5"}
+@pytest.mark.parametrize(("recipe", "latents", "batch"), [("burda", 50, 20), ("pythae", 40, 100)])
+def test_likelihood_trains_both_and_prints_their_bounds(
+    recipe: str, latents: int, batch: int, tmp_path: Path
+) -> None:
+    few = {"IMPORTANCE": "5", "RECIPE": recipe}
     done = run_script(LIKELIHOOD, tmp_path, "builtin:digits:300", 400, "out", env=few)
     assert done.code == 0, done.err
+    header = load_model(tmp_path / "out" / "iwae").header
+    assert header["config"]["latent_size"] == latents
+    assert header["training"]["batch"] == batch
     table = " ".join(done.lines)
     assert "out/vae" in table and "out/iwae" in table
     assert len(re.findall(r" -\d{3}", table)) == 4  # ELBO and bound of both
@@ -192,6 +200,7 @@ def test_likelihood_trains_both_and_prints_their_bounds(tmp_path: Path) -> None:
         assert re.search(rf"{name} \+-  +\d\S*  +\d", done.out)  # the standard errors of both
     assert "split=held-out" in done.err
     assert run_script(LIKELIHOOD, tmp_path, 1, 2, 3, 4).code == 2
+    assert run_script(LIKELIHOOD, tmp_path, env={"RECIPE": "bruda"}).code == 2
 
 
 @pytest.mark.slow

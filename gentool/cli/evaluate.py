@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,9 @@ def command(
     per_image: Path = typer.Option(
         None, "--per-image", metavar="FILE", help="CSV: MSE, PSNR and SSIM of every image."
     ),
+    per_unit: Path = typer.Option(
+        None, "--per-unit", metavar="FILE", help="CSV: KL of every latent, and whether it is used."
+    ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
@@ -99,6 +103,8 @@ def command(
         _write_sheets(found, neighbours)
     if per_image is not None:
         _write_images(found, per_image)
+    if per_unit is not None:
+        _write_units(found, per_unit)
     if as_json:
         rows = [{"target": s.name, **_finite(s.values), "notes": s.notes} for s in found.table]
         emit_json({"protocol": found.protocol, "scores": rows})
@@ -125,14 +131,25 @@ def _write_sheets(found: "Evaluation", path: Path) -> None:
 
 
 def _write_images(found: "Evaluation", path: Path) -> None:
+    written = _write_rows(path, ("target", "image", "mse", "psnr", "ssim"), found.images)
+    say(f"{len(found.images)} reconstructions, one a line: {written}")
+
+
+def _write_units(found: "Evaluation", path: Path) -> None:
+    rows = [(s.name, *unit) for s in found.table for unit in s.units]
+    names = ("target", "unit", "layer", "kl", "mean_variance", "active")
+    written = _write_rows(path, names, rows)
+    say(f"{len(rows)} latents, one a line: {written}")
+
+
+def _write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
     from gentool.files import write_bytes
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("target", "image", "mse", "psnr", "ssim"))
-    writer.writerows(found.images)
-    written = write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
-    say(f"{len(found.images)} reconstructions, one a line: {written}")
+    writer.writerow(names)
+    writer.writerows(rows)
+    return write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _show(found: "Evaluation") -> None:

@@ -17,6 +17,7 @@ from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
 from gentool.data import MAX_BAD, Dataset, Policy, Source, open_sources, prepare, resolve_shape
 from gentool.data.sources import FolderSource
 from gentool.errors import DataError, UsageError
+from gentool.evaluation.latents import Scores
 from gentool.evaluation.reference import (
     Reference,
     choose_rows,
@@ -28,7 +29,6 @@ from gentool.evaluation.scores import (
     BATCH,
     ImageScore,
     Poll,
-    Scores,
     neighbour_sheet,
     sampled,
     score_gap,

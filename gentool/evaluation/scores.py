@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_block
 from gentool.checkpoint import LoadedModel
 from gentool.data import Dataset, coverage
 from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
+from gentool.evaluation.latents import Scores, score_codes, score_units
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
 from gentool.metrics.extractors import as_rgb, check_evaluating
@@ -21,23 +21,12 @@ from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
-from gentool.models.objectives import ACTIVE_VARIANCE
 from gentool.rng import Draw, derive_seed
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED = 1000
-_IDLE_NATS = 1.0  # per image, below which latents without an active one say nothing
 _SHOWN, _NEIGHBOURS = 12, 3  # samples in the picture, and images beside each
 Poll = Callable[[], None]
-
-
-@dataclass
-class Scores:
-    """What was measured of one target, and what to know when reading it."""
-
-    name: str
-    values: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 class ImageScore(NamedTuple):
@@ -146,9 +135,12 @@ def score_reconstruction(
         values = [getattr(image, name) for image in each]
         scores.values[name] = float(np.mean(values))
         scores.values[f"{name} +-"] = float(np.std(values))
+    what = "posterior mean" if loaded.model.has_posterior else "encoder's answer"
     scores.notes.append(
-        f"mse, psnr and ssim in the mean over {len(each)} images, +- the deviation between them"
+        f"mse, psnr and ssim of the {what}, in the mean over {len(each)} images, +- the "
+        "deviation between them"
     )
+    score_codes(scores, loaded.model, originals)
     return each
 
 
@@ -224,7 +216,7 @@ def score_likelihood(
         f"{len(rows)} images, +- its standard error"
     )
     units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
-    score_units(scores, units / len(rows), len(rows), model.kl_caveat)
+    scores.units = score_units(scores, units / len(rows), len(rows), model)
 
 
 class _BlockTerms(NamedTuple):
@@ -247,28 +239,6 @@ def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: i
     mean, kl = (term[:count].cpu().double() for term in model.posterior_terms(images, draw))
     sums = torch.stack([kl, mean, mean.square()]).sum(dim=1)
     return _BlockTerms(bounds[:, :count].cpu().double(), sums)
-
-
-def score_units(scores: Scores, means: torch.Tensor, count: int, caveat: str) -> None:
-    """KL, in all and of the largest latent, and active units.
-
-    Args:
-        scores: Where to.
-        means: Over images, per latent, of the KL, the posterior mean and its square, (3, L).
-        count: Of images.
-        caveat: What the KL is if it is not that of the bound.
-    """
-    kl, mean, square = means
-    name = "kl (near)" if caveat else "kl"
-    scores.values[name] = float(kl.sum())
-    scores.values[f"{name} largest unit"] = float(kl.max())
-    if caveat:
-        scores.notes.append(f"{name} is {caveat}")
-    variance = (square - mean.square()) * count / max(count - 1, 1)
-    active = int((variance > ACTIVE_VARIANCE).sum())
-    scores.values["active units"] = active
-    if active == 0 and kl.sum() < _IDLE_NATS:  # many latents may each say a little
-        scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
 
 
 def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> Pixels:

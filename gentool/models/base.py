@@ -335,6 +335,15 @@ class Model(nn.Module, ABC):
         raise NoLikelihood("this model has no posterior")
 
     @property
+    def layer_lengths(self) -> tuple[int, ...]:
+        """How many latents every layer has, from the top; empty where they lie in one."""
+        return ()
+
+    def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
+        """How often each code occurs in images (B, C, H, W), (codes,); None without codes."""
+        return None
+
+    @property
     def kl_caveat(self) -> str:
         """What the KL of ``posterior_terms`` is, if it is not that of the bound; else empty."""
         return ""

@@ -280,6 +280,11 @@ class HierarchicalVAE(Model):
         return means, torch.cat([kl(q, p) for p, q, _ in found], dim=1)
 
     @property
+    def layer_lengths(self) -> tuple[int, ...]:
+        """Of the noise of every layer."""
+        return tuple(self._lengths)
+
+    @property
     def kl_caveat(self) -> str:
         """One pass, not a mean over draws of the layers above."""
         return "of every layer at the posterior means of those above it, not at draws"

@@ -138,6 +138,10 @@ class QuantisedAutoencoder(Model):
         """Vectors (B, latents) of the codes of images."""
         return self.codec.encode(images).vectors.flatten(1)
 
+    def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
+        """How often each code occurs in images, (codes,)."""
+        return self.codec.quantiser.shares(self.codec.encode(images).indices)
+
     @torch.no_grad()
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Begin the codebook, where there is one, at codes of training images."""
