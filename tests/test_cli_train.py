@@ -321,16 +321,19 @@ def test_only_what_changes_grey_levels_rules_out_a_mass(
 
 
 @pytest.mark.parametrize(
-    ("preset", "size", "batch"), [("gan", 32, 64), ("gan", "48x64", 32), ("vae", 64, 16)]
+    ("preset", "size", "batch", "lr"),
+    [("gan", 32, 64, 1e-3), ("gan", "48x64", 32, 5e-4), ("vae", 64, 16, 1e-3)],
 )
-def test_larger_images_on_a_cpu_have_smaller_batches(
-    preset: str, size: object, batch: int, image_folder: Path
+def test_larger_images_on_a_cpu_have_smaller_batches_and_rates(
+    preset: str, size: object, batch: int, lr: float, image_folder: Path
 ) -> None:
     common = (preset, "--data", image_folder, "--size", size, "--device", "cpu")
-    found = resolved(*common)["batch"]
-    assert found["value"] == batch
-    assert (found["origin"] == "found from the data") == (batch == 32)
-    assert resolved(*common, "--batch", 48)["batch"]["value"] == 48
+    found = resolved(*common)
+    assert (found["batch"]["value"], found["lr"]["value"]) == (batch, lr)
+    origins = {found[name]["origin"] == "found from the data" for name in ("batch", "lr")}
+    assert origins == {batch == 32}
+    told = resolved(*common, "--batch", 48)
+    assert (told["batch"]["value"], told["lr"]["value"]) == (48, lr)
 
 
 def test_a_game_on_few_images_has_a_budget_for_them(image_folder: Path) -> None:

@@ -16,7 +16,7 @@ from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.cli.opening import Opening, open_data
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
-from gentool.presets import PRESETS, batch_of, budget_of, largest_side
+from gentool.presets import PRESETS, budget_of, largest_side, of_large
 from gentool.settings import AUTO, KEYS, Layers, Setting, collect, resolve
 from gentool.signals import StopFlag
 
@@ -233,10 +233,10 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
-    smaller = batch_of(layers.preset, device.type, shape.height * shape.width)
-    if smaller is not None and "batch" not in layers.values:
-        values["batch"] = Setting(smaller, "found from the data")
-        notes.append(f"batch {smaller}: at this size there are few steps in a minute")
+    for key, value in of_large(layers.preset, device.type, shape.height * shape.width).items():
+        if key not in layers.values:
+            values[key] = Setting(value, "found from the data")
+            notes.append(f"{key} {value:g}: at this size there are few steps in a minute")
     count = round(len(source) * (1 - values["holdout"].value))
     budget = budget_of(layers.preset, device.type, count)
     if budget is not None and not {"images", "minutes"} & layers.values.keys():
