@@ -159,20 +159,28 @@ def test_a_path_between_classes_mixes_their_shares(run: Path) -> None:
     assert frames[4].pixels.shape == (16, 16, 1)
 
 
+# A few codes, learned from the pixels alone, which is quick.
+CODES = ["--images", 6400, "--lr", 1e-2, "-o", "features=0", "-o", "adversarial=0",
+         "-o", "layers=1", "-o", "grid=2", "-o", "codes=16"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("model", "prior"),
+    ("model", "more"),
     [
-        ("vae", "mixture"), ("vae", "gaussian"), ("vae", "flow"), ("vae", "vamp"),
-        ("autoencoder", "mixture"), ("autoencoder", "flow-matching"),
+        *(("vae", ["-o", f"prior={prior}"]) for prior in ("mixture", "gaussian", "flow", "vamp")),
+        *(("autoencoder", ["-o", f"prior={prior}"]) for prior in ("mixture", "flow-matching")),
+        ("vae-gan", ["--images", 3200, "-o", "prior=mixture"]),
+        ("fsq", CODES), ("vqvae", CODES),
     ],
+    ids=lambda value: value if isinstance(value, str) else str(value[-1]),
 )  # fmt: skip
 def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
-    model: str, prior: str, striped: Path, tmp_path: Path
+    model: str, more: list[object], striped: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     done = gentool_command(
         "train", model, "--data", striped, "--out", run, "--images", 9600, *TINY, "--lr", 2e-3,
-        "-o", "ema_images=500", "-o", f"prior={prior}",
+        "-o", "ema_images=500", *more,
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "conditional on 2 classes" in done.err
