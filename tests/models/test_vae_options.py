@@ -1,6 +1,7 @@
 """What a VAE's options do to its loss, which of them are refused, and what it says of itself."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import torch
 from conftest import TINY, Finished, gentool_command, words
 from PIL import Image
+from torch import nn
+from torch.distributions import Normal
 
 from gentool.checkpoint import load_model
 from gentool.errors import UsageError
@@ -144,6 +147,28 @@ def test_more_samples_raise_the_bound_that_is_trained() -> None:
     assert found == sorted(found)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("options", "weight"), [({"beta": 4.0}, 4.0), ({"warm_up": 0.5}, 0.5)])
+def test_the_bound_of_several_samples_is_weighed_in_every_sample(
+    options: dict[str, object], weight: float
+) -> None:
+    """Log 1/K sum_k p(x|z_k) (p(z_k) / q(z_k|x))^beta, a quarter of the run being over."""
+    model, x, indices = build(samples=3, **options), grey(), list(range(6))
+    mean, log_variance = model.posterior(x)
+    q, p = Normal(mean, torch.exp(0.5 * log_variance)), Normal(0.0, 1.0)
+    draws = Draw(0, "test", np.array(indices), 1, CPU).normal("posterior", 3, 6)
+    terms, ratios = [], []
+    for noise in draws.unbind(dim=1):
+        z = mean + q.stddev * noise
+        ratio = (p.log_prob(z) - q.log_prob(z)).sum(dim=1)  # type: ignore[no-untyped-call]
+        terms.append(model.likelihood.log_prob(model.decoder(z), x) + weight * ratio)
+        ratios.append(ratio)
+    naive = torch.stack(terms).double().logsumexp(dim=0) - math.log(3)
+    found = loss(model, x, indices)
+    torch.testing.assert_close(found.total.double(), -naive)
+    torch.testing.assert_close(found.parts["kl"], -torch.stack(ratios).mean(dim=0))
+
+
 def test_the_importance_bound_is_that_of_evaluate() -> None:
     """Trained on, and measured by ``log_prob_bound`` with other noise: equal in the mean."""
     model, x = build(samples=64), grey(32)
@@ -207,6 +232,49 @@ def test_ink_is_drawn_by_the_grey_value_anew_at_every_look() -> None:
     assert ink.mean().item() == pytest.approx(0.5, abs=0.02)
     again = model._observed(images, Draw(0, "test", np.arange(200, 400), 0, CPU))
     assert not torch.equal(ink, again)
+
+
+SLOPES = torch.tensor([1.0, 0.5, 2.0, 0.05])
+
+
+class _Units(nn.Module):
+    """An encoder whose six units are known: three vary, one too little, two not at all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Means: four pixels, the last of them faint, 0 and 3; all variances are 1."""
+        pixels = x.flatten(1)[:, :4] * SLOPES
+        constants = torch.tensor([0.0, 3.0]).expand(len(x), 2)
+        return torch.cat([pixels, constants, torch.zeros(len(x), 6)], dim=1)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_active_units_that_a_step_logs_are_those_that_vary(samples: int) -> None:
+    model, x = build(samples=samples), grey(64)
+    model.encoder = _Units()
+    found = loss(model, x, list(range(64))).parts["active_units"]
+    assert found.tolist() == [3.0] * 64
+
+
+def test_the_largest_unit_that_a_step_logs_has_the_most_nats() -> None:
+    """Of a unit variance the KL is half the squared mean: 4.5 nats of the constant, 3."""
+    model, x = build(), grey(64)
+    model.encoder = _Units()
+    parts = loss(model, x, list(range(64))).parts
+    assert parts["kl_largest_unit"].tolist() == pytest.approx([4.5] * 64)
+    squares = (x.flatten(1)[:, :4] * SLOPES).square().sum(dim=1)
+    torch.testing.assert_close(parts["kl"], 4.5 + 0.5 * squares)
+
+
+@torch.no_grad()
+def test_the_largest_unit_is_that_of_the_mean_over_images() -> None:
+    model, x = build(), grey()
+    mean, log_variance = model.posterior(x)
+    naive = [
+        sum(float(0.5 * (m**2 + v.exp() - 1 - v)) for m, v in zip(*unit, strict=True)) / 6
+        for unit in zip(mean.T, log_variance.T, strict=True)
+    ]
+    found = loss(model, x, list(range(6))).parts["kl_largest_unit"]
+    assert found.tolist() == pytest.approx([max(naive)] * 6, rel=1e-4)
 
 
 def test_collapse_is_said_in_plain_words() -> None:
