@@ -1,7 +1,10 @@
 """The quantised autoencoder: its codes, its two spans, and how the command line draws from it."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,12 @@ import pytest
 import torch
 from conftest import Finished, gentool_command
 from PIL import Image
+from torch import nn
 
 from gentool.images import ImageShape
-from gentool.models.base import Batch
+from gentool.models.base import Batch, LossTerms
 from gentool.models.quantised import QuantisedAutoencoder
+from gentool.models.quantisers.base import Quantiser
 from gentool.rng import Draw
 
 CPU = torch.device("cpu")
@@ -21,9 +26,8 @@ SHAPE = ImageShape(16, 16, 3)
 
 def tiny(classes: int = 0, **options: object) -> QuantisedAutoencoder:
     """A model of few weights that are the same in every test, in eval mode."""
-    config = QuantisedAutoencoder.Config(
-        width=4, layers=1, codes=64, latent_size=3, **options  # type: ignore[arg-type]
-    )  # fmt: skip
+    plain = QuantisedAutoencoder.Config(width=4, layers=1, codes=64, latent_size=3)
+    config = replace(plain, **options)  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return QuantisedAutoencoder(config, SHAPE, classes).eval()
@@ -148,6 +152,59 @@ def test_a_step_of_every_phase_at_256(quantiser: str) -> None:
         assert terms.total.isfinite().all()
     assert model.encode(x).shape == (1, model.codec.quantiser.size * 256)
     assert model.decode(model.encode(x)).shape == x.shape
+
+
+def codes_loss(model: QuantisedAutoencoder, x: torch.Tensor, indices: list[int]) -> LossTerms:
+    """The terms of the first phase on images of these numbers."""
+    draw = Draw(0, "codes", np.array(indices), 1, CPU)
+    return model.phases()[0].loss(Batch(x), draw)
+
+
+@pytest.mark.parametrize("quantiser", ["fsq", "vq"])
+def test_a_step_logs_how_evenly_the_codes_of_its_images_are_used(quantiser: str) -> None:
+    model, x = tiny(quantiser=quantiser), images(3)
+    counts = Counter(model.codec.encode(x).indices.flatten().tolist())
+    assert 1 < len(counts) < 64 == model.codec.quantiser.words
+    shares = [count / counts.total() for count in counts.values()]
+    parts = codes_loss(model, x, [0, 1, 2]).parts
+    evenness = math.exp(-sum(share * math.log(share) for share in shares))
+    assert parts["perplexity"].tolist() == pytest.approx([evenness] * 3, rel=1e-4)
+    assert parts["code_usage"].tolist() == pytest.approx([len(counts) / 64] * 3)
+
+
+class _Says(nn.Module):
+    """An encoder that says these codes (B, h, w), whatever the images."""
+
+    def __init__(self, codes: torch.Tensor, codebook: Quantiser) -> None:
+        super().__init__()
+        self.grid = codebook.embed(codes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The vectors of the codes."""
+        return self.grid
+
+
+@pytest.mark.parametrize(
+    ("codes", "numbers", "perplexity", "usage"),
+    [
+        (torch.full((2, 64), 5), [0, 1], 1, 1 / 100),
+        (torch.arange(64).expand(2, 64), [0, 1], 64, 64 / 100),
+        (torch.arange(192) % 96, [0, 1, 2], 96, 96 / 100),
+        (torch.arange(64).expand(2, 64), [7, 7], 64, 1),  # one image has no more places
+        (torch.arange(64) % 4, [0], 4, 4 / 64),
+    ],
+    ids=["one", "a part", "most", "an image twice", "four evenly"],
+)
+def test_one_code_has_a_perplexity_of_1_and_codes_used_evenly_their_number(
+    codes: torch.Tensor, numbers: list[int], perplexity: int, usage: float
+) -> None:
+    """Usage is of 100 codes, or of as many as there are places: 64 in an image."""
+    model = tiny(quantiser="vq", codes=100)
+    said = codes.view(len(numbers), 8, 8)
+    model.codec.encoder = _Says(said, model.codec.quantiser)  # type: ignore[assignment]
+    parts = codes_loss(model, images(len(numbers)), numbers).parts
+    assert parts["code_usage"].tolist() == pytest.approx([usage] * len(numbers))
+    assert parts["perplexity"].tolist() == pytest.approx([perplexity] * len(numbers), rel=1e-4)
 
 
 def test_a_collapse_of_the_codes_is_told_late_enough() -> None:
