@@ -292,6 +292,17 @@ def test_a_line_of_the_log_tells_how_many_layers_are_in_use(
     assert "kl/0" not in said
 
 
+def test_steps_left_out_are_shown_where_there_are_some(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"images": 64.0, "share": 1.0, "images_per_second": 9.0, "kl": 5.05}
+    said = []
+    for share in (0.0, 0.03):
+        with StopFlag() as stop, Display(stop, 64, quiet=False) as display:
+            display.logged(record | {"skipped_hvae": share})
+        said.append(capsys.readouterr().err)
+    assert "kl 5.05" in said[0] and "skipped" not in said[0]
+    assert "kl 5.05  skipped_hvae 0.03" in said[1]
+
+
 def test_dry_run_shows_value_and_origin_of_each(image_folder: Path) -> None:
     found = resolved(
         "gan", "--data", image_folder, "--batch", 32, "-o", "loss=hinge", "--device", "cpu"

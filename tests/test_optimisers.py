@@ -11,6 +11,7 @@ from conftest import TINY, gentool_command
 from safetensors.torch import load_file
 from torch import nn
 
+from gentool import training
 from gentool.models.base import Batch, LossTerms, Phase
 from gentool.optimisers import (
     MOMENTS,
@@ -76,6 +77,30 @@ def test_what_is_counted_are_the_steps_that_were_left_out() -> None:
     never = replace(phase, skip_over=0.0)
     assert not is_left_out(never, torch.tensor(1e9), lengths, skips)
     assert lengths["any"] == tuple(turns)
+
+
+def test_the_log_and_the_line_tell_the_share_of_the_last_steps_left_out(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some gradients are a hundred times as long as usual; a line has the mean of its steps."""
+    lengths = [100.0 if k in (8, 30, 44, 45, 53) else 1.0 for k in range(56)]
+    given = iter(lengths)
+    monkeypatch.setattr(training, "gradient_norm", lambda module: torch.tensor(next(given)))
+    done = gentool_command(
+        "train", "hvae", "--data", image_folder, "--out", tmp_path / "run", *TINY,
+        "--batch", 4, "--images", 224, "-o", "layers=4", "-o", "latent_size=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    left_out = [k >= 20 and length > 1 for k, length in enumerate(lengths)]
+    shares = [sum(left_out[:k]) / k if k >= 50 else 0.0 for k in range(1, 57)]
+    begin = 0
+    for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
+        record, end = json.loads(line), json.loads(line)["images"] // 4
+        mean = statistics.mean(shares[begin:end])
+        assert record["skipped_hvae"] == pytest.approx(mean, abs=1e-5)
+        begin = end
+    assert begin == 56
+    assert f"skipped_hvae {record['skipped_hvae']:.4g}" in done.err
 
 
 def skipped(out: Path) -> float:
