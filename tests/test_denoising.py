@@ -1,5 +1,6 @@
 """``reconstruct --denoise``: nearer to the clean image than the noisy one was."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
+from gentool.checkpoint import load_model
 from gentool.images import mean_squared_error
 
 
@@ -39,8 +41,27 @@ def test_noise_is_taken_away(cleaner: Path, tmp_path: Path) -> None:
         assert mean_squared_error(clean, cleaned) < 0.5 * mean_squared_error(clean, given)
 
 
-def test_who_never_learned_it_is_told(autoencoder: Path, image_folder: Path) -> None:
-    done = gentool_command("reconstruct", autoencoder, image_folder, "--denoise")
+@pytest.mark.parametrize("model", ["vae", "vae-gan", "autoencoder"])
+def test_a_model_that_saw_noise_says_that_it_denoises(
+    model: str, image_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = gentool_command(
+        "train", model, "--data", image_folder, "--out", run, "--images", 32, *TINY,
+        "-o", "denoise=0.5",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert load_model(run).model.denoises
+    done = gentool_command("reconstruct", run, image_folder, "--denoise", "-o", tmp_path / "x.npz")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("model", ["vae", "vae-gan", "gan", "autoencoder"])
+def test_who_never_learned_it_is_told(
+    model: str, trained: Callable[[str], Path], image_folder: Path
+) -> None:
+    assert not load_model(trained(model)).model.denoises
+    done = gentool_command("reconstruct", trained(model), image_folder, "--denoise")
     assert done.code == 2
     assert "this model has not learned to denoise. Train a vae" in done.err
 
