@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
 from gentool.errors import UsageError
+from gentool.images import ImageShape
 from gentool.models.likelihoods import LIKELIHOODS, Likelihood, open_likelihood, suited
 from gentool.models.likelihoods.continuous import Gaussian, Laplace
 from gentool.models.likelihoods.logistic import Logistic, LogisticMixture, log_mass
+from gentool.models.vae import VAE
 
 LEVELS = torch.arange(256) / 127.5 - 1
 
@@ -108,6 +111,52 @@ def test_the_best_scale_is_that_of_the_errors(likelihood: Gaussian | Laplace, po
     value = likelihood.log_prob(params, x).mean()
     (slope,) = torch.autograd.grad(value, likelihood.raw_log_scale)
     assert abs(slope.item()) < 0.05  # of some hundreds per unit elsewhere
+
+
+def noisy_guesses() -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Images, guesses at them, and the root of the mean squared error."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5, 3, 8, 8, generator=generator) * 2 - 1
+    guesses = x + 0.2 * torch.randn(x.shape, generator=generator)
+    return x, guesses, math.sqrt((x - guesses).square().mean().item())
+
+
+@torch.no_grad()
+def test_at_the_best_sigma_a_gaussian_costs_half_a_nat_beside_its_normalisation() -> None:
+    """-log p = D/2 (log(2 pi sigma^2) + 1) in the mean, and no other sigma costs less."""
+    x, guesses, sigma = noisy_guesses()
+
+    def cost(scale: float) -> float:
+        return -Gaussian(scale / 2).log_prob(guesses, x).mean().item()  # of [0, 1] is its argument
+
+    best = 3 * 8 * 8 / 2 * (math.log(2 * math.pi * sigma**2) + 1)
+    assert cost(sigma) == pytest.approx(best, rel=1e-5)
+    factors = [0.02, 0.2, 0.5, 0.8, 0.9, 0.97, 1.03, 1.1, 1.3, 2, 5, 50]
+    assert min(cost(factor * sigma) for factor in factors) > best
+
+
+@torch.no_grad()
+def test_bits_per_dimension_are_the_same_for_pixels_from_0_and_from_minus_1() -> None:
+    """By hand, for pixels k / 255: nats / (D log 2) + log2(255), 8 bits but for a level's edge."""
+    x, guesses, sigma = noisy_guesses()
+    shape = ImageShape(8, 8, 3)
+    model = VAE(VAE.Config(width=4, latent_size=2, prior="normal"), ImageShape(16, 16, 3))
+    model.shape = shape
+    nats = Gaussian(sigma / 2).log_prob(guesses, x)
+    from_zero = Normal((guesses + 1) / 2, sigma / 2).log_prob((x + 1) / 2)  # type: ignore[no-untyped-call]
+    for one, naive in zip(nats.tolist(), from_zero.sum(dim=(1, 2, 3)).tolist(), strict=True):
+        by_hand = -naive / (shape.dims * math.log(2)) + math.log2(255)
+        assert model.bits_per_dim(one) == pytest.approx(by_hand, abs=1e-4)
+        assert model.bits_per_dim(one) == pytest.approx(by_hand + 8 - math.log2(255), abs=0.01)
+
+
+@torch.no_grad()
+def test_two_to_minus_the_bits_of_all_grey_levels_sum_to_one() -> None:
+    """So bits of a density compare with those of a mass: it is one over the 256 levels."""
+    model = VAE(VAE.Config(width=4, latent_size=2, prior="normal"), ImageShape(16, 16, 1))
+    model.shape = ImageShape(1, 1, 1)
+    nats = Gaussian(0.05).log_prob(torch.zeros(256, 1, 1, 1), LEVELS.view(-1, 1, 1, 1))
+    assert sum(2 ** -model.bits_per_dim(one) for one in nats.tolist()) == pytest.approx(1, abs=1e-4)
 
 
 def test_black_and_white_images_are_told_from_grey_ones() -> None:
