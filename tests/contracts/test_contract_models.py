@@ -18,19 +18,23 @@ from gentool.errors import NoEncoder, NoStyles, UsageError
 from gentool.images import ImageShape
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model
+from gentool.presets import PRESETS
 from gentool.rng import Draw
 
 SHAPES = [ImageShape(16, 16, 3), ImageShape(20, 36, 1), ImageShape(16, 24, 4)]
 CPU = torch.device("cpu")
 
 
-def build(name: str, shape: ImageShape = SHAPES[0], **options: object) -> Model:
-    """A tiny model with reproducible weights."""
+def build(
+    name: str, shape: ImageShape = SHAPES[0], *, classes: int = 0, **options: object
+) -> Model:
+    """A tiny model with reproducible weights, conditional on the classes where it can be."""
     model_class = MODELS.get(name)
     config = from_json(model_class.Config, {"width": 8, "latent_size": 8, **options})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return model_class(config, shape)
+        known = classes if model_class.conditional(config, classes) else 0
+        return model_class(config, shape, known)
 
 
 def images(shape: ImageShape, count: int = 6) -> torch.Tensor:
@@ -132,6 +136,41 @@ def test_a_batch_said_twice_has_the_same_loss_and_log(
         assert twice.parts.keys() == once.parts.keys()
         for part, values in once.parts.items():
             close(twice.parts[part].mean(), values.mean(), msg=part)
+
+
+def _presets() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The models of all presets with their options, those of their size aside."""
+    for preset in PRESETS.values():
+        own = {field.name for field in fields(MODELS.get(preset.model).Config)}
+        own -= {"width", "latent_size"}
+        yield preset.model, {k: v for k, v in preset.cpu.items() if k in own}
+    yield "vae", {"prior": "latent-flow", "grid": 4}
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["penalties", "without"])
+@pytest.mark.parametrize(
+    ("model_name", "options"), list(_presets()), ids=[*PRESETS, "vae with a latent flow"]
+)
+def test_the_loss_of_an_image_does_not_depend_on_its_place_in_the_batch(
+    model_name: str, options: dict[str, Any], step: int
+) -> None:
+    """Images, classes and numbers change places together, and all losses and parts with them."""
+    x, labels, order = images(SHAPES[0]), torch.tensor([0, 1, 1, 0, 1, 0]), [3, 5, 0, 4, 2, 1]
+    models = [build(model_name, classes=2, **options).train() for _ in range(2)]
+    for model in models:
+        model.begin(lambda: iter([Batch(x, labels)]))
+    for phases in zip(*(model.phases() for model in models), strict=True):
+        plain, moved = (
+            phase.loss(
+                Batch(x[rows], labels[rows]), Draw(0, "test", np.array(rows), step, CPU, 0.5)
+            )
+            for phase, rows in zip(phases, (list(range(6)), order), strict=True)
+        )
+        close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
+        close(moved.total, plain.total[order])
+        assert moved.parts.keys() == plain.parts.keys()
+        for part, values in plain.parts.items():
+            close(moved.parts[part], values[order], msg=part)
 
 
 def test_a_saved_model_makes_the_same_images(name: str, tmp_path: Path) -> None:
