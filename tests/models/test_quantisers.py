@@ -172,6 +172,24 @@ def test_the_codebook_moves_as_the_papers_averages_do() -> None:
         np.testing.assert_allclose(codebook.vectors[k], sums[k] / counts[k], rtol=1e-4, atol=1e-5)
 
 
+def test_averages_that_remember_nothing_are_a_step_of_k_means(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codebook, _ = begun()
+    rows = rows_of(random_grid(3) + 0.2)
+    indices = nearest(rows, codebook.vectors)
+    assert torch.bincount(indices, minlength=7).min() >= 2  # none is restarted
+    naive = torch.stack([rows[indices == k].mean(dim=0) for k in range(7)])
+    once = kmeans(rows, codebook.vectors, 7, 1)
+    monkeypatch.setattr("gentool.models.quantisers.codebook._DECAY", 0.0)
+    move(codebook, random_grid(3) + 0.2)
+    torch.testing.assert_close(codebook.vectors, naive)
+    torch.testing.assert_close(codebook.vectors, once)
+    assert (once - begun()[0].vectors).abs().max() > 0.1
+    shares = torch.bincount(indices, minlength=7) * 7 / len(rows)
+    torch.testing.assert_close(codebook.counts, shares)
+
+
 def test_k_means_begins_the_codebook() -> None:
     centres = torch.tensor([[5.0, 0, 0], [0, 5, 0], [0, 0, 5], [-5, -5, -5]])
     noise = 0.1 * random_grid(3, count=16)
