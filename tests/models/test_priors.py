@@ -16,7 +16,7 @@ from gentool.models.base import Batch
 from gentool.models.priors import FITTED, PRIORS, Codes, Prior, log_normal
 from gentool.models.priors.coupling import CouplingFlow
 from gentool.models.priors.gaussian import FullGaussian
-from gentool.models.priors.matching import FlowMatching
+from gentool.models.priors.matching import FlowMatching, follow, path_error
 from gentool.models.priors.mixture import FittedMixture
 from gentool.models.priors.vamp import VampPrior, log_mixture
 from gentool.models.vae import VAE
@@ -156,6 +156,58 @@ def test_flow_matching_recovers_a_gaussian() -> None:
     found, wanted = np.corrcoef(drawn, rowvar=False), np.corrcoef(codes, rowvar=False)
     np.testing.assert_allclose(found, wanted, atol=0.06)
     torch.testing.assert_close(drawn.std(dim=0), spread, atol=0, rtol=0.1)
+
+
+CENTRE, SPREAD = torch.tensor([1.5, -0.7, 0.0]), torch.tensor([0.4, 2.0, 1.0])
+
+
+def best_velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """E[cos(a) u - sin(a) e | cos(a) e + sin(a) u = y] of u ~ N(CENTRE, SPREAD^2)."""
+    sine, cosine = angle.sin()[:, None], angle.cos()[:, None]
+    slope = cosine * sine * (SPREAD**2 - 1) / (cosine**2 + (sine * SPREAD) ** 2)
+    return cosine * CENTRE + slope * (y - sine * CENTRE)
+
+
+def gaussian_rows(count: int) -> torch.Tensor:
+    """Draws of u."""
+    noise = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    return CENTRE + SPREAD * noise
+
+
+def test_the_best_velocity_of_a_gaussian_has_the_least_error_and_no_slope() -> None:
+    """What is left is sigma^2 / (cos^2 + sin^2 sigma^2), whose mean over angles is sigma."""
+    count, turn = 40_000, Draw(0, "flow", np.arange(40_000), 0, CPU)
+    rows = gaussian_rows(count)
+
+    def error(change: torch.Tensor) -> torch.Tensor:
+        """Per row, of the best velocity and a change (N, 5, 3) along five fields."""
+
+        def velocity(y: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+            sine, cosine = angle.sin()[:, None], angle.cos()[:, None]
+            fields = [torch.ones_like(y), cosine * y, sine * y, y.tanh(), sine.expand_as(y)]
+            return best_velocity(y, angle) + (change * torch.stack(fields, dim=1)).sum(dim=1)
+
+        return path_error(velocity, rows, turn)
+
+    change = torch.zeros(count, 5, 3, requires_grad=True)
+    best = error(change)
+    assert best.mean().item() == pytest.approx(SPREAD.mean().item(), rel=0.02)
+    (slope,) = torch.autograd.grad(best.sum(), change)
+    deviation = slope.std(dim=0) / count**0.5
+    assert (slope.mean(dim=0).abs() < 5 * deviation).all()
+    assert deviation.max() < 0.02
+    ways = torch.randn(12, 5, 3, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for way, size in zip(ways, [0.1, 0.3, 1.0] * 4, strict=True):
+            for sign in (1, -1):
+                assert error(sign * size * way.expand(count, -1, -1)).mean() > best.mean()
+
+
+@torch.no_grad()
+def test_the_best_velocity_carries_noise_to_the_gaussian() -> None:
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    found = follow(best_velocity, noise, 24)
+    torch.testing.assert_close(found, CENTRE + SPREAD * noise, rtol=0, atol=0.02)
 
 
 @torch.no_grad()
