@@ -2,7 +2,7 @@
 
 A linear VAE ends as probabilistic PCA (Tipping and Bishop 1999; Lucas et al. 2019,
 arXiv:1911.02469), a linear autoencoder in the subspace of PCA (Baldi and Hornik 1989), and a
-linear denoising one as the Wiener filter.
+linear denoising one as the Wiener filter, which knows the score (Vincent 2011).
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import MultivariateNormal
 
 from gentool.images import ImageShape
 from gentool.models.autoencoder import Autoencoder
@@ -164,15 +165,39 @@ def test_a_linear_autoencoder_finds_the_subspace_of_pca() -> None:
     assert torch.arccos(cosines.clamp(max=1)).max() < 1e-2  # principal angles
 
 
-def test_a_linear_denoising_autoencoder_is_the_wiener_filter() -> None:
-    """Along each axis of the data it shrinks by lambda / (lambda + sigma^2)."""
-    x, variances, axes = _data([1.0] * 4 + [0.3] * 4 + [0.1] * 8)
-    model = _linear_autoencoder(DIMS, denoise=0.25)  # 0.5 on the scale of [-1, 1]
+DENOISED = [1.0] * 4 + [0.3] * 4 + [0.1] * 8
+NOISE = 0.5**2  # variance of what the encoder sees beside them, on the scale of [-1, 1]
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Autoencoder:
+    """A linear denoising autoencoder, trained on data of these variances."""
+    x, _, _ = _data(DENOISED)
+    model = _linear_autoencoder(DIMS, denoise=0.25)
     _train(model, 800, 0.02, lambda step: x)
-    encoder, decoder = model.encoder.weight, model.decoder.weight
+    return model
+
+
+def test_a_linear_denoising_autoencoder_is_the_wiener_filter(denoiser: Autoencoder) -> None:
+    """Along each axis of the data it shrinks by lambda / (lambda + sigma^2)."""
+    _, variances, axes = _data(DENOISED)
+    encoder, decoder = denoiser.encoder.weight, denoiser.decoder.weight
     assert isinstance(encoder, torch.Tensor)
     assert isinstance(decoder, torch.Tensor)
     found = (axes.T @ decoder @ encoder @ axes).detach()
-    wiener = variances / (variances + 0.25)
+    wiener = variances / (variances + NOISE)
     torch.testing.assert_close(found.diagonal(), wiener, atol=0.03, rtol=0)
     assert (found - torch.diag(found.diagonal())).abs().max() < 0.03
+
+
+def test_what_it_takes_away_is_the_score_of_the_noisy_images(denoiser: Autoencoder) -> None:
+    """(x^ - x~) / sigma^2 = grad log p_sigma(x~): Tweedie's formula (Vincent 2011)."""
+    x, variances, axes = _data(DENOISED)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    noisy = (x + math.sqrt(NOISE) * noise).requires_grad_(True)
+    covariance = axes @ torch.diag(variances + NOISE) @ axes.T
+    law = MultivariateNormal(torch.zeros(DIMS), covariance)
+    (score,) = torch.autograd.grad(law.log_prob(noisy.flatten(1)).sum(), noisy)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        found = (denoiser.decoder(denoiser.encode(noisy)) - noisy) / NOISE
+    assert (found - score).norm() < 0.05 * score.norm()
