@@ -509,3 +509,12 @@ def test_home_is_understood_in_data_and_out(
     )
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_what_ails_a_run_is_said_on_the_way(image_folder: Path, tmp_path: Path) -> None:
+    done = gentool_command(
+        "train", "vae", "--data", image_folder, "--out", tmp_path / "run", "--images", 4800,
+        "--lr", 0.02, *TINY, "-o", "grid=1", "-o", "beta=10000",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "warning: posterior collapse" in done.err

@@ -276,6 +276,24 @@ def test_scores_are_logged_and_the_best_is_kept(run: Path) -> None:
     assert best["score"]["fd_random"] == min(line["fd_random"] for line in scored)
 
 
+def test_the_best_is_kept_when_later_ones_are_worse_and_augmentation_is_looked_for(
+    toys: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "gan"
+    done = gentool_command(
+        "train", "gan", "--data", toys, "--out", out, "--images", 320, "--score-every", 80,
+        "--lr", 0.05, "-o", "augment=diffaugment", *TINY,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    scored = [line for line in lines if "fd_random" in line]
+    distances = [line["fd_random"] for line in scored]
+    assert min(distances) < distances[-1]  # or nothing is shown
+    best = load_model(out / "best.safetensors").header["training"]
+    assert best["score"]["fd_random"] == min(distances)
+    assert all(line["fd_augmented"] > 0 for line in scored)
+
+
 def test_scoring_changes_nothing_of_the_training(run: Path, toys: Path, tmp_path: Path) -> None:
     out = tmp_path / "unscored"
     done = gentool_command(

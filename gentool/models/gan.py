@@ -225,7 +225,7 @@ class GAN(Model):
         if not self.encoder.trained:
             raise NoEncoder(
                 "this file was saved before its run trained the encoder, which comes last: "
-                "model.safetensors of the finished run has it"
+                "model.safetensors of the finished run has it, if that took more than a few steps"
             )
         return self.encoder(images)  # type: ignore[no-any-return]
 
@@ -333,15 +333,20 @@ class GAN(Model):
             return self._critic(images, labels, draw, use)
 
         reconstruct = getattr(self.discriminator, "reconstructions", None)
+        scale = self.variance.factor * falling(
+            draw.share / self._game_share, self.config.penalty_end
+        )
         more = self.penalties(
             CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
-            self.variance.factor * falling(draw.share / self._game_share, self.config.penalty_end),
+            scale,
         )
         if self.adaptive is not None:
             self.adaptive.update(draw.step, real_logits, fake_logits)
         loss = self._loss.critic(real_logits, fake_logits)
         parts = {"d_loss": loss, "margin": real_logits - fake_logits, **more.parts}
         parts |= {"logits/real": real_logits, "logits/fake": fake_logits}
+        if self._slopes:
+            parts["gamma"] = (max(self._slopes.values()) * scale).expand(len(loss))
         if self.adaptive is not None:
             parts["ada_p"] = self.adaptive.p.expand(len(loss))
             parts["ada/overfit"] = self.adaptive.overfit.expand(len(loss))

@@ -109,6 +109,22 @@ def test_the_encoders_loss_is_its_sum() -> None:
         torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_its_features_are_those_of_the_discriminator() -> None:
+    model = build()
+    phase, images = model.phases()[-1], torch.rand(4, 3, 16, 16) * 2 - 1
+    draw = Draw(0, "encoder", np.arange(4), 0, CPU)
+
+    def loss() -> torch.Tensor:
+        return phase.loss(Batch(images), draw).total.detach()
+
+    before = loss()
+    torch.testing.assert_close(loss(), before)
+    with torch.no_grad():
+        for parameter in model.discriminator.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    assert not torch.allclose(loss(), before)
+
+
 def test_without_a_share_of_the_run_there_is_no_encoder() -> None:
     model = build(share=0.0)
     assert set(model.exported_parts()) == {"generator"}

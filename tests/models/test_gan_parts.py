@@ -232,6 +232,9 @@ def test_gamma_follows_the_variance_and_its_schedule() -> None:
     torch.testing.assert_close(added(0.0), factor * plain)
     torch.testing.assert_close(added(0.9, penalty_end=0.25), 0.25 * factor * plain)
     torch.testing.assert_close(added(0.45, penalty_end=0.0), 0.5 * factor * plain)
+    terms = build(penalties="r1:3+r2")._critic_loss(Batch(images), draw)
+    torch.testing.assert_close(terms.parts["gamma"], (3 * factor).expand(6))  # the log says it
+    assert "gamma" not in build(penalties="lecam")._critic_loss(Batch(images), draw).parts
 
 
 def test_ada_leaves_images_alone_until_p_rises() -> None:
@@ -245,3 +248,88 @@ def test_ada_leaves_images_alone_until_p_rises() -> None:
     assert seen is not None
     assert not torch.equal(seen, images)
     assert build(augment="none").augmented(images, draw) is None
+
+
+class Watched(torch.nn.Module):
+    """A discriminator of means that remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.seen: list[torch.Tensor] = []
+        self.kinds: list[torch.Tensor | None] = []
+
+    def forward(self, images: torch.Tensor, kinds: torch.Tensor | None = None) -> torch.Tensor:
+        """The mean of each image."""
+        self.seen.append(images.detach())
+        self.kinds.append(kinds)
+        return self.weight * images.mean(dim=(1, 2, 3))
+
+
+def watched(classes: int = 0, **options: Any) -> tuple[GAN, Watched]:
+    """A game without penalties, and the discriminator that looks on."""
+    model, critic = build(classes, penalties="none", norm="none", **options), Watched()
+    model.discriminator = critic
+    return model, critic
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "hinge"])
+def test_in_both_turns_reals_and_fakes_are_seen_augmented(loss: str) -> None:
+    model, critic = watched(augment="diffaugment", loss=loss)
+    assert model._augment is not None
+    real = torch.rand(6, 3, 16, 16) * 2 - 1
+    draw = Draw(0, "any", np.arange(6), 0, CPU)
+    model._critic_loss(Batch(real), draw)
+    fake = model.generator.play(draw, None)[1].detach()
+    size = model._augment.size
+    shown = [
+        model._augment(images, draw.uniform(f"augment/{use}", size), 1.0)
+        for images, use in ((real, "real"), (fake, "fake"))
+    ]
+    for seen, wanted in zip(critic.seen, shown, strict=True):
+        torch.testing.assert_close(seen, wanted)
+    critic.seen.clear()
+    model._generator_loss(Batch(real), draw)
+    torch.testing.assert_close(critic.seen[0], shown[1])
+    for seen in critic.seen[1:]:  # of losses that need the reals again
+        torch.testing.assert_close(seen, shown[0])
+    assert len(critic.seen) == (2 if loss == "relativistic" else 1)
+    assert not torch.allclose(shown[1], fake)
+
+
+def test_reals_and_fakes_are_judged_under_the_classes_of_the_batch() -> None:
+    model, critic = watched(classes=3)
+    labels = torch.tensor([0, 1, 2, 2, 1, 1])
+    draw = Draw(0, "any", np.arange(6), 0, CPU)
+    batch = Batch(torch.rand(6, 3, 16, 16) * 2 - 1, labels)
+    model._critic_loss(batch, draw)
+    model._generator_loss(batch, draw)
+    assert len(critic.kinds) == 4
+    for kinds in critic.kinds:
+        assert kinds is not None
+        assert torch.equal(kinds.argmax(dim=1), labels)
+
+
+def test_adas_target_in_the_game_is_the_papers() -> None:
+    controller = build(augment="ada").adaptive
+    assert controller is not None
+    reals, fakes = torch.tensor([3.0, 3.0, 3.0, -3.0] * 4), torch.zeros(16)
+    for step in range(8):
+        controller.update(step, reals, fakes)
+    assert controller.overfit == 0.5
+    assert controller.p == 0
+    for step in range(8, 16):
+        controller.update(step, torch.tensor([3.0] * 7 + [-3.0]).repeat(2), fakes)
+    assert controller.overfit == 0.75
+    assert controller.p > 0
+
+
+def test_styles_change_over_at_a_layer_that_is_drawn() -> None:
+    model = build(network="style")
+    draw = Draw(0, "generator", np.arange(400), 0, CPU)
+    with torch.no_grad():
+        w, _ = model.generator.play(draw, None)
+    layers = w.shape[1]
+    same = (w == w[:, :1]).all(dim=2)
+    places = same.sum(dim=1)[~same.all(dim=1)]  # how many layers keep the first w
+    assert set(places.tolist()) == set(range(1, layers))
