@@ -24,7 +24,7 @@ TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}
 CODES_LOSSES = TAIL_LOSSES | {"l1", "perplexity", "code_usage", "nats_per_code"}
 GAME_LOSSES = {"d_loss", "g_loss", "margin", "logits/real", "logits/fake"}
 LOSSES = {
-    "gan": GAME_LOSSES | {"r1", "r2"},
+    "gan": GAME_LOSSES | {"r1", "r2", "gamma"},
     "vae": VAE_LOSSES,
     "vampvae": VAE_LOSSES - {"kl_largest_unit"},  # its KL is of all units at once
     "beta-vae": VAE_LOSSES,
@@ -35,8 +35,8 @@ LOSSES = {
     "dcgan": GAME_LOSSES,
     "sngan": GAME_LOSSES,
     "wgan-gp": GAME_LOSSES | {"wgan-gp"},
-    "r3gan": GAME_LOSSES | {"r1", "r2"},
-    "stylegan2": GAME_LOSSES | {"r1", "path-length"},
+    "r3gan": GAME_LOSSES | {"r1", "r2", "gamma"},
+    "stylegan2": GAME_LOSSES | {"r1", "gamma", "path-length"},
     "fastgan": GAME_LOSSES | {"reconstruction"},
     "fsq": CODES_LOSSES,
     "vqvae": CODES_LOSSES,
