@@ -85,7 +85,7 @@ def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
         found = model.code_shares(to_unit(block))
         if found is None:
             return None
-        shares.append(found.double().cpu() * (len(block) / len(rows)))
+        shares.append(found.cpu().double() * (len(block) / len(rows)))
     return torch.stack(shares).sum(dim=0)
 
 
