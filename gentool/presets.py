@@ -136,8 +136,9 @@ def of_large(name: str, device_kind: str, pixels: int) -> dict[str, Scalar]:
     0.16 and 0.12 (all with ``doubling=transposed`` and a rate of 5e-4, then the defaults).
 
     At 32x32 rates of 5e-4 and 1e-3 gave a KL of 0.48 (of 20,000 samples) and 0.30 (of 50,000) after
-    seven minutes of ``modes``, an FD-labels of 0.29 and 0.18 after ten of faces, and in the mean of three seeds 0.16 and 0.16 after
-    ten of CIFAR-10, where 2e-3 gave 0.17 (one seed). Larger images were not tried at 1e-3.
+    seven minutes of ``modes``, an FD-labels of 0.29 and 0.18 after ten of faces, and in the mean of
+    three seeds 0.16 and 0.16 after ten of CIFAR-10, where 2e-3 gave 0.17 (one seed). Larger images
+    were not tried at 1e-3.
     """
     large = device_kind == "cpu" and pixels >= LARGE_PIXELS
     return OF_LARGE.get(name, {}) if large else {}
