@@ -76,8 +76,8 @@ WRITERS: dict[str, Writer] = {
         ("interpolate", "gan", "--steps", "2", "-o", "{}"), ".webp", ("--seeds", "4,5"),
     ),
     "traverse": (
-        ("traverse", "vae", "--by", "units", "--directions", "1", "--steps", "2", "-o", "{}"), ".png",
-        ("--seed", "5"),
+        ("traverse", "vae", "--by", "units", "--directions", "1", "--steps", "2", "-o", "{}"),
+        ".png", ("--seed", "5"),
     ),
     "reconstruct sheet": (("reconstruct", "vae", PHOTO, "-o", "{}"), ".png", ("--only",)),
     "reconstruct arrays": (("reconstruct", "vae", PHOTO, "-o", "{}"), ".npz", ("--only",)),
