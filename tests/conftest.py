@@ -27,8 +27,9 @@ import gentool.cli
 if TYPE_CHECKING:
     from nursery import Nursery
 
-# Tiny models gain nothing from more threads, and lose much where other work shares the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tiny models gain nothing from more threads, and lose much where other work shares the cores; and
+# all processes have as many, since bytes are compared.
+os.environ["OMP_NUM_THREADS"] = "1"
 # No process of the tests takes gentool from the folder that it happens to stand in.
 os.environ["PYTHONSAFEPATH"] = "1"
 

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("checkpoint", "optimisers")),
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
     (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches", "budget")),
-    (6, ("recovery", "looks", "inversion")),
+    (6, ("recovery", "looks", "inversion", "continuing")),
     (6, ("training", "sampling", "reconstruction")),
     (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
     (6, ("batchsize",)),
