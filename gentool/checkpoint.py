@@ -84,6 +84,19 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     put(path, len(top).to_bytes(8, "little"), top, block, sync=True)
 
 
+def write_result(path: Path, tensors: Tensors, header: Header) -> None:
+    """Write a file that a command names, as ``write_file`` does; makes its folder.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, tensors, header)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
     """The sha256 of all that a file says but its checksum itself; the tensors' bytes follow."""
     said = {k: v for k, v in header.items() if k != _CHECKSUM}

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +14,7 @@ from gentool.errors import Stopped, UsageError
 
 _CHUNK_BYTES = 4 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
+_BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
 
 # Told of every step of a write. gentool puts nothing here; tests put failures and kills.
@@ -35,7 +38,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(_scratch_name(path))
     try:
         with scratch.open("wb") as out:  # open() applies the umask, as the user expects
             reached("open", path)
@@ -53,6 +56,12 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     if sync:
         _sync_folder(path.parent)
         reached("sync the folder of", path)
+
+
+def _scratch_name(path: Path) -> str:
+    """A short name for the new file, so that a long name of the result leaves room for it."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return f".{digest}.{os.getpid()}.tmp"
 
 
 def put(path: Path, *parts: bytes | memoryview, sync: bool = False) -> None:
@@ -129,15 +138,51 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a result for people, whole or not at all; makes the folder.
+def is_bad_name(error: OSError) -> bool:
+    """Whether a write failed because of the file's name alone, so that others may succeed."""
+    return error.errno in _BAD_NAME
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file for a result of a command, as ``replacing`` does; makes its folder.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: the file cannot be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, data)
+        with replacing(path) as out:
+            yield out
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a result of a command, whole or not at all; makes the folder.
+
+    Raises:
+        UsageError: the file cannot be written there.
+    """
+    with writing(path) as out:
+        out.write(data)
     return path
+
+
+def require_writable(path: Path) -> None:
+    """Check, before the work, that a file or folder can be made at ``path``.
+
+    A file is made and removed again in the nearest folder that is there, since permissions alone
+    do not tell (a read-only disk, for one).
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    try:
+        folder = path if path.is_dir() else path.parent
+        while not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error

@@ -19,10 +19,11 @@ from gentool.errors import UsageError
 from gentool.images import MODES, Pixels
 from gentool.latents import Latents, decode
 from gentool.models.base import Model
-from gentool.outputs import NamedImage, recipe
+from gentool.outputs import Plan, Planned, recipe
 
 METHODS = ("slerp", "lerp")
 _PARALLEL = 1e-6  # radians; below, the arc is a line
+_AT_ONCE = 256  # frames that are held in memory
 
 
 def lerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
@@ -103,6 +104,41 @@ def suited(model: Model, keys: Latents, *, loop: bool) -> str | list[str]:
     return methods[0] if len(set(methods)) == 1 else methods
 
 
+def plan_path(
+    loaded: LoadedModel,
+    keys: Latents,
+    steps: int,
+    method: str | None,
+    keys_name: str,
+    *,
+    loop: bool,
+    **what: object,
+) -> Plan:
+    """What the frames of ``interpolate`` will be called, and how they will come about.
+
+    Args:
+        loaded: The model.
+        keys: Key frames.
+        steps: Frames from one key to the next.
+        method: As for ``interpolate``.
+        keys_name: What names of files begin with.
+        loop: Go back to the first key frame.
+        what: Where the key frames come from, for the recipe.
+    """
+
+    def planned() -> Iterator[Planned]:
+        how = method or suited(loaded.model, keys, loop=loop)
+        told = recipe(
+            loaded, made_by="interpolate", **what, steps=steps, method=how, space=keys.space,
+            loop=loop,
+        )  # fmt: skip
+        for number in range(count):
+            yield Planned(f"{keys_name}-{number:06d}", {**told, "frame": number})
+
+    count = len(keys) * steps if loop else (len(keys) - 1) * steps + 1
+    return Plan(planned, count, loaded.model.shape)
+
+
 def interpolate(
     loaded: LoadedModel,
     keys: Latents,
@@ -110,9 +146,8 @@ def interpolate(
     method: str | None = None,
     *,
     loop: bool = False,
-    **what: object,
-) -> Iterator[NamedImage]:
-    """Frames of a path through key frames; see ``path``.
+) -> Iterator[Pixels]:
+    """Frames of a path through key frames, uint8 (H, W, C); see ``path``.
 
     Args:
         loaded: The model.
@@ -120,7 +155,6 @@ def interpolate(
         steps: Frames from one key to the next.
         method: ``slerp``, ``lerp``, or None for what suits each leg; see ``suited``.
         loop: Go back to the first key.
-        what: Where the key frames come from, for the recipe.
     """
     how = method or suited(loaded.model, keys, loop=loop)
     latents = path(keys.values, steps, how, loop=loop)
@@ -129,10 +163,8 @@ def interpolate(
         z = path(keys.values[:, :-classes], steps, how, loop=loop)
         shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)
         latents = torch.cat([z, shares], dim=1)
-    frames = decode(loaded.model, Latents(latents, keys.space))
-    told = recipe(loaded, **what, steps=steps, method=how, space=keys.space, loop=loop)
-    for number, pixels in enumerate(frames):
-        yield NamedImage(f"{number:06d}", pixels, {**told, "frame": number})
+    for part in torch.split(latents, _AT_ONCE):
+        yield from decode(loaded.model, Latents(part, keys.space))
 
 
 def mix(coarse: torch.Tensor, fine: torch.Tensor, crossover: int) -> torch.Tensor:
@@ -152,46 +184,72 @@ def mix(coarse: torch.Tensor, fine: torch.Tensor, crossover: int) -> torch.Tenso
     return torch.cat([before, after], dim=2)
 
 
-def mixing_sheet(
+def plan_mixing(
     loaded: LoadedModel,
-    coarse: Latents,
-    fine: Latents,
-    crossover: int | None,
+    rows: int,
+    columns: int,
+    crossover: int,
+    keys_name: str,
     *,
     corner: bool,
     **what: object,
-) -> Iterator[NamedImage]:
-    """Rows of mixed styles: the images of ``fine`` first, then each of ``coarse`` and its mixes.
+) -> Plan:
+    """What the images of ``mixing_sheet`` will be called, and how they will come about.
 
     Args:
         loaded: A model with styles.
-        coarse: The rows, in w.
-        fine: The columns, in w.
-        crossover: First layer that ``fine`` gives; None for the middle.
-        corner: Whether to begin with an empty image, which makes a sheet of equal rows.
+        rows: Number of coarse styles.
+        columns: Number of fine styles.
+        crossover: First layer that the fine styles give.
+        keys_name: What names of files begin with.
+        corner: As for ``mixing_sheet``.
         what: Where the styles come from, for the recipe.
+    """
+    names = ["corner"] if corner else []
+    names += [f"fine{b:03d}" for b in range(columns)]
+    for a in range(rows):
+        names += [f"coarse{a:03d}", *(f"coarse{a:03d}-fine{b:03d}" for b in range(columns))]
+    told = recipe(loaded, made_by="interpolate", **what, crossover=crossover)
+    results = [Planned(f"{keys_name}-{name}", told) for name in names]
+    return Plan(lambda: results, len(results), loaded.model.shape)
+
+
+def mixing_layer(crossover: int | None, layers: int) -> int:
+    """The first layer that the fine styles give: the one asked for, or the middle.
 
     Raises:
         UsageError: no such layer.
     """
-    layers = fine.values.shape[1]
     crossover = layers // 2 if crossover is None else crossover
     if not 0 < crossover < layers:
         raise UsageError(
             f"--crossover is {crossover}; this model has {layers} layers, allowed: 1 to "
             f"{layers - 1}"
         )
+    return crossover
+
+
+def mixing_sheet(
+    loaded: LoadedModel, coarse: Latents, fine: Latents, crossover: int, *, corner: bool
+) -> Iterator[Pixels]:
+    """Rows of mixed styles: the images of ``fine`` first, then each of ``coarse`` and its mixes.
+
+    Args:
+        loaded: A model with styles.
+        coarse: The rows, in w.
+        fine: The columns, in w.
+        crossover: First layer that ``fine`` gives, as ``mixing_layer`` finds it.
+        corner: Whether to begin with an empty image, which makes a sheet of equal rows.
+
+    Yields:
+        uint8 (H, W, C).
+    """
     mixed = mix(coarse.values, fine.values, crossover)
     styles = torch.cat([fine.values, torch.cat([coarse.values[:, None], mixed], 1).flatten(0, 1)])
     images = synthesise_blocks(loaded.model, styles)
-    names = [f"fine{b:03d}" for b in range(len(fine))]
-    for a in range(len(coarse)):
-        names += [f"coarse{a:03d}", *(f"coarse{a:03d}-fine{b:03d}" for b in range(len(fine)))]
-    told = recipe(loaded, **what, crossover=crossover)
     if corner:
-        yield NamedImage("corner", _empty(images[0]), told)
-    for name, pixels in zip(names, images, strict=True):
-        yield NamedImage(name, pixels, told)
+        yield _empty(images[0])
+    yield from images
 
 
 def _empty(like: Pixels) -> Pixels:

@@ -6,7 +6,7 @@ models that have them: there truncation can be said, and straight lines stay amo
 model they belong to; ``gentool sample MODEL --save-latents FILE`` writes one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from gentool import __version__
 from gentool.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
-from gentool.checkpoint import Header, LoadedModel, read_checked, write_file
+from gentool.checkpoint import Header, LoadedModel, read_checked, write_result
 from gentool.errors import ModelFileError, NoStyles, UsageError
 from gentool.images import Pixels
 from gentool.models.base import Model
@@ -122,8 +122,10 @@ def join(parts: Sequence[Latents]) -> Latents:
     return Latents(torch.cat([part.values for part in parts]), space, means)
 
 
-def write_latents(path: Path, loaded: LoadedModel, latents: Latents) -> None:
-    """Keep points in a file.
+def write_latents(
+    path: Path, loaded: LoadedModel, latents: Latents, recipe: Mapping[str, object]
+) -> None:
+    """Keep points in a file, which says by its recipe how they came about.
 
     Raises:
         UsageError: too many, or the file cannot be written.
@@ -141,13 +143,10 @@ def write_latents(path: Path, loaded: LoadedModel, latents: Latents) -> None:
         "space": latents.space,
         "means": all(map(latents.is_mean, range(len(latents)))),
         "classes": _classes(loaded),
+        "recipe": dict(recipe),
         "gentool": __version__,
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, {_TENSOR: latents.values}, header)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    write_result(path, {_TENSOR: latents.values}, header)
 
 
 def is_latents(path: Path) -> bool:

@@ -1,15 +1,17 @@
-"""Where results go: a folder, one grid, an archive of arrays, or a tar on stdout.
+"""Where results go: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
 
-The verbs hand over named images; the suffix of ``-o`` decides the rest. Files are written
-under another name first and renamed, so that a stop never leaves half an image.
+A verb says first what it will make (a ``Plan``: names and recipes), so that a place that may not
+be written is refused before the work; then it hands over the images one by one. Files are
+written under another name first and renamed, so that a stop never leaves half an image.
 """
 
 import contextlib
 import io
+import json
 import os
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,10 +23,45 @@ from gentool.checkpoint import LoadedModel
 from gentool.config import to_json
 from gentool.data import is_folder
 from gentool.errors import OutputClosed, UsageError
-from gentool.files import write_bytes
-from gentool.images import SUFFIXES, Pixels, encode, encode_animation, grid
+from gentool.files import is_bad_name, write_bytes, writing
+from gentool.images import (
+    ImageShape,
+    Layout,
+    Pixels,
+    Sheet,
+    check_sides,
+    encode,
+    hash_of_value,
+    save,
+    save_film,
+)
+from gentool.ownership import ARRAYS, PICTURE, RECIPE_KEY, Guard, Recipe, free_name, read_mark
 
-FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
+_LOOKED_AT = 1000  # files of a folder that are asked which model made them
+_LONGEST_LIST = 1000  # values that vary, in the recipe of a sheet
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One result before it is made: file name without suffix, and how it will come about."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will make.
+
+    Attributes:
+        results: Gives the results in order, anew at each call.
+        count: How many they are.
+        shape: Of each image.
+    """
+
+    results: Callable[[], Iterable[Planned]]
+    count: int
+    shape: ImageShape
 
 
 @dataclass(frozen=True)
@@ -33,11 +70,17 @@ class NamedImage:
 
     name: str
     pixels: Pixels
-    recipe: Mapping[str, object]
+    recipe: Recipe
+
+
+def named(plan: Plan, images: Iterable[Pixels]) -> Iterator[NamedImage]:
+    """Images, in the order of a plan, with their names and recipes."""
+    for pixels, result in zip(images, plan.results(), strict=True):
+        yield NamedImage(result.name, pixels, result.recipe)
 
 
 def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
-    """How an image came about, for its PNG; names no path of this machine.
+    """How an image came about, for its file; names no path of this machine.
 
     What ``draw_with`` asked for is told unless it is neutral.
     """
@@ -52,7 +95,14 @@ def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
 
 
 class Sink(ABC):
-    """Takes images one by one; ``close`` finishes what needs all of them."""
+    """Takes images one by one; ``close`` finishes what needs all of them.
+
+    Attributes:
+        failed: (path, reason) of files that could not be written though others could.
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[Path, str]] = []
 
     @abstractmethod
     def add(self, image: NamedImage) -> list[Path]:
@@ -64,70 +114,144 @@ class Sink(ABC):
 
 
 class FolderSink(Sink):
-    """One file per image."""
+    """One file per image; a file whose name the disk does not take is left out.
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self.folder, self.suffix = folder, suffix
+    Raises:
+        UsageError: one of the files may not be replaced, or the folder holds images of another
+            model.
+    """
+
+    def __init__(self, folder: Path, suffix: str, plan: Plan, guard: Guard) -> None:
+        super().__init__()
+        self.folder, self.suffix, self.guard = folder, suffix, guard
+        self._check(plan)
+
+    def _check(self, plan: Plan) -> None:
+        """Compare what is in the folder with what will be written into it."""
+        if not is_folder(self.folder):
+            return
+        here = {entry.name for entry in os.scandir(self.folder) if entry.is_file()}
+        sample: Planned | None = None
+        for sample in plan.results() if here else ():
+            name = sample.name + self.suffix
+            if name in here or ("/" in name and os.path.lexists(self.folder / name)):
+                self.guard.allow_recipe(self.folder / name, PICTURE, sample.recipe)
+                here.discard(name)
+        if sample is None or self.guard.overwrite:
+            return
+        ours = sample.recipe.get("model_sha256")
+        for name in sorted(here)[:_LOOKED_AT]:
+            mark = read_mark(self.folder / name)
+            theirs = mark.recipe.get("model_sha256") if mark is not None else None
+            if theirs is not None and theirs != ours:
+                raise UsageError(
+                    f"{self.folder} holds images of another model, such as {name:.80}; together "
+                    f"they would be scored as one. Write to {free_name(self.folder)}, or mix them "
+                    "with --overwrite"
+                )
 
     def add(self, image: NamedImage) -> list[Path]:
         """Write one file."""
-        data = encode(image.pixels, self.suffix, image.recipe)
-        return [write_bytes(self.folder / f"{image.name}{self.suffix}", data)]
+        path = self.folder / f"{image.name}{self.suffix}"
+        self.guard.allow_recipe(path, PICTURE, image.recipe)  # it may have come meanwhile
+        try:
+            return [write_bytes(path, encode(image.pixels, self.suffix, image.recipe))]
+        except UsageError as error:
+            if not (isinstance(error.__cause__, OSError) and is_bad_name(error.__cause__)):
+                raise
+            self.failed.append((path, error.__cause__.strerror or "its name is not allowed"))
+            return []
 
 
-class GridSink(Sink):
-    """All images in one; the recipe keeps what they share and lists what they do not."""
+class SheetSink(Sink):
+    """All images in one; the recipe keeps what they share and lists what they do not.
 
-    def __init__(self, path: Path, columns: int | None = None) -> None:
-        self.path, self.columns = path, columns
-        self.images: list[NamedImage] = []
+    Raises:
+        UsageError: the file may not be replaced, or its format or the memory is too small.
+    """
+
+    def __init__(self, path: Path, plan: Plan, guard: Guard, columns: int | None = None) -> None:
+        super().__init__()
+        self.path = path
+        self._recipe = merge_recipes([result.recipe for result in plan.results()])
+        guard.allow_recipe(path, PICTURE, self._recipe)
+        shape = plan.shape
+        layout = Layout.of(plan.count, shape.height, shape.width, columns)
+        height, width = layout.sheet
+        check_sides(path.suffix.lower(), width, height)
+        self._sheet = Sheet(layout, shape.channels)
+        self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
-        """Keep the image for later."""
-        self.images.append(image)
+        """Put the image into its place."""
+        self._sheet.place(self._count, image.pixels)
+        self._count += 1
         return []
 
     def close(self) -> list[Path]:
-        """Write the grid."""
-        if not self.images:
-            return []
-        sheet = grid(np.stack([i.pixels for i in self.images]), self.columns)
-        merged = merge_recipes([i.recipe for i in self.images])
-        return [write_bytes(self.path, encode(sheet, self.path.suffix.lower(), merged))]
+        """Write the sheet."""
+        with writing(self.path) as out:
+            save(self._sheet.image, out, self.path.suffix.lower(), self._recipe)
+        return [self.path]
 
 
 class ArraySink(Sink):
-    """A .npz with ``images`` uint8 (N, H, W, C) and, where known, ``seed`` and ``index`` (N,)."""
+    """A .npz with ``images`` uint8 (N, H, W, C), ``seed`` and ``index`` (N,) where known.
 
-    def __init__(self, path: Path) -> None:
+    Its array ``gentool`` holds the recipe as JSON text.
+
+    Raises:
+        UsageError: the file may not be replaced, or there is too little memory.
+    """
+
+    def __init__(self, path: Path, plan: Plan, guard: Guard) -> None:
+        super().__init__()
         self.path = path
-        self.images: list[NamedImage] = []
+        recipes = [result.recipe for result in plan.results()]
+        self._recipe = merge_recipes(recipes)
+        guard.allow_recipe(path, ARRAYS, self._recipe)
+        self._extra = {
+            key: np.array([r[key] for r in recipes])
+            for key in ("seed", "index")
+            if all(key in r for r in recipes)
+        }
+        shape = (plan.count, plan.shape.height, plan.shape.width, plan.shape.channels)
+        try:
+            self._images: Pixels = np.empty(shape, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise UsageError(f"there is no memory for {plan.count:,} images in {path}") from error
+        self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
-        """Keep the image for later."""
-        self.images.append(image)
+        """Put the image into its place."""
+        self._images[self._count] = image.pixels
+        self._count += 1
         return []
 
     def close(self) -> list[Path]:
         """Write the archive."""
-        keys = ("seed", "index")
-        extra = {
-            key: np.array([i.recipe[key] for i in self.images])
-            for key in keys
-            if all(key in i.recipe for i in self.images)
-        }
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {"images": np.stack([i.pixels for i in self.images]), **extra}
-        np.savez_compressed(buffer, **arrays)
-        return [write_bytes(self.path, buffer.getvalue())]
+        words = np.array(json.dumps(self._recipe, sort_keys=True))
+        arrays: dict[str, Any] = {"images": self._images, **self._extra, RECIPE_KEY: words}
+        with writing(self.path) as out:
+            np.savez_compressed(out, **arrays)
+        return [self.path]
 
 
-class AnimationSink(Sink):
-    """All images as the frames of one endless .gif or .webp."""
+class FilmSink(Sink):
+    """All images as the frames of one endless .gif or .webp.
 
-    def __init__(self, path: Path, milliseconds: int) -> None:
+    Raises:
+        UsageError: the file may not be replaced, or its format is too small.
+    """
+
+    def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
+        super().__init__()
         self.path, self.milliseconds = path, milliseconds
         self.frames: list[Pixels] = []
+        told = merge_recipes([result.recipe for result in plan.results()])
+        self._recipe = {**told, "milliseconds": milliseconds}
+        guard.allow_recipe(path, PICTURE, self._recipe)
+        check_sides(path.suffix.lower(), plan.shape.width, plan.shape.height)
 
     def add(self, image: NamedImage) -> list[Path]:
         """Keep the frame for later."""
@@ -136,15 +260,16 @@ class AnimationSink(Sink):
 
     def close(self) -> list[Path]:
         """Write the animation."""
-        suffix = self.path.suffix.lower()
-        data = encode_animation(np.stack(self.frames), suffix, self.milliseconds)
-        return [write_bytes(self.path, data)]
+        with writing(self.path) as out:
+            save_film(self.frames, out, self.path.suffix.lower(), self.milliseconds, self._recipe)
+        return [self.path]
 
 
 class TarSink(Sink):
     """A tar of image files written as they come; times are zero, so bytes are reproducible."""
 
     def __init__(self, stream: BinaryIO, suffix: str) -> None:
+        super().__init__()
         self.suffix = suffix
         self._stream = stream
         self._tar = tarfile.open(fileobj=stream, mode="w|")  # noqa: SIM115 (closed in close)
@@ -175,51 +300,28 @@ def _reader() -> Iterator[None]:
         raise OutputClosed("the reader of stdout has gone") from error
 
 
-def merge_recipes(recipes: list[Mapping[str, object]]) -> dict[str, object]:
-    """What all recipes share as it is, what varies as a list."""
+def merge_recipes(recipes: list[Recipe]) -> dict[str, object]:
+    """What all recipes share as it is, what varies as a list, and a long list in short."""
     merged: dict[str, object] = {}
     for key in recipes[0]:
         values = [r[key] for r in recipes]
-        merged[key] = values[0] if all(v == values[0] for v in values) else values
+        merged[key] = values[0] if all(v == values[0] for v in values) else _short(values)
     return merged
 
 
-def suffix_of(word: str) -> str:
-    """``png`` -> ``.png``.
-
-    Raises:
-        UsageError: no such image format.
-    """
-    if word.lower() not in FORMATS:
-        raise UsageError(f"no image format '{word}'. Formats: {', '.join(FORMATS)}")
-    return f".{word.lower()}"
+def _short(values: list[object]) -> object:
+    """Whole numbers as ``0-63,70``, and so many other values that nobody reads them as a hash."""
+    if all(type(value) is int for value in values):
+        return runs([int(str(value)) for value in values])
+    return values if len(values) <= _LONGEST_LIST else hash_of_value(values)
 
 
-def open_sink(output: str, image_format: str, stdout: BinaryIO, columns: int | None = None) -> Sink:
-    """The sink that ``-o`` means.
-
-    Args:
-        output: ``-`` for a tar on stdout, a name ending in .png, .jpg, .jpeg or .webp for one
-            grid, .npz for arrays, anything else for a folder.
-        image_format: Format of the single files: png, jpg, jpeg or webp.
-        stdout: Where a tar goes.
-        columns: Columns of a grid; nearly square by default.
-
-    Raises:
-        UsageError: a suffix that gentool does not write.
-    """
-    suffix = suffix_of(image_format)
-    if output == "-":
-        return TarSink(stdout, suffix)
-    path = Path(output).expanduser()
-    kind = path.suffix.lower()
-    if is_folder(path) or output.endswith(("/", os.sep)) or not kind:
-        return FolderSink(path, suffix)
-    if kind in SUFFIXES:
-        return GridSink(path, columns)
-    if kind == ".npz":
-        return ArraySink(path)
-    raise UsageError(
-        f"-o {output}: gentool writes {', '.join(SUFFIXES)}, .npz, - (a tar on stdout), or into a "
-        "folder (a name without a suffix)"
-    )
+def runs(numbers: list[int]) -> str:
+    """``[0, 1, 2, 7]`` -> ``0-2,7``, the form that ``--seeds`` takes."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][1] + 1:
+            ends[-1][1] = number
+        else:
+            ends.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)

@@ -5,26 +5,30 @@ as for a GAN, and where there is none, a search finds the latents (``inversion``
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from gentool.blocks import encode_blocks, posterior_blocks, prior_blocks
-from gentool.checkpoint import LoadedModel, exported_tensors, write_file
+from gentool.checkpoint import LoadedModel, exported_tensors, write_result
 from gentool.data import BadImage, FolderSource, decode, is_folder
 from gentool.errors import NoEncoder, UsageError
-from gentool.images import Pixels, grid, mean_squared_error, psnr
+from gentool.images import Layout, Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import fit_weights, invert
 from gentool.latents import Latents, natural_space, of_images
 from gentool.latents import decode as decode_latents
 from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
-from gentool.outputs import NamedImage, recipe
+from gentool.outputs import Plan, Planned, recipe
 from gentool.signals import StopFlag
 
 FIT_STEPS = 300  # per 16 images
+_NAME_BYTES = 160
+_CUT_LETTERS = "".join(chr(0xDC80 + k) for k in range(0x40))  # what is left of a letter cut in two
 
 
 @dataclass(frozen=True)
@@ -153,15 +157,28 @@ def fit(
     return replace(loaded, model=tuned)
 
 
-def write_fitted(fitted: LoadedModel, images: int, path: Path) -> LoadedModel:
+def fitted_recipe(loaded: LoadedModel, plan: Plan) -> dict[str, object]:
+    """How a model that is fitted to the images of a plan will come about."""
+    originals = [str(result.recipe["original_sha256"]) for result in plan.results()]
+    steps = [result.recipe.get("steps") for result in plan.results()][:1]
+    digest = hashlib.sha256("".join(originals).encode()).hexdigest()[:16]
+    return {"verb": "reconstruct", "of": loaded.sha256, "originals": digest, "steps": steps}
+
+
+def write_fitted(
+    fitted: LoadedModel, images: int, path: Path, made_by: Mapping[str, object]
+) -> LoadedModel:
     """Save a model that ``fit`` made, a file like any other; it says what it was fitted to.
 
     Returns:
         The model of that file.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
     training = {**fitted.header["training"], "fitted": {"images": images, "of": fitted.sha256}}
-    header = {**fitted.header, "training": training}
-    write_file(path, exported_tensors(fitted.model), header)
+    header = {**fitted.header, "training": {**training, "made_by": dict(made_by)}}
+    write_result(path, exported_tensors(fitted.model), header)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return replace(fitted, header=header, sha256=sha256, path=path)
 
@@ -181,20 +198,77 @@ def reconstruct(
     return results
 
 
-def pair(loaded: LoadedModel, results: Sequence[Reconstruction], **how: object) -> list[NamedImage]:
-    """Original beside reconstruction, named after the file (numbered where names repeat).
+def plan_pictures(
+    loaded: LoadedModel, images: dict[Path, Pixels], *, only: bool, **how: object
+) -> Plan:
+    """What the pictures of a reconstruction will be called, and how they will come about.
 
-    ``how`` they were made goes into the recipes.
+    Args:
+        loaded: The model.
+        images: The originals, by path.
+        only: Whether each picture is the reconstruction alone, under the original's name in a
+            folder of the same name; otherwise the original stands beside it.
+        how: What was chosen beside the images.
     """
-    named: list[NamedImage] = []
-    taken: set[str] = set()
-    for result in results:
-        name, number = result.path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{result.path.stem}-{number}"
-        taken.add(name)
-        both = grid(np.stack([result.original, result.image]), columns=2)
-        what = recipe(loaded, original=result.path.name, psnr=round(result.psnr, 4), **how)
-        named.append(NamedImage(name, both, what))
-    return named
+    shape = loaded.model.shape
+    width = shape.width if only else Layout.of(2, shape.height, shape.width, 2).sheet[1]
+    separator = "/" if only else "-"
+
+    def planned() -> Iterator[Planned]:
+        names = result_names(list(images), separator)
+        for name, (path, pixels) in zip(names, images.items(), strict=True):
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+            what = {"original": path.name, "original_sha256": digest, "alone": only, **how}
+            yield Planned(name, recipe(loaded, made_by="reconstruct", **what))
+
+    return Plan(planned, len(images), replace(shape, width=width))
+
+
+def picture(result: Reconstruction, *, only: bool) -> Pixels:
+    """The reconstruction alone, or the original beside it, uint8 (H, W, C)."""
+    return result.image if only else grid(np.stack([result.original, result.image]), columns=2)
+
+
+def result_names(paths: Sequence[Path], separator: str) -> list[str]:
+    """A name for the result of each file, from its whole path, so that no two files share one.
+
+    A file below the working directory is named by its path from there, others by the path from
+    the root. The suffix stays where it is not ``.png``. What is too long keeps its end behind a
+    hash; in one list a name that comes twice is numbered.
+
+    Args:
+        paths: Of the sources.
+        separator: What stands between folders: ``/`` makes folders.
+    """
+    names: list[str] = []
+    taken: Counter[str] = Counter()
+    for path in paths:
+        parts = list(_from_here(path).parts)
+        parts[-1] = path.stem if path.suffix.lower() == ".png" else path.name
+        parts = [f"_{part}" if part.startswith(".") else part for part in parts]
+        if separator == "/":
+            name = "/".join(map(shortened, parts))
+        else:
+            name = shortened(separator.join(parts))
+        taken[name.casefold()] += 1
+        number = taken[name.casefold()]
+        names.append(name if number == 1 else f"{name}~{number}")
+    return names
+
+
+def _from_here(path: Path) -> Path:
+    """A path from the working directory, or from the root where it lies elsewhere."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+    try:
+        return whole.relative_to(Path.cwd())
+    except ValueError:
+        return whole.relative_to(whole.anchor)
+
+
+def shortened(name: str) -> str:
+    """A part of a file name of at most ``_NAME_BYTES``, which leaves room for a suffix."""
+    data = os.fsencode(name)
+    if len(data) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return f"{digest}-{os.fsdecode(data[-_NAME_BYTES:]).lstrip(_CUT_LETTERS)}"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gentool import __version__
 from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import (
     MODEL_NAME,
@@ -332,9 +333,15 @@ class RunFolder:
     def write_previews(self, average: Model, images: int) -> None:
         """A grid of samples with fixed latents; with an encoder, also reconstructions."""
         folder = self.path / PREVIEWS_NAME
+        made = {
+            "gentool": __version__,
+            "made_by": "train",
+            "model": self.settings.model,
+            "images": images,
+        }
         draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]
         samples = grid(decode_blocks(average, prior_blocks(average, draws)))
-        put(folder / f"{images:09d}.png", encode(samples, ".png"))
+        put(folder / f"{images:09d}.png", encode(samples, ".png", made))
         chosen = np.linspace(0, len(self._rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
         originals = self._dataset.images[self._rows[chosen]]
         try:
@@ -343,4 +350,4 @@ class RunFolder:
             return
         pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
         sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
-        put(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png"))
+        put(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, product
 
 import numpy as np
@@ -12,7 +13,7 @@ from gentool.checkpoint import LoadedModel
 from gentool.errors import UsageError
 from gentool.images import Pixels
 from gentool.latents import Latents, LatentsFile, decode, draw
-from gentool.outputs import NamedImage, recipe
+from gentool.outputs import NamedImage, Plan, Planned, recipe
 from gentool.rng import MAX_SEED
 
 
@@ -59,58 +60,92 @@ def sample_images(
     return images
 
 
-def sample(
-    loaded: LoadedModel,
-    seeds: Sequence[int],
-    indices: range,
-    batch: int,
-    class_names: Sequence[str] | None = None,
-    keep: Callable[[Latents], object] | None = None,
-) -> Iterator[NamedImage]:
-    """Images ``indices`` of every seed, made ``batch`` at a time.
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn: images of seeds, in each of some classes.
 
-    Args:
+    Attributes:
         loaded: The model.
         seeds: One or more.
-        indices: Which images of each seed; files are named by index, by seed, or by both,
-            whichever tells them apart.
-        batch: Images held in memory at once, rounded up to whole blocks; no pixel depends
-            on it.
-        class_names: Classes of a conditional model, each of which gets the same latents;
-            None draws a class for every image.
+        indices: Which images of each seed.
+        labels: Classes of a conditional model, each of which gets the same latents; None draws a
+            class for every image.
+    """
+
+    loaded: LoadedModel
+    seeds: Sequence[int]
+    indices: range
+    labels: tuple[int | None, ...] = (None,)
+
+    @classmethod
+    def of_classes(
+        cls,
+        loaded: LoadedModel,
+        seeds: Sequence[int],
+        indices: range,
+        class_names: Sequence[str] | None,
+    ) -> "Draws":
+        """The draws of classes by name, or of any class where there are no names.
+
+        Raises:
+            UsageError: the model is not conditional, or has no such class.
+        """
+        if class_names is None:
+            return cls(loaded, seeds, indices)
+        return cls(loaded, seeds, indices, tuple(map(loaded.class_number, class_names)))
+
+    @property
+    def plan(self) -> Plan:
+        """Names and recipes of the images, in the order in which they are made."""
+        count = len(self.labels) * len(self.seeds) * len(self.indices)
+        return Plan(self._planned, count, self.loaded.model.shape)
+
+    def _planned(self) -> Iterator[Planned]:
+        names = file_names(self.loaded.header["classes"])
+        for label, seed, index in product(self.labels, self.seeds, self.indices):
+            prefix = "" if label is None else f"{names[label]}-"
+            yield Planned(f"{prefix}seed{seed:06d}-{index:06d}", self._recipe(label, seed, index))
+
+    def _recipe(self, label: int | None, seed: int, index: int) -> dict[str, object]:
+        what: dict[str, object] = {"made_by": "sample", "seed": seed, "index": index}
+        if label is not None:  # cut, since it is in every file, however long it is
+            what["class"] = f"{self.loaded.header['classes'][label]:.200}"
+        return recipe(self.loaded, **what)
+
+
+def sample(
+    draws: Draws, batch: int, keep: Callable[[Latents], object] | None = None
+) -> Iterator[NamedImage]:
+    """The images of a plan of draws, made ``batch`` at a time.
+
+    Args:
+        draws: What to draw.
+        batch: Images held in memory at once, rounded up to whole blocks; no pixel depends on it.
         keep: Is given the latents, part by part.
     """
-    labels: list[int | None] = [None]
-    if class_names is not None:
-        labels = [loaded.class_number(name) for name in class_names]
-    for label in labels:
-        yield from _sample_class(loaded, seeds, indices, batch, label, keep)
+    model, planned = draws.loaded.model, iter(draws.plan.results())
+    step = _whole_blocks(draws.loaded, batch)
+    for label in draws.labels:
+        pairs = product(draws.seeds, draws.indices)
+        while part := list(islice(pairs, step)):
+            latents = draw(model, part, label)
+            if keep is not None:
+                keep(latents)
+            for pixels, result in zip(
+                decode(model, latents), planned, strict=False
+            ):  # pixels first
+                yield NamedImage(result.name, pixels, result.recipe)
 
 
-def _sample_class(
-    loaded: LoadedModel,
-    seeds: Sequence[int],
-    indices: range,
-    batch: int,
-    label: int | None,
-    keep: Callable[[Latents], object] | None,
-) -> Iterator[NamedImage]:
-    step = _whole_blocks(loaded, batch)
-    draws = product(seeds, indices)
-    classes = loaded.header["classes"]
-    prefix = "" if label is None else f"{file_names(classes)[label]}-"
-    while part := list(islice(draws, step)):
-        latents = draw(loaded.model, part, label)
-        if keep is not None:
-            keep(latents)
-        for (seed, index), pixels in zip(part, decode(loaded.model, latents), strict=True):
-            what: dict[str, object] = {"seed": seed, "index": index}
-            name = f"{index:06d}"
-            if len(seeds) > 1:
-                name = f"seed{seed:06d}-{name}" if len(indices) > 1 else f"seed{seed:06d}"
-            if label is not None:
-                what["class"] = f"{classes[label]:.200}"  # in every PNG, however long it is
-            yield NamedImage(prefix + name, pixels, recipe(loaded, **what))
+def plan_latents(loaded: LoadedModel, file: LatentsFile, indices: range) -> Plan:
+    """The plan of the images of latents ``indices`` of a file."""
+
+    def planned() -> Iterator[Planned]:
+        for index in indices:
+            what = recipe(loaded, made_by="sample", latents_sha256=file.sha256, index=index)
+            yield Planned(f"latents-{file.sha256[:8]}-{index:06d}", what)
+
+    return Plan(planned, len(indices), loaded.model.shape)
 
 
 def sample_latents(
@@ -121,9 +156,9 @@ def sample_latents(
     for start in range(0, len(indices), step):
         part = indices[start : start + step]
         images = decode(loaded.model, file.latents.rows(part))
-        for index, pixels in zip(part, images, strict=True):
-            what = recipe(loaded, latents_sha256=file.sha256, index=index)
-            yield NamedImage(f"{index:06d}", pixels, what)
+        results = plan_latents(loaded, file, part).results()
+        for result, pixels in zip(results, images, strict=True):
+            yield NamedImage(result.name, pixels, result.recipe)
 
 
 def _whole_blocks(loaded: LoadedModel, batch: int) -> int:

@@ -15,10 +15,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from gentool.blocks import decode_blocks, prior_blocks, style_blocks
 from gentool.checkpoint import LoadedModel
 from gentool.errors import UsageError
+from gentool.images import Pixels
 from gentool.latents import Latents, decode, natural_space
 from gentool.models.base import Model
 from gentool.models.directions import principal, transfer
-from gentool.outputs import NamedImage, recipe
+from gentool.outputs import Plan, Planned, recipe
 from gentool.registry import name_error
 
 _STYLES = 4096  # draws that directions are measured on, where no picture has to be made
@@ -102,14 +103,46 @@ def _within_classes(rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     return rows - shares @ means
 
 
-def traverse(
+def plan_traversal(
     loaded: LoadedModel,
-    start: Latents,
     directions: Directions,
     steps: int,
     amount: float,
+    start_name: str,
     **what: object,
-) -> Iterator[NamedImage]:
+) -> Plan:
+    """What the images of ``traverse`` will be called, and how they will come about.
+
+    Args:
+        loaded: The model.
+        directions: Of the model.
+        steps: Images a row.
+        amount: How far to go either way, in standard deviations.
+        start_name: What names of files begin with.
+        what: Where the start comes from, for the recipe.
+    """
+
+    def planned() -> Iterator[Planned]:
+        told = recipe(
+            loaded, made_by="traverse", **what, directions=directions.method,
+            space=directions.space,
+        )  # fmt: skip
+        for number in range(len(directions)):
+            for k, offset in enumerate(offsets_of(steps, amount)):
+                row = {**told, "direction": number, "deviations": round(offset, 4)}
+                yield Planned(f"{start_name}-direction{number:03d}-{k:03d}", row)
+
+    return Plan(planned, len(directions) * steps, loaded.model.shape)
+
+
+def offsets_of(steps: int, amount: float) -> list[float]:
+    """How far each image of a row lies from the start, in standard deviations."""
+    return [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
+
+
+def traverse(
+    loaded: LoadedModel, start: Latents, directions: Directions, steps: int, amount: float
+) -> Iterator[Pixels]:
     """Rows of images, one per direction: the start moved to and fro along it.
 
     Args:
@@ -118,16 +151,13 @@ def traverse(
         directions: Of the model.
         steps: Images a row; the middle one of an odd number is the start itself.
         amount: How far to go either way, in standard deviations.
-        what: Where the start comes from, for the recipe.
+
+    Yields:
+        uint8 (H, W, C), row by row.
     """
-    offsets = [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
-    moves = torch.tensor(offsets, device=start.values.device)
-    told = recipe(loaded, **what, directions=directions.method, space=directions.space)
+    moves = torch.tensor(offsets_of(steps, amount), device=start.values.device)
     for number, vector in enumerate(directions.vectors):
         step = torch.zeros_like(start.values[0])
         step[..., : len(vector)] = vector * directions.deviations[number]  # classes stay
         points = start.values + moves.view(-1, *[1] * step.ndim) * step
-        images = decode(loaded.model, Latents(points, directions.space))
-        for k, pixels in enumerate(images):
-            row = {**told, "direction": number, "deviations": round(offsets[k], 4)}
-            yield NamedImage(f"direction{number:03d}-{k:03d}", pixels, row)
+        yield from decode(loaded.model, Latents(points, directions.space))

@@ -6,6 +6,7 @@ import typer
 
 from gentool.cli.console import emit, emit_json, say
 from gentool.cli.opening import Opening, open_data
+from gentool.cli.writing import Overwrite
 from gentool.errors import UsageError
 from gentool.signals import StopFlag
 
@@ -27,6 +28,7 @@ def command(
     output: Path = typer.Option(
         None, "-o", "--output", metavar="FILE", help="Default: average.safetensors in RUN."
     ),
+    overwrite: Overwrite = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Make a model whose weights are averaged over another length, after training.
@@ -39,8 +41,9 @@ def command(
     """
     if length is None and not data:
         raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
-    from gentool.checkpoint import exported_tensors, write_file
+    from gentool.checkpoint import exported_tensors, write_result
     from gentool.data import prepare
+    from gentool.ownership import MODEL, Guard, hash_of_place, place_of
     from gentool.reaveraging import Reaverager
     from gentool.scoring import Score, Scorer
 
@@ -51,8 +54,18 @@ def command(
         scores[tried] = score.distance
         say(f"  length {tried:g}: FD-random {score.distance:.4g}")
 
+    target = output or run / "average.safetensors"
+    guard = Guard(map(place_of, data or ()), overwrite)
+    guard.allow(target, MODEL)
     with StopFlag() as stop:
         averages = Reaverager(run)
+        made_by = {
+            "verb": "average",
+            "of": averages.loaded.sha256,
+            "length": length,
+            "data": [hash_of_place(spec) for spec in data or ()],
+        }
+        guard.allow_recipe(target, MODEL, made_by)
         if data:
             source = open_data(data, Opening(labels), stop)
             images = prepare(
@@ -64,11 +77,8 @@ def command(
                 length = averages.best(scorer, told)
         assert length is not None
         model = averages.at(length)
-        target = output or run / "average.safetensors"
-        try:
-            write_file(target, exported_tensors(model.model), model.header)
-        except OSError as error:
-            raise UsageError(f"cannot write {target}: {error.strerror}") from error
+        training = {**model.header["training"], "made_by": made_by}
+        write_result(target, exported_tensors(model.model), {**model.header, "training": training})
     if as_json:
         emit_json({"model": str(target), "length": length, "fd_random": scores or None})
     else:

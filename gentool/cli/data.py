@@ -9,10 +9,12 @@ from gentool.cli import cache
 from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
+from gentool.cli.writing import Overwrite
 from gentool.errors import UsageError
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
+    from gentool.data import Policy
     from gentool.data.survey import Survey
     from gentool.images import ImageShape
 
@@ -47,6 +49,7 @@ def check(
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
+    overwrite: Overwrite = False,
     as_json: bool = _JSON,
 ) -> None:
     """Say what is there, what is broken or there twice, and what training would make of it.
@@ -59,13 +62,20 @@ def check(
     from gentool.data.survey import sheet_of, survey
     from gentool.files import write_bytes
     from gentool.images import SUFFIXES, encode, grid
+    from gentool.ownership import PICTURE, Guard, place_of
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
+    guard = Guard([place_of(spec)], overwrite)
+    if output is not None:
+        guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
         shape, notes = resolve_shape(source, size, mode, _largest_side())
         policy = make_policy(shape, fit, background)
+        made = _recipe("data check", spec, policy, labels, all_frames)
+        if output is not None:
+            guard.allow_recipe(output, PICTURE, made)
         found = survey(source, bar.update)
     if as_json:
         training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
@@ -73,7 +83,7 @@ def check(
     else:
         _show(spec, found, shape, notes)
     if output is not None:
-        sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower())
+        sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower(), made)
         say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
 
 
@@ -88,6 +98,7 @@ def pack(
     labels: str = _LABELS,
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
+    overwrite: Overwrite = False,
     as_json: bool = _JSON,
 ) -> None:
     """Write the prepared images as PNG into a .zip, which is itself good for --data.
@@ -96,14 +107,19 @@ def pack(
     """
     from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
+    from gentool.ownership import ARCHIVE, Guard, comment_of, place_of
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
+    guard = Guard([place_of(spec)], overwrite)
+    guard.allow(out, ARCHIVE, "OUT.zip")
     with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
         shape, _ = resolve_shape(source, size, mode, _largest_side())
         policy = make_policy(shape, fit, background)
-        count, bad = write_pack(source, policy, out, bar.update)
+        made = _recipe("data pack", spec, policy, labels, all_frames)
+        guard.allow_recipe(out, ARCHIVE, made)
+        count, bad = write_pack(source, policy, out, bar.update, comment_of(made))
     _finish(out, count, shape, bad, as_json=as_json)
 
 
@@ -118,6 +134,7 @@ def shards(
     labels: str = _LABELS,
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
+    overwrite: Overwrite = False,
     as_json: bool = _JSON,
 ) -> None:
     """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
@@ -126,12 +143,38 @@ def shards(
     """
     from gentool.data import make_policy, resolve_shape
     from gentool.data.shards import write_shards
+    from gentool.ownership import SHARDS, Guard, place_of
 
+    guard = Guard([place_of(spec)], overwrite)
+    guard.allow(out, SHARDS, "FOLDER")
     with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
         shape, _ = resolve_shape(source, size, mode, _largest_side())
-        bad = write_shards(source, make_policy(shape, fit, background), out, bar.update)
+        policy = make_policy(shape, fit, background)
+        made = _recipe("data shards", spec, policy, labels, all_frames)
+        guard.allow_recipe(out, SHARDS, made)
+        bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
     _finish(out, len(source) - len(bad), shape, bad, as_json=as_json)
+
+
+def _recipe(
+    verb: str, spec: str, policy: "Policy", labels: str | None, all_frames: bool
+) -> dict[str, object]:
+    """How a sheet, zip or folder of shards comes about; names no path of this machine."""
+    from gentool import __version__
+    from gentool.ownership import hash_of_place
+
+    return {
+        "gentool": __version__,
+        "made_by": verb,
+        "data": Path(spec).name or spec,
+        "place": hash_of_place(spec),
+        "shape": str(policy.shape),
+        "fit": policy.fit,
+        "background": policy.background,
+        "labels": None if labels is None else hash_of_place(labels),
+        "all_frames": all_frames,
+    }
 
 
 def _finish(

@@ -1,12 +1,16 @@
-"""``gentool info``: what a model file holds."""
+"""``gentool info``: what a model file holds, or how a result of gentool came about."""
 
 from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table
+
+if TYPE_CHECKING:
+    from gentool.ownership import Mark
 
 _SHOWN = 100  # classes, and facts of training
 
@@ -18,11 +22,13 @@ def command(
     ),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:
-    """Show what a model file holds.
+    """Show what a model file holds, or the recipe in a picture, film, .npz or other result.
 
     gentool info model.safetensors
 
     gentool info runs/gan-faces --json
+
+    gentool info samples/seed000000-000000.png
 
     gentool info runs/gan-faces --verify
     """
@@ -30,7 +36,12 @@ def command(
         _verify(model, as_json=as_json)
         return
     from gentool.checkpoint import load_model
+    from gentool.ownership import MODEL, read_mark
 
+    mark = read_mark(model)
+    if mark is not None and mark.kind != MODEL:
+        _show_recipe(model, mark, as_json=as_json)
+        return
     loaded = load_model(model)
     header, shape = loaded.header, loaded.model.shape
     weights = sum(p.numel() for p in loaded.model.parameters())
@@ -56,6 +67,15 @@ def command(
     rows += [(f"training {k:.40}", f"{value!s:.200}") for k, value in some]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]
     emit_table(rows, indent="")
+
+
+def _show_recipe(path: Path, mark: "Mark", *, as_json: bool) -> None:
+    """Show how a result came about."""
+    if as_json:
+        emit_json({"file": str(path), "kind": mark.kind, "recipe": dict(mark.recipe)})
+        return
+    rows = [("file", str(path)), ("kind", mark.kind)]
+    emit_table([*rows, *((k, f"{v!s:.200}") for k, v in mark.recipe.items())], indent="")
 
 
 def _some(words: Collection[str]) -> list[str]:

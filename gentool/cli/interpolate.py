@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli import drawing
-from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar
+from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
 from gentool.cli.keyframes import Wanted, find_keys
-from gentool.errors import UsageError
+from gentool.cli.writing import Overwrite, failures
+from gentool.errors import PartialSuccess, UsageError
 from gentool.registry import unknown_name
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.outputs import NamedImage, Sink
+    from gentool.destination import Destination
+    from gentool.images import Pixels
+    from gentool.outputs import Plan, Sink
 
-_ANIMATIONS = (".gif", ".webp")
 _WIDEST_STRIP = 4096  # pixels
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
@@ -64,6 +66,7 @@ def command(
         "interpolation.png", "-o", "--output", metavar="WHERE",
         help="strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout.",
     ),
+    overwrite: Overwrite = False,
     milliseconds: int = typer.Option(
         60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Time per frame of a film."
     ),
@@ -86,29 +89,42 @@ def command(
     wanted = Wanted(files or [], keys, class_name, space, draws)
     _check(wanted, method, mix, crossover, output, loop=loop)
     refuse_json_beside_tar(output, as_json=as_json)
-    from gentool.checkpoint import load_model
+    from gentool.checkpoint import load_model, locate
+    from gentool.destination import parse_destination
     from gentool.devices import select_device
+    from gentool.images import FILM_SUFFIXES
+    from gentool.outputs import named
+    from gentool.ownership import Guard
 
+    others, mixed = _mixed(mix) if mix is not None else ([], [])
+    guard = Guard([locate(model), *wanted.files, *others], overwrite)
+    place = parse_destination(output, "png", guard, FILM_SUFFIXES if mix is None else ())
+    paths: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         if mix is None:
-            sink, images = _path(
-                loaded, wanted, stop, steps, method, output, milliseconds, loop=loop
+            plan, sink, images = _path(
+                loaded, wanted, stop, steps, method, place, milliseconds, loop=loop
             )
         else:
-            sink, images = _sheet(loaded, wanted, mix, crossover, output, stop)
-        frames = 0
-        paths: list[str] = []
-        for image in images:
+            fine = replace(wanted, files=others, seeds=mixed, space="w")
+            plan, sink, images = _sheet(loaded, wanted, fine, crossover, place, stop)
+        for image in named(plan, images):
             stop.poll("stopped")
             paths += [str(p) for p in sink.add(image)]
-            frames += 1
         paths += [str(p) for p in sink.close()]
     if as_json:
-        emit_json({"model": str(loaded.path), "files": paths, "frames": frames})
-        return
-    for path in paths:
+        emit_json({"model": str(loaded.path), "files": paths, "frames": plan.count})
+    for path in paths if not as_json else ():
         emit(path)
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, plan.count))
+
+
+def _mixed(words: str) -> tuple[list[Path], list[int]]:
+    """What ``--mix`` names: a file, or seeds."""
+    path = Path(words)
+    return ([path], []) if path.suffix and path.exists() else ([], parse_seeds(words))
 
 
 def _check(
@@ -135,40 +151,41 @@ def _check(
 
 def _path(
     loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, steps: int, method: str | None,
-    output: str, milliseconds: int, *, loop: bool,
-) -> tuple["Sink", Iterator["NamedImage"]]:  # fmt: skip
-    """Where the frames of a path go, and the frames."""
-    from gentool.interpolation import interpolate
-    from gentool.outputs import AnimationSink, open_sink
+    place: "Destination", milliseconds: int, *, loop: bool,
+) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
+    """The frames of a path, what they will be called, and where they go."""
+    from gentool.images import film_time
+    from gentool.interpolation import interpolate, plan_path
 
+    if place.form == "film":
+        milliseconds, note = film_time(place.path.suffix.lower(), milliseconds)
+        if note:
+            say(f"note: {note}")
     keys = find_keys(loaded, wanted, stop)
     if len(keys) < 2:
         raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
-    images = interpolate(loaded, keys, steps, method, loop=loop, **wanted.recipe)
-    if Path(output).suffix.lower() in _ANIMATIONS:
-        return AnimationSink(Path(output).expanduser(), milliseconds), images
+    plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
     # A strip is one row; where that gets too wide, a row from each key.
     across = len(keys) * steps * loaded.model.shape.width
     columns = steps if across > _WIDEST_STRIP else len(keys) * steps
-    return open_sink(output, "png", sys.stdout.buffer, columns), images
+    sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
+    return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 
 
 def _sheet(
-    loaded: "LoadedModel", wanted: Wanted, mix: str, crossover: int | None, output: str,
-    stop: StopFlag,
-) -> tuple["Sink", Iterator["NamedImage"]]:  # fmt: skip
-    """Where a sheet of mixed styles goes, and its images."""
-    from gentool.interpolation import mixing_sheet
-    from gentool.outputs import GridSink, open_sink
+    loaded: "LoadedModel", wanted: Wanted, mixed: Wanted, crossover: int | None,
+    place: "Destination", stop: StopFlag,
+) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
+    """The images of a sheet of mixed styles, what they will be called, and where they go."""
+    from gentool.interpolation import mixing_layer, mixing_sheet, plan_mixing
 
-    in_w = replace(wanted, space="w")
-    coarse = find_keys(loaded, in_w, stop)
-    path = Path(mix)
-    others = ([path], []) if path.suffix and path.exists() else ([], parse_seeds(mix))
-    fine = find_keys(loaded, replace(in_w, files=others[0], seeds=others[1]), stop)
-    sink = open_sink(output, "png", sys.stdout.buffer, len(fine) + 1)
-    images = mixing_sheet(
-        loaded, coarse, fine, crossover,
-        corner=isinstance(sink, GridSink), **wanted.recipe, mix=others[1] or path.name,
+    coarse = find_keys(loaded, replace(wanted, space="w"), stop)
+    fine = find_keys(loaded, mixed, stop)
+    layer, corner = mixing_layer(crossover, fine.values.shape[1]), place.form == "sheet"
+    what = {**wanted.recipe, **{f"mix_{k}": v for k, v in mixed.recipe.items()}}
+    plan = plan_mixing(
+        loaded, len(coarse), len(fine), layer, f"{wanted.name}-mix-{mixed.name}",
+        corner=corner, **what,
     )  # fmt: skip
-    return sink, images
+    sink = place.open(plan, sys.stdout.buffer, len(fine) + 1)
+    return plan, sink, mixing_sheet(loaded, coarse, fine, layer, corner=corner)

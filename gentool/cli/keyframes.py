@@ -34,9 +34,24 @@ class Wanted:
 
     @property
     def recipe(self) -> dict[str, object]:
-        """Names of files, without their folders, and seeds."""
+        """Seeds, and names of files, without their folders, with short hashes of what they hold."""
+        from gentool.ownership import hash_of_files
+
         told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
-        return told | ({"key_files": [f.name for f in self.files]} if self.files else {})
+        if self.class_name is not None:
+            told["class"] = f"{self.class_name:.200}"
+        if self.files:
+            told["key_files"] = [f.name for f in self.files]
+            told["key_sha256"] = hash_of_files(self.files)
+        return told
+
+    @property
+    def name(self) -> str:
+        """What names of files begin with, such as ``photo-seed3-seed5``."""
+        from gentool.reconstruction import shortened
+
+        words = [f.stem.lstrip(".") for f in self.files] + [f"seed{seed}" for seed in self.seeds]
+        return shortened("-".join(words))
 
 
 def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents":

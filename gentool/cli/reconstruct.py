@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
+from gentool.cli.writing import Overwrite, failures
 from gentool.errors import DataError, PartialSuccess, UsageError
 from gentool.signals import StopFlag
 
@@ -25,6 +26,10 @@ def command(
         "reconstructions", "-o", "--output", metavar="WHERE",
         help="Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout.",
     ),
+    only: bool = typer.Option(
+        False, "--only", help="The reconstructions alone, under the originals' own paths."
+    ),
+    overwrite: Overwrite = False,
     image_format: str = typer.Option(
         "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
     ),
@@ -61,6 +66,8 @@ def command(
 
     gentool reconstruct model.safetensors photo.png
 
+    gentool reconstruct runs/vae-faces photos/ --only -o out/
+
     gentool reconstruct runs/vae-faces photos/ -o sheet.png
 
     gentool reconstruct runs/gan-faces me.jpg --fit-weights me.safetensors
@@ -70,15 +77,19 @@ def command(
     refuse_json_beside_tar(output, as_json=as_json)
     import numpy as np
 
-    from gentool.checkpoint import load_model
+    from gentool.checkpoint import load_model, locate
+    from gentool.destination import parse_destination
     from gentool.devices import select_device
     from gentool.latents import write_latents
-    from gentool.outputs import open_sink
+    from gentool.outputs import NamedImage, merge_recipes
+    from gentool.ownership import LATENTS, MODEL, Guard
     from gentool.reconstruction import (
         find_images,
         find_latents,
         fit,
-        pair,
+        fitted_recipe,
+        picture,
+        plan_pictures,
         read_images,
         reconstruct,
         redraw_below,
@@ -92,7 +103,12 @@ def command(
         raise UsageError("--draw goes by the encoder alone; leave --steps out")
     if keep_top is not None and fit_weights is not None:
         raise UsageError("--keep-top draws pictures anew; --fit-weights fits to those given")
-    sink = open_sink(output, image_format, sys.stdout.buffer)
+    guard = Guard([locate(model), *images], overwrite)
+    place = parse_destination(output, image_format, guard)
+    if fit_weights is not None:
+        guard.allow(fit_weights, MODEL, "--fit-weights")
+    if save_latents is not None:
+        guard.allow(save_latents, LATENTS, "--save-latents")
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         if denoise:
@@ -107,6 +123,17 @@ def command(
             say(f"error: {path}: {reason}")
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
+        by_posterior = loaded.model.has_posterior and not steps
+        how = _how(draw if by_posterior else None, keep_top, steps, seed)
+        more = {"fitted": True} if fit_weights is not None else {}
+        plan = plan_pictures(loaded, good, only=only, **how, **more)
+        told = merge_recipes([result.recipe for result in plan.results()])
+        made_by = fitted_recipe(loaded, plan)
+        if fit_weights is not None:
+            guard.allow_recipe(fit_weights, MODEL, made_by)
+        if save_latents is not None:
+            guard.allow_recipe(save_latents, LATENTS, told)
+        sink = place.open(plan, sys.stdout.buffer)
         began = time.monotonic()
         pixels = np.stack(list(good.values()))
         latents = find_latents(loaded, pixels, steps, seed, stop, drawn=draw, tell=say)
@@ -114,14 +141,21 @@ def command(
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
-            loaded = write_fitted(loaded, len(good), fit_weights)
+            loaded = write_fitted(loaded, len(good), fit_weights, made_by)
         if save_latents is not None:
-            write_latents(save_latents, loaded, latents)
+            write_latents(save_latents, loaded, latents, told)
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
-        by_posterior = loaded.model.has_posterior and not steps
-        how = _how(draw if by_posterior else None, keep_top, steps, seed)
-        written = [sink.add(named) for named in pair(loaded, results, **how)]
+        written = [
+            sink.add(
+                NamedImage(
+                    planned.name,
+                    picture(result, only=only),
+                    {**planned.recipe, "psnr": round(result.psnr, 4)},
+                )
+            )
+            for planned, result in zip(plan.results(), results, strict=True)
+        ]
         sheet = sink.close()
     rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
     mean = sum(r.psnr for r in results) / len(results)
@@ -129,7 +163,7 @@ def command(
         emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
-            name = result.path if sheet else row["file"]
+            name = result.path if sheet else row["file"] or result.path
             figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
             emit(str(name), *figures)
         for path in sheet:
@@ -140,6 +174,8 @@ def command(
     say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
     if fit_weights is not None:
         say(f"fitted to them: {fit_weights}")
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, len(results)))
     if bad:
         raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
 

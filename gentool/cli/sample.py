@@ -1,7 +1,6 @@
 """``gentool sample``: new images from a model file."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +8,13 @@ import typer
 
 from gentool.cli import drawing
 from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
-from gentool.errors import UsageError
+from gentool.cli.writing import Overwrite, failures
+from gentool.errors import PartialSuccess, UsageError
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.outputs import NamedImage
+    from gentool.latents import LatentsFile
 
 
 def command(
@@ -49,6 +49,7 @@ def command(
         "samples", "-o", "--output", metavar="WHERE",
         help="Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout.",
     ),
+    overwrite: Overwrite = False,
     image_format: str = typer.Option(
         "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
     ),
@@ -84,14 +85,19 @@ def command(
         raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
     indices = range(start, start + (count or (16 if seeds is None else 1)))
-    from gentool.checkpoint import load_model
+    from gentool.checkpoint import load_model, locate
+    from gentool.destination import parse_destination
     from gentool.devices import select_device
     from gentool.latents import Latents, join, write_latents
-    from gentool.outputs import open_sink
-    from gentool.sampling import sample
+    from gentool.outputs import merge_recipes
+    from gentool.ownership import LATENTS, Guard
+    from gentool.sampling import Draws, plan_latents, sample, sample_latents
 
+    guard = Guard([locate(model), *([latents] if latents else [])], overwrite)
+    place = parse_destination(output, image_format, guard)
+    if save_latents is not None:
+        guard.allow(save_latents, LATENTS, "--save-latents")
     columns = len(several) * len(indices) if class_name == "all" else None  # a row per class
-    sink = open_sink(output, image_format, sys.stdout.buffer, columns)
     listed: list[str] = []
     kept: list[Latents] = []
 
@@ -107,22 +113,30 @@ def command(
         loaded = load_model(model, select_device(device))
         loaded.model.draw_with(**draws)
         if latents is None:
-            kinds = _classes(loaded, class_name)
-            keep = kept.append if save_latents else None
-            images = sample(loaded, several, indices, batch, kinds, keep)
+            chosen = Draws.of_classes(loaded, several, indices, _classes(loaded, class_name))
+            plan = chosen.plan
+            images = sample(chosen, batch, kept.append if save_latents else None)
         else:
-            images = _from_file(loaded, latents, start, count, batch)
+            file, rows = _from_file(loaded, latents, start, count)
+            plan = plan_latents(loaded, file, rows)
+            images = sample_latents(loaded, file, rows, batch)
+        if save_latents is not None:
+            told = merge_recipes([result.recipe for result in plan.results()])
+            guard.allow_recipe(save_latents, LATENTS, told)
+        sink = place.open(plan, sys.stdout.buffer, columns)
         for image in images:
             stop.poll(f"stopped after {done:,} images; every file that was written is whole")
             announce(sink.add(image))
             done += 1
         announce(sink.close())
         if save_latents is not None:
-            write_latents(save_latents, loaded, join(kept))
+            write_latents(save_latents, loaded, join(kept), told)
     if as_json:
         emit_json({"model": str(loaded.path), "files": listed, "images": done})
     else:
         say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, done))
 
 
 def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
@@ -134,11 +148,10 @@ def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
 
 
 def _from_file(
-    loaded: "LoadedModel", path: Path, start: int, count: int | None, batch: int
-) -> Iterator["NamedImage"]:
-    """Images of the latents in a file, all of them or ``count`` from ``start`` on."""
+    loaded: "LoadedModel", path: Path, start: int, count: int | None
+) -> "tuple[LatentsFile, range]":
+    """A file of latents, and which of them are wanted: all, or ``count`` from ``start`` on."""
     from gentool.latents import read_latents
-    from gentool.sampling import sample_latents
 
     file = read_latents(path, loaded)
     if file.warning:
@@ -147,4 +160,4 @@ def _from_file(
     end = total if count is None else start + count
     if not start < end <= total:
         raise UsageError(f"{path} holds latents 0 to {total - 1}, not {start} to {end - 1}")
-    return sample_latents(loaded, file, range(start, end), batch)
+    return file, range(start, end)

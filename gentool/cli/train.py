@@ -289,12 +289,14 @@ def _train(
 ) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
+    from gentool.ownership import refuse_foreign_run
     from gentool.runlock import refuse_if_locked
     from gentool.training import train
 
     settings, source = job.settings, job.source
     if ranks.first:
         refuse_if_locked(settings.out)
+        refuse_foreign_run(settings.out)
     if not quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")

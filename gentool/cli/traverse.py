@@ -8,7 +8,8 @@ import typer
 from gentool.cli import drawing
 from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
 from gentool.cli.keyframes import Wanted, find_keys
-from gentool.errors import UsageError
+from gentool.cli.writing import Overwrite, failures
+from gentool.errors import PartialSuccess, UsageError
 from gentool.signals import StopFlag
 
 
@@ -43,6 +44,7 @@ def command(
         "traversal.png", "-o", "--output", metavar="WHERE",
         help="Sheet.png, .jpg or .webp; a folder; .npz; - for a tar on stdout.",
     ),
+    overwrite: Overwrite = False,
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
@@ -56,30 +58,36 @@ def command(
     refuse_json_beside_tar(output, as_json=as_json)
     if start is not None and seed is not None:
         raise UsageError("START and --seed are two pictures to change; give one")
-    from gentool.checkpoint import load_model
+    from gentool.checkpoint import load_model, locate
+    from gentool.destination import parse_destination
     from gentool.devices import select_device
-    from gentool.outputs import open_sink
-    from gentool.traversal import find_directions, traverse
+    from gentool.outputs import named
+    from gentool.ownership import Guard
+    from gentool.traversal import find_directions, plan_traversal, traverse
 
-    sink = open_sink(output, "png", sys.stdout.buffer, steps)
+    files, seeds = ([start], []) if start is not None else ([], [seed or 0])
+    place = parse_destination(output, "png", Guard([locate(model), *files], overwrite))
     listed: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         found = find_directions(loaded.model, method, count)
-        files, seeds = ([start], []) if start is not None else ([], [seed or 0])
         draws = drawing.chosen(truncation=truncation)
         wanted = Wanted(files, seeds, class_name, found.space, draws)
+        loaded.model.draw_with(**draws)
+        plan = plan_traversal(loaded, found, steps, amount, wanted.name, **wanted.recipe)
+        sink = place.open(plan, sys.stdout.buffer, steps)
         point = find_keys(loaded, wanted, stop)
         if len(point) != 1:
             raise UsageError(f"{start} holds {len(point)} pictures; traverse changes one")
-        for image in traverse(loaded, point, found, steps, amount, **wanted.recipe):
+        for image in named(plan, traverse(loaded, point, found, steps, amount)):
             stop.poll("stopped")
             listed += [str(path) for path in sink.add(image)]
         listed += [str(path) for path in sink.close()]
     if as_json:
         deviations = found.deviations.tolist()
         emit_json({"model": str(loaded.path), "files": listed, "deviations": deviations})
-        return
-    for path in listed:
+    for path in listed if not as_json else ():
         emit(path)
     say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, plan.count))

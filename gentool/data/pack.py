@@ -21,7 +21,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that equal images make equ
 
 
 def pack(
-    source: Source, policy: Policy, out: Path, progress: Progress
+    source: Source, policy: Policy, out: Path, progress: Progress, comment: bytes = b""
 ) -> tuple[int, list[tuple[str, str]]]:
     """Write the prepared images of ``source``.
 
@@ -30,6 +30,7 @@ def pack(
         policy: What they become.
         out: The .zip; replaced when all is written.
         progress: Called with (done, total); may raise to stop.
+        comment: Of the zip: how it came about.
 
     Returns:
         How many were written, and (name, reason) of those that could not be read.
@@ -43,6 +44,7 @@ def pack(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            archive.comment = comment
             for index in range(len(source)):
                 if index % _POLL == 0:
                     progress(index, len(source))

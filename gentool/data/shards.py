@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,7 +242,13 @@ def _open(place: str, digest: str, scratch: Path) -> Any:
 
 
 def write_shards(
-    source: Source, policy: Policy, out: Path, progress: Progress | None = None
+    source: Source,
+    policy: Policy,
+    out: Path,
+    progress: Progress | None = None,
+    recipe: Mapping[str, object] | None = None,
+    *,
+    replace: bool = False,
 ) -> list[tuple[str, str]]:
     """Write the prepared images of ``source`` as shards.
 
@@ -252,21 +258,24 @@ def write_shards(
     Args:
         source: The images.
         policy: What they become.
-        out: A folder that is not there yet; it appears whole or not at all.
+        out: A folder that is not there yet, or shards that may be replaced; the new folder
+            appears whole or not at all.
         progress: Called with (done, total) now and then; may raise to stop.
+        recipe: How the shards come about, kept in their index.
+        replace: Whether a folder that is there may be replaced, with all that is in it.
 
     Returns:
         (name, reason) of the images that could not be read.
 
     Raises:
         DataError: none could be read, or the folder cannot be written.
-        UsageError: the folder is there, or litdata is not installed.
+        UsageError: the folder is there and may not be replaced, or litdata is not installed.
     """
     import_litdata()
     from litdata.streaming.writer import BinaryWriter
 
-    if out.exists():
-        raise UsageError(f"{out} is there already. Give --out another folder")
+    if out.exists() and not replace:
+        raise UsageError(f"{out} is there already. Give another folder")
     bad: list[tuple[str, str]] = []
     kept: list[int] = []
     try:
@@ -285,7 +294,9 @@ def write_shards(
                 raise DataError(f"none of the {len(source)} images can be read; {bad[0][1]}")
             writer.done()
             writer.merge(1)
-            _add_labels(folder, source, kept)
+            _add_labels(folder, source, kept, recipe)
+            if out.exists():
+                out.rename(Path(scratch) / "old")
             shutil.move(folder, out)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror or error}") from error
@@ -315,11 +326,17 @@ def _prepared(
     tell(len(source), len(source))
 
 
-def _add_labels(folder: Path, source: Source, kept: list[int]) -> None:
-    """Classes into the index, labels beside it."""
+def _add_labels(
+    folder: Path, source: Source, kept: list[int], recipe: Mapping[str, object] | None
+) -> None:
+    """Write classes and recipe into the index, and labels beside it."""
     index = folder / "index.json"
     whole = json.loads(index.read_bytes())
-    whole["gentool"] = {"classes": source.classes, "labels": source.labels is not None}
+    whole["gentool"] = {
+        "classes": source.classes,
+        "labels": source.labels is not None,
+        "recipe": dict(recipe or {}),
+    }
     if source.labels is not None:
         np.save(folder / _LABELS, source.labels[kept].astype(np.int32), allow_pickle=False)
     index.write_text(json.dumps(whole, sort_keys=True), encoding="utf-8")
