@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
+    (2, ("sheets",)),
     (2, ("config",)),
     (2, ("presets",)),
     (2, ("settings",)),

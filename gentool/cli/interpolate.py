@@ -154,7 +154,7 @@ def _path(
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """The frames of a path, what they will be called, and where they go."""
-    from gentool.images import film_time
+    from gentool.images import film_time, strip_columns
     from gentool.interpolation import interpolate, plan_path
 
     if place.form == "film":
@@ -165,9 +165,7 @@ def _path(
     if len(keys) < 2:
         raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
-    # A strip is one row; where that gets too wide, a row from each key.
-    across = len(keys) * steps * loaded.model.shape.width
-    columns = steps if across > _WIDEST_STRIP else len(keys) * steps
+    columns = strip_columns(plan.count, plan.shape.width, _WIDEST_STRIP, steps)
     sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
     return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 
