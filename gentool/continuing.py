@@ -34,7 +34,11 @@ def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[L
         ModelFileError: its state is damaged.
     """
     path = settings.out / STATE_NAME
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError:  # a name that no folder can have: who makes the folder says so
+        there = False
+    if not there:
         return layers, ""
     header, _ = read_header(path)
     before = header.get("identity")

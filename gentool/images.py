@@ -41,6 +41,7 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp")
 _LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
 _GRID_GAP = 2  # pixels between tiles
+_WIDEST_STRIP = 2048  # pixels, unless a sheet that is nearly square is wider
 _GOOD_RATIO, _WORST_RATIO = 2.0, 3.0  # of the sides of a sheet
 _EMPTY = {"L": "white", "RGB": "white", "RGBA": "#ffffff00"}
 _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
@@ -133,16 +134,18 @@ def columns_for(count: int, height: int, width: int) -> int:
     return -min(scores)[-1]
 
 
-def strip_columns(count: int, width: int, widest: int, part: int = 1) -> int:
+def strip_columns(count: int, height: int, width: int, part: int = 1) -> int:
     """Columns of a strip: one row, or several of about the same length where that gets too wide.
 
     Args:
         count: Number of images.
+        height: Of each, in pixels.
         width: Of each, in pixels.
-        widest: Of a row, in pixels; an image alone may be wider.
         part: Images that belong together; rows hold whole parts where these fill all rows.
     """
-    most = max(1, (widest + _GRID_GAP) // (width + _GRID_GAP))
+    most = max(
+        (_WIDEST_STRIP + _GRID_GAP) // (width + _GRID_GAP), columns_for(count, height, width)
+    )
     if count <= most:
         return count
     whole = [n for n in range(part, most + 1, part) if count % n == 0 and 3 * n >= most]

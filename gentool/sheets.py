@@ -121,7 +121,7 @@ def printable(text: str) -> str:
 
 def _fit(font: Font, text: str, width: int) -> str:
     """A printable text, cut where it is too wide."""
-    text = printable(text[:width])  # a letter is at least a pixel wide
+    text = printable(text[:width])[:width]  # a letter is at least a pixel wide
     if _width(font, text) <= width:
         return text
     while text and _width(font, f"{text}...") > width:

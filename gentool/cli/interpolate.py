@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gentool.images import Pixels
     from gentool.outputs import Plan, Sink
 
-_WIDEST_STRIP = 4096  # pixels
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
 
@@ -165,7 +164,7 @@ def _path(
     if len(keys) < 2:
         raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
-    columns = strip_columns(plan.count, plan.shape.width, _WIDEST_STRIP, steps)
+    columns = strip_columns(plan.count, plan.shape.height, plan.shape.width, steps)
     sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
     return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 
