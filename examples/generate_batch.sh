@@ -13,7 +13,7 @@
 # (in a job array, give each task one value of "shard"); they fill the same folder, and a shard
 # that failed is simply run again.
 #
-# Makes, for each seed S:   OUT/seed-S/000000.png ...       COUNT images
+# Makes, for each seed S:   OUT/seed-S/seed00000S-000000.png ...   COUNT images
 #                           OUT/lists/seed-S-START.json     what each shard wrote
 # and for the first seed:   OUT/seed-S.tar.gz, OUT/grid.png
 # and prints every image's path, read from the lists.

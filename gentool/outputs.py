@@ -177,14 +177,14 @@ class SheetSink(Sink):
     ) -> None:  # fmt: skip
         super().__init__()
         self.path, self.labels = path, labels or SheetLabels()
-        self._recipe = merge_recipes([result.recipe for result in plan.results()])
-        guard.allow_recipe(path, PICTURE, self._recipe)
         shape = plan.shape
         layout = Layout.of(plan.count, shape.height, shape.width, columns)
         layout = make_room(layout, self.labels)
         height, width = layout.sheet
         check_sides(path.suffix.lower(), width, height)
-        self._sheet = Sheet(layout, shape.channels)
+        self._sheet = Sheet(layout, shape.channels)  # first, since it may be too large
+        self._recipe = merged_recipe(plan)
+        guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
@@ -213,19 +213,18 @@ class ArraySink(Sink):
     def __init__(self, path: Path, plan: Plan, guard: Guard) -> None:
         super().__init__()
         self.path = path
-        recipes = [result.recipe for result in plan.results()]
-        self._recipe = merge_recipes(recipes)
-        guard.allow_recipe(path, ARRAYS, self._recipe)
-        self._extra = {
-            key: np.array([r[key] for r in recipes])
-            for key in ("seed", "index")
-            if all(key in r for r in recipes)
-        }
         shape = (plan.count, plan.shape.height, plan.shape.width, plan.shape.channels)
         try:
             self._images: Pixels = np.empty(shape, np.uint8)
         except (MemoryError, ValueError) as error:
             raise UsageError(f"there is no memory for {plan.count:,} images in {path}") from error
+        self._recipe = merged_recipe(plan)
+        guard.allow_recipe(path, ARRAYS, self._recipe)
+        self._extra: dict[str, Any] = {
+            key: np.fromiter((int(str(r.recipe[key])) for r in plan.results()), np.int64)
+            for key in ("seed", "index")
+            if key in self._recipe
+        }
         self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
@@ -254,10 +253,9 @@ class FilmSink(Sink):
         super().__init__()
         self.path, self.milliseconds = path, milliseconds
         self.frames: list[Pixels] = []
-        told = merge_recipes([result.recipe for result in plan.results()])
-        self._recipe = {**told, "milliseconds": milliseconds}
-        guard.allow_recipe(path, PICTURE, self._recipe)
         check_sides(path.suffix.lower(), plan.shape.width, plan.shape.height)
+        self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
+        guard.allow_recipe(path, PICTURE, self._recipe)
 
     def add(self, image: NamedImage) -> list[Path]:
         """Keep the frame for later."""
@@ -306,13 +304,18 @@ def _reader() -> Iterator[None]:
         raise OutputClosed("the reader of stdout has gone") from error
 
 
-def merge_recipes(recipes: list[Recipe]) -> dict[str, object]:
-    """What all recipes share as it is, what varies as a list, and a long list in short."""
+def merged_recipe(plan: Plan) -> dict[str, object]:
+    """What all recipes of a plan share as it is, what varies as a list, a long list in short."""
     merged: dict[str, object] = {}
-    for key in recipes[0]:
-        values = [r[key] for r in recipes]
-        merged[key] = values[0] if all(v == values[0] for v in values) else _short(values)
-    return merged
+    varying: dict[str, list[object]] = {}
+    for number, result in enumerate(plan.results()):
+        merged = merged or dict(result.recipe)
+        for key, value in result.recipe.items():
+            if key not in varying and value != merged[key]:
+                varying[key] = [merged[key]] * number
+            if key in varying:
+                varying[key].append(value)
+    return merged | {key: _short(values) for key, values in varying.items()}
 
 
 def _short(values: list[object]) -> object:

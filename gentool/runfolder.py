@@ -37,6 +37,7 @@ from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.files import put, remove_scratch
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
+from gentool.ownership import refuse_foreign_run
 from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
 from gentool.state import (
     Counters,
@@ -287,10 +288,7 @@ class RunFolder:
         """
         path = self.path / STATE_NAME
         if not path.exists():
-            if self.model_path.exists():
-                raise UsageError(
-                    f"{self.path} holds a model but no state to go on from. Choose another --out"
-                )
+            refuse_foreign_run(self.path)
             return None
         header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)

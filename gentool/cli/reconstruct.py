@@ -81,7 +81,7 @@ def command(
     from gentool.destination import parse_destination
     from gentool.devices import select_device
     from gentool.latents import write_latents
-    from gentool.outputs import NamedImage, merge_recipes
+    from gentool.outputs import NamedImage, merged_recipe
     from gentool.ownership import LATENTS, MODEL, Guard
     from gentool.reconstruction import (
         find_images,
@@ -127,7 +127,7 @@ def command(
         how = _how(draw if by_posterior else None, keep_top, steps, seed)
         more = {"fitted": True} if fit_weights is not None else {}
         plan = plan_pictures(loaded, good, only=only, **how, **more)
-        told = merge_recipes([result.recipe for result in plan.results()])
+        told = merged_recipe(plan)
         made_by = fitted_recipe(loaded, plan)
         if fit_weights is not None:
             guard.allow_recipe(fit_weights, MODEL, made_by)

@@ -89,7 +89,7 @@ def command(
     from gentool.destination import parse_destination
     from gentool.devices import select_device
     from gentool.latents import Latents, join, write_latents
-    from gentool.outputs import merge_recipes
+    from gentool.outputs import merged_recipe
     from gentool.ownership import LATENTS, Guard
     from gentool.sampling import Draws, plan_latents, sample, sample_latents
     from gentool.sheets import SheetLabels
@@ -122,7 +122,7 @@ def command(
             plan = plan_latents(loaded, file, rows)
             images = sample_latents(loaded, file, rows, batch)
         if save_latents is not None:
-            told = merge_recipes([result.recipe for result in plan.results()])
+            told = merged_recipe(plan)
             guard.allow_recipe(save_latents, LATENTS, told)
         names = tuple(loaded.header["classes"]) if class_name == "all" else ()
         sink = place.open(plan, sys.stdout.buffer, columns, labels=SheetLabels(names))

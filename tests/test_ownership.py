@@ -1,0 +1,462 @@
+"""What a command may write over, through the real program, for every verb that writes a file.
+
+The five cases of the rule: the target is an input, a model of a run, a file of somebody else's,
+gentool's own of another recipe, or its own of the same.
+"""
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SIDE, Finished, draw, gentool_command, write_images
+from PIL import Image
+
+from gentool.errors import UsageError
+from gentool.images import read_recipe
+from gentool.ownership import PICTURE, Guard, read_mark
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory, gan: Path, vae: Path) -> Path:
+    """A folder with two runs, photos and latents, not to be written to."""
+    top = tmp_path_factory.mktemp("kit")
+    shutil.copytree(gan, top / "gan")
+    shutil.copytree(vae, top / "vae")
+    write_images(top / "photos", 24)
+    for name, run in (("z", "gan"), ("v", "vae")):
+        done = gentool_command(
+            "sample", run, "-n", 2, "-o", "drawn", "--save-latents", f"{name}.safetensors", cwd=top
+        )
+        assert done.code == 0, done.err
+        shutil.rmtree(top / "drawn")
+    return top
+
+
+@pytest.fixture
+def place(kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the kit to work in; weights are fitted in two steps."""
+    monkeypatch.setattr("gentool.reconstruction.FIT_STEPS", 2)
+    return Path(shutil.copytree(kit, tmp_path / "place"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Path -> hash of every file below a folder."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+PHOTO = "photos/disc/000.png"
+# name of a writer -> the command without its target, suffix of a target, and what changes the
+# recipe; ``{}`` stands for the target.
+Writer = tuple[Sequence[str], str, Sequence[str]]
+WRITERS: dict[str, Writer] = {
+    "sample sheet": (("sample", "gan", "-n", "2", "-o", "{}"), ".png", ("--seed", "5")),
+    "sample jpeg": (("sample", "gan", "-n", "2", "-o", "{}"), ".jpg", ("--seed", "5")),
+    "sample webp": (("sample", "gan", "-n", "2", "-o", "{}"), ".webp", ("--seed", "5")),
+    "sample arrays": (("sample", "gan", "-n", "2", "-o", "{}"), ".npz", ("--seed", "5")),
+    "sample latents": (
+        ("sample", "gan", "-n", "2", "-o", "out", "--save-latents", "{}"),
+        ".safetensors", ("--seed", "5"),
+    ),
+    "sample of latents": (
+        ("sample", "gan", "--latents", "z.safetensors", "-o", "{}"), ".png", ("-n", "1"),
+    ),
+    "interpolate strip": (
+        ("interpolate", "gan", "--steps", "2", "-o", "{}"), ".png", ("--seeds", "4,5"),
+    ),
+    "interpolate film": (
+        ("interpolate", "gan", "--steps", "2", "-o", "{}"), ".gif", ("--seeds", "4,5"),
+    ),
+    "interpolate film webp": (
+        ("interpolate", "gan", "--steps", "2", "-o", "{}"), ".webp", ("--seeds", "4,5"),
+    ),
+    "traverse": (
+        ("traverse", "vae", "--by", "units", "--directions", "1", "--steps", "2", "-o", "{}"), ".png",
+        ("--seed", "5"),
+    ),
+    "reconstruct sheet": (("reconstruct", "vae", PHOTO, "-o", "{}"), ".png", ("--only",)),
+    "reconstruct arrays": (("reconstruct", "vae", PHOTO, "-o", "{}"), ".npz", ("--only",)),
+    "reconstruct latents": (
+        ("reconstruct", "vae", PHOTO, "-o", "out", "--save-latents", "{}"), ".safetensors",
+        ("--draw",),
+    ),
+    "fitted weights": (
+        ("reconstruct", "vae", PHOTO, "-o", "out", "--fit-weights", "{}"), ".safetensors",
+        ("--steps", "1"),
+    ),
+    "average": (
+        ("average", "gan", "--length", "0.05", "-o", "{}"), ".safetensors", ("--length", "0.1"),
+    ),
+    "contact sheet": (("data", "check", "photos", "-o", "{}"), ".png", ("--size", "32")),
+    "pack": (("data", "pack", "photos", "{}"), ".zip", ("--size", "32")),
+    "table of images": (
+        ("evaluate", "vae", "--data", "photos", "--metrics", "reconstruction", "--per-image", "{}"),
+        ".csv", ("--seed", "5"),
+    ),
+    "table of units": (
+        ("evaluate", "vae", "--data", "photos", "--metrics", "likelihood", "--importance", "1",
+         "--likelihood-images", "4", "--per-unit", "{}"), ".csv", ("--seed", "5"),
+    ),
+    "neighbours": (
+        ("evaluate", "gan", "--data", "photos", "--metrics", "kernel", "-n", "20", "--features",
+         "random", "--neighbours", "{}"), ".png", ("--seed", "5"),
+    ),
+}  # fmt: skip
+
+
+def run(place: Path, writer: str, target: object, *more: object) -> Finished:
+    """Run a writer in a place."""
+    words = [str(target) if w == "{}" else w for w in WRITERS[writer][0]]
+    if "out" in words:  # a folder for the verb's other results, anew at each run
+        shutil.rmtree(place / "out", ignore_errors=True)
+    return gentool_command(*words, *more, cwd=place)
+
+
+def refused(place: Path, writer: str, target: object, *more: object) -> str:
+    """Run a writer that must be refused and leave every file as it is; what it says."""
+    before = contents(place)
+    done = run(place, writer, target, *more)
+    assert done.code == 2, done.err
+    assert done.stdout == b""
+    assert contents(place) == {k: v for k, v in before.items() if not k.startswith("out/")}
+    return done.err
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_is_replaced_only_by_the_same_command_or_on_request(
+    writer: str, place: Path
+) -> None:
+    suffix, change = WRITERS[writer][1:]
+    target = place / f"result{suffix}"
+    first = run(place, writer, target)
+    assert first.code == 0, first.err
+    mark = read_mark(target)
+    assert mark is not None
+    made = target.read_bytes()
+
+    again = run(place, writer, target)
+    assert again.code == 0, again.err
+    assert target.read_bytes() == made
+
+    words = refused(place, writer, target, *change)
+    assert "made by gentool otherwise" in words
+    assert f"result-2{suffix}" in words
+    assert "--overwrite" in words
+
+    over = run(place, writer, target, *change, "--overwrite")
+    assert over.code == 0, over.err
+    assert read_mark(target) != mark
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_of_somebody_else_is_kept_even_with_overwrite(writer: str, place: Path) -> None:
+    suffix = WRITERS[writer][1]
+    target = place / f"mine{suffix}"
+    if suffix in (".png", ".jpg", ".webp", ".gif"):
+        Image.fromarray(draw(0)).save(target)
+    elif suffix == ".npz":
+        np.savez(target, images=np.zeros(3))
+    elif suffix == ".zip":
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("a.txt", "words")
+    else:
+        target.write_text("path,label\na.png,cat\n")
+    words = refused(place, writer, target, "--overwrite")
+    assert f"mine-2{suffix}" in words
+
+
+@pytest.mark.parametrize("writer", [w for w in WRITERS if WRITERS[w][1] == ".safetensors"])
+@pytest.mark.parametrize(
+    "target",
+    ["gan/model.safetensors", "vae/state.safetensors", "vae/best.safetensors", "z.safetensors"],
+)
+def test_a_model_or_state_of_a_run_is_kept_even_with_overwrite(
+    writer: str, target: str, place: Path
+) -> None:
+    if target == "z.safetensors" and "latents" in writer:
+        return  # gentool's own of the same kind, which --overwrite replaces
+    refused(place, writer, place / target, "--overwrite")
+
+
+INPUTS = {
+    "a photo that is reconstructed": ("reconstruct", "vae", "own.png", "-o", "own.png"),
+    "a photo that is a key frame": ("interpolate", "vae", "own.png", PHOTO, "-o", "own.png"),
+    "a photo that is the start": ("traverse", "vae", "own.png", "-o", "own.png"),
+    "latents": (
+        "reconstruct", "gan", "own.png", "-o", "out", "--steps", "0", "--save-latents",
+        "gan/model.safetensors",
+    ),
+    "a sheet over what is drawn from": (
+        "sample", "gan", "--latents", "z.safetensors", "-o", "out.png", "--save-latents",
+        "z.safetensors",
+    ),
+    "a folder that is reconstructed": ("reconstruct", "vae", "photos", "-o", "photos"),
+    "a link to it": ("reconstruct", "vae", "photos", "-o", "link"),
+    "a photo inside a folder that is read": (
+        "reconstruct", "vae", "own", "-o", "own/seed000000-000000.png",
+    ),
+    "the data of a table": (
+        "evaluate", "gan", "--data", "packed.zip", "--metrics", "kernel", "-n", "20",
+        "--neighbours", "packed.zip",
+    ),
+    "the data of a pack": ("data", "pack", "packed.zip", "packed.zip"),
+    "two outputs in one file": (
+        "evaluate", "vae", "--data", "photos", "--metrics", "reconstruction", "--per-image",
+        "a.csv", "--per-unit", "a.csv",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", INPUTS.values(), ids=INPUTS)
+def test_an_input_is_kept_even_if_it_is_gentools_own(command: Sequence[str], place: Path) -> None:
+    for words in (
+        ("sample", "gan", "-n", "1", "-o", "own.png"), ("sample", "gan", "-n", "1", "-o", "own"),
+        ("data", "pack", "photos", "packed.zip"),
+    ):  # fmt: skip
+        assert gentool_command(*words, cwd=place).code == 0
+    (place / "link").symlink_to(place / "photos")
+    before = contents(place)
+    for more in ((), ("--overwrite",)):
+        done = gentool_command(*command, *more, cwd=place)
+        assert done.code == 2, done.err
+        assert contents(place) == before
+
+
+def test_the_photo_of_the_report_is_kept(place: Path) -> None:
+    before = contents(place)
+    for command in (
+        ("sample", "gan", "-n", "2", "-o", PHOTO),
+        ("interpolate", "gan", PHOTO, "photos/bar/001.png", "-o", PHOTO),
+        ("data", "check", "photos", "-o", PHOTO),
+        ("evaluate", "vae", "--data", "photos", "--neighbours", PHOTO),
+        ("evaluate", "vae", "--data", "photos", "--per-image", PHOTO),
+        ("sample", "gan", "-n", "1", "-o", "out", "--save-latents", "gan/model.safetensors"),
+    ):
+        done = gentool_command(*command, cwd=place)
+        assert done.code == 2, done.err
+        assert contents(place) == before
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def test_seeds_and_models_do_not_write_over_each_other(place: Path) -> None:
+    for seed in (1, 2, 3):
+        for _ in range(2):  # the same command again replaces its own
+            done = gentool_command("sample", "gan", "--seed", seed, "-n", 2, "-o", "o", cwd=place)
+            assert done.code == 0, done.err
+    assert len(list((place / "o").iterdir())) == 6
+    done = gentool_command("sample", "vae", "--seed", 9, "-n", 2, "-o", "o", cwd=place)
+    assert done.code == 2
+    assert "images of another model" in done.err
+    assert "o-2" in done.err
+    done = gentool_command("sample", "vae", "--seed", 9, "-n", 2, "-o", "o", "--overwrite",
+                           cwd=place)  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def test_how_images_are_drawn_counts(place: Path) -> None:
+    assert gentool_command("sample", "gan", "-n", 1, "-o", "o", cwd=place).code == 0
+    done = gentool_command("sample", "gan", "-n", 1, "-o", "o", "--truncation", 0.5, cwd=place)
+    assert done.code == 2
+    assert "truncation" in done.err
+
+
+def test_reconstructions_of_equally_named_files_differ(place: Path) -> None:
+    for folder, number in (("a", 0), ("b", 1), ("b/a", 2)):
+        (place / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(number)).save(place / folder / "0.png")
+    Image.fromarray(draw(3)).save(place / "a" / "0.bmp")
+    sources = ["a/0.png", "b/0.png", "b/a/0.png", "a/0.bmp"]
+    for only in ((), ("--only",)):
+        out = f"rec{len(only)}"
+        for source in sources:
+            done = gentool_command("reconstruct", "vae", source, "-o", out, *only, cwd=place)
+            assert done.code == 0, done.err
+        written = sorted(p for p in (place / out).rglob("*") if p.is_file())
+        assert len(written) == 4
+        done = gentool_command("reconstruct", "vae", *sources, "-o", f"{out}x", *only, cwd=place)
+        together = sorted(p for p in (place / f"{out}x").rglob("*") if p.is_file())
+        assert [p.read_bytes() for p in together] == [p.read_bytes() for p in written]
+
+
+def test_only_writes_the_reconstruction_alone_under_the_path_of_its_source(place: Path) -> None:
+    done = gentool_command("reconstruct", "vae", "photos", "--only", "-o", "rec", cwd=place)
+    assert done.code == 0, done.err
+    names = {str(p.relative_to(place / "photos")) for p in (place / "photos").rglob("*.png")}
+    found = {str(p.relative_to(place / "rec" / "photos")) for p in (place / "rec").rglob("*.png")}
+    assert found == names
+    with Image.open(place / "rec" / PHOTO) as alone:
+        assert alone.size == (SIDE, SIDE)
+        right = np.asarray(alone)
+    assert gentool_command("reconstruct", "vae", PHOTO, "-o", "pair", cwd=place).code == 0
+    with Image.open(place / "pair" / "photos-disc-000.png") as pair:
+        assert np.array_equal(np.asarray(pair)[:, -SIDE:], right)
+
+
+def test_frames_and_directions_carry_where_they_start(place: Path) -> None:
+    for seed in (1, 2):
+        for command in (
+            ("traverse", "vae", "--by", "units", "--seed", seed, "--directions", 1, "--steps", 2),
+            ("interpolate", "gan", "--seeds", f"{seed},9", "--steps", 2),
+        ):
+            done = gentool_command(*command, "-o", f"out-{command[0]}", cwd=place)
+            assert done.code == 0, done.err
+    assert len(list((place / "out-traverse").iterdir())) == 4
+    assert len(list((place / "out-interpolate").iterdir())) == 6
+
+
+def test_a_long_name_is_shortened_and_the_rest_goes_on(place: Path) -> None:
+    long = place / "photos" / "disc" / ("é" * 125 + ".png")
+    Image.fromarray(draw(8)).save(long)
+    done = gentool_command("reconstruct", "vae", "photos", "-o", "rec", cwd=place)
+    assert done.code == 0, done.err
+    assert len(done.lines) == 25
+    done = gentool_command("sample", "gan", "-n", 1, "-o", "x" * 250 + ".png", cwd=place)
+    assert done.code == 0, done.err
+    done = gentool_command("sample", "gan", "-n", 1, "-o", "x" * 256 + ".png", cwd=place)
+    assert done.code == 2
+
+
+# --- refusals come first ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("sample", "gan", "-n", "1500000", "-o", "x.webp"), "at most 16,383 pixels"),
+        (("sample", "gan", "-n", "30000000", "-o", "x.jpg"), "at most 65,500 pixels"),
+        (("interpolate", "gan", "--steps", "10000", "--seeds", "0-9", "-o", "x.jpg"), "65,500"),
+        (("interpolate", "gan", "-o", "x.mp4"), "a film as .gif or .webp"),
+        (("sample", "gan", "-o", "x.gif"), "one picture as .png, .jpg, .jpeg, .webp"),
+        (("sample", "gan", "-o", "photos/disc/000.png/x.png"), "cannot write"),
+        (("sample", "gan", "-o", "/proc/x"), "cannot write"),
+        (("reconstruct", "vae", PHOTO, "-o", "o", "--fit-weights", "/proc/x"), "cannot write"),
+        (("train", "gan", "--data", "photos", "--out", PHOTO), "is a file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
+    command: Sequence[str], words: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("an image was drawn")
+
+    monkeypatch.setattr("gentool.blocks.decode_blocks", fail)
+    done = gentool_command(*command, cwd=place)
+    assert done.code == 2, done.err
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "suffix", "words", "held"),
+    [(60, ".gif", "", 60), (64, ".gif", "becomes 60 ms", 60), (5, ".gif", "becomes 10 ms", 10),
+     (10, ".gif", "less than 20 ms", 10), (64, ".webp", "", 64), (12, ".webp", "less than", 12)],
+)  # fmt: skip
+def test_times_that_a_film_cannot_hold_are_told(
+    milliseconds: int, suffix: str, words: str, held: int, place: Path
+) -> None:
+    done = gentool_command(
+        "interpolate", "gan", "--seeds", "0,1", "--steps", 2, "--milliseconds", milliseconds,
+        "-o", f"film{suffix}", cwd=place,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert words in done.err
+    assert ("note:" in done.err) == bool(words)
+    with Image.open(place / f"film{suffix}") as film:
+        film.load()
+        assert film.info["duration"] == held
+
+
+# --- recipes and their reading ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.gif", "a.npz"])
+def test_info_reads_the_recipe_back(name: str, place: Path) -> None:
+    verb = "interpolate" if name == "a.gif" else "sample"
+    more = ("--seeds", "3,4", "--steps", 2) if verb == "interpolate" else ("--seed", 3, "-n", 2)
+    assert gentool_command(verb, "gan", *more, "-o", name, cwd=place).code == 0
+    done = gentool_command("info", name, "--json", cwd=place)
+    assert done.code == 0, done.err
+    recipe = json.loads(done.out)["recipe"]
+    digest = hashlib.sha256((place / "gan" / "model.safetensors").read_bytes()).hexdigest()
+    assert recipe["model_sha256"] == digest
+    assert recipe["made_by"] == verb
+    assert recipe.get("seed", recipe.get("seeds")) in (3, [3, 4])
+    assert "made_by" in gentool_command("info", name, cwd=place).out
+    assert str(place) not in done.out.replace(name, "")
+
+
+def test_info_of_a_foreign_picture_is_an_error(place: Path) -> None:
+    assert gentool_command("info", PHOTO, cwd=place).code == 4
+
+
+def test_a_recipe_too_long_for_a_comment_still_tells_two_apart(tmp_path: Path) -> None:
+    from gentool.images import encode
+
+    recipes = [{"gentool": "1", "names": [f"{k}-{j}" for j in range(20_000)]} for k in (1, 2)]
+    for number, recipe in enumerate(recipes):
+        (tmp_path / f"{number}.jpg").write_bytes(encode(draw(0), ".jpg", recipe))
+    guard = Guard()
+    guard.allow_recipe(tmp_path / "0.jpg", PICTURE, recipes[0])
+    with pytest.raises(UsageError, match="names was"):
+        guard.allow_recipe(tmp_path / "0.jpg", PICTURE, recipes[1])
+
+
+def test_odd_files_are_nobodys(tmp_path: Path) -> None:
+    odd: dict[str, bytes] = {
+        "empty": b"", "png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF89a", "zip": b"PK\5\6" + bytes(18),
+        "zip comment": b"PK\5\6" + bytes(18) + b"gentool {", "tensors": b"\x05" + bytes(7) + b"{",
+        "csv": b"target,recipe", "jpeg": b"\xff\xd8\xff\xfe\0\x0agentool [",
+    }  # fmt: skip
+    for name, data in odd.items():
+        (tmp_path / name).write_bytes(data)
+        assert read_mark(tmp_path / name) is None or name == "csv"
+        assert read_recipe(tmp_path / name) is None
+    assert read_mark(tmp_path) is None
+    assert read_mark(tmp_path / "nothing") is None
+
+
+# --- other folders ------------------------------------------------------------------------------
+
+
+def test_shards_are_replaced_by_the_same_command_alone(place: Path) -> None:
+    pytest.importorskip("litdata")
+    command = ("data", "shards", "photos", "out")
+    for _ in range(2):
+        done = gentool_command(*command, cwd=place)
+        assert done.code == 0, done.err
+    assert gentool_command(*command, "--size", 32, cwd=place).code == 2
+    assert gentool_command(*command, "--size", 32, "--overwrite", cwd=place).code == 0
+    (place / "out" / "mine.txt").write_text("kept")
+    assert gentool_command(*command, "--overwrite", cwd=place).code == 2
+    assert (place / "out" / "mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["samples/000000160.png", "log.jsonl", "bad_files.txt"])
+def test_train_keeps_what_no_run_made(
+    name: str, place: Path, tiny: Callable[..., Finished]
+) -> None:
+    mine = place / "mine" / name
+    mine.parent.mkdir(parents=True)
+    if name.endswith(".png"):
+        Image.fromarray(draw(0)).save(mine)
+    else:
+        mine.write_text("my own words\n")
+    before = contents(place)
+    done = tiny("--data", "photos", "--out", "mine", cwd=place)
+    assert done.code == 2
+    assert "no training run of gentool made it" in done.err
+    assert contents(place) == before
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Finished]:
+    """A short training command."""
+    from conftest import TINY
+
+    return lambda *more, cwd: gentool_command("train", "gan", *TINY, "--images", 32, *more, cwd=cwd)
