@@ -2,7 +2,7 @@
 
 The preset's number is where it begins, since it is what the learning rate was chosen for: fewer
 where its step does not fit into memory at once, more where twice as many are so much faster per
-image that the device was idle. A run that is there already keeps its own.
+image that the device was idle. A run that is there already keeps its own (``continuing``).
 """
 
 import time
@@ -10,9 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from gentool.checkpoint import STATE_NAME, read_header
 from gentool.data import Dataset
-from gentool.errors import ModelFileError
 from gentool.recovery import explaining
 from gentool.runfolder import TrainSettings
 from gentool.scoring import Score
@@ -59,8 +57,6 @@ def choose_batch(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> t
 
 
 def _choose(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[int, str]:
-    if (before := _batch_of_run(settings)) is not None:
-        return before, f"batch {before}: that of the run in {settings.out}"
     most = len(dataset.split(settings.holdout)[0])
     batch = min(settings.batch, most)
     while (speed := _images_per_second(dataset, settings, batch, stop)) is None and batch > 1:
@@ -74,16 +70,6 @@ def _choose(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[
             break
         batch, speed = more, faster
     return batch, f"batch {batch}: fits into memory, {speed:.0f} images/s in {_STEPS} steps"
-
-
-def _batch_of_run(settings: TrainSettings) -> int | None:
-    path = settings.out / STATE_NAME
-    try:
-        identity = read_header(path)[0].get("identity") if path.is_file() else None
-    except ModelFileError:  # whoever reads it whole says what is wrong
-        return None
-    before = identity.get("--batch") if isinstance(identity, dict) else None
-    return before if isinstance(before, int) and 1 <= before <= 65536 else None
 
 
 def _images_per_second(

@@ -30,6 +30,9 @@ def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:
 def _map(
     function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, size: int
 ) -> Iterator[torch.Tensor]:
+    if not len(rows):  # the shape of what comes out is asked of a row of zeros
+        yield function(_padded(rows.new_zeros(1, *rows.shape[1:]), size))[:0]
+        return
     for block in torch.split(rows, size):
         yield function(_padded(block, size))[: len(block)]
 
@@ -120,6 +123,8 @@ def prior_blocks(
     """
     size = block_size(model.shape)
     wanted = list(draws)
+    if not wanted:
+        return prior_blocks(model, [(0, 0)], label)[:0]
     rows: dict[tuple[int, int], torch.Tensor] = {}
     for seed in dict.fromkeys(seed for seed, _ in wanted):
         indices = np.array([i for s, i in wanted if s == seed], dtype=np.int64)

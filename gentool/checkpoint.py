@@ -24,6 +24,7 @@ import torch
 from gentool import __version__
 from gentool.config import from_json, to_json
 from gentool.data import Policy, is_folder, make_policy
+from gentool.devices import select_device
 from gentool.errors import ModelFileError, UsageError
 from gentool.files import put
 from gentool.images import MODES, ImageShape, side_problem
@@ -321,11 +322,15 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
 
     Args:
         path: The file or run folder.
-        device: Where the weights go.
+        device: Where the weights go: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the
+            best of them that is here.
 
     Raises:
         ModelFileError: not a gentool model file, damaged, or not what its header says.
+        UsageError: no such kind of device.
+        DeviceError: that device is not on this machine.
     """
+    where = select_device(str(device))
     file = locate(Path(path))
     built: list[Model] = []
 
@@ -340,7 +345,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
 
     header, tensors, sha256 = read_checked(file, check)
     model = built[0]
-    weights = {k: v.to(device) for k, v in tensors.items()}
+    weights = {k: v.to(where) for k, v in tensors.items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:
         delattr(model, name)  # the discriminator, for one, stays in the state file
     # assign, not copy: to_empty and copy_ on the meta device import sympy, 0.3 s of every start

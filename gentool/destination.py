@@ -14,6 +14,7 @@ from gentool.errors import UsageError
 from gentool.images import FILM_SUFFIXES, SUFFIXES
 from gentool.outputs import ArraySink, FilmSink, FolderSink, Plan, SheetSink, Sink, TarSink
 from gentool.ownership import ARRAYS, PICTURE, Guard
+from gentool.sheets import SheetLabels
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
 Form = Literal["tar", "folder", "sheet", "film", "arrays"]
@@ -41,6 +42,7 @@ class Destination:
         stdout: BinaryIO,
         columns: int | None = None,
         milliseconds: int = 60,
+        labels: SheetLabels | None = None,
     ) -> Sink:
         """The sink that takes the images of a plan.
 
@@ -49,6 +51,7 @@ class Destination:
             stdout: Where a tar goes.
             columns: Columns of a sheet; nearly square by default.
             milliseconds: Time per frame of a film.
+            labels: Of the rows and columns of a sheet.
 
         Raises:
             UsageError: something there is to be kept, or the format or memory is too small.
@@ -61,7 +64,7 @@ class Destination:
             return ArraySink(self.path, plan, self.guard)
         if self.form == "film":
             return FilmSink(self.path, plan, self.guard, milliseconds)
-        return SheetSink(self.path, plan, self.guard, columns)
+        return SheetSink(self.path, plan, self.guard, columns, labels)
 
 
 def parse_destination(

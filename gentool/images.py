@@ -41,6 +41,8 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp")
 _LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
 _GRID_GAP = 2  # pixels between tiles
+_WIDEST_STRIP = 2048  # pixels, unless a sheet that is nearly square is wider
+_GOOD_RATIO, _WORST_RATIO = 2.0, 3.0  # of the sides of a sheet
 _EMPTY = {"L": "white", "RGB": "white", "RGBA": "#ffffff00"}
 _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
 _COMMENT_BYTES = 60_000  # a comment of a JPEG holds 65,533
@@ -112,6 +114,45 @@ def psnr(mse: float) -> float:
     return math.inf if mse == 0 else -10.0 * math.log10(mse)
 
 
+def columns_for(count: int, height: int, width: int) -> int:
+    """Columns of a sheet of ``count`` images (height, width) that is nearly square in pixels.
+
+    A last row that is half full at least counts most, as long as no side is more than three times
+    the other; then that none is more than twice the other; then the fewest empty places; then the
+    most nearly square sheet, and of two such the wider.
+    """
+    high, wide = height + _GRID_GAP, width + _GRID_GAP
+    middle = math.sqrt(count * high / wide)
+    least = max(1, min(count, int(middle / 2)))
+    scores = []
+    for columns in range(least, max(least, min(count, math.ceil(2 * middle) + 1)) + 1):
+        rows = -(-count // columns)
+        ratio = max(rows * high / (columns * wide), columns * wide / (rows * high))
+        empty = rows * columns - count
+        shape = max(ratio, _WORST_RATIO), 2 * empty > columns, max(ratio, _GOOD_RATIO)
+        scores.append((*shape, empty, ratio, -columns))
+    return -min(scores)[-1]
+
+
+def strip_columns(count: int, height: int, width: int, part: int = 1) -> int:
+    """Columns of a strip: one row, or several of about the same length where that gets too wide.
+
+    Args:
+        count: Number of images.
+        height: Of each, in pixels.
+        width: Of each, in pixels.
+        part: Images that belong together; rows hold whole parts where these fill all rows.
+    """
+    most = max(
+        (_WIDEST_STRIP + _GRID_GAP) // (width + _GRID_GAP), columns_for(count, height, width)
+    )
+    if count <= most:
+        return count
+    whole = [n for n in range(part, most + 1, part) if count % n == 0 and 3 * n >= most]
+    rows = -(-count // most)
+    return max(whole, default=-(-count // rows))
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the tiles of a sheet lie, row by row.
@@ -121,17 +162,21 @@ class Layout:
         height: Of a tile, in pixels.
         width: Of a tile, in pixels.
         columns: Tiles a row.
+        top: Height of a margin above them, in pixels.
+        left: Width of a margin beside them, in pixels.
     """
 
     count: int
     height: int
     width: int
     columns: int
+    top: int = 0
+    left: int = 0
 
     @classmethod
     def of(cls, count: int, height: int, width: int, columns: int | None = None) -> "Layout":
         """The layout with so many columns, by default one that makes the sheet nearly square."""
-        columns = columns or max(1, math.ceil(math.sqrt(count * height / width)))
+        columns = columns or columns_for(count, height, width)
         return cls(count, height, width, min(columns, max(count, 1)))
 
     @property
@@ -139,14 +184,15 @@ class Layout:
         """Height and width of the sheet, in pixels."""
         rows = -(-self.count // self.columns)
         return (
-            rows * (self.height + _GRID_GAP) - _GRID_GAP,
-            self.columns * (self.width + _GRID_GAP) - _GRID_GAP,
+            self.top + rows * (self.height + _GRID_GAP) - _GRID_GAP,
+            self.left + self.columns * (self.width + _GRID_GAP) - _GRID_GAP,
         )
 
     def corner(self, number: int) -> tuple[int, int]:
         """Top and left of a tile, in pixels."""
         row, column = divmod(number, self.columns)
-        return row * (self.height + _GRID_GAP), column * (self.width + _GRID_GAP)
+        down, across = row * (self.height + _GRID_GAP), column * (self.width + _GRID_GAP)
+        return self.top + down, self.left + across
 
 
 def grid(images: Pixels, columns: int | None = None) -> Pixels:

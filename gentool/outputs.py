@@ -36,6 +36,7 @@ from gentool.images import (
     save_film,
 )
 from gentool.ownership import ARRAYS, PICTURE, RECIPE_KEY, Guard, Recipe, free_name, read_mark
+from gentool.sheets import SheetLabels, make_room, write_labels
 
 _LOOKED_AT = 1000  # files of a folder that are asked which model made them
 _LONGEST_LIST = 1000  # values that vary, in the recipe of a sheet
@@ -170,11 +171,15 @@ class SheetSink(Sink):
         UsageError: the file may not be replaced, or its format or the memory is too small.
     """
 
-    def __init__(self, path: Path, plan: Plan, guard: Guard, columns: int | None = None) -> None:
+    def __init__(
+        self, path: Path, plan: Plan, guard: Guard, columns: int | None = None,
+        labels: SheetLabels | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.path = path
+        self.path, self.labels = path, labels or SheetLabels()
         shape = plan.shape
         layout = Layout.of(plan.count, shape.height, shape.width, columns)
+        layout = make_room(layout, self.labels)
         height, width = layout.sheet
         check_sides(path.suffix.lower(), width, height)
         self._sheet = Sheet(layout, shape.channels)  # first, since it may be too large
@@ -190,6 +195,7 @@ class SheetSink(Sink):
 
     def close(self) -> list[Path]:
         """Write the sheet."""
+        write_labels(self._sheet.image, self._sheet.layout, self.labels)
         with writing(self.path) as out:
             save(self._sheet.image, out, self.path.suffix.lower(), self._recipe)
         return [self.path]

@@ -16,7 +16,8 @@ from gentool.errors import DeviceError, Diverged, UsageError
 from gentool.files import is_full, no_room
 from gentool.microbatches import is_out_of_memory
 from gentool.models.base import Phase
-from gentool.runfolder import Counters, Learner, RunFolder, TrainSettings
+from gentool.runfolder import Learner, RunFolder, TrainSettings
+from gentool.state import Counters
 
 _MOST_SETBACKS = 3
 

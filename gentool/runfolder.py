@@ -6,6 +6,7 @@ for. The identity in the state says which commands are the same run.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,10 +37,17 @@ from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.files import put, remove_scratch
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
-from gentool.optimisers import WINDOW
 from gentool.ownership import refuse_foreign_run
 from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
-from gentool.state import Optimisers, expected, pack, tensor_bytes, unpack
+from gentool.state import (
+    Counters,
+    Optimisers,
+    expected,
+    pack,
+    read_counters,
+    tensor_bytes,
+    unpack,
+)
 
 LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
 _PREVIEW_IMAGES = 64
@@ -73,6 +81,7 @@ class TrainSettings:
         keep: Which models stay beside the last one.
         override: Whether a run may go on with other settings than it began with.
         deterministic: Whether only algorithms that repeat bit for bit may be used on a GPU.
+        preset: Name of the preset that the settings began with; None where there was none.
     """
 
     model: str
@@ -96,6 +105,7 @@ class TrainSettings:
     keep: Keep = field(default_factory=Keep)
     override: bool = False
     deterministic: bool = False
+    preset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,36 +119,33 @@ class Learner:
     powers: Tensors
 
 
-@dataclass
-class Counters:
-    """What a state file holds beside tensors.
+def identity_of(settings: TrainSettings, policy: Policy) -> Header:
+    """What two commands must share to be the same run, but for the images."""
+    return {
+        "model": settings.model,
+        **{f"-o {k}": v for k, v in to_json(settings.config).items()},
+        "--size and --mode": str(policy.shape),
+        "--fit": policy.fit,
+        "--background": policy.background,
+        "--margin": policy.margin,
+        "--augment": settings.augment,
+        "--batch": settings.batch,
+        "--lr": settings.lr,
+        "--seed": settings.seed,
+        "--holdout": settings.holdout,
+        "--unconditional": not settings.conditional,
+        "--precision": str(settings.precision).removeprefix("torch."),
+    }
 
-    Attributes:
-        images: Seen so far; order, noise and schedules are functions of it.
-        step: Steps taken.
-        seconds: Wall-clock seconds of all commands before.
-        best_score: The lowest so far.
-        scored: Images seen at the last score.
-        setbacks: How often the run went back because numbers were not finite; each time the
-            learning rate was halved.
-        part: Images per part of a batch that did not fit into memory whole; 0 for whole.
-        began: Images seen when each phase had its first turn, by name.
-        settled: Names of the phases that are over.
-        lengths: Of the last gradients, for phases that leave steps out, by name.
-        skips: Which of the last steps these phases left out.
-    """
 
-    images: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    best_score: float = math.inf
-    scored: int = 0
-    setbacks: int = 0
-    part: int = 0
-    began: dict[str, int] = field(default_factory=dict)
-    settled: tuple[str, ...] = ()
-    lengths: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    skips: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
+    """The error for a folder whose run had other settings: of each what it was, and is."""
+    some = islice(differing.items(), 20)
+    lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
+    return UsageError(
+        f"{path} holds a run with other settings: {lines}. Choose another --out, or "
+        "go on with these by --override"
+    )
 
 
 class RunFolder:
@@ -178,23 +185,8 @@ class RunFolder:
 
     def identity(self) -> Header:
         """What two commands must share to be the same run."""
-        settings = self.settings
-        return {
-            "model": settings.model,
-            **{f"-o {k}": v for k, v in to_json(settings.config).items()},
-            "--size and --mode": str(self._policy.shape),
-            "--fit": self._policy.fit,
-            "--background": self._policy.background,
-            "--margin": self._policy.margin,
-            "--augment": settings.augment,
-            "--data (its images)": self._dataset.fingerprint[:16],
-            "--batch": settings.batch,
-            "--lr": settings.lr,
-            "--seed": settings.seed,
-            "--holdout": settings.holdout,
-            "--unconditional": not settings.conditional,
-            "--precision": str(settings.precision).removeprefix("torch."),
-        }
+        images = {"--data (its images)": self._dataset.fingerprint[:16]}
+        return identity_of(self.settings, self._policy) | images
 
     def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
         """Write the averaged weights; ``more`` goes into the training record."""
@@ -236,6 +228,9 @@ class RunFolder:
             "lr": settings.lr,
             "precision": str(settings.precision).removeprefix("torch."),
             "device": settings.device.type,
+            # On a CPU the last bits depend on these two.
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "data": {
                 "name": data.name,
                 "images": len(self._rows),
@@ -252,6 +247,8 @@ class RunFolder:
         best = counters.best_score
         header = {
             "kind": "state",
+            "preset": self.settings.preset,
+            "device": self.settings.device.type,
             "identity": self.identity(),
             "images": counters.images,
             "step": counters.step,
@@ -298,7 +295,7 @@ class RunFolder:
         weights = (learner.model, learner.average, learner.phases)
         try:
             compare(path, expected(table, *weights, learner.powers), table)
-            found = _counters(header)
+            found = read_counters(header)
             unpack(read_file(path)[1], *weights, learner.optimisers, learner.powers)
         except _DAMAGE as error:
             if self.overridden:
@@ -328,12 +325,7 @@ class RunFolder:
         pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
         differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
         if differing and not self.settings.override:
-            some = islice(differing.items(), 20)
-            lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
-            raise UsageError(
-                f"{self.path} holds a run with other settings: {lines}. Choose another --out, or "
-                "go on with these by --override"
-            )
+            raise other_settings(self.path, differing)
         self.overridden = differing
 
     def write_previews(self, average: Model, images: int) -> None:
@@ -357,49 +349,3 @@ class RunFolder:
         pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
         sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
         put(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))
-
-
-def _count(value: object) -> int:
-    """A counter from a state file."""
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError("counter")
-    return value
-
-
-def _lengths(values: list[object]) -> tuple[float, ...]:
-    """Lengths of gradients from a state file."""
-    lengths = tuple(float(str(value)) for value in values)
-    if len(lengths) > WINDOW or not all(0 <= length < math.inf for length in lengths):
-        raise ValueError("lengths")
-    return lengths
-
-
-def _skips(values: list[object]) -> tuple[bool, ...]:
-    """Which steps were left out, from a state file."""
-    if len(values) > WINDOW or not all(type(value) is bool for value in values):
-        raise ValueError("skips")
-    return tuple(map(bool, values))
-
-
-def _counters(header: Header) -> Counters:
-    """What the header of a state says; any of several errors where it says something impossible."""
-    best, seconds = header["best_score"], float(header["seconds"])
-    images = _count(header["images"])
-    began = {str(name): _count(count) for name, count in header["began"].items()}
-    if not 0 <= seconds < math.inf:
-        raise ValueError("seconds")
-    if max(began.values(), default=0) > images:
-        raise ValueError("began")
-    return Counters(
-        images,
-        _count(header["step"]),
-        seconds,
-        math.inf if best is None else float(best),
-        _count(header.get("scored", 0)),
-        _count(header.get("setbacks", 0)),
-        _count(header.get("part", 0)),
-        began,
-        tuple(str(name) for name in header["settled"]),
-        {str(k): _lengths(some) for k, some in header.get("lengths", {}).items()},
-        {str(k): _skips(some) for k, some in header.get("skips", {}).items()},
-    )

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
+import numpy as np
+
 from gentool.blocks import block_size
 from gentool.checkpoint import LoadedModel
+from gentool.errors import UsageError
 from gentool.images import Pixels
 from gentool.latents import Latents, LatentsFile, decode, draw
 from gentool.outputs import NamedImage, Plan, Planned, recipe
+from gentool.rng import MAX_SEED
 
 
 def sample_images(
@@ -23,12 +27,37 @@ def sample_images(
 ) -> Pixels:
     """``count`` images of one seed, from index ``start`` on, of any class or of one.
 
+    Args:
+        loaded: The model.
+        count: How many; 0 gives an empty array.
+        seed: From 0 to 2^63 - 1.
+        start: Index of the first.
+        class_name: Of a conditional model, one of its classes; None draws a class for each image.
+
     Returns:
         uint8, shape (count, H, W, C). Image k is the same whatever ``count`` and ``start``.
+
+    Raises:
+        UsageError: a number out of its bounds, more images than fit into memory, or no such class.
     """
-    draws = [(seed, k) for k in range(start, start + count)]
+    for word, number, most in (("count", count, 10**12), ("seed", seed, MAX_SEED),
+                               ("start", start, 2**53)):  # fmt: skip
+        if not 0 <= number <= most:
+            raise UsageError(f"{word} is {number!s:.20}; allowed: 0 to {most:,}")
     label = None if class_name is None else loaded.class_number(class_name)
-    return decode(loaded.model, draw(loaded.model, draws, label))
+    shape = loaded.model.shape
+    try:
+        images = np.empty((count, shape.height, shape.width, shape.channels), np.uint8)
+    except MemoryError:
+        raise UsageError(
+            f"{count:,} images of {shape} do not fit into memory. Draw them in parts, with start"
+        ) from None
+    step = block_size(shape)
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        draws = [(seed, start + k) for k in range(first, last)]
+        images[first:last] = decode(loaded.model, draw(loaded.model, draws, label))
+    return images
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,21 @@ def collect(
     return Layers(preset, checked, options)
 
 
+def with_values(
+    layers: Layers, values: Mapping[str, Setting], options: Mapping[str, Setting]
+) -> Layers:
+    """Layers with more settings and model options, the settings checked like those given.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, or a value out of bounds.
+    """
+    for key in values:
+        if key not in KEYS:
+            raise unknown_name("setting", key, list(KEYS), "gentool train --help")
+    checked = {k: Setting(_check(k, s.value), s.origin) for k, s in values.items()}
+    return Layers(layers.preset, {**layers.values, **checked}, {**layers.options, **options})
+
+
 def _check(key: str, value: object) -> Scalar | list[str]:
     """``value`` with the type and bounds of ``key``."""
     kind, low, high = KEYS[key]

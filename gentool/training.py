@@ -46,11 +46,12 @@ from gentool.recovery import (
     gradient_norm,
 )
 from gentool.rng import Draw, derive_seed
-from gentool.runfolder import BEST_NAME, Counters, Learner, RunFolder, TrainSettings
+from gentool.runfolder import BEST_NAME, Learner, RunFolder, TrainSettings
 from gentool.runlock import locked
 from gentool.runlog import RunLog
 from gentool.scoring import Score
 from gentool.signals import StopFlag
+from gentool.state import Counters
 
 __all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
 

@@ -6,6 +6,7 @@ A model may know others (``Model.directions``). Steps are told in standard devia
 prior draws along the direction, so that a row stays among pictures the model can make.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from gentool.models.base import Model
 from gentool.models.directions import principal, transfer
 from gentool.outputs import Plan, Planned, recipe
 from gentool.registry import name_error
+from gentool.sheets import SheetLabels
 
 _STYLES = 4096  # draws that directions are measured on, where no picture has to be made
 _PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
@@ -138,6 +140,17 @@ def plan_traversal(
 def offsets_of(steps: int, amount: float) -> list[float]:
     """How far each image of a row lies from the start, in standard deviations."""
     return [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
+
+
+def label_sheet(directions: Directions, steps: int, amount: float) -> SheetLabels:
+    """The directions beside their rows, and deviations above the columns."""
+    offsets = offsets_of(steps, amount)
+    apart = offsets[1] - offsets[0]
+    digits = max(1, math.ceil(-math.log10(apart))) if apart else 1
+    return SheetLabels(
+        tuple(f"{directions.method} {number}" for number in range(len(directions))),
+        tuple(f"{offset:+.{digits}f}" if round(offset, digits) else "0" for offset in offsets),
+    )
 
 
 def traverse(

@@ -27,10 +27,14 @@ import gentool.cli
 if TYPE_CHECKING:
     from nursery import Nursery
 
-# Tiny models gain nothing from more threads, and lose much where other work shares the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tiny models gain nothing from more threads, and lose much where other work shares the cores; and
+# all processes have as many, since bytes are compared.
+os.environ["OMP_NUM_THREADS"] = "1"
+# No process of the tests takes gentool from the folder that it happens to stand in.
+os.environ["PYTHONSAFEPATH"] = "1"
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]  # of the checkout
+PACKAGE = Path(gentool.cli.__file__).parents[1]  # what is tested: the installed one
 IMAGES = 96
 SIDE = 16
 # Small enough that a model is trained in about a second, exact enough that files can be compared.
@@ -96,9 +100,13 @@ def _written(stream: io.TextIOWrapper) -> bytes:
 
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a process that imports gentool from this checkout."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(env or {})}
+    """The environment of a process that imports the gentool that this process has imported.
+
+    A ``PYTHONPATH`` in ``env`` stands before it.
+    """
+    more = dict(env or {})
+    paths = [more.pop("PYTHONPATH", None), str(PACKAGE.parent), os.environ.get("PYTHONPATH")]
+    return {**os.environ, **more, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def run_python(

@@ -62,7 +62,8 @@ class Nursery:
     def __init__(self, folder: Path, **env: str) -> None:
         self._folder, self._numbers = folder, itertools.count()
         self._process = subprocess.Popen(
-            [sys.executable, str(FORKS)], env=environment({"OMP_NUM_THREADS": "1"} | env),
+            [sys.executable, str(FORKS)],
+            env=environment({"OMP_NUM_THREADS": "1", "PYTHONPATH": str(FORKS.parent)} | env),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None

@@ -4,18 +4,18 @@ Read from the source, so imports inside functions and under TYPE_CHECKING count 
 """
 
 import ast
+import json
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from conftest import PACKAGE, ROOT, run_python
 
 import gentool
 from gentool.models import MODELS
-
-PACKAGE = Path(gentool.__file__).parent
-PROJECT = PACKAGE.parent
 
 # Rooms (a file or a folder directly under the package) from the ground up. A room imports from
 # lower rows alone; rooms of one row know nothing of each other. The number is the floor in
@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
+    (2, ("sheets",)),
     (2, ("config",)),
     (2, ("presets",)),
     (2, ("settings",)),
@@ -36,7 +37,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
     (5, ("destination",)),
     (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches", "budget")),
-    (6, ("recovery", "looks", "inversion")),
+    (6, ("recovery", "looks", "inversion", "continuing")),
     (6, ("training", "sampling", "reconstruction")),
     (6, ("interpolation", "oddity", "traversal", "evaluation", "reaveraging", "doctor")),
     (6, ("batchsize",)),
@@ -110,6 +111,22 @@ def imports(tree: ast.AST) -> Iterator[Import]:
 IMPORTS = {module: list(imports(tree)) for module, tree in TREES.items()}
 
 
+def test_what_is_tested_is_what_is_installed() -> None:
+    """And not the checkout beside it, which ``python -m pytest`` or a process here would import."""
+    try:
+        installed = distribution("gentool")
+    except PackageNotFoundError:
+        return  # PYTHONPATH names the checkout
+    told = json.loads(installed.read_text("direct_url.json") or "{}")
+    if not told.get("dir_info", {}).get("editable"):
+        assert installed.locate_file("gentool") == PACKAGE, "run pytest, not python -m pytest"
+
+
+def test_processes_test_the_same_package_wherever_they_stand() -> None:
+    done = run_python("-c", "import gentool; print(gentool.__path__[0])", cwd=ROOT)
+    assert done.out == f"{PACKAGE}\n", done.err
+
+
 def test_every_room_has_a_floor() -> None:
     assert {room_of(module) for module in FILES} - DOORS == set(ROW)
 
@@ -120,7 +137,7 @@ def test_floors_rise_with_the_rows() -> None:
 
 
 def test_the_floors_are_those_of_the_house_rules() -> None:
-    lines = (PROJECT / "CONTRIBUTING.md").read_text().splitlines()
+    lines = (ROOT / "CONTRIBUTING.md").read_text().splitlines()
     told: dict[str, int] = {}
     for line in lines:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -272,7 +289,7 @@ def test_a_heavy_import_is_noticed() -> None:
 
 
 def test_the_lint_rule_guards_the_same_files() -> None:
-    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     (pattern,) = [p for p, rules in settings["per-file-ignores"].items() if "TID253" in rules]
     inner = pattern.removeprefix("!gentool/{").removesuffix("}")
     guarded = {word.removesuffix(".py").removesuffix("/*") for word in inner.split(",")}

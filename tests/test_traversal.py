@@ -25,7 +25,7 @@ from gentool.models.gan import GAN
 from gentool.models.vae import VAE
 from gentool.networks import PAIRS
 from gentool.networks.style import ModulatedConvolution
-from gentool.traversal import find_directions, traverse
+from gentool.traversal import Directions, find_directions, label_sheet, traverse
 
 
 def build(network: str = "dcgan", classes: int = 0) -> GAN:
@@ -223,6 +223,33 @@ def test_latents_that_are_whole_numbers_have_no_directions() -> None:
         find_directions(model, "principal", 2)
 
 
+@pytest.mark.parametrize(
+    ("steps", "amount", "shown"),
+    [
+        (5, 2.0, ("-2.0", "-1.0", "0", "+1.0", "+2.0")),
+        (7, 2.0, ("-2.0", "-1.3", "-0.7", "0", "+0.7", "+1.3", "+2.0")),
+        (3, 0.05, ("-0.05", "0", "+0.05")),
+        (2, 100.0, ("-100.0", "+100.0")),
+        (3, 0.0, ("0", "0", "0")),
+    ],
+)
+def test_deviations_stand_above_their_columns(
+    steps: int, amount: float, shown: tuple[str, ...]
+) -> None:
+    found = Directions(torch.eye(3)[:2], torch.ones(2), "z", "sefa")
+    labels = label_sheet(found, steps, amount)
+    assert labels.columns == shown
+    assert labels.rows == ("sefa 0", "sefa 1")
+
+
+def test_deviations_can_be_told_apart() -> None:
+    found = Directions(torch.eye(3)[:1], torch.ones(1), "z", "sefa")
+    for steps in range(2, 200):
+        for amount in (0.01, 1.0, 3.0, 99.0):
+            columns = label_sheet(found, steps, amount).columns
+            assert len(set(columns)) == steps
+
+
 # --- the command --------------------------------------------------------------------------------
 
 
@@ -237,7 +264,9 @@ def test_traverse_draws_a_row_for_each_direction(
     assert done.lines == ["traversal.png"]
     assert "3 principal directions in z, up to 2 deviations each way" in done.err
     with Image.open(tmp_path / "traversal.png") as sheet:
-        assert sheet.size == (5 * (SIDE + 2) - 2, 3 * (SIDE + 2) - 2)
+        left, top = sheet.width - (5 * (SIDE + 2) - 2), sheet.height - (3 * (SIDE + 2) - 2)
+        assert 40 < left < 90 and 15 < top < 50  # "principal 0" beside rows, "-2.0" above columns
+        assert np.asarray(sheet.convert("L"))[:top, left:].min() < 100
         recipe = json.loads(sheet.info["gentool"])
     assert recipe["seeds"] == [0]
     assert recipe["direction"] == [k for k in range(3) for _ in range(5)]

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gentool.images import Pixels
     from gentool.outputs import Plan, Sink
 
-_WIDEST_STRIP = 4096  # pixels
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
 
@@ -154,7 +153,7 @@ def _path(
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """The frames of a path, what they will be called, and where they go."""
-    from gentool.images import film_time
+    from gentool.images import film_time, strip_columns
     from gentool.interpolation import interpolate, plan_path
 
     if place.form == "film":
@@ -165,9 +164,7 @@ def _path(
     if len(keys) < 2:
         raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
-    # A strip is one row; where that gets too wide, a row from each key.
-    across = len(keys) * steps * loaded.model.shape.width
-    columns = steps if across > _WIDEST_STRIP else len(keys) * steps
+    columns = strip_columns(plan.count, plan.shape.height, plan.shape.width, steps)
     sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
     return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 

@@ -92,6 +92,7 @@ def command(
     from gentool.outputs import merged_recipe
     from gentool.ownership import LATENTS, Guard
     from gentool.sampling import Draws, plan_latents, sample, sample_latents
+    from gentool.sheets import SheetLabels
 
     guard = Guard([locate(model), *([latents] if latents else [])], overwrite)
     place = parse_destination(output, image_format, guard)
@@ -123,7 +124,8 @@ def command(
         if save_latents is not None:
             told = merged_recipe(plan)
             guard.allow_recipe(save_latents, LATENTS, told)
-        sink = place.open(plan, sys.stdout.buffer, columns)
+        names = tuple(loaded.header["classes"]) if class_name == "all" else ()
+        sink = place.open(plan, sys.stdout.buffer, columns, labels=SheetLabels(names))
         for image in images:
             stop.poll(f"stopped after {done:,} images; every file that was written is whole")
             announce(sink.add(image))

@@ -3,9 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +170,7 @@ def command(
         raise UsageError(_no_data(model))
     opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh)
     with StopFlag() as stop:
-        job = _resolve(layers, opening, stop)
+        job = _resolve(layers, opening, stop, override=override)
         settings = replace(job.settings, stop_after=stop_after, override=override)
         job = replace(job, settings=settings)
         if dry_run:
@@ -210,13 +210,23 @@ class _Job:
     settings: "TrainSettings"
     values: dict[str, Setting]
     options: dict[str, Setting]
+    begun: str = ""  # what is as the run in settings.out began, in words
 
     def value(self, key: str) -> Any:
         """A setting."""
         return self.values[key].value
 
 
-def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
+def _resolve(layers: Layers, opening: Opening, stop: StopFlag, *, override: bool) -> _Job:
+    from gentool.continuing import go_on
+
+    opened = cache(lambda: open_data(layers.get("data"), opening, stop))
+    job = _plan(layers, opened)
+    more, begun = go_on(layers, job.settings, override=override)
+    return replace(job if more is layers else _plan(more, opened), begun=begun)
+
+
+def _plan(layers: Layers, opened: Callable[[], "Source"]) -> _Job:
     from gentool.data import glance, make_policy, resolve_shape
     from gentool.devices import select_device
     from gentool.models import MODELS
@@ -229,7 +239,7 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag) -> _Job:
     model_class = MODELS.get(PRESETS[layers.preset].model)
     augment = values["augment"].value
     changed = augment != "none" and not open_augmentation(augment).keeps_levels
-    source = open_data(layers.get("data"), opening, stop)
+    source = opened()
     shape, notes = resolve_shape(
         source, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
@@ -292,6 +302,8 @@ def _train(
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
         for note in [*job.notes, _sizes(job)]:
             say(f"  {note}")
+    if job.begun:
+        say(job.begun)
     with Display(stop, settings.images, quiet=quiet) as display:
         with ranks.first_before_others():  # who find its cache
             dataset = prepare(
@@ -389,6 +401,7 @@ def _settings(
         save_every=value["save_every"],
         keep=parse_keep(value["keep"]),
         deterministic=value["deterministic"],
+        preset=preset,
     )
 
 

@@ -63,7 +63,7 @@ def command(
     from gentool.devices import select_device
     from gentool.outputs import named
     from gentool.ownership import Guard
-    from gentool.traversal import find_directions, plan_traversal, traverse
+    from gentool.traversal import find_directions, label_sheet, plan_traversal, traverse
 
     files, seeds = ([start], []) if start is not None else ([], [seed or 0])
     place = parse_destination(output, "png", Guard([locate(model), *files], overwrite))
@@ -75,7 +75,8 @@ def command(
         wanted = Wanted(files, seeds, class_name, found.space, draws)
         loaded.model.draw_with(**draws)
         plan = plan_traversal(loaded, found, steps, amount, wanted.name, **wanted.recipe)
-        sink = place.open(plan, sys.stdout.buffer, steps)
+        labels = label_sheet(found, steps, amount)
+        sink = place.open(plan, sys.stdout.buffer, steps, labels=labels)
         point = find_keys(loaded, wanted, stop)
         if len(point) != 1:
             raise UsageError(f"{start} holds {len(point)} pictures; traverse changes one")

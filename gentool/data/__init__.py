@@ -6,6 +6,7 @@ three steps, for callers that want to say what they found in between.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -79,8 +80,8 @@ _SQUARE_BAND = 0.25  # |log(width / height)| below which images count as square
 
 
 def open_dataset(
-    spec: str,
-    size: str | None = None,
+    spec: str | Path,
+    size: str | int | None = None,
     mode: str | None = None,
     *,
     largest_side: int = 64,
@@ -91,14 +92,15 @@ def open_dataset(
 ) -> Dataset:
     """Prepared images of ``spec``; see ``resolve_shape`` for what is found when not given.
 
-    The rest is as for ``prepare``.
+    ``spec`` is as for ``open_source``, the rest as for ``prepare``.
 
     Raises:
         DataError: nothing usable there.
         UsageError: a size or mode that is not allowed.
     """
     source = open_source(spec)
-    shape, _ = resolve_shape(source, size, mode, largest_side)
+    words = None if size is None else str(size)
+    shape, _ = resolve_shape(source, words, mode, largest_side)
     return prepare(source, Policy(shape), progress, cache=cache, max_bad=max_bad, strict=strict)
 
 

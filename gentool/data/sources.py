@@ -53,7 +53,7 @@ def is_folder(path: Path) -> bool:
 
 
 def open_source(
-    spec: str, *, download: bool = False, labels: str | None = None, refresh: bool = False
+    spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
 ) -> Source:
     """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
 
@@ -70,6 +70,7 @@ def open_source(
         DataError: nothing there, no images in it, or it cannot be read.
         UsageError: a name or count that stands in no table.
     """
+    spec = str(spec)
     for prefix, opener in PREFIXES.items():
         if spec.startswith(prefix):
             refuse_labels(spec, labels)
@@ -92,7 +93,7 @@ def open_source(
 
 
 def open_sources(
-    specs: Sequence[str],
+    specs: Sequence[str | Path],
     *,
     download: bool = False,
     labels: str | None = None,
@@ -114,7 +115,8 @@ def open_sources(
         raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())
     if len(specs) > 1 and labels not in (None, FROM_FOLDERS, NO_LABELS):
         raise UsageError("one file of labels cannot serve several sources. Join them in one folder")
-    parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in specs]
+    words = [str(spec) for spec in specs]
+    parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [
         open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
     ]

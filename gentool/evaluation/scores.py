@@ -14,7 +14,7 @@ from gentool.data import Dataset, coverage
 from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
 from gentool.evaluation.latents import Scores, score_codes, score_units
 from gentool.evaluation.reference import Reference, some_rows
-from gentool.images import Pixels, grid, mean_squared_error, psnr, to_unit
+from gentool.images import Pixels, mean_squared_error, psnr, to_unit
 from gentool.metrics.extractors import as_rgb, check_evaluating
 from gentool.metrics.frechet import Folds, Moments, distance_between
 from gentool.metrics.kernel import kernel_distance
@@ -22,6 +22,7 @@ from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
 from gentool.rng import Draw, derive_seed
+from gentool.sheets import SheetLabels, labelled
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED = 1000
@@ -251,4 +252,5 @@ def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> 
     lines: list[Pixels] = []
     for sample, numbers in zip(samples, found.numpy(), strict=True):
         lines += [sample, *dataset.images[rows[numbers]]]
-    return grid(np.stack(lines), columns=2 * (1 + found.shape[1]))
+    words = ("sample", *(f"nearest {k + 1}" for k in range(found.shape[1])))
+    return labelled(np.stack(lines), 2 * len(words), SheetLabels(columns=2 * words))

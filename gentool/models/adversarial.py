@@ -31,35 +31,65 @@ def _cross_entropy_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tenso
     return softplus(-real) + softplus(fake)
 
 
-# Goodfellow et al. 2014 (arXiv:1406.2661), Eq. 1: G minimises log(1 - D(G(z))), to the letter.
-_MINIMAX = AdversarialLoss(_cross_entropy_critic, lambda real, fake: -softplus(fake))
+def _minimax_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """log(1 - D(G(z))): Eq. 1 to the letter."""
+    return -softplus(fake)
 
-# Ibid., section 3: "maximise log D(G(z))" instead, which does not saturate when D is confident.
-_NON_SATURATING = AdversarialLoss(_cross_entropy_critic, lambda real, fake: softplus(-fake))
 
-# Mao et al. 2017 (arXiv:1611.04076), Eq. 9 with a = 0, b = c = 1.
-_LEAST_SQUARES = AdversarialLoss(
-    lambda real, fake: 0.5 * (real - 1).square() + 0.5 * fake.square(),
-    lambda real, fake: 0.5 * (fake - 1).square(),
-)
+def _non_saturating_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """-log D(G(z)), ibid., section 3, which does not saturate when D is confident."""
+    return softplus(-fake)
 
-# Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), Eq. 16 and 17.
-_HINGE = AdversarialLoss(
-    lambda real, fake: relu(1 - real) + relu(1 + fake),
-    lambda real, fake: -fake,
-)
 
-# Jolicoeur-Martineau 2018 (arXiv:1807.00734), Eq. 5, in the form that Huang et al. 2024
-# (arXiv:2501.05441), Eq. 2, prove to converge with R1 and R2: each fake against one real.
-_RELATIVISTIC = AdversarialLoss(
-    lambda real, fake: softplus(fake - real),
-    lambda real, fake: softplus(real - fake),
-    needs_real=True,
-)
+def _least_squares_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Mao et al. 2017 (arXiv:1611.04076), Eq. 9 with a = 0, b = 1."""
+    return 0.5 * (real - 1).square() + 0.5 * fake.square()
 
-# Arjovsky et al. 2017 (arXiv:1701.07875), Eq. 2 and Algorithm 1: D, held to slopes of 1 by a
-# penalty, makes E[a(x)] - E[a(G(z))] as large as it can, which is the Wasserstein distance.
-_WASSERSTEIN = AdversarialLoss(lambda real, fake: fake - real, lambda real, fake: -fake)
+
+def _least_squares_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Ibid., with c = 1."""
+    return 0.5 * (fake - 1).square()
+
+
+def _hinge_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), Eq. 16."""
+    return relu(1 - real) + relu(1 + fake)
+
+
+def _higher_fake(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """-a(G(z)): Eq. 17 of Miyato et al., and the generator's part of Arjovsky et al."""
+    return -fake
+
+
+def _relativistic_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Jolicoeur-Martineau 2018 (arXiv:1807.00734), Eq. 5: each fake against one real.
+
+    In this form Huang et al. 2024 (arXiv:2501.05441), Eq. 2, prove it to converge with R1 and R2.
+    """
+    return softplus(fake - real)
+
+
+def _relativistic_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """The same with real and fake exchanged."""
+    return softplus(real - fake)
+
+
+def _wasserstein_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Arjovsky et al. 2017 (arXiv:1701.07875), Eq. 2 and Algorithm 1.
+
+    D, held to slopes of 1 by a penalty, makes E[a(x)] - E[a(G(z))] as large as it can, which is
+    the Wasserstein distance.
+    """
+    return fake - real
+
+
+# Functions with names, not lambdas: a model keeps its loss, and a model can be pickled.
+_MINIMAX = AdversarialLoss(_cross_entropy_critic, _minimax_generator)
+_NON_SATURATING = AdversarialLoss(_cross_entropy_critic, _non_saturating_generator)
+_LEAST_SQUARES = AdversarialLoss(_least_squares_critic, _least_squares_generator)
+_HINGE = AdversarialLoss(_hinge_critic, _higher_fake)
+_RELATIVISTIC = AdversarialLoss(_relativistic_critic, _relativistic_generator, needs_real=True)
+_WASSERSTEIN = AdversarialLoss(_wasserstein_critic, _higher_fake)
 
 LOSSES: Registry[AdversarialLoss] = Registry(
     "GAN loss",

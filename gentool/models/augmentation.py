@@ -14,6 +14,7 @@ but ``flip``, which has to be asked for: mirrored letters and faces leak into sa
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -220,14 +221,17 @@ def _ada_colour(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tenso
 
 def chain(*parts: Augmentation) -> Augmentation:
     """One after the other, each with numbers of its own."""
-
-    def apply(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-        for part in parts:
-            images = part.apply(images, u, p)
-        return images
-
     keeps_levels = all(part.keeps_levels for part in parts)
-    return Augmentation(sum(part.size for part in parts), apply, keeps_levels)
+    return Augmentation(sum(part.size for part in parts), partial(_in_turn, parts), keeps_levels)
+
+
+def _in_turn(
+    parts: tuple[Augmentation, ...], images: torch.Tensor, u: Numbers, p: Probability
+) -> torch.Tensor:
+    """``parts`` applied one after the other."""
+    for part in parts:
+        images = part.apply(images, u, p)
+    return images
 
 
 _COLOUR, _TRANSLATION = Augmentation(4, _colour), Augmentation(3, _translation, keeps_levels=True)

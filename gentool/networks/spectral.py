@@ -8,6 +8,8 @@ two singular vectors are buffers, so a resumed run goes on with the same ones; i
 stand still.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import nn
 from torch.nn.functional import normalize
@@ -66,5 +68,27 @@ def add_spectral_norm(network: nn.Module) -> None:
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
     for module in [m for m in network.modules() if isinstance(m, kinds)]:
         dim = 1 if isinstance(module, nn.ConvTranspose2d) else 0
-        norm = SpectralNorm(module.weight, dim)
-        parametrize.register_parametrization(module, "weight", norm, unsafe=True)
+        _normalise(module, SpectralNorm(module.weight, dim))
+
+
+def _normalise(module: nn.Module, norm: nn.Module) -> None:
+    """Have ``norm`` work on the weight, in a class that torch makes for it; it can be pickled."""
+    parametrize.register_parametrization(module, "weight", norm, unsafe=True)
+    type(module).__reduce_ex__ = _reduce  # type: ignore[assignment, method-assign]
+
+
+def _reduce(module: nn.Module, protocol: int) -> tuple[Any, ...]:
+    """What a pickle holds of a normalised layer: the class that it had, and all its attributes."""
+    return _restore, (type(module).__bases__[0], dict(vars(module)))
+
+
+def _restore(kind: type[nn.Module], attributes: dict[str, Any]) -> nn.Module:
+    """The layer that a pickle holds."""
+    module = kind.__new__(kind)
+    vars(module).update(attributes)
+    parts = cast("Any", module.parametrizations)
+    del module.parametrizations
+    module.weight = parts["weight"].original
+    _normalise(module, parts["weight"][0])
+    module.parametrizations = parts  # the same tensors, some of which other objects may share
+    return module

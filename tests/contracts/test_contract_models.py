@@ -1,5 +1,7 @@
 """Every model keeps the contract of ``models/base.py``."""
 
+import copy
+import pickle
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -20,6 +22,7 @@ from gentool.models import MODELS
 from gentool.models.base import Batch, Model
 from gentool.presets import PRESETS
 from gentool.rng import Draw
+from gentool.sampling import sample_images
 
 SHAPES = [ImageShape(16, 16, 3), ImageShape(20, 36, 1), ImageShape(16, 24, 4)]
 CPU = torch.device("cpu")
@@ -184,6 +187,49 @@ def test_a_saved_model_makes_the_same_images(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(before, decode_blocks(loaded, prior_blocks(loaded, pairs)))
     assert {n for n, _ in loaded.named_children()} == set(model.exported)
     assert not any(p.requires_grad for p in loaded.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model_name", "options"), list(_presets()), ids=[*PRESETS, "vae with a latent flow"]
+)
+def test_an_opened_model_can_be_pickled_and_copied(
+    model_name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """For a pool of processes, for one; the copies draw the same images."""
+    model = build(model_name, classes=2, **options).eval()
+    model.finish(lambda: iter([Batch(images(SHAPES[0], 40), torch.arange(40) % 2)]))
+    header = model_header(model_name, model, ("a", "b"), {})
+    write_file(tmp_path / "model", exported_tensors(model), header)
+    loaded = load_model(tmp_path / "model")
+    expected = sample_images(loaded, 3, seed=1)
+    for copied in (pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
+        np.testing.assert_array_equal(sample_images(copied, 3, seed=1), expected)
+    both = pickle.loads(pickle.dumps(loaded.model)), copy.deepcopy(loaded.model)
+    latents = prior_blocks(loaded.model, [(1, k) for k in range(3)])
+    for other in both:
+        np.testing.assert_array_equal(decode_blocks(other, latents), expected)
+
+
+def test_a_model_that_learns_can_be_pickled_whatever_it_is_made_of(name: str) -> None:
+    """Every entry of every table that its options name."""
+    for option, value in _variants(name):
+        choices = {f.name: f.metadata["choices"] for f in fields(MODELS.get(name).Config)}
+        if choices[option] is not None:
+            beside: dict[str, Any] = BESIDE.get((option, value), {})
+            model = build(name, **{**beside, option: value})
+            assert pickle.loads(pickle.dumps(model)).config == model.config
+
+
+def test_no_latents_are_decoded_to_no_images(name: str) -> None:
+    model = build(name, SHAPES[1]).eval()
+    latents = prior_blocks(model, [])
+    assert latents.shape == (0, *prior_blocks(model, [(0, 0)]).shape[1:])
+    pixels = decode_blocks(model, latents)
+    assert pixels.shape == (0, 20, 36, 1) and pixels.dtype == np.uint8
+    try:
+        assert encode_blocks(model, pixels).shape == latents.shape
+    except NoEncoder:
+        return
 
 
 def test_no_image_depends_on_its_neighbours(name: str) -> None:

@@ -1,11 +1,10 @@
 """What holds for every pair of generator and discriminator."""
 
-import subprocess
-import sys
 from typing import Any, cast
 
 import pytest
 import torch
+from conftest import run_python
 from torch import nn
 
 from gentool.images import ImageShape
@@ -229,7 +228,7 @@ def test_building_on_the_meta_device_imports_no_sympy() -> None:
         "        pair.discriminator(ImageShape(32, 32, 3), 16, 3)\n"
         "assert 'sympy' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_python("-c", code).code == 0
 
 
 def test_listing_the_pairs_imports_no_torch() -> None:
@@ -237,4 +236,4 @@ def test_listing_the_pairs_imports_no_torch() -> None:
         "import sys; from gentool.networks import PAIRS; PAIRS.describe(); "
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert run_python("-c", code).code == 0

@@ -1,6 +1,7 @@
 """Spectral normalisation: singular value 1, exact resume, stillness in eval mode."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -108,3 +109,16 @@ def test_half_precision_leaves_the_iteration_alone() -> None:
         twin(torch.randn(1, 8, 4, 4))
     for key, value in conv.state_dict().items():
         assert torch.equal(value, twin.state_dict()[key])
+
+
+def test_a_pickle_goes_on_as_if_it_had_never_been_one() -> None:
+    torch.manual_seed(0)
+    network = Discriminator(ImageShape(16, 16, 3), 4, 2, spectral=True)
+    again = pickle.loads(pickle.dumps(network))
+    both = copy.deepcopy(again), pickle.loads(pickle.dumps(again)), network, again
+    images, labels = torch.randn(3, 3, 16, 16), torch.tensor([0, 1, 1])
+    for _ in range(2):  # each pass changes the singular vectors
+        first, *others = (n(images, labels) for n in both)
+        assert all(torch.equal(first, other) for other in others)
+    assert list(again.state_dict()) == list(network.state_dict())
+    again.load_state_dict(network.state_dict())

@@ -78,7 +78,7 @@ def test_an_automatic_batch_fits_and_is_kept_by_the_run(
     assert "in parts" not in done.err
     again = nursery.run(*arguments)  # though there is memory for more now
     assert again.code == 0, again.err
-    assert f"batch {batch}: that of the run in" in again.err
+    assert f"--batch {batch} (auto measures for a new run)" in again.err
 
 
 def test_an_automatic_batch_where_all_fit(image_folder: Path, tmp_path: Path) -> None:

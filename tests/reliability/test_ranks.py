@@ -38,7 +38,8 @@ def torchrun(
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
                 f"--max-restarts={restarts}", *program]  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, *launcher, *map(str, arguments)], env=environment(),
+        [sys.executable, *launcher, *map(str, arguments)],
+        env=environment({"PYTHONPATH": str(WORKER.parent)}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
