@@ -6,8 +6,9 @@ from pathlib import Path
 import typer
 
 from gentool.cli import drawing
-from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
+from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.keyframes import Wanted, find_keys
+from gentool.cli.seeds import seed_option
 from gentool.errors import UsageError
 from gentool.signals import StopFlag
 
@@ -18,10 +19,7 @@ def command(
         None, metavar="[START]", readable=False,
         help="What to change: a photo, or latents that --save-latents kept; else --seed.",
     ),
-    seed: int = typer.Option(
-        None, "--seed", min=0, max=2**63 - 1, metavar="SEED",
-        help="Of the picture to change; default 0.",
-    ),
+    seed: int = seed_option(None, "Of the picture to change; default 0;"),
     method: str = typer.Option(
         "principal", "--by", metavar="NAME",
         help="principal: components of the styles or pictures; sefa (gan): by the first weights; "
@@ -45,6 +43,7 @@ def command(
     ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Find directions in a model's latent space, and draw a row for each.
@@ -53,7 +52,7 @@ def command(
 
     gentool traverse runs/gan-faces photo.png --by sefa --directions 4 -o changes.png
     """
-    refuse_json_beside_tar(output, as_json=as_json)
+    refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     if start is not None and seed is not None:
         raise UsageError("START and --seed are two pictures to change; give one")
     from gentool.checkpoint import load_model
@@ -78,8 +77,9 @@ def command(
         listed += [str(path) for path in sink.close()]
     if as_json:
         deviations = found.deviations.tolist()
-        emit_json({"model": str(loaded.path), "files": listed, "deviations": deviations})
+        told = {} if start is not None else {"seed": seed or 0}
+        emit_json({"model": str(loaded.path), **told, "files": listed, "deviations": deviations})
         return
     for path in listed:
-        emit(path)
+        emit(Path(path), print0=print0)
     say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")
