@@ -142,13 +142,13 @@ def _run() -> None:
 
 def _tell(error: GentoolError) -> None:
     """Show an error in its line; a stop that was asked for is none."""
-    message = str(error)
+    message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))])
     if not (isinstance(error, Stopped) and error.wanted):
         message = f"error: {message}"
     if isinstance(error, Stopped) and error.again is not None:
         say_command(f"{message}. Go on with:", error.again, below=True)
     else:
-        say(message, *getattr(error, "__notes__", ()))
+        say(message)
 
 
 def _prepare_streams() -> None:

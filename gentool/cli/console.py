@@ -28,9 +28,9 @@ Print0 = Annotated[
 ]
 
 
-def say(message: str, *more: str) -> None:
-    """One message for people, on stderr: in one line, and ``more`` in indented lines below."""
-    typer.echo("\n  ".join(map(printable, (message, *more))), err=True)
+def say(message: str) -> None:
+    """One message for people, on stderr, in one line."""
+    typer.echo(printable(message), err=True)
 
 
 def say_command(message: str, line: str, *, below: bool = False) -> None:

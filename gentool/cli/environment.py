@@ -173,7 +173,7 @@ def _culprits(context: Any, message: str, parameter: Any) -> list[str]:
         if _source(context, option.name) != _ENVIRONMENT:
             continue
         value = os.environ[option.envvar]
-        words = [*option.opts, *([] if option.is_flag else [value])]
+        words = [*option.opts, *([] if option.is_flag else [value, value.partition("=")[0]])]
         told = any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)
         if option is parameter or (parameter is None and told):
             found.append(f"{option.envvar}={value:.60}")

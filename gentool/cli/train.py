@@ -166,7 +166,8 @@ def command(
     origin = _AS_WORDS[_origin(context, "options").startswith("environment")]
     flag_options = {k: Setting(v, origin) for k, v in parse_options(options).items()}
     if context.params["width"] is not None:
-        flag_options = {"width": Setting(width, _origin(context, "width")), **flag_options}
+        wide = {"width": Setting(width, _origin(context, "width"))}
+        flag_options = wide | flag_options if origin == _AS_WORDS[0] else flag_options | wide
     layers = collect(model, flags, flag_options, config)
     if not all(word.strip() for word in layers.get("data") or [""]):
         raise UsageError(_no_data(model))
