@@ -173,7 +173,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
             message = "another process of this run has gone; the last state is whole"
-            raise Stopped(message, interrupted=False) from error
+            raise Stopped(message, interrupted=False, wanted=False) from error
         raise
     finally:
         if dist.is_initialized():

@@ -93,14 +93,19 @@ class Stopped(GentoolError):
 
     Args:
         message: What was saved and how to go on.
-        interrupted: True for Ctrl-C (exit 130), False for SIGTERM and limits (exit 75).
+        interrupted: True for Ctrl-C (exit 130), False for other signals and limits (exit 75).
+        wanted: Whether the user asked for it; a full disk is no wish, but an error.
+
+    Attributes:
+        again: The command that goes on, for a shell; None where there is nothing to go on with.
     """
 
     exit_code = 75
 
-    def __init__(self, message: str, *, interrupted: bool) -> None:
+    def __init__(self, message: str, *, interrupted: bool, wanted: bool = True) -> None:
         super().__init__(message)
-        self.interrupted = interrupted
+        self.interrupted, self.wanted = interrupted, wanted
+        self.again: str | None = None
 
 
 class OutputClosed(GentoolError):

@@ -125,7 +125,7 @@ def no_room(reason: str, folder: Path, needed: int) -> Stopped:
         f"{reason} in {folder}: {needed:,} bytes needed, {free_bytes(folder):,} free. "
         "The last files there are whole. Make room"
     )
-    return Stopped(message, interrupted=False)
+    return Stopped(message, interrupted=False, wanted=False)
 
 
 def _sync_folder(folder: Path) -> None:

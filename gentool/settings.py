@@ -43,6 +43,9 @@ KEYS: dict[str, tuple[type, float, float]] = {
     "precision": (str, 0, 0),
 }
 AUTO = "auto"  # for batch: measured before the first step
+RANDOM = "random"  # for seed: drawn before the first step
+# Settings that take a number or this word, and what the number is.
+_WORDS = {"batch": (AUTO, "a number of images"), "seed": (RANDOM, "a whole number")}
 DEFAULTS: dict[str, Scalar] = {
     "fit": "crop",
     "background": "white",
@@ -160,9 +163,9 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     kind, low, high = KEYS[key]
     if kind is list:
         return _check_words(key, value)
-    if key == "batch" and isinstance(value, str):
-        value = _number_or_auto(value)
-        if value == AUTO:
+    if key in _WORDS and isinstance(value, str):
+        value = _number_or_word(key, value)
+        if isinstance(value, str):
             return value
     if kind is str and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # size = 64 in a config file
@@ -180,13 +183,14 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     return value  # type: ignore[return-value]
 
 
-def _number_or_auto(word: str) -> int | str:
-    """``64`` or ``auto``, as a flag or the environment gives it."""
-    if word == AUTO:
-        return word
-    if not word.isdecimal() or len(word) > 20:
-        raise UsageError(f"--batch {word:.40}: write a number of images, or auto")
-    return int(word)
+def _number_or_word(key: str, given: str) -> int | str:
+    """``64`` or the setting's word, such as ``auto``, as a flag or the environment gives it."""
+    word, meaning = _WORDS[key]
+    if given == word:
+        return given
+    if not given.removeprefix("-").isdecimal() or len(given) > 20:
+        raise UsageError(f"--{key} {given:.40}: write {meaning}, or {word}")
+    return int(given)
 
 
 def _check_words(key: str, value: object) -> list[str]:

@@ -1,21 +1,28 @@
-"""Asked to stop: Ctrl-C, SIGTERM and SIGHUP set a flag that every long loop polls.
+"""Asked to stop: Ctrl-C, SIGTERM, SIGHUP, and what batch systems send set a flag.
 
-The first signal asks; a second Ctrl-C ends the program at once. Loops call ``poll`` where
-stopping loses nothing, and whoever has something to save looks at ``asked`` instead.
+SIGUSR1 and SIGUSR2 are the warnings that Slurm, LSF and Grid Engine send before the time is up,
+SIGXCPU that of the kernel at the soft limit of CPU time, each second again. The first signal
+asks; a second Ctrl-C ends the program at once. Loops call ``poll`` where stopping loses nothing,
+and whoever has something to save looks at ``asked`` instead.
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 from gentool.errors import Stopped
 
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+_IGNORABLE = [  # Windows has none of them
+    getattr(signal, name)
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
 ]
+_SIGNALS: list[signal.Signals] = [signal.SIGINT, signal.SIGTERM, *_IGNORABLE]
 
 
 def leave_when_asked() -> None:
@@ -36,14 +43,30 @@ def _ignore(numbers: list[signal.Signals]) -> None:
 
 
 def _heeded() -> list[signal.Signals]:
-    """All of them, but no hangup that ``nohup`` told this process to ignore."""
-    hangup = getattr(signal, "SIGHUP", None)
-    return [n for n in _SIGNALS if n != hangup or signal.getsignal(n) != signal.SIG_IGN]
+    """All of them, but none that ``nohup`` or ``trap ''`` told this process to ignore."""
+    return [n for n in _SIGNALS if n not in _IGNORABLE or signal.getsignal(n) != signal.SIG_IGN]
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     os.write(2, b"stopped\n")
     os._exit(130 if number == signal.SIGINT else 75)
+
+
+@contextlib.contextmanager
+def unheard_by_children() -> Iterator[None]:
+    """Processes that this thread starts in the block hear none of these signals, ever.
+
+    Batch systems send them to every process of a job. This process decides what is done; a child
+    that ended by itself would look like one that crashed. The mask of a thread is inherited.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopFlag:
@@ -75,7 +98,7 @@ class StopFlag:
         if self.asked is not None and number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
-        self.asked = signal.Signals(number)
+        self.asked = self.asked or signal.Signals(number)
 
     @property
     def interrupted(self) -> bool:

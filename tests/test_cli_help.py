@@ -8,18 +8,9 @@ import pytest
 from conftest import Finished, run_gentool, run_python, words
 
 from gentool import __version__
+from gentool.cli import app, environment
 
-COMMANDS = (
-    "train",
-    "sample",
-    "reconstruct",
-    "interpolate",
-    "traverse",
-    "score",
-    "info",
-    "list",
-    "doctor",
-)
+COMMANDS = tuple(environment.verbs(app))
 HEAVY = ("torch", "torchvision", "numpy", "PIL", "safetensors")
 # Runs the command line, then writes which heavy modules it imported as the last line of stderr.
 GUARD = f"""
@@ -48,7 +39,7 @@ def test_the_guard_sees_a_heavy_import() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_needs_no_torch_and_shows_examples_before_options(command: str) -> None:
-    done = guarded(command, "--help")
+    done = guarded(*command.split(), "--help")
     assert done.code == 0
     assert done.err == ""
     usage, example, options = map(done.out.index, ("Usage:", f" gentool {command}", "╭─"))
@@ -61,7 +52,8 @@ def test_help_of_the_program_names_every_command_and_shows_examples_first() -> N
     assert done.code == 0
     assert done.out.index("gentool train gan") < done.out.index("╭─")
     listed = done.out[done.out.index("Commands") :]
-    assert [c for c in COMMANDS if re.search(rf"│ {c}\b", listed)] == list(COMMANDS)
+    names = {command.split()[0] for command in COMMANDS}
+    assert names == set(re.findall(r"^│ (\w+) ", listed, re.MULTILINE))
 
 
 def test_help_names_every_exit_code() -> None:
@@ -96,7 +88,7 @@ def test_help_fits_a_narrow_terminal() -> None:
     assert max(map(len, done.lines)) <= 60
 
 
-USAGE_ERRORS = {
+USAGE_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown command": (("trane",), "No such command 'trane'"),
     "unknown flag": (("train", "gan", "--bacth", "3"), "No such option"),
     "near flag": (("sample", "x", "--sed", "3"), "--seed"),
@@ -107,7 +99,19 @@ USAGE_ERRORS = {
     "no seed": (("sample", "x", "--seeds", "a-b"), "'a-b' is no seed. Write seeds as 0,4-9"),
     "one key frame": (("interpolate", "x", "--seeds", "3"), "give at least two"),
     "two things on stdout": (("sample", "x", "-o", "-", "--json"), "leave one out"),
-}
+    "a tar and paths": (("interpolate", "x", "-o", "-", "--print0"), "leave one out"),
+    "two forms of paths": (("score", "x", "-m", "y", "--json", "--print0"), "leave one out"),
+    "two tables on stdout": (
+        ("evaluate", "x", "--data", "y", "--per-image", "-", "--per-unit", "-"), "one thing",
+    ),
+    "a table beside JSON": (
+        ("evaluate", "x", "--data", "y", "--per-image", "-", "--json"), "one thing",
+    ),
+    "random among seeds": (("sample", "x", "--seeds", "random"), "random is for --seed"),
+    "seed below zero": (("sample", "x", "--seed", "-1"), "not in the range of seeds"),
+    "huge seed": (("evaluate", "x", "--data", "y", "--seed", str(2**63)), "not in the range"),
+    "word for a seed": (("traverse", "x", "--seed", "rnd"), "'rnd' is no seed"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "fragment"), USAGE_ERRORS.values(), ids=USAGE_ERRORS)

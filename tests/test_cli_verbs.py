@@ -236,6 +236,7 @@ def test_sample_json(gan: Path, tmp_path: Path) -> None:
     done = sample(gan, tmp_path, "-n", 2, "--json")
     assert json.loads(done.out) == {
         "model": str(gan / "model.safetensors"),
+        "seeds": [0],
         "files": [str(tmp_path / f"{k:06d}.png") for k in range(2)],
         "images": 2,
     }

@@ -5,6 +5,7 @@ What is shown is escaped and stays in its line; what becomes a file name names n
 
 import csv
 import json
+import os
 import shutil
 import tarfile
 import unicodedata
@@ -137,6 +138,11 @@ def test_a_path_with_a_line_break_stays_in_its_line(gan: Path, tmp_path: Path) -
     for arguments in (("info", evil), ("info", evil, "--verify"), ("info", evil / "none\n"),
                       ("sample", evil, "-n", 2, "-o", evil / "out")):  # fmt: skip
         done = gentool_command(*arguments)
+        if arguments[0] == "sample":  # a path for a program, which wants it as it is
+            assert done.stdout == b"".join(
+                os.fsencode(evil / "out" / f"00000{k}.png") + b"\n" for k in range(2)
+            )
+            done = Finished(done.code, b"", done.err)
         assert_harmless(done)
         assert not [
             line for line in (done.out + done.err).splitlines() if "error: forged" in line[:20]
@@ -148,8 +154,8 @@ def test_a_name_with_a_tab_adds_no_cell(vae: Path, tmp_path: Path) -> None:
     Image.fromarray(draw(0)).save(path)
     done = gentool_command("reconstruct", vae, path, "--steps", 0, "-o", tmp_path / "out.png")
     assert done.code == 0, done.err
-    assert len(done.lines[0].split("\t")) == 4
-    assert_harmless(done)
+    assert done.lines[0].rsplit("\t", 3)[0] == str(path)  # as it is, for a program
+    assert_harmless(Finished(done.code, b"", done.err))
 
 
 def test_a_seed_is_no_place_for_escapes(gan: Path) -> None:

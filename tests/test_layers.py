@@ -21,7 +21,7 @@ from gentool.models import MODELS
 # lower rows alone; rooms of one row know nothing of each other. The number is the floor in
 # CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
-    (1, ("errors",)),
+    (1, ("errors", "escapes")),
     (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
@@ -50,8 +50,8 @@ DOORS = {"__init__", "__main__"}  # stand outside: public names, python -m
 
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 # What answers --help, usage errors and settings.
-LIGHT = {"__init__", "__main__", "config", "errors", "presets", "registry", "settings", "signals",
-         "cli"}  # fmt: skip
+LIGHT = {"__init__", "__main__", "config", "errors", "escapes", "presets", "registry", "settings",
+         "signals", "cli"}  # fmt: skip
 
 
 def module_of(path: Path) -> str:

@@ -111,7 +111,7 @@ def test_a_stop_prints_the_command_to_go_on(image_folder: Path, tmp_path: Path) 
     out = tmp_path / "my run"
     done = gentool_command(*command("vae", image_folder, out, "--stop-after", 32))
     *_, error, again = done.err.splitlines()
-    assert error == f"error: stopped at 32 images; saved in {out}. Go on with:"
+    assert error == f"stopped at 32 images; saved in {out}. Go on with:"
     assert again.startswith(f"  gentool train vae --data {image_folder} --out '{out}'")
     assert "Traceback" not in done.err
 
@@ -191,7 +191,8 @@ def test_signals_stop_a_run_that_then_goes_on_to_the_same_end(
         assert "Traceback" not in done.err
         header, _ = read_file(out / "state.safetensors")
         seen.append(header["images"])
-        assert f"error: stopped at {seen[-1]:,} images; saved in {out}. Go on with:" in done.err
+        told = f"stopped at {seen[-1]:,} images; saved in {out}. Go on with:"
+        assert told in done.err.splitlines()
         assert done.err.splitlines()[-1].startswith("  gentool train gan --data ")
         assert done.err.splitlines()[-1].endswith(f"--images {LONG}")
         shutil.rmtree(out / "samples")  # its return tells that steps have begun

@@ -3,6 +3,7 @@
 ``main`` turns gentool's errors into one line on stderr and the documented exit code.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -17,6 +18,7 @@ from gentool.cli import (
     average,
     data,
     doctor,
+    environment,
     evaluate,
     info,
     interpolate,
@@ -27,8 +29,9 @@ from gentool.cli import (
     train,
     traverse,
 )
-from gentool.cli.console import say
-from gentool.errors import GentoolError, OutputClosed, exit_code_of
+from gentool.cli.console import say, say_command
+from gentool.errors import GentoolError, OutputClosed, Stopped, exit_code_of
+from gentool.escapes import escape
 
 app = typer.Typer(
     name="gentool",
@@ -48,6 +51,7 @@ app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)
 app.command("doctor")(doctor.command)
+environment.heed(app)
 
 
 def _version(wanted: bool) -> None:
@@ -73,11 +77,18 @@ def root(
 
     gentool interpolate runs/gan-faces --seeds 1,5-7 -o film.gif
 
+    GENTOOL_BATCH=32 in the environment stands for --batch 32, and so for every
+    option of every command; 1 sets one without a value, a flag goes over it.
+    GENTOOL_CACHE is the cache folder.
+
     Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data, 4 model file, 5 device, 6 diverged,
     7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C.
     """
     if debug:
         os.environ["GENTOOL_DEBUG"] = "1"
+    else:  # GENTOOL_DEBUG=0
+        os.environ.pop("GENTOOL_DEBUG", None)
+    environment.warn_of_strangers(app)
 
 
 def main() -> None:
@@ -115,7 +126,7 @@ def _run() -> None:
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
-        say(f"error: {error}")
+        _tell(error)
         sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         say("interrupted")
@@ -129,6 +140,17 @@ def _run() -> None:
         sys.exit(1)
 
 
+def _tell(error: GentoolError) -> None:
+    """Show an error in its line; a stop that was asked for is none."""
+    message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))])
+    if not (isinstance(error, Stopped) and error.wanted):
+        message = f"error: {message}"
+    if isinstance(error, Stopped) and error.again is not None:
+        say_command(f"{message}. Go on with:", error.again, below=True)
+    else:
+        say(message)
+
+
 def _prepare_streams() -> None:
     """A closed stdout becomes one whose reader has gone; letters no stream can hold are escaped."""
     if sys.stdout is None:
@@ -137,9 +159,16 @@ def _prepare_streams() -> None:
         sys.stdout = os.fdopen(writer, "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    codecs.register_error("gentool", _escape_what_no_stream_holds)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="gentool")
+
+
+def _escape_what_no_stream_holds(error: UnicodeError) -> tuple[str, int]:
+    """Letters that the stream's encoding lacks, escaped as all others that cannot be shown."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(map(escape, error.object[error.start : error.end])), error.end
 
 
 def _prepare_temporary_folder() -> None:

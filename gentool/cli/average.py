@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit, emit_json, say
+from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.writing import Overwrite
 from gentool.errors import UsageError
@@ -29,6 +29,7 @@ def command(
         None, "-o", "--output", metavar="FILE", help="Default: average.safetensors in RUN."
     ),
     overwrite: Overwrite = False,
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Make a model whose weights are averaged over another length, after training.
@@ -39,6 +40,7 @@ def command(
 
     gentool average runs/vae-faces --length 0.05 --data ./faces
     """
+    refuse_unfit_stdout(as_json=as_json, print0=print0)
     if length is None and not data:
         raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
     from gentool.checkpoint import exported_tensors, write_result
@@ -82,7 +84,7 @@ def command(
     if as_json:
         emit_json({"model": str(target), "length": length, "fd_random": scores or None})
     else:
-        emit(str(target))
+        emit(target, print0=print0)
         say(f"averaged over {length:g} of the run")
         if averages.untouched:
             names = " and ".join(averages.untouched)

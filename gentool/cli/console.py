@@ -1,43 +1,70 @@
-"""What reaches the terminal: results on stdout, everything else on stderr, nothing to escape.
+"""What reaches the terminal: results on stdout, everything else on stderr.
 
-Text from files (class names, paths) may hold control characters or rich's markup; both are
-made harmless here, in one place.
+Text from files (class names, paths) may hold control characters; it is escaped here, in one
+place. Only a path on a stdout that is no terminal stays as it is, for the program that reads it.
 """
 
+import csv
+import io
 import json
+import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Annotated
 
 import typer
 
 from gentool.errors import OutputClosed, UsageError
+from gentool.escapes import printable
 
 STARTED = time.monotonic()  # --minutes counts from here, a moment after the command's start
 
 
-def printable(text: str) -> str:
-    """``text`` in one line, with whatever is no visible character shown as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+Print0 = Annotated[
+    bool,
+    typer.Option("--print0", help="End paths with a zero byte, as xargs -0 reads them."),
+]
 
 
 def say(message: str) -> None:
-    """One message for people, on stderr: in one line, but for those that gentool indents."""
-    typer.echo("\n  ".join(map(printable, message.split("\n  "))), err=True)
+    """One message for people, on stderr, in one line."""
+    typer.echo(printable(message), err=True)
 
 
-def emit(*cells: str) -> None:
+def say_command(message: str, line: str, *, below: bool = False) -> None:
+    """A message, and beside or below it a command to copy, of ``escapes.shell_line``."""
+    typer.echo(printable(message) + ("\n  " if below else " ") + line, err=True)
+
+
+def emit(*cells: str | PurePath, print0: bool = False) -> None:
     """One line of results, on stdout, cells apart by tabs, sent at once.
+
+    Words are escaped. A path is escaped for a terminal; for a program it has the bytes that the
+    file system has, whatever the locale is.
+
+    Args:
+        cells: Words and paths.
+        print0: Whether the line ends with a zero byte.
 
     Raises:
         OutputClosed: the reader of stdout has gone.
     """
-    _write("\t".join(map(printable, cells)))
+    end = "\0" if print0 else "\n"
+    if sys.stdout.isatty() or not any(isinstance(cell, PurePath) for cell in cells):
+        _write("\t".join(printable(str(cell)) for cell in cells) + end)
+    else:
+        _write(b"\t".join(map(_as_bytes, cells)) + end.encode())
 
 
-def _write(text: str) -> None:
+def _as_bytes(cell: str | PurePath) -> bytes:
+    return os.fsencode(cell) if isinstance(cell, PurePath) else printable(cell).encode()
+
+
+def _write(text: str | bytes) -> None:
     try:
-        typer.echo(text)
+        typer.echo(text, nl=False)
         sys.stdout.flush()
     except BrokenPipeError as error:  # typer would end with exit code 1
         raise OutputClosed("the reader of stdout has gone") from error
@@ -45,22 +72,60 @@ def _write(text: str) -> None:
 
 def emit_json(value: object) -> None:
     """Results as JSON on stdout."""
-    _write(json.dumps(value, indent=2))  # in ASCII: all else is escaped
+    _write(json.dumps(value, indent=2) + "\n")  # in ASCII: all else is escaped
 
 
-def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
-    """Rows of words in aligned columns, on stdout."""
+def emit_csv(rows: Sequence[Sequence[object]]) -> None:
+    """Rows as CSV, on stdout; on a terminal with escaped words."""
+    if sys.stdout.isatty():
+        rows = [[printable(str(cell)) for cell in row] for row in rows]
+    _write(csv_bytes(rows))
+
+
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """Rows as CSV in UTF-8, in which names keep the bytes that are no text."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ", *, aside: bool = False) -> None:
+    """Rows of words in aligned columns, on stdout, or ``aside`` on stderr."""
     listed = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
     for row in listed:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        emit((indent + "  ".join(cells)).rstrip())
+        line = (indent + "  ".join(cells)).rstrip() + "\n"
+        if aside:
+            typer.echo(line, nl=False, err=True)
+        else:
+            _write(line)
 
 
-def refuse_json_beside_tar(output: str, *, as_json: bool) -> None:
-    """Stdout carries one thing."""
-    if output == "-" and as_json:
-        raise UsageError("-o - sends a tar to stdout, where --json cannot go too; leave one out")
+def refuse_unfit_stdout(output: str = "", *, as_json: bool, print0: bool = False) -> None:
+    """Stdout carries one thing, and a tar goes to no terminal.
+
+    Args:
+        output: What ``-o`` says, for the verbs that send a tar to stdout.
+        as_json: Whether ``--json`` is given.
+        print0: Whether ``--print0`` is given.
+
+    Raises:
+        UsageError: two things, or a tar, which would make a terminal unusable.
+    """
+    if output == "-" and (as_json or print0):
+        other = "--json" if as_json else "--print0"
+        raise UsageError(f"-o - sends a tar to stdout, where {other} cannot go too; leave one out")
+    if as_json and print0:
+        raise UsageError("--json and --print0 are two forms of one result; leave one out")
+    if output == "-" and sys.stdout.isatty():
+        raise UsageError(
+            "-o - sends a tar to stdout, and that is a terminal. Send it on, as in -o - | tar x, "
+            "or give -o a folder"
+        )
+
+
+_AS = "Write seeds as 0,4-9; random is for --seed"
 
 
 def parse_seeds(words: str) -> list[int]:
@@ -73,7 +138,7 @@ def parse_seeds(words: str) -> list[int]:
     for word in words.split(","):
         first, dash, last = word.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
-            raise typer.BadParameter(f"'{printable(word)}' is no seed. Write seeds as 0,4-9")
+            raise typer.BadParameter(f"'{printable(word)}' is no seed. {_AS}")
         start, end = int(first), int(last) if dash else int(first)
         if end < start or end - start >= 10**6 or end >= 2**63:
             raise typer.BadParameter(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli import cache
-from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.cli.console import Print0, emit, emit_json, emit_table, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
 from gentool.cli.writing import Overwrite
@@ -99,12 +99,14 @@ def pack(
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     overwrite: Overwrite = False,
+    print0: Print0 = False,
     as_json: bool = _JSON,
 ) -> None:
     """Write the prepared images as PNG into a .zip, which is itself good for --data.
 
     gentool data pack ./photos photos64.zip --size 64
     """
+    refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
     from gentool.ownership import ARCHIVE, Guard, comment_of, place_of
@@ -120,7 +122,7 @@ def pack(
         made = _recipe("data pack", spec, policy, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
         count, bad = write_pack(source, policy, out, bar.update, comment_of(made))
-    _finish(out, count, shape, bad, as_json=as_json)
+    _finish(out, count, shape, bad, print0=print0, as_json=as_json)
 
 
 @app.command()
@@ -135,12 +137,14 @@ def shards(
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     overwrite: Overwrite = False,
+    print0: Print0 = False,
     as_json: bool = _JSON,
 ) -> None:
     """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
 
     gentool data shards ./photos photos64/ --size 64
     """
+    refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
     from gentool.data.shards import write_shards
     from gentool.ownership import SHARDS, Guard, place_of
@@ -154,7 +158,7 @@ def shards(
         made = _recipe("data shards", spec, policy, labels, all_frames)
         guard.allow_recipe(out, SHARDS, made)
         bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
-    _finish(out, len(source) - len(bad), shape, bad, as_json=as_json)
+    _finish(out, len(source) - len(bad), shape, bad, print0=print0, as_json=as_json)
 
 
 def _recipe(
@@ -178,15 +182,16 @@ def _recipe(
 
 
 def _finish(
-    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]], *, as_json: bool
-) -> None:
+    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]],
+    *, print0: bool, as_json: bool,
+) -> None:  # fmt: skip
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
     if as_json:
         emit_json({"file": str(out), "images": count, "bad": bad})
     else:
-        emit(str(out))
+        emit(out, print0=print0)
 
 
 def _largest_side() -> int:

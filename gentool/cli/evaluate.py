@@ -1,7 +1,5 @@
 """``gentool evaluate``: how good are the samples, the reconstructions, the likelihood?"""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gentool.cli.console import emit_json, emit_table, say
+from gentool.cli.console import csv_bytes, emit_csv, emit_json, emit_table, say
+from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite
 from gentool.errors import UsageError
 from gentool.registry import unknown_name
@@ -17,6 +16,8 @@ from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.evaluation import Evaluation, Request
+
+_STDOUT = "-"  # for a FILE
 
 
 def command(
@@ -33,7 +34,7 @@ def command(
         10_000, "-n", "--count", min=1, metavar="N",
         help="Samples, and at most as many images to compare with.",
     ),
-    seed: int = typer.Option(0, "--seed", min=0, metavar="SEED", help="Seed of the samples."),
+    seed: int = seed_option(0, "Seed of the samples;"),
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
         help="held-out, training or all; auto: held-out where the model has one.",
@@ -66,10 +67,12 @@ def command(
         None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."
     ),
     per_image: Path = typer.Option(
-        None, "--per-image", metavar="FILE", help="CSV: MSE, PSNR and SSIM of every image."
+        None, "--per-image", metavar="FILE",
+        help="CSV (- for stdout): MSE, PSNR and SSIM of every image.",
     ),
     per_unit: Path = typer.Option(
-        None, "--per-unit", metavar="FILE", help="CSV: KL of every latent, and whether it is used."
+        None, "--per-unit", metavar="FILE",
+        help="CSV (- for stdout): KL of every latent, and whether it is used.",
     ),
     overwrite: Overwrite = False,
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
@@ -84,6 +87,7 @@ def command(
 
     gentool evaluate runs/vae --data faces --metrics likelihood --likelihood-images 10000
     """
+    csv_on_stdout = _takes_stdout(per_image, per_unit, as_json=as_json)
     from gentool.devices import select_device
     from gentool.evaluation import METRICS, SPLITS, Request, evaluate
 
@@ -112,7 +116,21 @@ def command(
         rows = [{"target": s.name, **_finite(s.values), "notes": s.notes} for s in found.table]
         emit_json({"protocol": found.protocol, "scores": rows})
     else:
-        _show(found)
+        _show(found, aside=csv_on_stdout)
+
+
+def _takes_stdout(per_image: Path | None, per_unit: Path | None, *, as_json: bool) -> bool:
+    """Whether a CSV goes to stdout, as ``-``; the table goes to stderr then.
+
+    Raises:
+        UsageError: stdout would carry two things.
+    """
+    images, units = (str(path) == _STDOUT for path in (per_image, per_unit))
+    if images + units + as_json > 1 and (images or units):
+        flags = ("--per-image -", images), ("--per-unit -", units), ("--json", as_json)
+        both = " and ".join(flag for flag, given in flags if given)
+        raise UsageError(f"{both} go to stdout, which carries one thing; write a CSV to a file")
+    return images or units
 
 
 def _check_picture(path: Path | None) -> None:
@@ -205,24 +223,24 @@ def _write_units(found: "Evaluation", path: Path, made: dict[str, object]) -> No
 
 def _write_rows(
     path: Path, names: Sequence[str], rows: Iterable[Sequence[object]], made: dict[str, object]
-) -> Path:
-    """Write a table whose last column says by a hash how it came about."""
+) -> str:
+    """Write a table whose last column says by a hash how it came about; where, in words."""
     from gentool.files import write_bytes
     from gentool.ownership import RECIPE_COLUMN, hash_of_recipe
 
     digest = hash_of_recipe(made)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*names, RECIPE_COLUMN))
-    writer.writerows((*row, digest) for row in rows)
-    return write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    table = [(*names, RECIPE_COLUMN), *((*row, digest) for row in rows)]
+    if str(path) == _STDOUT:
+        emit_csv(table)
+        return "on stdout"
+    return str(write_bytes(path, csv_bytes(table)))
 
 
-def _show(found: "Evaluation") -> None:
+def _show(found: "Evaluation", *, aside: bool) -> None:
     names = list(dict.fromkeys(name for s in found.table for name in s.values))
     header = ("", *(s.name for s in found.table))
     lines = [(n, *(_number(s.values.get(n)) for s in found.table)) for n in names]
-    emit_table([header, *lines], indent="")
+    emit_table([header, *lines], indent="", aside=aside)
     say("  ".join(f"{k}={v}" for k, v in found.protocol.items()))
     for scores in found.table:
         for note in scores.notes:

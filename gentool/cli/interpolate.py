@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli import drawing
-from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
+from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
 from gentool.cli.keyframes import Wanted, find_keys
 from gentool.cli.writing import Overwrite, failures
 from gentool.errors import PartialSuccess, UsageError
@@ -71,6 +71,7 @@ def command(
     ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Morph from one sample or photo into the next, or mix their styles.
@@ -87,7 +88,7 @@ def command(
     keys = parse_seeds(seeds or "0-3") if seeds or not files else []
     wanted = Wanted(files or [], keys, class_name, space, draws)
     _check(wanted, method, mix, crossover, output, loop=loop)
-    refuse_json_beside_tar(output, as_json=as_json)
+    refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
     from gentool.destination import parse_destination
     from gentool.devices import select_device
@@ -115,7 +116,7 @@ def command(
     if as_json:
         emit_json({"model": str(loaded.path), "files": paths, "frames": plan.count})
     for path in paths if not as_json else ():
-        emit(path)
+        emit(Path(path), print0=print0)
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, plan.count))
 

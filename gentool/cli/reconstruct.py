@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
+from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
 from gentool.errors import DataError, PartialSuccess, UsageError
 from gentool.signals import StopFlag
@@ -55,11 +56,10 @@ def command(
         None, "--save-latents", metavar="FILE",
         help="Keep what was found too, as .safetensors, for sample and interpolate.",
     ),
-    seed: int = typer.Option(
-        0, "--seed", min=0, max=2**63 - 1, metavar="SEED", help="Seed of the search or the draws."
-    ),
+    seed: int = seed_option(0, "Seed of the search or the draws;"),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Write each image beside what the model makes of it, with MSE, PSNR and SSIM.
@@ -74,7 +74,7 @@ def command(
 
     Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs.
     """
-    refuse_json_beside_tar(output, as_json=as_json)
+    refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     import numpy as np
 
     from gentool.checkpoint import load_model, locate
@@ -163,11 +163,11 @@ def command(
         emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
     elif output != "-":
         for result, row in zip(results, rows, strict=True):
-            name = result.path if sheet else row["file"] or result.path
+            name = result.path if sheet or not row["file"] else Path(str(row["file"]))
             figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
-            emit(str(name), *figures)
+            emit(name, *figures, print0=print0)
         for path in sheet:
-            emit(str(path))
+            emit(path, print0=print0)
     which = " by draws from the posterior" if draw else " by the posterior mean"
     by = which if by_posterior else ""
     by += f", {keep_top} layers kept" if keep_top is not None else ""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli import drawing
-from gentool.cli.console import emit, emit_json, parse_seeds, refuse_json_beside_tar, say
+from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
+from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
 from gentool.errors import PartialSuccess, UsageError
 from gentool.signals import StopFlag
@@ -23,9 +24,7 @@ def command(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
         help="Images per seed; default 16 for one seed, 1 for several.",
     ),
-    seed: int = typer.Option(
-        None, "--seed", min=0, max=2**63 - 1, help="Seed; default 0.", metavar="SEED"
-    ),
+    seed: int = seed_option(None, "Seed; default 0;"),
     seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
     start: int = typer.Option(
         0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
@@ -56,6 +55,7 @@ def command(
     batch: int = typer.Option(256, "--batch", min=1, metavar="N", help="Images held at once."),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Draw new images.
@@ -70,7 +70,7 @@ def command(
 
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
-    refuse_json_beside_tar(output, as_json=as_json)
+    refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     draws = drawing.chosen(
         truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p, keep_top=keep_top
     )
@@ -107,7 +107,7 @@ def command(
             if as_json:
                 listed.append(str(path))
             else:
-                emit(str(path))
+                emit(path, print0=print0)
 
     done = 0
     with StopFlag() as stop:
@@ -134,7 +134,8 @@ def command(
         if save_latents is not None:
             write_latents(save_latents, loaded, join(kept), told)
     if as_json:
-        emit_json({"model": str(loaded.path), "files": listed, "images": done})
+        told = {"seeds": several if latents is None else None}
+        emit_json({"model": str(loaded.path), **told, "files": listed, "images": done})
     else:
         say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
     if sink.failed:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import emit, emit_json, say
+from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.errors import DataError, PartialSuccess
 from gentool.signals import StopFlag
 
@@ -22,6 +22,7 @@ def command(
     ),
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Sort images by how likely a model finds them: the odd ones out first.
@@ -33,6 +34,7 @@ def command(
     Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs; on
     stderr whether it is a log mass or a log density, which do not compare.
     """
+    refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model
     from gentool.devices import select_device
     from gentool.oddity import bounds
@@ -61,7 +63,7 @@ def command(
         emit_json({"images": rows, "importance": samples, "kind": kind})
     else:
         for bound in found:
-            emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", str(bound.path))
+            emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", bound.path, print0=print0)
     say(f"bounds on log p(x) in nats by {samples} importance samples, a log {loaded.model.measure}")
     if bad or refused:
         failed = len(bad) + len(refused)

@@ -1,7 +1,5 @@
 """``gentool train``: from images to a model file."""
 
-import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gentool.cli import console
-from gentool.cli.console import emit, emit_json, emit_table, say
+from gentool.cli.console import Print0, emit, emit_json, emit_table, say
 from gentool.cli.opening import Opening, open_data
+from gentool.cli.repeating import command_to_go_on
+from gentool.cli.seeds import agree_on_seed, settle_seed
 from gentool.config import Scalar, from_json, from_words, parse_options, to_json
 from gentool.errors import Stopped, UsageError
+from gentool.escapes import shell_line
 from gentool.presets import PRESETS, budget_of, largest_side, of_large
-from gentool.settings import AUTO, KEYS, Layers, Setting, collect, resolve
+from gentool.settings import AUTO, KEYS, RANDOM, Layers, Setting, collect, resolve
 from gentool.signals import StopFlag
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def command(
         None, "--unconditional", help="Take no notice of class folders.",
         envvar="GENTOOL_UNCONDITIONAL", show_envvar=False, rich_help_panel="Training",
     ),
-    seed: int = _option("--seed", "Seed of everything.", "Training", "SEED"),
+    seed: str = _option("--seed", "Seed of everything; random draws one.", "Training", "SEED"),
     width: int = _option("--width", "Scales the model; as -o width=N.", "Training", "N"),
     options: list[str] = typer.Option(
         [], "-o", "--option", help="Model option (gentool list MODEL shows them).",
@@ -143,6 +144,7 @@ def command(
     quiet: bool = typer.Option(
         False, "--quiet", "-q", help="No progress on stderr.", rich_help_panel="Output"
     ),
+    print0: Print0 = False,
     as_json: bool = typer.Option(
         False, "--json", help="Result as JSON on stdout.", rich_help_panel="Output"
     ),
@@ -155,16 +157,17 @@ def command(
 
     gentool train gan --data builtin:shapes -o loss=hinge --seed 1
     """
+    console.refuse_unfit_stdout(as_json=as_json, print0=print0)
     flags = {
         key: Setting(list(value) if key == "data" else value, _origin(context, key))
         for key in KEYS
         if (value := context.params[key]) not in (None, (), [])
     }
-    if "data" not in flags and (spec := os.environ.get("GENTOOL_DATA")):  # one, with its spaces
-        flags["data"] = Setting(spec, "environment GENTOOL_DATA")
-    flag_options = {k: Setting(v, "flag -o") for k, v in parse_options(options).items()}
+    origin = _AS_WORDS[_origin(context, "options").startswith("environment")]
+    flag_options = {k: Setting(v, origin) for k, v in parse_options(options).items()}
     if context.params["width"] is not None:
-        flag_options = {"width": Setting(width, _origin(context, "width")), **flag_options}
+        wide = {"width": Setting(width, _origin(context, "width"))}
+        flag_options = wide | flag_options if origin == _AS_WORDS[0] else flag_options | wide
     layers = collect(model, flags, flag_options, config)
     if not all(word.strip() for word in layers.get("data") or [""]):
         raise UsageError(_no_data(model))
@@ -179,7 +182,11 @@ def command(
             from gentool.distributed import joined
 
             with joined(settings.device) as ranks, ranks.only_first_speaks():
-                _train(job, stop, ranks, strict=strict, quiet=quiet, as_json=as_json)
+                show = _Showing(quiet, as_json, print0, command_to_go_on(context, sys.argv[1:]))
+                _train(job, stop, ranks, show, strict=strict)
+
+
+_AS_WORDS = ("flag -o", "environment GENTOOL_OPTION")  # origins of options that are words
 
 
 def _origin(context: typer.Context, key: str) -> str:
@@ -210,6 +217,7 @@ class _Job:
     settings: "TrainSettings"
     values: dict[str, Setting]
     options: dict[str, Setting]
+    random_seed: bool
     begun: str = ""  # what is as the run in settings.out began, in words
 
     def value(self, key: str) -> Any:
@@ -259,14 +267,17 @@ def _plan(layers: Layers, opened: Callable[[], "Source"]) -> _Job:
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:
             options[key] = Setting(chosen, "found from the data")
-    settings = _settings(layers.preset, values, config, source, policy, device)
+    out = Path(layers.get("out") or f"runs/{layers.preset}-{source.name}").expanduser()
+    drawn = values["seed"].value == RANDOM
+    values["seed"] = settle_seed(values["seed"], out)
+    settings = _settings(layers.preset, values, config, out, policy, device)
     if (count := classes_of(settings, source)) > 0:
         notes.append(f"conditional on {count} classes (--unconditional takes no notice of them)")
     elif settings.conditional and source.labels is not None:
         known = len(source.classes)
         why = model_class.why_unconditional(config, known)
         notes.append(f"no notice is taken of the {known:,} classes: {why}")
-    return _Job(layers.preset, source, policy, notes, settings, values, options)
+    return _Job(layers.preset, source, policy, notes, settings, values, options, drawn)
 
 
 def _dry_run(job: _Job, *, as_json: bool) -> None:
@@ -284,9 +295,17 @@ def _dry_run(job: _Job, *, as_json: bool) -> None:
     _show(values, job.options, as_json=as_json)
 
 
-def _train(
-    job: _Job, stop: StopFlag, ranks: "Ranks", *, strict: bool, quiet: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _Showing:
+    """What a training shows, and the command that goes on with it after a stop."""
+
+    quiet: bool
+    as_json: bool
+    print0: bool
+    again: str
+
+
+def _train(job: _Job, stop: StopFlag, ranks: "Ranks", show: _Showing, *, strict: bool) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
     from gentool.ownership import refuse_foreign_run
@@ -294,17 +313,19 @@ def _train(
     from gentool.training import train
 
     settings, source = job.settings, job.source
+    if job.random_seed:
+        settings = replace(settings, seed=agree_on_seed(job.values["seed"], ranks))
     if ranks.first:
         refuse_if_locked(settings.out)
         refuse_foreign_run(settings.out)
-    if not quiet:
+    if not show.quiet:
         where = " and ".join(job.value("data"))
         say(f"{job.preset} on {len(source):,} images from {where}, {settings.device.type}")
         for note in [*job.notes, _sizes(job)]:
             say(f"  {note}")
     if job.begun:
         say(job.begun)
-    with Display(stop, settings.images, quiet=quiet) as display:
+    with Display(stop, settings.images, quiet=show.quiet) as display:
         with ranks.first_before_others():  # who find its cache
             dataset = prepare(
                 source, job.policy, display.intake,
@@ -320,19 +341,20 @@ def _train(
         except Stopped as error:
             if ranks.first:
                 write_bad_files(settings.out, dataset.bad)
-            message = f"{error}. Go on with:\n  {_this_command()}"
-            raise Stopped(message, interrupted=error.interrupted) from error
+            error.again = show.again
+            raise
     if not ranks.first:
         return
     if listed := write_bad_files(settings.out, dataset.bad):  # streaming finds them on the way
         say(f"files that cannot be read: {listed}")
     if result.already_complete:
         say(f"already complete: {result.images:,} images. A larger budget goes on from here")
-    if as_json:
-        emit_json({"model": str(result.model_path), "images": result.images})
+    if show.as_json:
+        emit_json({"model": str(result.model_path), "images": result.images,
+                   "seed": settings.seed})  # fmt: skip
     else:
-        emit(str(result.model_path))
-    say(f"next: gentool sample {shlex.quote(str(settings.out))} -n 64")
+        emit(result.model_path, print0=show.print0)
+    console.say_command("next:", shell_line(["gentool", "sample", str(settings.out), "-n", "64"]))
 
 
 def _sizes(job: _Job) -> str:
@@ -364,7 +386,7 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
     config_class = MODELS.get(PRESETS[preset].model).Config
     listing = f"gentool list {preset}"
-    words = {k: s.value for k, s in options.items() if s.origin == "flag -o"}
+    words = {k: s.value for k, s in options.items() if s.origin in _AS_WORDS}
     plain: dict[str, Scalar] = {k: s.value for k, s in options.items() if k not in words}
     config = from_json(config_class, plain | from_words(config_class, words, listing), listing)
     origins = {k: options[k].origin if k in options else "default" for k in to_json(config)}
@@ -372,7 +394,7 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 
 def _settings(
-    preset: str, values: dict[str, Setting], config: "BaseConfig", source: "Source",
+    preset: str, values: dict[str, Setting], config: "BaseConfig", out: Path,
     policy: "Policy", device: "torch.device",
 ) -> "TrainSettings":  # fmt: skip
     from gentool.devices import select_precision
@@ -384,7 +406,7 @@ def _settings(
     return TrainSettings(
         model=PRESETS[preset].model,
         config=config,
-        out=Path(value.get("out") or Path("runs") / f"{preset}-{source.name}").expanduser(),
+        out=out,
         images=value.get("images"),
         minutes=value.get("minutes"),
         batch=preset_value["batch"] if value["batch"] == AUTO else value["batch"],
@@ -418,7 +440,3 @@ def _show(values: dict[str, Setting], options: dict[str, Setting], *, as_json: b
         emit_json({k: {"value": s.value, "origin": s.origin} for k, s in everything.items()})
     else:
         emit_table((k, str(s.value), s.origin) for k, s in everything.items())
-
-
-def _this_command() -> str:
-    return shlex.join(["gentool", *sys.argv[1:]])

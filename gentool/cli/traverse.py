@@ -6,8 +6,9 @@ from pathlib import Path
 import typer
 
 from gentool.cli import drawing
-from gentool.cli.console import emit, emit_json, refuse_json_beside_tar, say
+from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.keyframes import Wanted, find_keys
+from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
 from gentool.errors import PartialSuccess, UsageError
 from gentool.signals import StopFlag
@@ -19,10 +20,7 @@ def command(
         None, metavar="[START]", readable=False,
         help="What to change: a photo, or latents that --save-latents kept; else --seed.",
     ),
-    seed: int = typer.Option(
-        None, "--seed", min=0, max=2**63 - 1, metavar="SEED",
-        help="Of the picture to change; default 0.",
-    ),
+    seed: int = seed_option(None, "Of the picture to change; default 0;"),
     method: str = typer.Option(
         "principal", "--by", metavar="NAME",
         help="principal: components of the styles or pictures; sefa (gan): by the first weights; "
@@ -47,6 +45,7 @@ def command(
     overwrite: Overwrite = False,
     device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
         show_envvar=False, help="auto, cpu, cuda, mps."),
+    print0: Print0 = False,
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
     """Find directions in a model's latent space, and draw a row for each.
@@ -55,7 +54,7 @@ def command(
 
     gentool traverse runs/gan-faces photo.png --by sefa --directions 4 -o changes.png
     """
-    refuse_json_beside_tar(output, as_json=as_json)
+    refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     if start is not None and seed is not None:
         raise UsageError("START and --seed are two pictures to change; give one")
     from gentool.checkpoint import load_model, locate
@@ -86,9 +85,10 @@ def command(
         listed += [str(path) for path in sink.close()]
     if as_json:
         deviations = found.deviations.tolist()
-        emit_json({"model": str(loaded.path), "files": listed, "deviations": deviations})
+        told = {} if start is not None else {"seed": seed or 0}
+        emit_json({"model": str(loaded.path), **told, "files": listed, "deviations": deviations})
     for path in listed if not as_json else ():
-        emit(path)
+        emit(Path(path), print0=print0)
     say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, plan.count))

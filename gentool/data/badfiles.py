@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gentool.errors import DataError, UsageError
+from gentool.escapes import printable
 from gentool.files import replacing
 
 MAX_BAD = 0.01
@@ -58,10 +59,9 @@ class Tolerance:
 
 
 def write_bad_files(folder: Path, bad: Sequence[BadFile]) -> Path | None:
-    r"""Write ``bad_files.txt``, a line of path TAB reason each; none bad removes an older list.
+    """Write ``bad_files.txt``, a line of path TAB reason each; none bad removes an older list.
 
-    Control characters and bytes that are no text are escaped, as ``\n`` and ``\udcff``, so that
-    each file is one line.
+    Both are escaped by ``printable``, so that each file is one line.
 
     Raises:
         UsageError: the folder cannot be written.
@@ -74,11 +74,7 @@ def write_bad_files(folder: Path, bad: Sequence[BadFile]) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as out:
             for row in bad:
-                out.write(("\t".join(map(_escaped, row)) + "\n").encode())
+                out.write(("\t".join(map(printable, row)) + "\n").encode())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     return path
-
-
-def _escaped(words: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

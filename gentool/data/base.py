@@ -56,8 +56,8 @@ class Source(ABC):
         return len(self.paths)
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message, without control characters."""
-        return shown(self.paths[index])
+        """What to call image ``index`` in a message."""
+        return self.paths[index]
 
     @abstractmethod
     def load(self, index: int, policy: Policy) -> Loaded:
@@ -97,21 +97,6 @@ def content_hash(content: bytes) -> int:
 def image_hash(image: Image.Image) -> int:
     """``content_hash`` of an image that comes without a file."""
     return content_hash(f"{image.mode} {image.size} ".encode() + image.tobytes())
-
-
-def shown(name: str) -> str:
-    r"""A name for people: a line break as ``\n``, a byte that is no text as ``\xff``."""
-    if name.isprintable():
-        return name
-    return "".join(map(_escape, name))
-
-
-def _escape(letter: str) -> str:
-    if letter.isprintable():
-        return letter
-    if "\udc80" <= letter <= "\udcff":  # what os.fsdecode makes of a byte that is no UTF-8
-        return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode()
 
 
 def is_hidden(name: str) -> bool:

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from gentool.data.worker import READY, Chunk, Job
+from gentool.signals import unheard_by_children
 
 _FEWEST_FOR_PROCESSES = 3000  # images; below, starting workers costs more than they save
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -153,13 +154,14 @@ class _Worker:
         command = [sys.executable, "-c", _START, json.dumps(sys.path)]
         # In a group of its own Ctrl-C goes to the parent alone, which decides.
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                process_group=None if sys.platform == "win32" else 0,
-            )
+            with unheard_by_children():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    process_group=None if sys.platform == "win32" else 0,
+                )
         except OSError as error:
             self._errors.close()
             raise WorkersFailed(f"{sys.executable}: {error.strerror or error}") from error

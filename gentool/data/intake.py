@@ -159,7 +159,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _one_line(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _white(image: Image.Image) -> float:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.base import MAX_FILE, shown
+from gentool.data.base import MAX_FILE
 from gentool.errors import DataError, UsageError
 
 LABEL_FILES = ("dataset.json", "labels.csv")  # looked for at a source's root, in this order
@@ -151,7 +151,7 @@ def _parse(name: str, data: bytes) -> dict[str, Label] | None:
         return _parse_csv(data.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, TypeError, csv.Error, RecursionError) as error:
         kind = "JSON as StyleGAN's" if name.lower().endswith(".json") else "a CSV of path,label"
-        raise DataError(f"{shown(name)} is not {kind}: {error!s:.200}") from error
+        raise DataError(f"{name} is not {kind}: {error!s:.200}") from error
 
 
 def _parse_json(whole: object) -> dict[str, Label] | None:
@@ -195,13 +195,13 @@ def _match(file: str, names: Sequence[str], told: dict[str, Label]) -> Labels:
             numbers.append(found.setdefault(label, len(found)))
     if missing:
         raise DataError(
-            f"{shown(file)} has no label for {missing:,} of {len(names):,} images, the first "
-            f"{shown(first)}. Paths in it begin at the source's root"
+            f"{file} has no label for {missing:,} of {len(names):,} images, the first "
+            f"{first}. Paths in it begin at the source's root"
         )
     if told:
         raise DataError(
-            f"{shown(file)} names {len(told):,} images that are not there, the first "
-            f"{shown(next(iter(told)))}. Paths in it begin at the source's root"
+            f"{file} names {len(told):,} images that are not there, the first "
+            f"{next(iter(told))}. Paths in it begin at the source's root"
         )
     ordered = sorted(found, key=lambda label: (isinstance(label, str), label))
     words = [str(label) for label in found]

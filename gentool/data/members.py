@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.base import MAX_FILE, is_hidden, is_image, no_images, shown
+from gentool.data.base import MAX_FILE, is_hidden, is_image, no_images
 from gentool.data.index import Index, Names
 from gentool.data.labels import LABEL_FILES, Labelling, find_labels
 from gentool.errors import DataError
@@ -91,7 +91,7 @@ class Members:
     def refuse(self, name: str, why: str) -> DataError:
         """The error for a member that must not be."""
         return DataError(
-            f"{self.archive} is refused: its member {shown(name[:200])} {why}. "
+            f"{self.archive} is refused: its member {name[:200]} {why}. "
             "Pack the images anew, from a folder"
         )
 

@@ -438,6 +438,25 @@ def test_a_set_larger_than_memory_is_not_tried() -> None:
         MemoryStore(10**12, (64, 64, 3))
 
 
+ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+
+
+def test_a_worker_hears_no_signal_that_asks_to_stop() -> None:
+    """Batch systems send them to all processes of a job; no image is bad because of that."""
+    crew = ProcessCrew(Job(Squares(MANY), POLICY, (SIDE, SIDE, 3), None), 1)
+    try:
+        crew.submit(0, 1).result()
+        workers = children(os.getpid())
+        for pid in workers:
+            for name in ASKING:
+                os.kill(pid, getattr(signal, name))
+        (chunk,) = crew.submit(1, 3).result()
+        assert chunk.bad == ()
+        assert children(os.getpid()) == workers
+    finally:
+        crew.close()
+
+
 def test_a_job_pickles_small() -> None:
     job = Job(Squares(MANY), POLICY, (SIDE, SIDE, 3), None)
     assert len(pickle.dumps(job)) < 2000

@@ -1,8 +1,8 @@
 """Asked to stop at random moments of every long command: soon, with the documented exit code.
 
-Ctrl-C, SIGTERM and SIGHUP go to real processes, at start-up, while images are read and cached,
-while training, scoring, saving and sampling. Whole files alone stay, nobody is left running, and
-a training goes on afterwards to the same last bit.
+Ctrl-C, SIGTERM, SIGHUP and what batch systems send go to real processes, at start-up, while
+images are read and cached, while training, scoring, saving and sampling. Whole files alone stay,
+nobody is left running, and a training goes on afterwards to the same last bit.
 """
 
 import random
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from conftest import TINY, run_python
 from nursery import Child, Nursery
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 PROMISE = "asked to stop: exit 75 or 130 soon, whole files, no orphan, same last bit"
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGHUP: 75}
+BATCH_SYSTEMS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # warnings before the end
+SIGNALS = {signal.SIGINT: 130, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, *BATCH_SYSTEMS), 75)}
 SOON_SECONDS = 10.0
 TRAINED = 16 * 30
 
@@ -141,6 +142,51 @@ def test_while_images_are_read_for_the_first_time(
     code, wrong = asked(nursery, arguments, number, reading, GENTOOL_CACHE=str(cache))
     assert code == SIGNALS[signal.Signals(number)]
     assert wrong == [] and not (tmp_path / "run").exists(), wrong
+
+
+@pytest.mark.promise(PROMISE)
+@pytest.mark.parametrize("number", BATCH_SYSTEMS)
+def test_a_warning_of_a_batch_system_saves_once_however_often_it_comes(
+    number: int, nursery: Nursery, image_folder: Path, tmp_path: Path
+) -> None:
+    """The kernel sends SIGXCPU every second until the hard limit."""
+    arguments = train(image_folder, tmp_path / "run", "--images", 10**6)
+    child = nursery.start(*arguments)
+    while not (tmp_path / "run" / "samples").exists():
+        time.sleep(0.005)
+    for _ in range(5):
+        child.send(number)
+        time.sleep(0.02)
+    done = child.wait()
+    assert done.code == 75, done.err
+    *_, told, again = done.err.splitlines()
+    assert told.startswith("stopped at ") and told.endswith("Go on with:")
+    assert again.startswith("  gentool train gan --data")
+    assert torn(tmp_path / "run") == []
+
+
+EARLY = """
+import os, signal, sys
+if sys.argv[2] == "ignored":
+    signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+from gentool.signals import StopFlag, leave_when_asked
+leave_when_asked()
+with StopFlag() as stop:
+    pass
+os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", BATCH_SYSTEMS)
+def test_a_warning_where_nothing_is_to_be_saved_ends_at_once(number: int) -> None:
+    done = run_python("-c", EARLY, int(number), "heeded")
+    assert (done.code, done.err) == (75, "stopped\n")
+
+
+@pytest.mark.parametrize("number", [*BATCH_SYSTEMS, signal.SIGHUP])
+def test_a_signal_that_the_shell_ignores_stays_ignored(number: int) -> None:
+    done = run_python("-c", EARLY, int(number), "ignored")
+    assert (done.code, done.err) == (0, "")
 
 
 MORE = {

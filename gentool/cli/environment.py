@@ -1,0 +1,206 @@
+"""``GENTOOL_BATCH=32`` for ``--batch 32``: every option of every verb, by one rule.
+
+A flag goes over the environment, also over a variable of another option that it excludes. An
+error that a value of the environment causes names the variable.
+"""
+
+import contextlib
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+from typer.models import OptionInfo
+
+from gentool.cli.console import say
+from gentool.errors import DataError, DeviceError, GentoolError, ModelFileError, UsageError
+
+_PREFIX = "GENTOOL_"
+_ENVIRONMENT, _FLAG = "ENVIRONMENT", "COMMANDLINE"  # names of Typer's sources of a value
+# They are read where they are used. GENTOOL_CACHE is a folder, so that train --cache has none.
+_FOLDER = "GENTOOL_CACHE"
+_OTHERS = (_FOLDER, "GENTOOL_CACHE_BYTES", "GENTOOL_DEBUG")
+_CAUSED = (UsageError, DataError, ModelFileError, DeviceError)
+# verb (None: any), an option, its value where only that one counts, the options that it excludes
+_RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
+    ("sample", "latents", None, ("seed", "seeds", "class_name", "save_latents", "truncation",
+                                 "temperature", "top_k", "top_p", "keep_top")),
+    ("sample", "seeds", None, ("seed",)),
+    ("traverse", "start", None, ("seed",)),
+    ("interpolate", "mix", None, ("loop", "method", "space")),
+    ("reconstruct", "denoise", None, ("steps", "fit_weights")),
+    ("reconstruct", "draw", None, ("steps",)),
+    ("reconstruct", "keep_top", None, ("fit_weights",)),
+    (None, "output", "-", ("as_json", "print0")),
+    (None, "per_image", "-", ("as_json", "per_unit")),
+    (None, "per_unit", "-", ("as_json",)),
+    (None, "as_json", None, ("print0",)),
+)  # fmt: skip
+_NEEDS = (("crossover", "mix"),)  # an option of the environment is idle without the other one
+
+
+def verbs(app: typer.Typer) -> dict[str, Callable[..., Any]]:
+    """Every command's words, such as ``data pack``, and its function."""
+    found = {}
+    for info in app.registered_commands:
+        assert info.callback is not None
+        found[info.name or info.callback.__name__] = info.callback
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        inner = verbs(group.typer_instance)
+        found |= {f"{group.name} {name}": function for name, function in inner.items()}
+    return found
+
+
+def heed(app: typer.Typer) -> None:
+    """Let every option of every verb be set in the environment."""
+    for function in verbs(app).values():
+        for name, info, several in _options(function):
+            flag = _long_flag(name, info)
+            variable = _PREFIX + flag.removeprefix("--").upper().replace("-", "_")
+            if variable == _FOLDER:
+                continue
+            info.envvar, info.show_envvar = variable, False  # the root's help tells of all
+            if several:
+                info.callback = _unsplit
+    _make_verbs(app)
+
+
+def _make_verbs(app: typer.Typer) -> None:
+    for info in app.registered_commands:
+        info.cls = _Verb
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        _make_verbs(group.typer_instance)
+
+
+def _options(function: Callable[..., Any]) -> Iterator[tuple[str, OptionInfo, bool]]:
+    """Name, declaration, and whether it takes several values, of each option of a verb."""
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        for info in (parameter.default, *notes):
+            if isinstance(info, OptionInfo):
+                yield name, info, get_origin(kind) is list
+
+
+def _long_flag(name: str, info: OptionInfo) -> str:
+    """``--count``; Typer takes the first flag of an annotated option for its default."""
+    for word in (info.default, *(info.param_decls or ())):
+        if isinstance(word, str) and word.startswith("--"):
+            return word.partition("/")[0]
+    return f"--{name.replace('_', '-')}"
+
+
+def _unsplit(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """A variable is one value with its spaces, which Typer takes apart at them."""
+    if _source(context, str(parameter.name)) != _ENVIRONMENT:
+        return value
+    return [os.environ[str(parameter.envvar)]]
+
+
+def _source(context: Any, name: str) -> str | None:
+    """``COMMANDLINE``, ``ENVIRONMENT`` or another word for where a value comes from."""
+    source = context.get_parameter_source(name)
+    return None if source is None else str(source.name)
+
+
+class _Verb(TyperCommand):
+    """A command that lets flags go over the environment, and names variables in errors."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read flags and environment."""
+        with _naming_variables(ctx):
+            rest = super().parse_args(ctx, args)
+        for name in _idle(ctx):
+            option = next(p for p in self.params if p.name == name)
+            ctx.params[name] = option.get_default(ctx)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        with _naming_variables(ctx):
+            return super().invoke(ctx)
+
+
+def _idle(context: Any) -> Iterator[str]:
+    """Options of the environment that give way to a flag, or lack the option that they are for."""
+    verb, values = context.info_name, context.params
+
+    def given(name: str, source: str, value: str | None = None) -> bool:
+        if name not in values or _source(context, name) != source:
+            return False
+        return values[name] not in (None, False, []) and value in (None, str(values[name]))
+
+    for of, option, value, others in _RIVALS:
+        if of not in (None, verb):
+            continue
+        if given(option, _FLAG, value):
+            yield from (name for name in others if given(name, _ENVIRONMENT))
+        if any(given(name, _FLAG) for name in others) and given(option, _ENVIRONMENT, value):
+            yield option
+    for option, needed in _NEEDS:
+        if given(option, _ENVIRONMENT) and values.get(needed) is None:
+            yield option
+
+
+@contextlib.contextmanager
+def _naming_variables(context: Any) -> Iterator[None]:
+    """Errors that are about an option which the environment has set name the variable."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        culprits = _culprits(context, error.message, error.param)
+        if culprits:
+            error.message += f" (from the environment: {', '.join(culprits)})"
+        raise
+    except GentoolError as error:
+        culprits = _culprits(context, str(error), None) if isinstance(error, _CAUSED) else []
+        if culprits:
+            error.add_note(f"from the environment: {', '.join(culprits)}")
+        raise
+
+
+def _culprits(context: Any, message: str, parameter: Any) -> list[str]:
+    """Variables in force of the option that is wrong, or of all that a message speaks of."""
+    found = []
+    for option in context.command.params:
+        if _source(context, option.name) != _ENVIRONMENT:
+            continue
+        value = os.environ[option.envvar]
+        words = [*option.opts, *([] if option.is_flag else [value, value.partition("=")[0]])]
+        told = any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)
+        if option is parameter or (parameter is None and told):
+            found.append(f"{option.envvar}={value:.60}")
+    return found
+
+
+def warn_of_strangers(app: typer.Typer) -> None:
+    """Say which variables are like gentool's, but are none, so that they have no effect."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes of one run the first speaks
+        return
+    options = {i.envvar for f in verbs(app).values() for _, i, _ in _options(f) if i.envvar}
+    known = sorted(map(str, {*options, *_OTHERS}))
+    for name in sorted(os.environ):
+        if name in known:
+            continue
+        near = _near(name, known)
+        if near or name.startswith(_PREFIX):
+            hint = f". Did you mean {near}?" if near else " (gentool --help says which there are)"
+            say(f"warning: {name} in the environment is no setting of gentool{hint}")
+
+
+def _near(name: str, known: list[str]) -> str | None:
+    """The variable that was meant by a misspelt one, if there is one that is like it."""
+    first, _, rest = name.upper().partition("_")
+    own = first == _PREFIX[:-1]
+    if not own and not difflib.get_close_matches(first, [_PREFIX[:-1]], cutoff=0.8):
+        return None
+    rests = {word.removeprefix(_PREFIX): word for word in known}
+    found = difflib.get_close_matches(rest, rests, n=1, cutoff=0.6 if own else 0.8)
+    return rests[found[0]] if found else None
