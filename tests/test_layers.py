@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("selfcheck",)),
     (4, ("models",)),
     (5, ("checkpoint", "optimisers")),
-    (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
+    (5, ("blocks", "state", "runlog", "outputs", "snapshots", "heldout")),
     (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches", "budget")),
     (6, ("recovery", "looks", "inversion")),
     (6, ("training", "sampling", "reconstruction")),

@@ -114,7 +114,7 @@ def command(
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
-            loaded = write_fitted(loaded, len(good), fit_weights)
+            loaded = write_fitted(loaded, good, fit_weights)
         if save_latents is not None:
             write_latents(save_latents, loaded, latents)
         results = reconstruct(loaded, good, latents)
