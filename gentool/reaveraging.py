@@ -104,8 +104,8 @@ class Reaverager:
         self._dataset, self._sides = dataset, tell_sides(self.loaded, dataset, poll)
         if model.fitted and self.loaded.holdout and self._sides.why is not None:
             raise DataError(
-                "the prior of this model is fitted to codes of images, but it cannot be known which "
-                f"of {dataset.name} were kept out of training: {self._sides.why}. Give --data the "
+                "the prior of this model is fitted to codes of images, and which of these images "
+                f"were kept out of training cannot be known ({self._sides.why}). Give --data the "
                 "images of its training"
             )
 
