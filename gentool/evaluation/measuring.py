@@ -138,7 +138,7 @@ class Measuring:
         request, dataset, rows = self._request, self._dataset, self._rows
         found: list[ImageScore] = []
         if "reconstruction" in metrics:
-            found = score_reconstruction(scores, model, dataset, rows)
+            found = score_reconstruction(scores, model, dataset, rows, len(self._split.rows))
         if "likelihood" in metrics:
             chosen = some_rows(rows, request.likelihood_images)
             score_likelihood(

@@ -115,9 +115,16 @@ def _score_features(
 
 
 def score_reconstruction(
-    scores: Scores, loaded: LoadedModel, dataset: Dataset, rows: NDArray[np.int64]
+    scores: Scores,
+    loaded: LoadedModel,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    among: int | None = None,
 ) -> list[ImageScore]:
-    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread."""
+    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread.
+
+    ``among`` how many images the rows were chosen is told where it is more.
+    """
     check_evaluating(loaded.model)
     chosen = some_rows(rows, _RECONSTRUCTED)
     originals = dataset.images[chosen]
@@ -132,7 +139,8 @@ def score_reconstruction(
         scores.values[name] = float(np.mean(values))
         scores.values[f"{name} +-"] = float(np.std(values))
     what = "posterior mean" if loaded.model.has_posterior else "encoder's answer"
-    some = f"{len(each):,}" if len(each) == len(rows) else f"{len(each):,} of {len(rows):,}"
+    among = len(rows) if among is None else among
+    some = f"{len(each):,}" if len(each) == among else f"{len(each):,} of {among:,}"
     scores.notes.append(
         f"mse, psnr and ssim of the {what}, in the mean over {some} images, +- the deviation "
         "between them"

@@ -175,15 +175,15 @@ def leave_out_features(wanted: Wanted, count: int, images: int, name: str, model
         UsageError: fewer samples are asked for than any of the metrics needs.
         DataError: there are fewer images.
     """
-    few = [m for m in wanted.metrics if m in OF_FEATURES]
+    few = [m for m in OF_FEATURES if m in wanted.metrics and wanted.any_of([m])]
     if min(count, images) >= FEWEST or not few:
         return
     reason = (
         f"{', '.join(few)}: {FEWEST} samples or more, and as many images to compare with, are "
         f"needed; {f'-n is {count}' if count < FEWEST else f'{name} has {images}'}"
     )
-    left = [m for m in wanted.metrics if m not in OF_FEATURES]
-    if not wanted.pictures and not (left and models):
+    left = [m for m in wanted.metrics if m not in few]
+    if not wanted.pictures and not (models and not set(OF_FEATURES).issuperset(left)):
         kind = UsageError if count < FEWEST else DataError
         raise kind(f"{reason}. Give more, or a model and --metrics reconstruction,likelihood")
     wanted.metrics = tuple(left)
