@@ -219,6 +219,17 @@ class LoadedModel:
             raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
 
     @property
+    def training_policy(self) -> Policy:
+        """The same with the margin that training cut its windows from; see ``policy``."""
+        data = self.header["training"].get("data")
+        margin = data.get("margin", 0.0) if isinstance(data, dict) else 0.0
+        policy = self.policy
+        try:
+            return make_policy(policy.shape, policy.fit, policy.background, margin)
+        except (UsageError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
+
+    @property
     def holdout(self) -> float:
         """The share of the images that training kept out; 0 where the file says nothing usable."""
         data = self.header["training"].get("data")

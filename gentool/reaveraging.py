@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +29,7 @@ from gentool.checkpoint import (
 from gentool.data import Dataset
 from gentool.errors import DataError, ModelFileError, UsageError
 from gentool.feeding import Feeder
+from gentool.heldout import Rows, Sides, tell_sides
 from gentool.models.base import Batch, Model
 from gentool.powers import KEPT, combination
 from gentool.scoring import Score, Scorer
@@ -74,17 +76,24 @@ class Reaverager:
                 raise ModelFileError(f"{path} does not hold the averages of {name}")
             self._kept[name] = torch.stack(whole)
         self._dataset: Dataset | None = None
+        self._sides: Sides | None = None
 
     def _weights(self) -> list[tuple[str, nn.Parameter]]:
         parts = self.loaded.model.exported_parts().items()
         named = ((f"{p}.{n}", w) for p, part in parts for n, w in part.named_parameters())
         return [(name, weight) for name, weight in named if name in self._names]
 
-    def fit_to(self, dataset: Dataset) -> None:
+    def fit_to(self, dataset: Dataset, poll: Callable[[], None]) -> None:
         """At every length from now on, fit what is fitted to images (``Model.finish``) to these.
 
+        Args:
+            dataset: Images, prepared as for the training.
+            poll: Called now and then; may raise to stop.
+
         Raises:
-            DataError: their classes are not those of a conditional model.
+            DataError: their classes are not those of a conditional model; or images were kept out
+                of training, and it cannot be known which of these they are.
+            ModelFileError: the header of the model is damaged.
         """
         known, model = tuple(self.loaded.header["classes"]), self.loaded.model
         if model.fitted and model.classes and dataset.classes != known:
@@ -92,7 +101,27 @@ class Reaverager:
                 f"{dataset.name} has {len(dataset.classes)} classes that are not the "
                 f"{len(known)} of {self.loaded.path}. Give the images it was trained on"
             )
-        self._dataset = dataset
+        self._dataset, self._sides = dataset, tell_sides(self.loaded, dataset, poll)
+        if model.fitted and self.loaded.holdout and self._sides.why is not None:
+            raise DataError(
+                "the prior of this model is fitted to codes of images, and which of these images "
+                f"were kept out of training cannot be known ({self._sides.why}). Give --data the "
+                "images of its training"
+            )
+
+    def sides(self) -> tuple[Rows, Rows, str | None]:
+        """The images to choose a length by: trained on, kept out, and what to know of that."""
+        dataset, sides = self._dataset, self._sides
+        assert dataset is not None
+        assert sides is not None
+        if sides.why is None:
+            return sides.trained, sides.held_out, None
+        everything = np.arange(len(dataset))
+        why = (
+            "which of these images were kept out of training cannot be known "
+            f"({sides.why}): the length is chosen by all of them"
+        )
+        return everything, everything[:0], why if self.loaded.holdout else None
 
     def _images(self) -> Iterator[Batch]:
         """The images that training would fit to; nothing happens until the first is asked for.
@@ -100,13 +129,15 @@ class Reaverager:
         Raises:
             UsageError: there are none, though a fit asks for them.
         """
-        if self._dataset is None:
+        if self._dataset is None or self._sides is None:
             raise UsageError(
                 "the prior of this model is fitted to codes of images, which other weights change. "
                 "Give --data with the images it was trained on, beside --length"
             )
         seed, seen = (self._recorded(name) for name in ("seed", "images"))
-        rows = self._dataset.training_rows(self.loaded.holdout, seed)
+        known = self._sides.why is None
+        rows = self._sides.trained if known else np.arange(len(self._dataset))
+        rows = self._dataset.repeated(rows, seed)
         feeder = Feeder(self._dataset, rows, seed, 1, self.loaded.model.device)
         yield from feeder.to_fit(seen)
 

@@ -9,14 +9,17 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gentool.blocks import encode_blocks, posterior_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel, exported_tensors, write_result
-from gentool.data import BadImage, FolderSource, decode, is_folder
+from gentool.data import BadImage, Policy, Source, decode, open_images
 from gentool.errors import NoEncoder, UsageError
+from gentool.heldout import fitted_record
 from gentool.images import Layout, Pixels, grid, mean_squared_error, psnr
 from gentool.inversion import fit_weights, invert
 from gentool.latents import Latents, natural_space, of_images
@@ -52,35 +55,60 @@ class Reconstruction:
     ssim: float
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, folders searched as they are for training.
+class FoundImage(NamedTuple):
+    """An image that was asked for: its name, and how to read it.
+
+    Attributes:
+        path: Its file; inside an archive the archive's path and the member's name.
+        load: Gives it prepared; raises as ``Source.load``.
+    """
+
+    path: Path
+    load: Callable[[Policy], Pixels]
+
+
+def find_images(paths: Sequence[Path]) -> list[FoundImage]:
+    """Files as given; folders searched as they are for training; the images of an archive.
 
     Raises:
-        DataError: a folder without images. (A file that is not there is found out on reading.)
+        DataError: a folder or an archive without images, or a damaged archive. (A file that is not
+            there is found out on reading.)
     """
-    found: list[Path] = []
+    found: list[FoundImage] = []
     for path in paths:
-        if is_folder(path):
-            found += [path / inside for inside in FolderSource(path).paths]
+        source = open_images(path)
+        if source is None:
+            found.append(FoundImage(path, partial(_read_file, path)))
         else:
-            found.append(path)
+            found += [
+                FoundImage(path / inside, partial(_load, source, k))
+                for k, inside in enumerate(source.paths)
+            ]
     return found
 
 
+def _read_file(path: Path, policy: Policy) -> Pixels:
+    return decode(path.read_bytes(), policy)
+
+
+def _load(source: Source, index: int, policy: Policy) -> Pixels:
+    return source.load(index, policy).pixels
+
+
 def read_images(
-    loaded: LoadedModel, paths: Sequence[Path]
+    loaded: LoadedModel, wanted: Sequence[FoundImage]
 ) -> tuple[dict[Path, Pixels], dict[Path, str]]:
     """Images in the model's shape, and for the others the reason why not."""
     good: dict[Path, Pixels] = {}
     bad: dict[Path, str] = {}
     policy = loaded.policy
-    for path in paths:
+    for image in wanted:
         try:
-            good[path] = decode(path.read_bytes(), policy)
+            good[image.path] = image.load(policy)
         except BadImage as error:
-            bad[path] = str(error)
+            bad[image.path] = str(error)
         except OSError as error:
-            bad[path] = error.strerror or str(error)
+            bad[image.path] = error.strerror or str(error)
     return good, bad
 
 
@@ -166,7 +194,7 @@ def fitted_recipe(loaded: LoadedModel, plan: Plan) -> dict[str, object]:
 
 
 def write_fitted(
-    fitted: LoadedModel, images: int, path: Path, made_by: Mapping[str, object]
+    fitted: LoadedModel, images: dict[Path, Pixels], path: Path, made_by: Mapping[str, object]
 ) -> LoadedModel:
     """Save a model that ``fit`` made, a file like any other; it says what it was fitted to.
 
@@ -176,8 +204,9 @@ def write_fitted(
     Raises:
         UsageError: the file cannot be written.
     """
-    training = {**fitted.header["training"], "fitted": {"images": images, "of": fitted.sha256}}
-    header = {**fitted.header, "training": {**training, "made_by": dict(made_by)}}
+    record = fitted_record(fitted, list(images.values()))
+    training = {**fitted.header["training"], "fitted": record, "made_by": dict(made_by)}
+    header = {**fitted.header, "training": training}
     write_result(path, exported_tensors(fitted.model), header)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return replace(fitted, header=header, sha256=sha256, path=path)

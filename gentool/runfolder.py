@@ -6,7 +6,7 @@ for. The identity in the state says which commands are the same run.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ from gentool.config import to_json
 from gentool.data import Dataset, Policy
 from gentool.errors import ModelFileError, NoEncoder, UsageError
 from gentool.files import put, remove_scratch
+from gentool.heldout import keep_out
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
 from gentool.ownership import refuse_foreign_run
@@ -162,6 +163,7 @@ class RunFolder:
         self._policy = settings.policy or Policy(dataset.shape)
         self.path = settings.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
+        self._kept_out: Header | None = None
         self.overridden: dict[str, tuple[object, object]] = {}  # setting: was, is
 
     def prepare(self) -> None:
@@ -218,9 +220,16 @@ class RunFolder:
             score = header["training"].get("score")
             self.write_model(learner.average, images, BEST_NAME, score=score)
 
+    def kept_out(self, poll: Callable[[], None] = lambda: None) -> Header:
+        """What the model file says of the images that are kept out, worked out once."""
+        if self._kept_out is None:
+            self._kept_out = keep_out(self._dataset, self.settings.holdout, poll).to_json()
+        return self._kept_out
+
     def _record(self, images: int) -> Header:
         """What the model file says of its training; no time and no path, so files are stable."""
         settings, data = self.settings, self._dataset
+        kept = {"kept_out": self.kept_out()} if settings.holdout else {}
         return {
             "images": images,
             "seed": settings.seed,
@@ -236,8 +245,10 @@ class RunFolder:
                 "images": len(self._rows),
                 "fingerprint": data.fingerprint,
                 "holdout": settings.holdout,
+                **kept,
                 "fit": self._policy.fit,
                 "background": self._policy.background,
+                "margin": self._policy.margin,
                 "augment": settings.augment,
             },
         }

@@ -23,6 +23,12 @@ from gentool.strictjson import parse_json
 Table = dict[str, Any]
 _MAX_HEADER_BYTES = 8 * 2**20
 _MAX_SIDES = 8  # of a tensor
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_LOOKED_AT = 2**16  # bytes at each end of a zip
+_PICKLE = (
+    "a pickle (PyTorch's own format), which can run code when opened. gentool opens only its own "
+    "safetensors files"
+)
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # bytes per number
 
 
@@ -44,7 +50,7 @@ def read_table(path: Path, file: BinaryIO) -> tuple[dict[str, Any], Table]:
     """
     size = os.fstat(file.fileno()).st_size
     start = file.read(64)
-    foreign = _foreign(start, size)
+    foreign = _zip_kind(file, start) or _foreign(start, size)
     length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
     if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
         raise ModelFileError(f"{path} is {foreign or 'not a gentool model file, or cut short'}")
@@ -108,16 +114,38 @@ def _foreign(start: bytes, size: int) -> str | None:
     if start[8:9] == b"{":  # first: the length before it may begin with any byte at all
         return None
     lowered = start.lstrip().lower()
-    if start.startswith(b"PK\x03\x04") or start[:1] == b"\x80":
-        return (
-            "a pickle (PyTorch's own format), which can run code when opened. gentool opens only "
-            "its own safetensors files"
-        )
+    if start[:1] == b"\x80":
+        return _PICKLE
     if lowered.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not a model file. Download the file itself"
     if lowered.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself. Run 'git lfs pull'"
     return "not a gentool model file"
+
+
+def _zip_kind(file: BinaryIO, start: bytes) -> str | None:
+    """What a zip holds, by the names of its members at both ends; None if the file is no zip."""
+    if start[8:9] == b"{" or not start.startswith(_ZIP):
+        return None
+    file.seek(0)
+    names = file.read(_LOOKED_AT)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _LOOKED_AT))
+    names += file.read()
+    if b"data.pkl" in names:  # torch.save
+        return _PICKLE
+    if b".npy" in names:
+        return "a .npz file of arrays, not a model file"
+    return "a zip archive, not a model file. Unpack it if a model file is inside"
+
+
+def is_torch_pickle(path: Path) -> bool:
+    """Whether a file is a zip that ``torch.save`` made.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    with opened(path) as file:
+        return _zip_kind(file, file.read(64)) == _PICKLE
 
 
 def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, Any]:

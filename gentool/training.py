@@ -183,6 +183,8 @@ class Trainer:
         if before is not None:
             self.reporter.resumed(self.counters.images)
             self._say_overridden()
+        if self.ranks.first and self.settings.holdout:
+            self.folder.kept_out(stop.poll)
         if not whole:  # killed between the state and the model
             self.save()
         self.parts = self._parts()

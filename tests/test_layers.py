@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("models",)),
     (5, ("checkpoint", "optimisers")),
     (5, ("ownership",)),
-    (5, ("blocks", "state", "runlog", "outputs", "snapshots")),
+    (5, ("blocks", "state", "runlog", "outputs", "snapshots", "heldout")),
     (5, ("destination",)),
     (6, ("averaging", "feeding", "latents", "scoring", "runfolder", "microbatches", "budget")),
     (6, ("recovery", "looks", "inversion", "continuing")),

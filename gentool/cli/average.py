@@ -71,12 +71,14 @@ def command(
         if data:
             source = open_data(data, Opening(labels), stop)
             images = prepare(
-                source, averages.loaded.policy, lambda done, total: stop.poll("stopped")
+                source, averages.loaded.training_policy, lambda done, total: stop.poll("stopped")
             )
-            averages.fit_to(images)
+            averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
             if length is None:
-                scorer = Scorer(images, *images.split(averages.loaded.holdout))
-                length = averages.best(scorer, told)
+                rows, held_out, why = averages.sides()
+                if why is not None:
+                    say(why)
+                length = averages.best(Scorer(images, rows, held_out), told)
         assert length is not None
         model = averages.at(length)
         training = {**model.header["training"], "made_by": made_by}

@@ -22,7 +22,8 @@ _STDOUT = "-"  # for a FILE
 
 def command(
     targets: list[Path] = typer.Argument(
-        help="Model files, run folders, or folders of images.", metavar="MODEL...", readable=False
+        help="Model files, run folders, or images: folders, archives, .npz.",
+        metavar="MODEL...", readable=False,
     ),
     data: list[str] = typer.Option(..., "--data", help="Images to compare with.", metavar="SPEC"),
     metrics: str = typer.Option(
@@ -55,7 +56,17 @@ def command(
         help="Images that the bound is over, at most as many as -n.",
     ),
     size: str = typer.Option(
-        None, "--size", metavar="SIZE", help="Shape to compare folders at, as in train."
+        None, "--size", metavar="SIZE",
+        help="Shape to compare images at where no target is a model, as in train.",
+    ),
+    mode: str = typer.Option(
+        None, "--mode", metavar="MODE", help="Their colour mode then: grey, rgb or rgba."
+    ),
+    fit: str = typer.Option(
+        None, "--fit", metavar="NAME", help="How they get their shape then: crop, pad or stretch."
+    ),
+    background: str = typer.Option(
+        None, "--background", metavar="COLOUR", help="What transparency is laid on then."
     ),
     labels: str = typer.Option(
         None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
@@ -79,7 +90,7 @@ def command(
         show_envvar=False, help="auto, cpu, cuda, mps."),
     as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
 ) -> None:  # fmt: skip
-    """Score models, or folders of images, against images.
+    """Score models, or images, against images.
 
     gentool evaluate runs/gan-faces --data ./faces
 
@@ -89,19 +100,18 @@ def command(
     """
     csv_on_stdout = _takes_stdout(per_image, per_unit, as_json=as_json)
     from gentool.devices import select_device
-    from gentool.evaluation import METRICS, SPLITS, Request, evaluate
+    from gentool.evaluation import SPLITS, Request, evaluate
 
-    wanted = tuple(metrics.split(",")) if metrics else METRICS
-    for name in wanted:
-        if name not in METRICS:
-            raise unknown_name("metric", name, list(METRICS), "gentool evaluate --help")
+    wanted = tuple(metrics.split(",")) if metrics is not None else ()
+    files = {"reconstruction": per_image, "likelihood": per_unit}
     if split not in SPLITS:
         raise unknown_name("split", split, list(SPLITS), "gentool evaluate --help")
     _check_picture(neighbours)
     request = Request(
         tuple(targets), tuple(data), wanted, count, seed, split, features, weights, download,
         importance, likelihood_images, neighbours is not None, size, labels, max_bad,
-        select_device(device),
+        select_device(device), fit, background, mode,
+        tuple(name for name, path in files.items() if path is not None),
     )  # fmt: skip
     made = _check_files(request, neighbours, per_image, per_unit, overwrite=overwrite)
     with StopFlag() as stop:

@@ -36,6 +36,7 @@ def command(
         _verify(model, as_json=as_json)
         return
     from gentool.checkpoint import load_model
+    from gentool.heldout import without_blobs
     from gentool.ownership import MODEL, read_mark
 
     mark = read_mark(model)
@@ -43,7 +44,7 @@ def command(
         _show_recipe(model, mark, as_json=as_json)
         return
     loaded = load_model(model)
-    header, shape = loaded.header, loaded.model.shape
+    header, shape = without_blobs(loaded.header), loaded.model.shape
     weights = sum(p.numel() for p in loaded.model.parameters())
     size = loaded.path.stat().st_size
     if as_json:
@@ -63,6 +64,8 @@ def command(
     if isinstance(data, dict):
         images, name = data.get("images", "?"), data.get("name", "?")
         rows.append(("trained on", f"{images!s:.20} images of {name!s:.80}"))
+        if isinstance(kept := data.get("kept_out"), dict):
+            rows.append(("kept out", f"{kept.get('images')!s:.20} images"))
     some = islice(training.items(), _SHOWN)
     rows += [(f"training {k:.40}", f"{value!s:.200}") for k, value in some]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]

@@ -141,7 +141,7 @@ def command(
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
-            loaded = write_fitted(loaded, len(good), fit_weights, made_by)
+            loaded = write_fitted(loaded, good, fit_weights, made_by)
         if save_latents is not None:
             write_latents(save_latents, loaded, latents, told)
         results = reconstruct(loaded, good, latents)

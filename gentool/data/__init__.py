@@ -28,6 +28,7 @@ from gentool.data.sources import (
     FolderSource,
     Source,
     is_folder,
+    open_images,
     open_source,
     open_sources,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "list_entries",
     "make_policy",
     "open_dataset",
+    "open_images",
     "open_source",
     "open_sources",
     "parse_size",

@@ -122,6 +122,20 @@ def is_archive(path: Path) -> bool:
         return compression(file.read(8)) is not None or is_tar(file) or is_zip(file)
 
 
+def begins_as_archive(path: Path) -> bool:
+    """Whether a file begins as a zip or a tar does, and not as a model file that looks like one.
+
+    Pictures that end as a zip are pictures.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+        if head[8:] == b"{":  # safetensors, whose first bytes, a length, may be any
+            return False
+        return (
+            head.startswith((b"PK\3\4", b"PK\5\6")) or compression(head) is not None or is_tar(file)
+        )
+
+
 def _plain_archive(path: Path) -> tuple[Path, bool]:
     """The file to read from, and whether it is a zip (else a tar)."""
     with path.open("rb") as file:

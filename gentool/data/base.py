@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.data.intake import Policy, decode, open_image
+from gentool.data.origin import origin_of
 from gentool.errors import DataError
 from gentool.images import Pixels
 
@@ -82,7 +83,7 @@ class FileSource(Source):
     def load(self, index: int, policy: Policy) -> Loaded:
         """Image ``index``, prepared."""
         content = self.read(index)
-        return Loaded(decode(content, policy), content_hash(content))
+        return Loaded(decode(content, policy), source_hash(content))
 
     def open(self, index: int) -> Image.Image:
         """Image ``index`` as it is."""
@@ -92,6 +93,12 @@ class FileSource(Source):
 def content_hash(content: bytes) -> int:
     """64 bits of the SHA-256: what a holdout split goes by, so that it outlives renaming."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little")
+
+
+def source_hash(content: bytes) -> int:
+    """The hash of the file that an encoded image was made from, where it says so, else its own."""
+    origin = origin_of(content)
+    return content_hash(content) if origin is None else origin
 
 
 def image_hash(image: Image.Image) -> int:

@@ -79,7 +79,10 @@ class Dataset:
             UsageError: as ``split``.
             DataError: weights so small that nothing is left.
         """
-        rows = self.split(holdout)[0]
+        return self.repeated(self.split(holdout)[0], seed)
+
+    def repeated(self, rows: Rows, seed: int) -> Rows:
+        """Numbers of images, each as often as its weight says; see ``training_rows``."""
         if self.repeats is None:
             return rows
         repeated = _repeat(rows, self.repeats[rows], seed)

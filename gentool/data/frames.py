@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
-from gentool.data.base import FileSource, Loaded, Source, content_hash
+from gentool.data.base import FileSource, Loaded, Source, content_hash, source_hash
 from gentool.data.intake import Policy, decode, frame_count, open_image
 from gentool.errors import UsageError
 
@@ -51,8 +51,10 @@ class FramesSource(FileSource):
     def load(self, index: int, policy: Policy) -> Loaded:
         """Image ``index``, prepared."""
         content, frame = self.read(index), int(self._frame[index])
-        mark = frame.to_bytes(4, "little") if frame else b""  # frames are images of their own
-        return Loaded(decode(content, policy, frame), content_hash(content + mark))
+        pixels = decode(content, policy, frame)
+        if not frame:
+            return Loaded(pixels, source_hash(content))
+        return Loaded(pixels, content_hash(content + frame.to_bytes(4, "little")))
 
     def open(self, index: int) -> Image.Image:
         """Image ``index`` as it is."""

@@ -1,7 +1,8 @@
 """Prepared images as a .zip of PNG files, to look at, to move or to give away.
 
 The zip is itself a source: training on it gives the same pixels as training on what it was
-made from. Class folders are kept or, for labels from elsewhere, made.
+made from. Class folders are kept or, for labels from elsewhere, made. Every PNG carries the hash
+of the file that it was made from, so that a hold-out split of the zip is that of its source.
 """
 
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from gentool.data.base import is_hidden
 from gentool.data.intake import Policy
+from gentool.data.origin import with_origin
 from gentool.data.sources import Source
 from gentool.errors import DataError, UsageError
 from gentool.files import replacing
@@ -49,12 +51,13 @@ def pack(
                 if index % _POLL == 0:
                     progress(index, len(source))
                 try:
-                    pixels = source.load(index, policy).pixels
+                    pixels, mark = source.load(index, policy)
                 except Exception as error:  # whatever a broken file makes a decoder raise
                     bad.append((source.describe(index), str(error).splitlines()[0]))
                     continue
                 name = _member(source, index, taken)
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), encode(pixels, ".png"))
+                data = with_origin(encode(pixels, ".png"), mark)
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
             if not taken:
                 raise DataError(f"none of the {len(source)} images can be read: {bad[0][1]}")
     except OSError as error:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.data.base import Loaded, Source, content_hash, image_hash
+from gentool.data.base import Loaded, Source, image_hash, source_hash
 from gentool.data.intake import BadImage, Policy, convert, decode, open_image
 from gentool.data.places import cache_folder
 from gentool.errors import DataError, UsageError
@@ -90,7 +90,7 @@ class ShardSource(Source):
         """Image ``index``, prepared; of gentool's own shards with the hash of its first file."""
         image, mark = self._item(index)
         if isinstance(image, bytes):
-            return Loaded(decode(image, policy), content_hash(image) if mark is None else mark)
+            return Loaded(decode(image, policy), source_hash(image) if mark is None else mark)
         return Loaded(convert(image, policy), image_hash(image))
 
     def open(self, index: int) -> Image.Image:

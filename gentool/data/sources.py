@@ -7,7 +7,8 @@ A source finds and names images and hands out their bytes; what happens to the b
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gentool.data.archives import ArchiveSource, is_archive
+from gentool.data.archives import ArchiveSource, begins_as_archive, is_archive
+from gentool.data.arrays import ArraySource, is_array_file
 from gentool.data.base import IMAGE_SUFFIXES, Access, FileSource, Loaded, Source, content_hash
 from gentool.data.builtin import BUILTIN, BUILTIN_PREFIX, BuiltinSource, open_builtin
 from gentool.data.folders import FolderSource
@@ -31,6 +32,7 @@ __all__ = [
     "Source",
     "content_hash",
     "is_folder",
+    "open_images",
     "open_source",
     "open_sources",
 ]
@@ -50,6 +52,25 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def open_images(path: Path) -> Source | None:
+    """The images of a folder, an archive or a ``.npz``; None for any other file, or for none.
+
+    Raises:
+        DataError: it holds no images, or is damaged.
+    """
+    try:
+        if not is_folder(path) and not (path.is_file() and begins_as_archive(path)):
+            return None
+    except OSError:  # whoever reads it as another kind of file says why it cannot be read
+        return None
+    try:
+        if path.is_dir():
+            return FolderSource(path)
+        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 
 
 def open_source(
@@ -80,6 +101,9 @@ def open_source(
         if path.is_dir():
             return FolderSource(path, labels, refresh=refresh)
         if path.is_file():
+            if is_array_file(path):
+                refuse_labels(spec, labels)
+                return ArraySource(path)
             if is_archive(path):
                 return ArchiveSource(path, labels, refresh=refresh)
             raise DataError(

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
 from gentool.data.members import Members, Stored
@@ -64,6 +64,24 @@ def list_zip(file: BinaryIO, members: Members) -> None:
             members.add(wanted[0], entry.stored, image=wanted[1])
     except (ValueError, struct.error) as error:
         raise DataError(f"{members.archive} is not a readable zip: {error}") from error
+
+
+def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
+    """Some members of an open zip by their names, those that are there and can be read.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return {
+            entry.name: entry.stored
+            for entry in _entries(file)
+            if entry.name in names
+            and entry.stored[4] in (STORED, DEFLATED)
+            and not entry.flags & _ENCRYPTED
+        }
+    except struct.error as error:
+        raise ValueError(str(error)) from error
 
 
 def read_member(file: BinaryIO, stored: Stored) -> bytes:

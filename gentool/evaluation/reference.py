@@ -69,20 +69,6 @@ def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:
     return network
 
 
-def choose_rows(dataset: Dataset, holdout: float, split: str, count: int) -> NDArray[np.int64]:
-    """Which images to compare with, at most ``count``.
-
-    Args:
-        dataset: Prepared images.
-        holdout: Share of images that the models did not see.
-        split: ``held-out``, ``training`` or ``all``.
-        count: The most.
-    """
-    trained, kept_out = dataset.split(holdout)
-    rows = {"held-out": kept_out, "training": trained, "all": np.arange(len(dataset))}[split]
-    return some_rows(rows, count)
-
-
 def make_reference(
     dataset: Dataset, extractor: Extractor, rows: NDArray[np.int64], trained: NDArray[np.int64]
 ) -> Reference:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel
 from gentool.data import Dataset, coverage
-from gentool.errors import NoEncoder, NoLikelihood, OutsideSupport
+from gentool.errors import OutsideSupport
 from gentool.evaluation.latents import Scores, score_codes, score_units
 from gentool.evaluation.reference import Reference, some_rows
 from gentool.images import Pixels, mean_squared_error, psnr, to_unit
@@ -116,17 +116,20 @@ def _score_features(
 
 
 def score_reconstruction(
-    scores: Scores, loaded: LoadedModel, dataset: Dataset, rows: NDArray[np.int64]
+    scores: Scores,
+    loaded: LoadedModel,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    among: int | None = None,
 ) -> list[ImageScore]:
-    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread."""
+    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread.
+
+    ``among`` how many images the rows were chosen is told where it is more.
+    """
     check_evaluating(loaded.model)
     chosen = some_rows(rows, _RECONSTRUCTED)
     originals = dataset.images[chosen]
-    try:
-        codes = encode_blocks(loaded.model, originals)
-    except NoEncoder:
-        return []
-    decoded = decode_blocks(loaded.model, codes)
+    decoded = decode_blocks(loaded.model, encode_blocks(loaded.model, originals))
     errors = [mean_squared_error(a, b) for a, b in zip(originals, decoded, strict=True)]
     each = [
         ImageScore(int(row), error, psnr(error), float(similarity))
@@ -137,10 +140,17 @@ def score_reconstruction(
         scores.values[name] = float(np.mean(values))
         scores.values[f"{name} +-"] = float(np.std(values))
     what = "posterior mean" if loaded.model.has_posterior else "encoder's answer"
+    among = len(rows) if among is None else among
+    some = f"{len(each):,}" if len(each) == among else f"{len(each):,} of {among:,}"
     scores.notes.append(
-        f"mse, psnr and ssim of the {what}, in the mean over {len(each)} images, +- the "
-        "deviation between them"
+        f"mse, psnr and ssim of the {what}, in the mean over {some} images, +- the deviation "
+        "between them"
     )
+    if loaded.model.search_steps:
+        scores.notes.append(
+            "mse, psnr and ssim are of the encoder alone, as by gentool reconstruct --steps 0; "
+            "without it reconstruct also searches, and finds better latents"
+        )
     score_codes(scores, loaded.model, originals)
     return each
 
@@ -165,10 +175,7 @@ def score_gap(
     gathered = Moments()
     for start in range(0, len(rows), BATCH):
         poll()
-        try:
-            codes = encode_blocks(loaded.model, dataset.images[rows[start : start + BATCH]])
-        except NoEncoder:
-            return
+        codes = encode_blocks(loaded.model, dataset.images[rows[start : start + BATCH]])
         gathered.add(extractor.features(decode_blocks(loaded.model, codes)).numpy())
     found = distance_between(gathered, reference.moments)
     scores.values[f"{name} reconstructed"] = found
@@ -198,8 +205,6 @@ def score_likelihood(
             poll()
             pixels = dataset.images[rows[start : start + size]]
             blocks.append(_block_terms(model, pixels, start, samples, seed))
-    except NoLikelihood:
-        return
     except OutsideSupport as error:
         scores.notes.append(
             f"no likelihood: the model takes {error.support}, and some images have other pixels"

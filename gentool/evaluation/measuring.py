@@ -1,0 +1,156 @@
+"""Scores of one target after another, all against the same reference."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from gentool.checkpoint import LoadedModel
+from gentool.data import Dataset, Policy, Source, prepare
+from gentool.errors import DataError
+from gentool.evaluation.latents import Scores
+from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
+from gentool.evaluation.request import Request
+from gentool.evaluation.scores import (
+    BATCH,
+    ImageScore,
+    Poll,
+    neighbour_sheet,
+    sampled,
+    score_gap,
+    score_likelihood,
+    score_reconstruction,
+    score_samples,
+)
+from gentool.evaluation.split import Split
+from gentool.evaluation.targets import Target
+from gentool.evaluation.wanted import FEWEST, OF_FEATURES, Wanted
+from gentool.images import Pixels
+from gentool.metrics.pretrained import check_extractor
+
+_LOSSY = {".jpg", ".jpeg"}
+
+
+class Measuring:
+    """Scores one target after another.
+
+    Attributes:
+        sheets: Samples beside their neighbours, where they are wanted.
+        images: (target, image, mse, psnr, ssim) of every image that was reconstructed.
+        protocol: What the samples are measured with.
+
+    Args:
+        request: What to score, and how.
+        wanted: The metrics.
+        source: The images to compare with.
+        dataset: The same, prepared.
+        split: Those of them that count.
+        policy: How they were prepared, and images that are targets are.
+        poll: Called between batches; may raise to stop.
+
+    Raises:
+        DataError: no image is left to train a classifier on.
+        UsageError: an extractor that cannot be had.
+    """
+
+    def __init__(
+        self, request: Request, wanted: Wanted, source: Source, dataset: Dataset, split: Split,
+        policy: Policy, poll: Poll,
+    ) -> None:  # fmt: skip
+        self._request, self._wanted, self._poll = request, wanted, poll
+        self._source, self._dataset, self._split, self._policy = source, dataset, split, policy
+        self._rows = some_rows(split.rows, request.count)
+        self._reference = self._make_reference() if wanted.of_features else None
+        self.sheets: list[Pixels] = []
+        self.images: list[tuple[str, str, float, float, float]] = []
+        self.protocol: dict[str, object] = {}
+        if self._reference is not None:
+            extractor = self._reference.extractor
+            self.protocol |= {"features": extractor.name, "features_hash": extractor.hash}
+        if wanted.of_samples:
+            self.protocol["samples"] = request.count
+        self.protocol["reference"] = len(self._rows)
+
+    def _make_reference(self) -> Reference:
+        """The features of the images to compare with, by the extractor that suits them."""
+        request, dataset, split = self._request, self._dataset, self._split
+        labelled = dataset.labels is not None and len(dataset.classes) > 1  # of one nothing is told
+        suits = "labels" if labelled and len(split.rest) else "random"
+        name = request.features if request.features != "auto" else suits
+        check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
+        if name == "labels" and not len(split.rest):
+            raise DataError(
+                f"all {len(dataset)} images of {dataset.name} were kept out, so that none is left "
+                "to train a classifier on. Give more images, or --features random"
+            )
+        extractor = make_extractor(name, dataset, split.rest, request.weights)
+        extractor.to(request.device)
+        return make_reference(dataset, extractor, self._rows, split.trained)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        """What to call each prepared image: the source's own names without the bad ones."""
+        bad = {path for path, _ in self._dataset.bad}
+        names = map(self._source.describe, range(len(self._source)))
+        return [name for name in names if name not in bad]
+
+    def score(self, path: Path, target: Target) -> Scores:
+        """All that is wanted of one target."""
+        wanted, reference, dataset = self._wanted, self._reference, self._dataset
+        scores = Scores(str(path), notes=[*wanted.notes, *wanted.missing(path)])
+        metrics = wanted.of(path)
+        if wanted.of_samples:
+            first = self._score_samples(scores, target, metrics)
+            if wanted.pictures and reference is not None:
+                self.sheets.append(neighbour_sheet(first, dataset, reference))
+        if isinstance(target, LoadedModel):
+            self._poll()
+            self._score_model(scores, target, metrics)
+        scores.notes += self._split.notes.get(path, [])
+        return scores
+
+    def _score_samples(self, scores: Scores, target: Target, metrics: Sequence[str]) -> Pixels:
+        """Sample quality of one target into ``scores``; its first few images."""
+        request = self._request
+        batches: Iterator[Pixels]
+        if isinstance(target, LoadedModel):
+            batches = sampled(target, request.count, request.seed)
+        else:
+            images = prepare(
+                target, self._policy, lambda done, total: self._poll(), max_bad=request.max_bad
+            ).images
+            if len(images) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
+                raise DataError(
+                    f"{scores.name} holds {len(images)} images; a score needs {FEWEST} or more"
+                )
+            if len(images) < request.count:
+                scores.notes.append(f"{len(images)} images only")
+            images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
+            batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
+            _note_formats(scores, target, self._source)
+        return score_samples(
+            scores, batches, self._reference, tuple(metrics), self._source.read_modes, self._poll
+        )
+
+    def _score_model(self, scores: Scores, model: LoadedModel, metrics: Sequence[str]) -> None:
+        """What only a model has, reconstructions and a likelihood, into ``scores``."""
+        request, dataset, rows = self._request, self._dataset, self._rows
+        found: list[ImageScore] = []
+        if "reconstruction" in metrics:
+            found = score_reconstruction(scores, model, dataset, rows, len(self._split.rows))
+        if "likelihood" in metrics:
+            chosen = some_rows(rows, request.likelihood_images)
+            score_likelihood(
+                scores, model, dataset, chosen, request.importance, request.seed, self._poll
+            )
+        if "reconstruction" in metrics and self._reference is not None:
+            score_gap(scores, model, dataset, self._reference, self._poll)
+        self.images += [(scores.name, self._names[image.row], *image[1:]) for image in found]
+
+
+def _note_formats(scores: Scores, target: Source, reference: Source) -> None:
+    """Say when one side is JPEG and the other is not: its artefacts would be scored."""
+    kinds = [{Path(p).suffix.lower() in _LOSSY for p in side.paths} for side in (target, reference)]
+    if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
+        scores.notes.append("one side is JPEG and the other is not: part of the distance is that")
