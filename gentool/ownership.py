@@ -146,8 +146,9 @@ def hash_of_files(paths: Iterable[Path]) -> list[str]:
 
 
 def hash_of_recipe(recipe: Recipe) -> str:
-    """A recipe in twelve letters, for tables."""
-    return sha256(json.dumps(dict(recipe), sort_keys=True).encode()).hexdigest()[:12]
+    """A recipe in twelve letters, for tables; the same for every version of gentool."""
+    told = {key: value for key, value in recipe.items() if key not in _OUTCOMES}
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def hash_of_place(spec: str) -> str:

@@ -198,7 +198,7 @@ def test_a_file_of_latents_that_lies_is_refused(
 ) -> None:
     loaded, kept = load_model(gan), tmp_path / "kept.safetensors"
     values = loaded.model.prior(np.arange(5), 0)
-    write_latents(kept, loaded, Latents(values))
+    write_latents(kept, loaded, Latents(values), {})
 
     def attempt(path: Path, k: int) -> None:
         found = read_latents(path, loaded)

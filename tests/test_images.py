@@ -12,10 +12,10 @@ from PIL import Image
 from gentool.images import (
     ImageShape,
     encode,
-    encode_animation,
     grid,
     mean_squared_error,
     psnr,
+    save_film,
     side_problem,
     to_pixels,
     to_unit,
@@ -76,7 +76,9 @@ def test_transparency_is_laid_on_white_in_a_jpeg() -> None:
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_has_every_frame_and_runs_for_ever(suffix: str) -> None:
-    film = Image.open(io.BytesIO(encode_animation(_random(5, 16, 16, 3), suffix, 40)))
+    stream = io.BytesIO()
+    save_film(list(_random(5, 16, 16, 3)), stream, suffix, 40, {"gentool": "0"})
+    film = Image.open(stream)
     assert getattr(film, "n_frames", 0) == 5
     assert film.info["loop"] == 0
 

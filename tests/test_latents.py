@@ -22,7 +22,7 @@ from gentool.checkpoint import (
 from gentool.config import from_json
 from gentool.errors import NoStyles, UsageError
 from gentool.images import ImageShape
-from gentool.interpolation import interpolate, mix, mixing_sheet, path
+from gentool.interpolation import interpolate, mix, mixing_layer, path, plan_path
 from gentool.latents import Latents, decode, draw, to_styles
 from gentool.models.base import Batch
 from gentool.models.gan import GAN
@@ -177,15 +177,16 @@ def test_between_styles_the_way_is_straight_and_between_latents_an_arc() -> None
     w = to_styles(styled, draw(styled, DRAWS[:2]))
     middle = Latents((w.values[:1] + w.values[1:]) / 2, "w")
     frames = list(interpolate(_loaded(styled), w, 2))
-    np.testing.assert_array_equal(frames[1].pixels, decode(styled, middle)[0])
-    assert (frames[1].recipe["method"], frames[1].recipe["space"]) == ("lerp", "w")
+    np.testing.assert_array_equal(frames[1], decode(styled, middle)[0])
+    (_, told, _) = plan_path(_loaded(styled), w, 2, None, "a", loop=False).results()
+    assert (told.recipe["method"], told.recipe["space"]) == ("lerp", "w")
     z = draw(plain, DRAWS[:2])
     a, b = z.values.double()
     angle = torch.acos(a @ b / (a.norm() * b.norm()))
     arc = (a / a.norm() + b / b.norm()) * torch.sin(angle / 2) / torch.sin(angle)
     halfway = ((a.norm() + b.norm()) / 2 * arc).float()
     frame = list(interpolate(_loaded(plain), z, 2))[1]
-    apart = np.abs(frame.pixels.astype(int) - decode(plain, Latents(halfway[None]))[0])
+    apart = np.abs(frame.astype(int) - decode(plain, Latents(halfway[None]))[0])
     assert apart.max() <= 1  # float64 rounds elsewhere
 
 
@@ -240,7 +241,7 @@ def test_a_crossover_beyond_the_layers_is_refused() -> None:
     w = to_styles(model, draw(model, DRAWS))
     layers = w.values.shape[1]
     with pytest.raises(UsageError, match=f"allowed: 1 to {layers - 1}"):
-        list(mixing_sheet(_loaded(model), w, w, layers, corner=False))
+        mixing_layer(layers, layers)
 
 
 def test_a_model_without_styles_says_so() -> None:

@@ -25,7 +25,7 @@ from gentool.models.gan import GAN
 from gentool.models.vae import VAE
 from gentool.networks import PAIRS
 from gentool.networks.style import ModulatedConvolution
-from gentool.traversal import Directions, find_directions, label_sheet, traverse
+from gentool.traversal import Directions, find_directions, label_sheet, plan_traversal, traverse
 
 
 def build(network: str = "dcgan", classes: int = 0) -> GAN:
@@ -129,18 +129,19 @@ def test_the_middle_of_a_row_is_the_start_and_the_ends_are_as_far_as_they_say(
     found = find_directions(model, "principal", 3)
     start = points(model, range(5, 6))
     images = list(traverse(loaded(model), start, found, 5, 3.0))
-    assert [image.name for image in images[4:7]] == [
-        "direction000-004", "direction001-000", "direction001-001",
+    plan = list(plan_traversal(loaded(model), found, 5, 3.0, "seed5").results())
+    assert [result.name for result in plan[4:7]] == [
+        "seed5-direction000-004", "seed5-direction001-000", "seed5-direction001-001",
     ]  # fmt: skip
     begin = decode(model, start)[0]
     for k in range(3):
-        np.testing.assert_array_equal(images[5 * k + 2].pixels, begin)
+        np.testing.assert_array_equal(images[5 * k + 2], begin)
     end = start.values.clone()
     end[..., :6] -= 3 * found.deviations[1] * found.vectors[1]
-    apart = np.abs(images[5].pixels.astype(int) - decode(model, Latents(end, start.space))[0])
+    apart = np.abs(images[5].astype(int) - decode(model, Latents(end, start.space))[0])
     assert apart.max() <= 1  # rounded on another way to the same point
-    assert images[5].recipe["deviations"] == -3
-    assert not np.array_equal(images[5].pixels, begin)
+    assert plan[5].recipe["deviations"] == -3
+    assert not np.array_equal(images[5], begin)
 
 
 def test_directions_that_a_model_does_not_have_are_refused() -> None:

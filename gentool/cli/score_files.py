@@ -1,0 +1,129 @@
+"""The files that ``gentool evaluate`` writes beside its table: sheets of neighbours and CSVs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gentool.cli.console import csv_bytes, emit_csv, say
+from gentool.errors import UsageError
+
+if TYPE_CHECKING:
+    from gentool.evaluation import Evaluation, Request
+
+STDOUT = "-"  # for a FILE
+_NO_MATTER = {"targets", "data", "labels", "weights", "download", "device", "files", "pictures"}
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """Files that were found to be free, or gentool's own of the same command.
+
+    Attributes:
+        neighbours: Picture of samples and their nearest images; one for each target.
+        per_image: Table of every image's figures.
+        per_unit: Table of every latent's.
+        made: How they come about.
+    """
+
+    neighbours: Path | None
+    per_image: Path | None
+    per_unit: Path | None
+    made: dict[str, object]
+
+    def write(self, found: "Evaluation") -> None:
+        """Write those that were asked for, and say where."""
+        if self.neighbours is not None:
+            self._write_sheets(found, self.neighbours)
+        if self.per_image is not None:
+            names = ("target", "image", "mse", "psnr", "ssim")
+            where = self._write_rows(self.per_image, names, found.images)
+            say(f"{len(found.images)} reconstructions, one a line: {where}")
+        if self.per_unit is not None:
+            rows = [(s.name, *unit) for s in found.table for unit in s.units]
+            names = ("target", "unit", "layer", "kl", "mean_variance", "active")
+            where = self._write_rows(self.per_unit, names, rows)
+            say(f"{len(rows)} latents, one a line: {where}")
+
+    def _write_sheets(self, found: "Evaluation", path: Path) -> None:
+        """Write one picture per target."""
+        from gentool.files import write_bytes
+        from gentool.images import encode
+
+        for number, sheet in enumerate(found.sheets):
+            data = encode(sheet, path.suffix.lower(), {**self.made, "target": number})
+            written = write_bytes(_sheet_path(path, number), data)
+            say(f"samples beside their nearest images: {written}")
+
+    def _write_rows(
+        self, path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> str:
+        """Write a table whose last column says by a hash how it came about; where, in words."""
+        from gentool.files import write_bytes
+        from gentool.ownership import RECIPE_COLUMN, hash_of_recipe
+
+        digest = hash_of_recipe(self.made)
+        table = [(*names, RECIPE_COLUMN), *((*row, digest) for row in rows)]
+        if str(path) == STDOUT:
+            emit_csv(table)
+            return "on stdout"
+        return str(write_bytes(path, csv_bytes(table)))
+
+
+def check_files(
+    request: "Request", neighbours: Path | None, per_image: Path | None, per_unit: Path | None,
+    *, overwrite: bool,
+) -> ScoreFiles:  # fmt: skip
+    """See, before the work, that every file may be written.
+
+    Raises:
+        UsageError: one is an input or not gentool's own, or is to be no picture.
+    """
+    from gentool.checkpoint import MODEL_NAME
+    from gentool.images import SUFFIXES
+    from gentool.ownership import (
+        PICTURE,
+        RECIPE_COLUMN,
+        TABLE,
+        Guard,
+        hash_of_recipe,
+        place_of,
+    )
+
+    if neighbours is not None and neighbours.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--neighbours {neighbours}: write it as {', '.join(SUFFIXES)}")
+    own = [target / MODEL_NAME for target in request.targets]
+    files = [o if o.is_file() else t for o, t in zip(own, request.targets, strict=True)]
+    read = [*files, *map(place_of, request.data), *filter(None, [request.weights])]
+    made, guard = _recipe(request, files), Guard(read, overwrite)
+    for path, option in ((per_image, "--per-image"), (per_unit, "--per-unit")):
+        if path is not None and str(path) != STDOUT:
+            guard.allow(path, TABLE, option)
+            guard.allow_recipe(path, TABLE, {RECIPE_COLUMN: hash_of_recipe(made)})
+    for number in range(len(files) if neighbours else 0):
+        sheet = _sheet_path(neighbours or Path(), number)
+        guard.allow(sheet, PICTURE, f"--neighbours of target {number + 1}")
+        guard.allow_recipe(sheet, PICTURE, {**made, "target": number})
+    return ScoreFiles(neighbours, per_image, per_unit, made)
+
+
+def _recipe(request: "Request", files: Sequence[Path]) -> dict[str, object]:
+    """How the files come about: all of the request, with hashes for what it reads."""
+    from gentool import __version__
+    from gentool.ownership import hash_of_files, hash_of_place
+
+    chosen = {f.name: getattr(request, f.name) for f in fields(request)}
+    return {
+        "gentool": __version__,
+        "made_by": "evaluate",
+        **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
+        "targets": hash_of_files(files),
+        "data": [hash_of_place(spec) for spec in request.data],
+        "labels": None if request.labels is None else hash_of_place(request.labels),
+        "weights": None if request.weights is None else hash_of_files([request.weights]),
+    }
+
+
+def _sheet_path(path: Path, number: int) -> Path:
+    """near.png for the first target, near-2.png for the second, ..."""
+    return path if number == 0 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
