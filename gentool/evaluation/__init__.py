@@ -56,12 +56,12 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 
     dataset = prepared(policy)
     split = choose_split(request.split, models, dataset, prepared, poll)
-    _look_at_images(wanted, request, source, dataset, split, bool(models))
+    _look_at_images(wanted, request, source, dataset, split)
     measuring = Measuring(request, wanted, source, dataset, split, policy, poll)
     table = [measuring.score(path, target) for path, target in targets.items()]
-    if wanted.named and not measuring.sheets and not any(scores.values for scores in table):
+    if not measuring.sheets and not any(scores.values for scores in table):
         reasons = dict.fromkeys(note for scores in table for note in scores.notes)
-        raise UsageError(f"nothing of --metrics is left: {'; '.join(reasons)}")
+        raise UsageError(f"there is no figure to give: {'; '.join(reasons)}")
     protocol = measuring.protocol | {
         "split": split.name,
         "seed": request.seed,
@@ -74,7 +74,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 
 
 def _look_at_images(
-    wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split, models: bool
+    wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split
 ) -> None:
     """Leave out what these images do not tell.
 
@@ -90,4 +90,4 @@ def _look_at_images(
     wanted.check()
     name = f"the split {split.name} of {dataset.name}"
     images = min(len(split.rows), request.count)
-    leave_out_features(wanted, request.count, images, name, models)
+    leave_out_features(wanted, request.count, images, name)

@@ -161,7 +161,7 @@ def _why_not(target: Target, metrics: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def leave_out_features(wanted: Wanted, count: int, images: int, name: str, models: bool) -> None:
+def leave_out_features(wanted: Wanted, count: int, images: int, name: str) -> None:
     """Rule out what so few samples or images say nothing of, and note that.
 
     Args:
@@ -169,7 +169,6 @@ def leave_out_features(wanted: Wanted, count: int, images: int, name: str, model
         count: Samples that are asked for.
         images: That they are compared with.
         name: What to call these images.
-        models: Whether a target is a model.
 
     Raises:
         UsageError: fewer samples are asked for than any of the metrics needs.
@@ -183,7 +182,7 @@ def leave_out_features(wanted: Wanted, count: int, images: int, name: str, model
         f"needed; {f'-n is {count}' if count < FEWEST else f'{name} has {images}'}"
     )
     left = [m for m in wanted.metrics if m not in few]
-    if not wanted.pictures and not (models and not set(OF_FEATURES).issuperset(left)):
+    if not wanted.pictures and not wanted.any_of(left):
         kind = UsageError if count < FEWEST else DataError
         raise kind(f"{reason}. Give more, or a model and --metrics reconstruction,likelihood")
     wanted.metrics = tuple(left)
