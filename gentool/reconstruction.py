@@ -261,9 +261,9 @@ def picture(result: Reconstruction, *, only: bool) -> Pixels:
 def result_names(paths: Sequence[Path], separator: str) -> list[str]:
     """A name for the result of each file, from its whole path, so that no two files share one.
 
-    A file below the working directory is named by its path from there, others by the path from
-    the root. The suffix stays where it is not ``.png``. What is too long keeps its end behind a
-    hash; in one list a name that comes twice is numbered.
+    A file below the working directory is named by its path from there, others by their folder,
+    whose place is told by a hash. The suffix stays where it is not ``.png``. What is too long keeps
+    its end behind a hash; in one list a name that comes twice is numbered.
 
     Args:
         paths: Of the sources.
@@ -286,12 +286,13 @@ def result_names(paths: Sequence[Path], separator: str) -> list[str]:
 
 
 def _from_here(path: Path) -> Path:
-    """A path from the working directory, or from the root where it lies elsewhere."""
+    """A path from the working directory; of one elsewhere, the folder's name with a hash."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
     try:
         return whole.relative_to(Path.cwd())
     except ValueError:
-        return whole.relative_to(whole.anchor)
+        digest = hashlib.sha256(os.fsencode(whole.parent)).hexdigest()[:6]
+        return Path(f"{whole.parent.name or 'root'}-{digest}") / whole.name
 
 
 def shortened(name: str) -> str:

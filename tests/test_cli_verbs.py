@@ -68,7 +68,7 @@ def test_sample_writes_sixteen_images_and_prints_their_paths(
 ) -> None:
     done = gentool_command("sample", trained(model), cwd=tmp_path)
     assert done.code == 0, done.err
-    assert done.lines == [str(Path("samples") / f"{k:06d}.png") for k in range(16)]
+    assert done.lines == [str(Path("samples") / f"seed000000-{k:06d}.png") for k in range(16)]
     for line in done.lines:
         assert pixels(tmp_path / line).shape == (SIDE, SIDE, 3)
 
@@ -122,10 +122,10 @@ def test_different_seeds_and_indices_give_different_images(vae: Path, tmp_path: 
 
 def test_several_seeds_give_one_image_each_named_by_seed(vae: Path, tmp_path: Path) -> None:
     done = sample(vae, tmp_path / "many", "--seeds", "0,4-6")
-    names = [f"seed{s:06d}.png" for s in (0, 4, 5, 6)]
+    names = [f"seed{s:06d}-000000.png" for s in (0, 4, 5, 6)]
     assert done.lines == [str(tmp_path / "many" / n) for n in names]
     sample(vae, tmp_path / "one", "-n", 1, "--seed", 5)
-    one, many = tmp_path / "one" / "000000.png", tmp_path / "many" / "seed000005.png"
+    one, many = (tmp_path / folder / "seed000005-000000.png" for folder in ("one", "many"))
     assert one.read_bytes() == many.read_bytes()
 
 
@@ -138,7 +138,7 @@ def test_several_seeds_and_indices_are_named_by_both(vae: Path, tmp_path: Path) 
 
 def test_recipe_names_hash_seed_and_index_and_no_path(gan: Path, tmp_path: Path) -> None:
     sample(gan, tmp_path, "-n", 1, "--start", 9, "--seed", 7)
-    recipe = recipe_of(tmp_path / "000009.png")
+    recipe = recipe_of(tmp_path / "seed000007-000009.png")
     assert (
         recipe["model_sha256"]
         == hashlib.sha256((gan / "model.safetensors").read_bytes()).hexdigest()
@@ -151,7 +151,7 @@ def test_recipe_names_hash_seed_and_index_and_no_path(gan: Path, tmp_path: Path)
                                             ("png", "PNG"), ("PNG", "PNG")])  # fmt: skip
 def test_format_of_single_files(name: str, kind: str, gan: Path, tmp_path: Path) -> None:
     done = sample(gan, tmp_path, "-n", 2, "--format", name)
-    assert done.lines == [str(tmp_path / f"{k:06d}.{name.lower()}") for k in range(2)]
+    assert done.lines == [str(tmp_path / f"seed000000-{k:06d}.{name.lower()}") for k in range(2)]
     with Image.open(done.lines[0]) as image:
         assert (image.format, image.size) == (kind, (SIDE, SIDE))
 
@@ -170,10 +170,10 @@ def test_grid_holds_the_images_row_by_row(gan: Path, tmp_path: Path) -> None:
     sheet = pixels(tmp_path / "grid.png")
     for k in range(5):
         top, left = (k // 3) * (SIDE + 2), (k % 3) * (SIDE + 2)
-        single = pixels(tmp_path / "single" / f"{k:06d}.png")
+        single = pixels(tmp_path / "single" / f"seed000000-{k:06d}.png")
         assert np.array_equal(sheet[top : top + SIDE, left : left + SIDE], single)
     assert (sheet[SIDE + 2 :, 2 * (SIDE + 2) :] == 255).all()  # the empty place
-    assert recipe_of(tmp_path / "grid.png")["index"] == [0, 1, 2, 3, 4]
+    assert recipe_of(tmp_path / "grid.png")["index"] == "0-4"
 
 
 def test_arrays(gan: Path, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_tar_on_a_real_stdout(gan: Path) -> None:
     done = run_gentool("sample", gan, "-n", 3, "--format", "jpg", "-o", "-", "--device", "cpu")
     assert done.code == 0, done.err
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        assert tar.getnames() == [f"{k:06d}.jpg" for k in range(3)]
+        assert tar.getnames() == [f"seed000000-{k:06d}.jpg" for k in range(3)]
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(gan: Path) -> None:
@@ -237,7 +237,7 @@ def test_sample_json(gan: Path, tmp_path: Path) -> None:
     assert json.loads(done.out) == {
         "model": str(gan / "model.safetensors"),
         "seeds": [0],
-        "files": [str(tmp_path / f"{k:06d}.png") for k in range(2)],
+        "files": [str(tmp_path / f"seed000000-{k:06d}.png") for k in range(2)],
         "images": 2,
     }
     assert done.err == ""
@@ -282,7 +282,7 @@ def test_a_strip_that_gets_too_wide_has_a_row_from_each_key(gan: Path, tmp_path:
     assert sheet.shape[:2] == (3 * (SIDE + 2) - 2, 100 * (SIDE + 2) - 2)
     for row in range(3):
         top = row * (SIDE + 2)
-        key = pixels(tmp_path / "frames" / f"{100 * row:06d}.png")
+        key = pixels(tmp_path / "frames" / f"seed0-seed1-seed2-{100 * row:06d}.png")
         assert np.array_equal(sheet[top : top + SIDE, :SIDE], key)
 
 
@@ -292,10 +292,10 @@ def test_key_frames_are_image_zero_of_each_seed(
 ) -> None:
     interpolate(trained(model), tmp_path / "path", "--seeds", "3,8,1", "--steps", 5)
     frames = sorted((tmp_path / "path").iterdir())
-    assert [p.name for p in frames] == [f"{k:06d}.png" for k in range(11)]
+    assert [p.name for p in frames] == [f"seed3-seed8-seed1-{k:06d}.png" for k in range(11)]
     sample(trained(model), tmp_path / "keys", "--seeds", "3,8,1")
     for frame, seed in zip(frames[::5], (3, 8, 1), strict=True):
-        key = pixels(tmp_path / "keys" / f"seed{seed:06d}.png").astype(int)
+        key = pixels(tmp_path / "keys" / f"seed{seed:06d}-000000.png").astype(int)
         # slerp at an end is exact but for the last bit of a float: one grey level at most
         assert np.abs(pixels(frame) - key).max() <= 1
 
@@ -307,8 +307,8 @@ def test_a_loop_closes_without_a_repeated_frame(gan: Path, tmp_path: Path) -> No
     assert (len(opened), len(loop)) == (7, 9)
     for name in list(opened)[:7]:
         assert np.array_equal(pixels(tmp_path / "open" / name), pixels(tmp_path / "loop" / name))
-    ends = pixels(tmp_path / "loop" / "000008.png"), pixels(tmp_path / "loop" / "000000.png")
-    assert not np.array_equal(*ends)
+    last, first = (pixels(tmp_path / "loop" / f"seed0-seed1-seed2-{k:06d}.png") for k in (8, 0))
+    assert not np.array_equal(last, first)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("film.gif", "GIF"), ("film.webp", "WEBP")])
@@ -331,9 +331,9 @@ def test_slerp_and_lerp_differ_between_the_keys_and_agree_on_them(
         interpolate(gan, tmp_path / method, "--seeds", "0,1", "--steps", 4, "--method", method)
     a, b = ({n: pixels(tmp_path / m / n) for n in files_by_name(tmp_path / m)}
             for m in ("slerp", "lerp"))  # fmt: skip
-    assert np.array_equal(a["000000.png"], b["000000.png"])
-    assert np.array_equal(a["000004.png"], b["000004.png"])
-    assert not np.array_equal(a["000002.png"], b["000002.png"])
+    assert np.array_equal(a["seed0-seed1-000000.png"], b["seed0-seed1-000000.png"])
+    assert np.array_equal(a["seed0-seed1-000004.png"], b["seed0-seed1-000004.png"])
+    assert not np.array_equal(a["seed0-seed1-000002.png"], b["seed0-seed1-000002.png"])
 
 
 @pytest.mark.parametrize(("model", "method"), [("gan", "slerp"), ("autoencoder", "lerp")])
@@ -344,7 +344,7 @@ def test_the_method_suits_the_model_unless_given(
     recipe = recipe_of(tmp_path / "a.png")
     assert recipe["method"] == method
     assert recipe["seeds"] == [0, 1]
-    assert recipe["frame"] == [0, 1, 2, 3]
+    assert recipe["frame"] == "0-3"
 
 
 def test_in_one_dimension_the_arc_is_a_line(image_folder: Path, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_interpolation_json_and_tar(gan: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     done = interpolate(gan, "-", "--seeds", "0,1", "--steps", 3)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        assert tar.getnames() == [f"{k:06d}.png" for k in range(4)]
+        assert tar.getnames() == [f"seed0-seed1-{k:06d}.png" for k in range(4)]
 
 
 # --- reconstruct --------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_reconstruct_prints_path_and_figures_that_the_written_pair_bears_out(
     assert len(done.lines) == 3
     for k, line in enumerate(done.lines):
         path, mse, psnr, ssim = line.split("\t")
-        assert path == str(Path("reconstructions") / f"p{k}.png")
+        assert path == str(Path("reconstructions") / f"photos-p{k}.png")
         true_mse, true_psnr = measured(tmp_path / path)
         assert float(mse) == pytest.approx(true_mse, abs=5e-7)
         assert 0 <= float(ssim) < 1
@@ -448,7 +448,7 @@ def test_reconstruct_one_sheet_names_the_originals(vae: Path, photos: Path, tmp_
 
 
 def test_reconstruct_to_a_tar_prints_nothing_else(vae: Path, photos: Path) -> None:
-    done = gentool_command("reconstruct", vae, photos, "-o", "-")
+    done = gentool_command("reconstruct", vae, photos, "-o", "-", cwd=photos)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
         assert tar.getnames() == ["p0.png", "p1.png", "p2.png"]
         member = tar.extractfile("p1.png")
@@ -457,26 +457,29 @@ def test_reconstruct_to_a_tar_prints_nothing_else(vae: Path, photos: Path) -> No
     assert recipe["original"] == "p1.png"
 
 
-def test_same_names_from_two_folders_are_numbered(vae: Path, photos: Path, tmp_path: Path) -> None:
+def test_same_names_from_two_folders_are_told_apart(
+    vae: Path, photos: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     Image.fromarray(draw(300)).save(other / "p0.png")
-    done = gentool_command("reconstruct", vae, photos / "p0.png", other, "-o", tmp_path / "r")
-    assert [Path(line.split("\t")[0]).name for line in done.lines] == ["p0.png", "p0-2.png"]
+    done = gentool_command("reconstruct", vae, photos / "p0.png", other, "-o", "r", cwd=tmp_path)
+    names = [Path(line.split("\t")[0]).name for line in done.lines]
+    assert names == ["photos-p0.png", "other-p0.png"]
 
 
 def test_images_of_other_sizes_are_fitted(vae: Path, tmp_path: Path) -> None:
     Image.fromarray(draw(1, side=50)[:40]).save(tmp_path / "large.jpg")
-    done = gentool_command("reconstruct", vae, tmp_path / "large.jpg", "-o", tmp_path / "r")
+    done = gentool_command("reconstruct", vae, "large.jpg", "-o", "r", cwd=tmp_path)
     assert done.code == 0
-    measured(tmp_path / "r" / "large.png")
+    measured(tmp_path / "r" / "large.jpg.png")
 
 
 def test_one_bad_image_among_good_ones_is_named_and_the_good_ones_are_done(
     vae: Path, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "p1.png").write_bytes((photos / "p1.png").read_bytes()[:60])
-    done = gentool_command("reconstruct", vae, photos, "-o", tmp_path / "r")
+    done = gentool_command("reconstruct", vae, photos, "-o", tmp_path / "r", cwd=photos)
     assert done.code == 7
     assert list(files_by_name(tmp_path / "r")) == ["p0.png", "p2.png"]
     assert len(done.lines) == 2
@@ -501,9 +504,9 @@ def test_a_folder_is_searched_as_it_is_for_training(
     (photos / "._p0.png").write_bytes(b"what macOS leaves beside a file")
     (photos / ".thumbs").mkdir()
     (photos / ".thumbs" / "p0.png").write_bytes(b"broken")
-    done = gentool_command("reconstruct", vae, photos, "-o", tmp_path / "r")
+    done = gentool_command("reconstruct", vae, photos, "-o", tmp_path / "r", cwd=photos)
     assert done.code == 0, done.err
-    assert list(files_by_name(tmp_path / "r")) == ["P2.png", "p0.png", "p1.png"]
+    assert list(files_by_name(tmp_path / "r")) == ["deep.png-P2.png", "p0.png", "p1.png"]
 
 
 def test_nothing_but_bad_images_is_unusable_data(vae: Path, tmp_path: Path) -> None:

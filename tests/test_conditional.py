@@ -122,7 +122,7 @@ def test_sample_class_all_is_a_sheet_of_the_same_latents(run: Path, tmp_path: Pa
     )
     files = json.loads(done.out)["files"]
     assert [Path(f).name for f in files] == [
-        f"{kind}-{k:06d}.png" for kind in ("dark", "light") for k in range(3)
+        f"{kind}-seed000000-{k:06d}.png" for kind in ("dark", "light") for k in range(3)
     ]
     with Image.open(files[4]) as image:
         recipe = json.loads(image.info["gentool"])

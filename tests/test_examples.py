@@ -149,7 +149,7 @@ def test_batch_makes_exactly_its_files_and_shards_equal_one_run(vae: Path, tmp_p
     done = run_script(BATCH, tmp_path, vae, "out", 5)
     assert done.code == 0, done.err
     out = tmp_path / "out"
-    images = [f"seed-{seed}/{k:06d}.png" for seed in (0, 1) for k in range(5)]
+    images = [f"seed-{seed}/seed{seed:06d}-{k:06d}.png" for seed in (0, 1) for k in range(5)]
     lists = [f"lists/seed-{seed}-{start}.json" for seed in (0, 1) for start in (0, 2)]
     found = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     assert sorted(found) == sorted([*images, *lists, "seed-0.tar.gz", "grid.png"])

@@ -140,7 +140,7 @@ def test_a_path_with_a_line_break_stays_in_its_line(gan: Path, tmp_path: Path) -
         done = gentool_command(*arguments)
         if arguments[0] == "sample":  # a path for a program, which wants it as it is
             assert done.stdout == b"".join(
-                os.fsencode(evil / "out" / f"00000{k}.png") + b"\n" for k in range(2)
+                os.fsencode(evil / "out" / f"seed000000-00000{k}.png") + b"\n" for k in range(2)
             )
             done = Finished(done.code, b"", done.err)
         assert_harmless(done)

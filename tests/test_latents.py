@@ -140,12 +140,12 @@ def test_sample_with_truncation(styled: Path, tmp_path: Path) -> None:
     run(*options, tmp_path / "one", "--truncation", 1)
     run(*options, tmp_path / "zero", "--truncation", 0)
     for k in range(3):
-        name = f"kind1-{k:06d}.png"
+        name = f"kind1-seed000000-{k:06d}.png"
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     first, *others = pictures(tmp_path / "zero")
     for image in others:
         np.testing.assert_array_equal(image, first)
-    with Image.open(tmp_path / "zero" / "kind1-000000.png") as file:
+    with Image.open(tmp_path / "zero" / "kind1-seed000000-000000.png") as file:
         assert json.loads(file.info["gentool"])["truncation"] == 0
 
 
@@ -215,10 +215,11 @@ def test_a_sheet_of_mixed_styles(styled: Path, tmp_path: Path) -> None:
     names = {"fine000", "fine001", "coarse000", "coarse001"} | {
         f"coarse{a:03d}-fine{b:03d}" for a in range(2) for b in range(2)
     }
-    assert {file.stem for file in out.iterdir()} == names
+    prefix = "seed0-seed1-mix-seed1-seed5-"
+    assert {file.stem.removeprefix(prefix) for file in out.iterdir()} == names
     run("sample", styled, "--seeds", "0,1,5", "-o", tmp_path / "own")
     own = dict(zip((0, 1, 5), pictures(tmp_path / "own"), strict=True))
-    mixed = {file.stem: np.asarray(Image.open(file)) for file in out.iterdir()}
+    mixed = {file.stem.removeprefix(prefix): np.asarray(Image.open(file)) for file in out.iterdir()}
     np.testing.assert_array_equal(mixed["coarse000"], own[0])
     np.testing.assert_array_equal(mixed["fine001"], own[5])
     np.testing.assert_array_equal(mixed["coarse001-fine000"], own[1])  # mixed with itself
@@ -386,7 +387,7 @@ def test_what_cannot_be_meant_is_refused(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     known = {"gan": gan, "vae": vae, "styled": styled, "kept": two / "kept.safetensors",
-             "photo": two / "000000.png"}  # fmt: skip
+             "photo": two / "seed000000-000000.png"}  # fmt: skip
     done = gentool_command(*(word.format(**known) for word in words), cwd=tmp_path)
     assert done.code == code, done.err
     assert part in " ".join(done.err.replace("│", " ").split())

@@ -282,7 +282,7 @@ def test_traverse_from_a_seed_of_a_class_and_from_its_latents_are_one(
         "sample", gan, *options, "-n", 1, "--save-latents", kept, "-o", tmp_path / "own"
     )
     assert done.code == 0, done.err
-    own = np.asarray(Image.open(tmp_path / "own" / "disc-000000.png"))
+    own = np.asarray(Image.open(tmp_path / "own" / "disc-seed000000-000000.png"))
     sheets = []
     for name, start in (("a", options), ("b", (kept,))):
         out = tmp_path / f"{name}.npz"

@@ -41,8 +41,8 @@ class ScoreFiles:
             say(f"{len(found.images)} reconstructions, one a line: {where}")
         if self.per_unit is not None:
             rows = [(s.name, *unit) for s in found.table for unit in s.units]
-            names = ("target", "unit", "layer", "kl", "mean_variance", "active")
-            where = self._write_rows(self.per_unit, names, rows)
+            columns = ("target", "unit", "layer", "kl", "mean_variance", "active")
+            where = self._write_rows(self.per_unit, columns, rows)
             say(f"{len(rows)} latents, one a line: {where}")
 
     def _write_sheets(self, found: "Evaluation", path: Path) -> None:
