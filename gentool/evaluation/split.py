@@ -73,8 +73,6 @@ def choose_split(
         DataError: which images these are cannot be known, or there are none.
         ModelFileError: a header is damaged.
     """
-    if wanted == ALL and not models:
-        wanted = AUTO
     everything = np.arange(len(dataset))
     sides = {path: _sides(loaded, dataset, prepare, poll) for path, loaded in models.items()}
     held_out = _common([s.held_out for s in sides.values()], everything[:0])
@@ -85,17 +83,13 @@ def choose_split(
     if wanted == TRAINING:
         _refuse_unsure(unsure, dataset, wanted)
         return _checked(Split(TRAINING, trained, trained[:0], rest, _OF_TRAINING), models, dataset)
-    if wanted == HELD_OUT or (wanted == AUTO and with_holdout):
-        if not len(held_out) and wanted == HELD_OUT:
-            _refuse_unsure(unsure, dataset, wanted)
-        if len(held_out) or wanted == HELD_OUT:
-            why = _NOT_KNOWN if unsure else None
-            notes = {path: _notes(side, dataset) for path, side in sides.items()}
-            split = Split(
-                HELD_OUT, held_out, everything[:0] if unsure else trained, rest, why, notes
-            )
-            return _checked(split, models, dataset)
     told = wanted == AUTO and with_holdout
+    if wanted == HELD_OUT and not len(held_out):
+        _refuse_unsure(unsure, dataset, wanted)
+    if wanted == HELD_OUT or (told and len(held_out)):
+        why, known = (_NOT_KNOWN, trained[:0]) if unsure else (None, trained)
+        notes = {path: _notes(side, dataset) for path, side in sides.items()}
+        return _checked(Split(HELD_OUT, held_out, known, rest, why, notes), models, dataset)
     why = _OF_ALL if with_holdout else KEPT_NONE
     notes = {path: _notes_of_all(side, dataset, told=told) for path, side in sides.items()}
     return Split(
