@@ -209,6 +209,8 @@ class Guard:
         Raises:
             UsageError: it is an input, a model of a run, not gentool's own, or cannot be written.
         """
+        if str(path) == "-":
+            raise UsageError(f"{option} - is no file; this output cannot go to stdout. Name a file")
         if self._taken.setdefault(os.path.realpath(path), option) != option:
             raise UsageError(f"{path} is named for two outputs of this command. Name another")
         self._check_kind(path, kind)
@@ -284,6 +286,8 @@ def refuse_foreign_run(folder: Path) -> None:
     Raises:
         UsageError: training would write over a file that gentool did not make.
     """
+    if str(folder) == "-":
+        raise UsageError("--out - is no folder; a run cannot go to stdout. Name a folder")
     if os.path.lexists(folder) and not is_folder(folder):
         raise UsageError(f"{folder} is a file, not a folder. Give --out {free_name(folder)}")
     require_writable(folder)

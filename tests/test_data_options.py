@@ -272,7 +272,7 @@ def test_the_cache_is_listed_verified_and_pruned(toys: Path, own_cache: Path) ->
         (("train", "gan", "--data", "TOYS", "--cache", "never", "--holdout", "0.1"), 2,
          "streaming has not read"),
         (("data", "cache", "--prune", "much"), 2, "--prune much"),
-        (("data", "shards", "TOYS", "TOYS"), 2, "is there already"),
+        (("data", "shards", "TOYS", "TOYS"), 2, "is an input of this command"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_explained(
