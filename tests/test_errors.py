@@ -216,7 +216,10 @@ NAMES: dict[str, Row] = {
     "interpolation method": ("interpolate {gan} --method slrp -o {out}", 2,
                              ("no method named 'slrp'", "Did you mean 'slerp'?")),
     "image format": ("sample {gan} --format bmp -o {out}", 2, ("no image format 'bmp'", "webp")),
-    "output suffix": ("sample {gan} -o {top}/x.tiff", 2, ("this command writes one picture as .png, .jpg", ".npz")),
+    "output suffix": (
+        "sample {gan} -o {top}/x.tiff", 2,
+        ("this command writes one picture as .png, .jpg", ".npz"),
+    ),
     "film of a sample": ("sample {gan} -o {top}/x.gif", 2, ("one picture as .png",)),
     "tar and json": ("sample {gan} -o - --json", 2, ("leave one out",)),
     "one key frame": ("interpolate {gan} --seeds 7 -o {out}", 2, ("give at least two",)),
