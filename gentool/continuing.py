@@ -9,8 +9,8 @@ from typing import Any
 
 from gentool.checkpoint import STATE_NAME, read_header
 from gentool.config import from_json
-from gentool.devices import select_precision
-from gentool.errors import ModelFileError, UsageError
+from gentool.devices import select_device, select_precision
+from gentool.errors import GentoolError, ModelFileError, UsageError
 from gentool.runfolder import TrainSettings, identity_of, other_settings
 from gentool.settings import AUTO, Layers, Setting, with_values
 
@@ -65,7 +65,8 @@ def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[L
         raise ModelFileError(
             f"{path} is damaged (identity: {error!s:.120}). Choose another --out"
         ) from error
-    return layers, _told(words, taken, layers, settings, header)
+    layers, device = _device(layers, settings, header)
+    return layers, "; ".join(filter(None, [_told(words, taken, settings), device]))
 
 
 def _options(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,16 +110,23 @@ def _with(layers: Layers, settings: TrainSettings, taken: Mapping[str, Any]) -> 
     )
 
 
-def _told(
-    words: list[str], taken: Mapping[str, Any], layers: Layers, settings: TrainSettings,
-    header: Mapping[str, Any],
-) -> str:  # fmt: skip
+def _told(words: list[str], taken: Mapping[str, Any], settings: TrainSettings) -> str:
     """One line of what is not as it would be here, and what that means."""
     told = f"going on as the run began, with {', '.join(words[:20])}" if words else ""
     slow = taken.get("--precision") == "bfloat16" and settings.device.type == "cpu"
-    if slow:
-        told += "; this CPU has no instructions for bfloat16, which makes it slow"
+    return told + "; this CPU has no instructions for bfloat16, which makes it slow" * slow
+
+
+def _device(
+    layers: Layers, settings: TrainSettings, header: Mapping[str, Any]
+) -> tuple[Layers, str]:
+    """The layers with the device that the run was on, where ``auto`` would take another."""
     device, here = header.get("device"), settings.device.type
-    if isinstance(device, str) and device != here and layers.get("device") == AUTO:
-        told += f"{'; ' if told else ''}the run was on {device:.20} before and goes on on {here}"
-    return told
+    if not isinstance(device, str) or device == here or layers.get("device") != AUTO:
+        return layers, ""
+    try:
+        select_device(device)
+    except GentoolError:
+        return layers, f"the run was on {device:.20}, which is not here; it continues on {here}"
+    found = {"device": Setting(device, f"the run in {settings.out}")}
+    return with_values(layers, found, {}), f"it continues on {device}, as it began (not {here})"

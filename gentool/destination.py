@@ -11,9 +11,9 @@ from typing import BinaryIO, Literal
 
 from gentool.data import is_folder
 from gentool.errors import UsageError
-from gentool.images import FILM_SUFFIXES, SUFFIXES
+from gentool.images import SUFFIXES
 from gentool.outputs import ArraySink, FilmSink, FolderSink, Plan, SheetSink, Sink, TarSink
-from gentool.ownership import ARRAYS, PICTURE, Guard
+from gentool.ownership import ARRAYS, PICTURE, Guard, Recipe
 from gentool.sheets import SheetLabels
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
@@ -35,6 +35,23 @@ class Destination:
     path: Path
     suffix: str
     guard: Guard
+
+    def foresee(self, recipe: Recipe, name: str) -> None:
+        """Refuse, before latents are looked for, what is known to be of another recipe.
+
+        Args:
+            recipe: What is known of how the results will come about.
+            name: Of the first result, without its suffix.
+
+        Raises:
+            UsageError: what stands there is to be kept.
+        """
+        if self.form == "folder":
+            first = self.path / f"{name}{self.suffix}"
+            self.guard.allow_recipe(first, PICTURE, recipe, partly=True)
+        elif self.form != "tar":
+            kind = ARRAYS if self.form == "arrays" else PICTURE
+            self.guard.allow_recipe(self.path, kind, recipe, partly=True)
 
     def open(
         self,
@@ -77,7 +94,7 @@ def parse_destination(
             sheet, in .npz for arrays, a name without a suffix for a folder.
         image_format: Format of the single files: png, jpg, jpeg or webp.
         guard: Says what may be written over.
-        films: Suffixes that mean a film to this verb: some of ``FILM_SUFFIXES``.
+        films: Suffixes that mean a film to this verb.
 
     Raises:
         UsageError: a suffix that the verb does not write, or a place that it may not write to.
@@ -111,6 +128,3 @@ def suffix_of(word: str) -> str:
     if word.lower() not in FORMATS:
         raise UsageError(f"no image format '{word}'. Formats: {', '.join(FORMATS)}")
     return f".{word.lower()}"
-
-
-__all__ = ["FILM_SUFFIXES", "FORMATS", "Destination", "parse_destination", "suffix_of"]

@@ -237,9 +237,11 @@ class Sheet:
             ) from error
 
     def place(self, number: int, pixels: Pixels) -> None:
-        """Put an image (H, W, C) into a tile."""
+        """Put an image (H, W, C) into a tile; RGBA is laid on white on a sheet of RGB."""
         top, left = self.layout.corner(number)
-        self.image.paste(to_pil(pixels), (left, top))
+        tile = to_pil(pixels)
+        flat = tile.mode == "RGBA" and self.image.mode == "RGB"
+        self.image.paste(lay_on(tile, "white") if flat else tile, (left, top))
 
 
 def encode(pixels: Pixels, suffix: str, recipe: Mapping[str, object] | None = None) -> bytes:

@@ -25,6 +25,7 @@ from gentool.data import is_folder
 from gentool.errors import OutputClosed, UsageError
 from gentool.files import is_bad_name, write_bytes, writing
 from gentool.images import (
+    MODES,
     ImageShape,
     Layout,
     Pixels,
@@ -129,19 +130,34 @@ class FolderSink(Sink):
 
     def _check(self, plan: Plan) -> None:
         """Compare what is in the folder with what will be written into it."""
-        if not is_folder(self.folder):
-            return
-        here = {entry.name for entry in os.scandir(self.folder) if entry.is_file()}
-        sample: Planned | None = None
-        for sample in plan.results() if here else ():
-            name = sample.name + self.suffix
-            if name in here or ("/" in name and os.path.lexists(self.folder / name)):
-                self.guard.allow_recipe(self.folder / name, PICTURE, sample.recipe)
+        here = self._files_here()
+        taken = self.guard.names_taken(self.folder)
+        ours: object = None
+        for result in plan.results() if here or taken else ():
+            name, ours = result.name + self.suffix, result.recipe.get("model_sha256")
+            if name in taken:
+                raise UsageError(f"{self.folder / name} is named for two outputs of this command")
+            if name in here:
+                self.guard.allow_recipe(self.folder / name, PICTURE, result.recipe)
                 here.discard(name)
-        if sample is None or self.guard.overwrite:
-            return
-        ours = sample.recipe.get("model_sha256")
-        for name in sorted(here)[:_LOOKED_AT]:
+            elif "/" in name:
+                _check_folders(self.folder, name)
+        if here and not self.guard.overwrite:
+            self._refuse_mixture(sorted(here), ours)
+
+    def _files_here(self) -> set[str]:
+        """Names of all files below the folder."""
+        if not is_folder(self.folder):
+            return set()
+        return {
+            os.path.relpath(os.path.join(where, name), self.folder)  # noqa: PTH118
+            for where, _, names in os.walk(self.folder)
+            for name in names
+        }
+
+    def _refuse_mixture(self, others: list[str], ours: object) -> None:
+        """Refuse a folder that holds images of another model, as a look at some of them shows."""
+        for name in others[:: max(1, len(others) // _LOOKED_AT)]:
             mark = read_mark(self.folder / name)
             theirs = mark.recipe.get("model_sha256") if mark is not None else None
             if theirs is not None and theirs != ours:
@@ -164,6 +180,20 @@ class FolderSink(Sink):
             return []
 
 
+def _check_folders(top: Path, name: str) -> None:
+    """See that a file stands nowhere where a folder of a result has to be.
+
+    Raises:
+        UsageError: one does.
+    """
+    for folder in list(Path(name).parents)[:-1]:
+        if (top / folder).is_file():
+            raise UsageError(
+                f"{top / folder} is a file, and a folder of that name is needed. Write to "
+                f"{free_name(top)}"
+            )
+
+
 class SheetSink(Sink):
     """All images in one; the recipe keeps what they share and lists what they do not.
 
@@ -176,13 +206,15 @@ class SheetSink(Sink):
         labels: SheetLabels | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.path, self.labels = path, labels or SheetLabels()
+        self.path, self.guard, self.labels = path, guard, labels or SheetLabels()
         shape = plan.shape
         layout = Layout.of(plan.count, shape.height, shape.width, columns)
         layout = make_room(layout, self.labels)
         height, width = layout.sheet
         check_sides(path.suffix.lower(), width, height)
-        self._sheet = Sheet(layout, shape.channels)  # first, since it may be too large
+        flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
+        channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
+        self._sheet = Sheet(layout, channels)  # first, since it may be too large
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0
@@ -196,6 +228,7 @@ class SheetSink(Sink):
     def close(self) -> list[Path]:
         """Write the sheet."""
         write_labels(self._sheet.image, self._sheet.layout, self.labels)
+        self.guard.allow_recipe(self.path, PICTURE, self._recipe)  # it may have come meanwhile
         with writing(self.path) as out:
             save(self._sheet.image, out, self.path.suffix.lower(), self._recipe)
         return [self.path]
@@ -212,7 +245,7 @@ class ArraySink(Sink):
 
     def __init__(self, path: Path, plan: Plan, guard: Guard) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.guard = path, guard
         shape = (plan.count, plan.shape.height, plan.shape.width, plan.shape.channels)
         try:
             self._images: Pixels = np.empty(shape, np.uint8)
@@ -237,6 +270,7 @@ class ArraySink(Sink):
         """Write the archive."""
         words = np.array(json.dumps(self._recipe, sort_keys=True))
         arrays: dict[str, Any] = {"images": self._images, **self._extra, RECIPE_KEY: words}
+        self.guard.allow_recipe(self.path, ARRAYS, self._recipe)
         with writing(self.path) as out:
             np.savez_compressed(out, **arrays)
         return [self.path]
@@ -246,14 +280,13 @@ class FilmSink(Sink):
     """All images as the frames of one endless .gif or .webp.
 
     Raises:
-        UsageError: the file may not be replaced, or its format is too small.
+        UsageError: the file may not be replaced.
     """
 
     def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
         super().__init__()
-        self.path, self.milliseconds = path, milliseconds
+        self.path, self.guard, self.milliseconds = path, guard, milliseconds
         self.frames: list[Pixels] = []
-        check_sides(path.suffix.lower(), plan.shape.width, plan.shape.height)
         self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
         guard.allow_recipe(path, PICTURE, self._recipe)
 
@@ -264,6 +297,7 @@ class FilmSink(Sink):
 
     def close(self) -> list[Path]:
         """Write the animation."""
+        self.guard.allow_recipe(self.path, PICTURE, self._recipe)
         with writing(self.path) as out:
             save_film(self.frames, out, self.path.suffix.lower(), self.milliseconds, self._recipe)
         return [self.path]
@@ -304,6 +338,13 @@ def _reader() -> Iterator[None]:
         raise OutputClosed("the reader of stdout has gone") from error
 
 
+def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:
+    """Put all images into a sink and finish it; gives the files that are complete, as they come."""
+    for image in images:
+        yield sink.add(image)
+    yield sink.close()
+
+
 def merged_recipe(plan: Plan) -> dict[str, object]:
     """What all recipes of a plan share as it is, what varies as a list, a long list in short."""
     merged: dict[str, object] = {}
@@ -321,7 +362,8 @@ def merged_recipe(plan: Plan) -> dict[str, object]:
 def _short(values: list[object]) -> object:
     """Whole numbers as ``0-63,70``, and so many other values that nobody reads them as a hash."""
     if all(type(value) is int for value in values):
-        return runs([int(str(value)) for value in values])
+        words = runs([int(str(value)) for value in values])
+        return words if words.count(",") < _LONGEST_LIST else hash_of_value(words)
     return values if len(values) <= _LONGEST_LIST else hash_of_value(values)
 
 

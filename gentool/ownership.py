@@ -9,9 +9,9 @@ import csv
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS = (
 RECIPE_KEY = "gentool"  # of arrays, and the first word of a zip's comment
 RECIPE_COLUMN = "recipe"  # the last of a table
 OF_A_RUN = (MODEL_NAME, STATE_NAME, "best.safetensors")
-_OUTCOMES = frozenset({"gentool", "psnr"})  # known only when the work is done, or of no matter
+_OUTCOMES = frozenset(
+    {"gentool", "psnr", "members"}
+)  # known only when the work is done, or of no matter
 _COMMENT_BYTES = 65_535
 _END_BYTES = 22  # of a zip, before its comment
 _MOST_NAMES = 10_000
@@ -52,6 +54,8 @@ def read_mark(path: Path) -> Mark | None:
     try:
         if is_folder(path):
             return _mark_of_shards(path)
+        if not path.is_file():  # a pipe or device: reading it might wait for ever
+            return None
         with path.open("rb") as file:
             start = file.read(16)
     except OSError:
@@ -86,10 +90,12 @@ def _mark_of_zip(path: Path) -> Mark | None:
         with path.open("rb") as file:
             file.seek(-min(path.stat().st_size, _COMMENT_BYTES + _END_BYTES), os.SEEK_END)
             end = file.read()
-        comment = end[end.rfind(b"PK\5\6") + _END_BYTES :]
-        word, _, words = comment.partition(b" ")
+        end = end[end.rfind(b"PK\5\6") :]
+        word, _, words = end[_END_BYTES:].partition(b" ")
         if word == RECIPE_KEY.encode():
-            return _mark(ARCHIVE, words)
+            mark = _mark(ARCHIVE, words)
+            whole = mark is not None and _members_in(mark.recipe) == end[10:12]
+            return mark if whole else None
         with zipfile.ZipFile(path) as archive, archive.open(f"{RECIPE_KEY}.npy") as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
         return _mark(ARRAYS, str(array.item()).encode())
@@ -102,12 +108,13 @@ def _mark_of_table(path: Path) -> Mark | None:
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)
-            names, first = next(rows), next(rows, [""])
+            names = next(rows)
+            if names[:1] != ["target"] or names[-1] != RECIPE_COLUMN:
+                return None
+            hashes = {row[-1] if len(row) == len(names) else None for row in rows}
     except (OSError, ValueError, csv.Error, StopIteration):
         return None
-    if names[:1] != ["target"] or names[-1] != RECIPE_COLUMN:
-        return None
-    return Mark(TABLE, {RECIPE_COLUMN: first[-1]})
+    return Mark(TABLE, {RECIPE_COLUMN: hashes.pop()}) if len(hashes) == 1 else None
 
 
 def _mark_of_shards(folder: Path) -> Mark | None:
@@ -128,9 +135,17 @@ def _mark(kind: str, words: bytes) -> Mark | None:
     return Mark(kind, recipe) if isinstance(recipe, dict) else None
 
 
-def comment_of(recipe: Recipe) -> bytes:
-    """The comment that marks a zip as gentool's own."""
-    return f"{RECIPE_KEY} {json.dumps(dict(recipe), sort_keys=True)}".encode()
+def comment_of(recipe: Recipe, members: int) -> bytes:
+    """The comment that marks a zip as gentool's own, as long as it has so many members."""
+    told = {**recipe, "members": members}
+    return f"{RECIPE_KEY} {json.dumps(told, sort_keys=True)}".encode()
+
+
+def _members_in(recipe: Recipe) -> bytes:
+    """The number of members as the end of a zip tells it, which holds 65,535 at most."""
+    members = recipe.get("members")
+    count = members if isinstance(members, int) and members >= 0 else 0
+    return min(count, 0xFFFF).to_bytes(2, "little")
 
 
 def hash_of_files(paths: Iterable[Path]) -> list[str]:
@@ -138,10 +153,13 @@ def hash_of_files(paths: Iterable[Path]) -> list[str]:
     found = []
     for path in paths:
         try:
-            data = path.read_bytes()
+            if not path.is_file():
+                raise FileNotFoundError(path)
+            with path.open("rb") as file:
+                digest = file_digest(file, "sha256")
         except OSError:
-            data = os.fsencode(path.absolute())
-        found.append(sha256(data).hexdigest()[:16])
+            digest = sha256(os.fsencode(path.absolute()))
+        found.append(digest.hexdigest()[:16])
     return found
 
 
@@ -153,7 +171,8 @@ def hash_of_recipe(recipe: Recipe) -> str:
 
 def hash_of_place(spec: str) -> str:
     """A short hash that tells equally named sets apart, and names no path of this machine."""
-    return sha256(os.fsencode(os.path.realpath(spec))).hexdigest()[:12]
+    there = os.path.lexists(place_of(spec))  # else it is a name, such as builtin:digits
+    return sha256(os.fsencode(os.path.realpath(spec) if there else spec)).hexdigest()[:12]
 
 
 def place_of(spec: str) -> Path:
@@ -186,14 +205,18 @@ class Guard:
     Attributes:
         inputs: Files and folders that the command reads.
         overwrite: Whether gentool's own files of another recipe may be replaced.
+        may_mix: Whether a new picture may lie in a folder that the command reads.
     """
 
     inputs: Iterable[Path] = ()
     overwrite: bool = False
+    may_mix: bool = False
     _taken: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._inputs = {os.path.realpath(path) for path in self.inputs if os.path.lexists(path)}
+        there = [path for path in self.inputs if os.path.lexists(path)]
+        self._inputs = {os.path.realpath(path) for path in there}
+        self._files = {found for path in there if (found := _identity(path)) is not None}
 
     def allow(self, path: Path, kind: str, option: str = "-o") -> Path:
         """Check a file that is to be written, as far as nothing but its name and kind is known.
@@ -214,12 +237,17 @@ class Guard:
         if self._taken.setdefault(os.path.realpath(path), option) != option:
             raise UsageError(f"{path} is named for two outputs of this command. Name another")
         self._check_kind(path, kind)
+        if kind == PICTURE and not self.may_mix and self._lies_in_an_input(path):
+            raise UsageError(
+                f"{path} lies in a folder that this command reads, and would be read the next "
+                "time. Write it elsewhere"
+            )
         require_writable(path)
         return path
 
     def _check_kind(self, path: Path, kind: str) -> Mark | None:
         """The mark of a file that may be replaced, or None where nothing is there."""
-        if os.path.realpath(path) in self._inputs:
+        if os.path.realpath(path) in self._inputs or _identity(path) in self._files:
             raise _refusal(path, "is an input of this command")
         if _is_of_a_run(path):
             raise _refusal(path, "belongs to a training run")
@@ -239,24 +267,39 @@ class Guard:
         Raises:
             UsageError: it is an input of this command, or nothing can be written there.
         """
-        if os.path.realpath(folder) in self._inputs:
+        if os.path.realpath(folder) in self._inputs or self._lies_in_an_input(folder):
             raise UsageError(
-                f"{folder} is an input of this command; results would mix with it. Write to "
-                f"{free_name(folder)}"
+                f"{folder} is, or lies in, a folder that this command reads; results would mix "
+                "with it. Write to a folder elsewhere"
             )
+        self._taken[os.path.realpath(folder)] = "-o"
         if os.path.lexists(folder) and not is_folder(folder):
             raise UsageError(f"{folder} is a file, not a folder. Write to {free_name(folder)}")
         require_writable(folder)
         return folder
 
-    def allow_recipe(self, path: Path, kind: str, recipe: Recipe) -> None:
+    def names_taken(self, folder: Path) -> set[str]:
+        """Names below a folder that other outputs of the command will have."""
+        above = os.path.realpath(folder) + os.sep
+        return {real.removeprefix(above) for real in self._taken if real.startswith(above)}
+
+    def allow_recipe(self, path: Path, kind: str, recipe: Recipe, *, partly: bool = False) -> None:
         """Check a file again when the recipe of what will be written to it is known.
+
+        Args:
+            path: The file.
+            kind: As for ``allow``.
+            recipe: How it will come about.
+            partly: Whether the recipe is known in part, and the rest is not to be compared.
 
         Raises:
             UsageError: as ``allow``; or it was made from another recipe, and is to be kept.
         """
         mark = self._check_kind(path, kind)
-        change = None if mark is None else difference(mark.recipe, recipe)
+        if mark is None:
+            return
+        before = {k: v for k, v in mark.recipe.items() if k in recipe or not partly}
+        change = difference(before, recipe)
         if change is None:
             return
         if self._lies_in_an_input(path):
@@ -298,10 +341,12 @@ def refuse_foreign_run(folder: Path) -> None:
             raise UsageError(
                 f"{folder} holds a model but no state to go on from. Choose another --out"
             )
-    previews = [p for p in folder.glob("samples/*.png") if p.stem.partition("-")[0].isdecimal()]
-    foreign = [p for p in previews if read_mark(p) is None]
-    lists = [(folder / "log.jsonl", '"images":'), (folder / "bad_files.txt", "\t")]
-    foreign += [path for path, sign in lists if not _begins_with(path, sign)]
+    numbered = [*folder.glob("samples/*.png"), *folder.glob("snapshots/*.safetensors")]
+    foreign = [p for p in numbered if p.stem.partition("-")[0].isdecimal() and not read_mark(p)]
+    log, bad = folder / "log.jsonl", folder / "bad_files.txt"
+    begun = (folder / "samples").is_dir()  # made before the first of the others
+    foreign += [log] * (log.exists() and not (begun and _lines_are(log, _is_record)))
+    foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
     if foreign:
         raise UsageError(
             f"{foreign[0]} is there already, and no training run of gentool made it; it is kept. "
@@ -309,16 +354,27 @@ def refuse_foreign_run(folder: Path) -> None:
         )
 
 
-def _begins_with(path: Path, sign: str) -> bool:
-    """Whether the first line of a file has a sign in it, or the file is empty or not there."""
+def _lines_are(path: Path, allowed: Callable[[str], bool]) -> bool:
+    """Whether every line of a file is of a kind."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            first = file.readline(2**16)
-    except FileNotFoundError:
-        return True
+            return all(map(allowed, file))
     except OSError:
         return False
-    return not first or sign in first
+
+
+def _is_record(line: str) -> bool:
+    """Whether a line may be one of a run's log, or one that a kill cut short."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line.startswith('{"images": ') and not line.endswith("\n")
+    return isinstance(record, dict) and type(record.get("images")) is int
+
+
+def _is_reason(line: str) -> bool:
+    """Whether a line may be one of a list of bad files."""
+    return line.count("\t") == 1
 
 
 def _is_of_a_run(path: Path) -> bool:
@@ -329,11 +385,22 @@ def _is_of_a_run(path: Path) -> bool:
     return path.name in OF_A_RUN and (folder / STATE_NAME).is_file()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, which links and other spellings of its name share."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return (info.st_dev, info.st_ino) if info.st_ino and path.is_file() else None
+
+
 def difference(before: Recipe, now: Recipe) -> str | None:
     """In words the first thing that two recipes do not share; None if they are the same."""
     told = json.loads(json.dumps(dict(now)))
     for key in sorted({*before, *told} - _OUTCOMES):
         was, is_now = before.get(key), told.get(key)
+        if key == RECIPE_COLUMN and was != is_now:
+            return "by other settings, or from other images or models"
         if was != is_now and was != hash_of_value(is_now):
             return f"{key} was {was!s:.60} and is {is_now!s:.60} now"
     return None

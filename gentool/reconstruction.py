@@ -6,7 +6,6 @@ as for a GAN, and where there is none, a search finds the latents (``inversion``
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -187,10 +186,14 @@ def fit(
 
 def fitted_recipe(loaded: LoadedModel, plan: Plan) -> dict[str, object]:
     """How a model that is fitted to the images of a plan will come about."""
-    originals = [str(result.recipe["original_sha256"]) for result in plan.results()]
-    steps = [result.recipe.get("steps") for result in plan.results()][:1]
-    digest = hashlib.sha256("".join(originals).encode()).hexdigest()[:16]
-    return {"verb": "reconstruct", "of": loaded.sha256, "originals": digest, "steps": steps}
+    recipes = [result.recipe for result in plan.results()]
+    originals = "".join(str(recipe["original_sha256"]) for recipe in recipes)
+    of_each = ("original", "original_sha256", "alone")
+    return {
+        **{k: v for k, v in recipes[0].items() if k not in of_each},
+        "of": loaded.sha256,
+        "originals": hashlib.sha256(originals.encode()).hexdigest()[:16],
+    }
 
 
 def write_fitted(
@@ -243,10 +246,11 @@ def plan_pictures(
     width = shape.width if only else Layout.of(2, shape.height, shape.width, 2).sheet[1]
     separator = "/" if only else "-"
 
+    names = result_names(list(images), separator)
+    digests = [hashlib.sha256(pixels.tobytes()).hexdigest()[:16] for pixels in images.values()]
+
     def planned() -> Iterator[Planned]:
-        names = result_names(list(images), separator)
-        for name, (path, pixels) in zip(names, images.items(), strict=True):
-            digest = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+        for name, path, digest in zip(names, images, digests, strict=True):
             what = {"original": path.name, "original_sha256": digest, "alone": only, **how}
             yield Planned(name, recipe(loaded, made_by="reconstruct", **what))
 
@@ -270,7 +274,7 @@ def result_names(paths: Sequence[Path], separator: str) -> list[str]:
         separator: What stands between folders: ``/`` makes folders.
     """
     names: list[str] = []
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for path in paths:
         parts = list(_from_here(path).parts)
         parts[-1] = path.stem if path.suffix.lower() == ".png" else path.name
@@ -279,9 +283,12 @@ def result_names(paths: Sequence[Path], separator: str) -> list[str]:
             name = "/".join(map(shortened, parts))
         else:
             name = shortened(separator.join(parts))
-        taken[name.casefold()] += 1
-        number = taken[name.casefold()]
-        names.append(name if number == 1 else f"{name}~{number}")
+        found, number = name, 1
+        while found.casefold() in taken:
+            number += 1
+            found = f"{name}~{number}"
+        taken.add(found.casefold())
+        names.append(found)
     return names
 
 

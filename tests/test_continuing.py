@@ -115,7 +115,7 @@ def test_another_device_is_told_unless_it_was_asked_for(
     assert train(image_folder, out, *LESS, "--stop-after", 16).code == 75
     rewrite(out, device="cuda")
     done = train(image_folder, out, *LESS, "--device", "auto", "--quiet")
-    assert "the run was on cuda before and goes on on cpu" in done.err
+    assert "the run was on cuda, which is not here; it continues on cpu" in done.err
 
 
 def test_an_automatic_batch_is_that_of_the_run_unmeasured(begun: Path, image_folder: Path) -> None:

@@ -6,6 +6,7 @@ gentool's own of another recipe, or its own of the same.
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIDE, Finished, draw, gentool_command, write_images
+from conftest import SIDE, Finished, draw, gentool_command, run_python, write_images
 from PIL import Image
 
 from gentool.errors import UsageError
 from gentool.images import read_recipe
 from gentool.ownership import PICTURE, Guard, read_mark
+from gentool.reconstruction import result_names
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,17 @@ WRITERS: dict[str, Writer] = {
     "fitted weights": (
         ("reconstruct", "vae", PHOTO, "-o", "out", "--fit-weights", "{}"), ".safetensors",
         ("--steps", "1"),
+    ),
+    "fitted weights of a search": (
+        ("reconstruct", "gan", PHOTO, "--steps", "2", "-o", "out", "--fit-weights", "{}"),
+        ".safetensors", ("--seed", "1"),
+    ),
+    "fitted weights at a draw": (
+        ("reconstruct", "vae", PHOTO, "-o", "out", "--fit-weights", "{}"), ".safetensors",
+        ("--draw",),
+    ),
+    "reconstruction of a search": (
+        ("reconstruct", "gan", PHOTO, "--steps", "2", "-o", "{}"), ".png", ("--seed", "1"),
     ),
     "average": (
         ("average", "gan", "--length", "0.05", "-o", "{}"), ".safetensors", ("--length", "0.1"),
@@ -205,6 +218,17 @@ INPUTS = {
         "--neighbours", "packed.zip",
     ),
     "the data of a pack": ("data", "pack", "packed.zip", "packed.zip"),
+    "a folder in a folder that is read": ("reconstruct", "vae", "photos", "-o", "photos/rec"),
+    "a new sheet in a folder that is read": (
+        "reconstruct", "vae", "photos", "-o", "photos/new.png",
+    ),
+    "latents over a sample of the same command": (
+        "sample", "gan", "-n", "1", "--seed", "77", "-o", "new", "--save-latents",
+        "new/seed000077-000000.png",
+    ),
+    "latents in place of the folder": (
+        "sample", "gan", "-n", "1", "-o", "new", "--save-latents", "new",
+    ),
     "two outputs in one file": (
         "evaluate", "vae", "--data", "photos", "--metrics", "reconstruction", "--per-image",
         "a.csv", "--per-unit", "a.csv",
@@ -225,6 +249,28 @@ def test_an_input_is_kept_even_if_it_is_gentools_own(command: Sequence[str], pla
         done = gentool_command(*command, *more, cwd=place)
         assert done.code == 2, done.err
         assert contents(place) == before
+
+
+@pytest.mark.parametrize("option", ["-o", "--save-latents"])
+def test_a_pipe_in_the_way_is_refused_and_not_waited_for(option: str, place: Path) -> None:
+    os.mkfifo(place / "pipe.png")
+    where = ("-o", "out") if option != "-o" else ()
+    done = gentool_command("sample", "gan", "-n", 1, *where, option, "pipe.png", cwd=place)
+    assert done.code == 2
+    assert "is there already" in done.err
+
+
+@pytest.mark.parametrize("name", ["result.zip", "result.csv"])
+def test_what_somebody_added_to_gentools_own_is_kept(name: str, place: Path) -> None:
+    writer = "pack" if name == "result.zip" else "table of images"
+    assert run(place, writer, place / name).code == 0
+    if writer == "pack":
+        with zipfile.ZipFile(place / name, "a") as archive:
+            archive.writestr("mine.txt", "words")
+    else:
+        with (place / name).open("a") as table:
+            table.write("my,own,row\n")
+    refused(place, writer, place / name, "--overwrite")
 
 
 def test_the_photo_of_the_report_is_kept(place: Path) -> None:
@@ -309,6 +355,59 @@ def test_frames_and_directions_carry_where_they_start(place: Path) -> None:
             assert done.code == 0, done.err
     assert len(list((place / "out-traverse").iterdir())) == 4
     assert len(list((place / "out-interpolate").iterdir())) == 6
+
+
+def test_images_of_another_model_in_a_folder_below_are_seen(place: Path) -> None:
+    done = gentool_command("reconstruct", "vae", PHOTO, "--only", "-o", "m", cwd=place)
+    assert done.code == 0, done.err
+    done = gentool_command("sample", "gan", "-n", 1, "-o", "m", cwd=place)
+    assert done.code == 2
+    assert "another model" in done.err
+
+
+def test_names_that_are_numbered_do_not_meet_real_ones() -> None:
+    names = [Path(name) for name in ("x/a.png", "x-a.png", "x-a~2.png", "X-A.png")]
+    assert len({name.casefold() for name in result_names(names, "-")}) == 4
+
+
+def test_a_result_that_cannot_be_written_is_left_out_and_the_rest_goes_on(place: Path) -> None:
+    with zipfile.ZipFile(place / "deep.zip", "w") as archive:
+        for name in ("/".join(["d" * 150] * 40) + "/a.png", "b.png"):
+            archive.write(place / PHOTO, name)
+    done = gentool_command("reconstruct", "vae", "deep.zip", "--only", "-o", "rec", cwd=place)
+    assert done.code == 7, done.err
+    assert [line.split("\t")[0] for line in done.lines] == ["rec/deep.zip/b.png"]
+    assert "cannot be written" in done.err
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".png", 3), (".png", 1), (".png", 4),
+                                                 (".jpg", 3), (".jpg", 4)])  # fmt: skip
+def test_a_sheet_takes_at_most_half_more_memory_than_its_pixels(
+    suffix: str, channels: int, tmp_path: Path
+) -> None:
+    """In a process of its own, by the most that it ever had of the machine's memory."""
+    peak = f"""
+import resource, numpy
+from pathlib import Path
+from gentool.images import ImageShape
+from gentool.outputs import NamedImage, Plan, Planned, SheetSink
+from gentool.ownership import Guard
+SIDE, COUNT = 128, 1600
+results = [Planned(str(k), {{"gentool": "0", "index": k}}) for k in range(COUNT)]
+noise = numpy.random.default_rng(0).integers(0, 256, (SIDE, SIDE, {channels}), dtype="u1")
+def write(count):
+    plan = Plan(lambda: results[:count], count, ImageShape(SIDE, SIDE, {channels}))
+    sink = SheetSink(Path({str(tmp_path)!r}) / f"{{count}}{suffix}", plan, Guard())
+    for planned in results[:count]:
+        sink.add(NamedImage(planned.name, noise, planned.recipe))
+    sink.close()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = write(4)
+print((write(COUNT) - before) / (COUNT * SIDE * SIDE * {channels}))
+"""
+    done = run_python("-c", peak)
+    assert done.code == 0, done.err
+    assert float(done.out) < 1.5
 
 
 def test_a_long_name_is_shortened_and_the_rest_goes_on(place: Path) -> None:
@@ -436,16 +535,21 @@ def test_shards_are_replaced_by_the_same_command_alone(place: Path) -> None:
     assert (place / "out" / "mine.txt").read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", ["samples/000000160.png", "log.jsonl", "bad_files.txt"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("samples/000000160.png", ""), ("log.jsonl", "my own words\n"),
+     ("log.jsonl", '{"images": [1, 2], "annotations": "mine"}'), ("bad_files.txt", "a\tb\nc\n"),
+     ("snapshots/000000000160.safetensors", "mine")],
+)  # fmt: skip
 def test_train_keeps_what_no_run_made(
-    name: str, place: Path, tiny: Callable[..., Finished]
+    name: str, words: str, place: Path, tiny: Callable[..., Finished]
 ) -> None:
     mine = place / "mine" / name
     mine.parent.mkdir(parents=True)
     if name.endswith(".png"):
         Image.fromarray(draw(0)).save(mine)
     else:
-        mine.write_text("my own words\n")
+        mine.write_text(words)
     before = contents(place)
     done = tiny("--data", "photos", "--out", "mine", cwd=place)
     assert done.code == 2

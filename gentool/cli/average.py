@@ -66,6 +66,7 @@ def command(
             "of": averages.loaded.sha256,
             "length": length,
             "data": [hash_of_place(spec) for spec in data or ()],
+            "labels": None if labels is None else hash_of_place(labels),
         }
         guard.allow_recipe(target, MODEL, made_by)
         if data:
@@ -82,6 +83,7 @@ def command(
         assert length is not None
         model = averages.at(length)
         training = {**model.header["training"], "made_by": made_by}
+        guard.allow_recipe(target, MODEL, made_by)  # it may have come meanwhile
         write_result(target, exported_tensors(model.model), {**model.header, "training": training})
     if as_json:
         emit_json({"model": str(target), "length": length, "fd_random": scores or None})

@@ -1,5 +1,6 @@
 """``gentool data``: look at images before training, pack them, tidy the cache."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def check(
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
-    guard = Guard([place_of(spec)], overwrite)
+    guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
@@ -121,7 +122,7 @@ def pack(
         policy = make_policy(shape, fit, background)
         made = _recipe("data pack", spec, policy, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
-        count, bad = write_pack(source, policy, out, bar.update, comment_of(made))
+        count, bad = write_pack(source, policy, out, bar.update, partial(comment_of, made))
     _finish(out, count, shape, bad, print0=print0, as_json=as_json)
 
 

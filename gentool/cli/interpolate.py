@@ -93,7 +93,7 @@ def command(
     from gentool.destination import parse_destination
     from gentool.devices import select_device
     from gentool.images import FILM_SUFFIXES
-    from gentool.outputs import named
+    from gentool.outputs import into, named
     from gentool.ownership import Guard
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
@@ -109,16 +109,25 @@ def command(
         else:
             fine = replace(wanted, files=others, seeds=mixed, space="w")
             plan, sink, images = _sheet(loaded, wanted, fine, crossover, place, stop)
-        for image in named(plan, images):
+        for files in into(sink, named(plan, images)):
             stop.poll("stopped")
-            paths += [str(p) for p in sink.add(image)]
-        paths += [str(p) for p in sink.close()]
+            paths += map(str, files)
+            for path in files if not as_json else ():
+                emit(path, print0=print0)
     if as_json:
         emit_json({"model": str(loaded.path), "files": paths, "frames": plan.count})
-    for path in paths if not as_json else ():
-        emit(Path(path), print0=print0)
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, plan.count))
+
+
+def _foresee(
+    loaded: "LoadedModel", wanted: Wanted, place: "Destination", what: dict[str, object], name: str
+) -> None:
+    """Refuse what is known to be of another recipe, before photos are looked for."""
+    from gentool.outputs import recipe
+
+    loaded.model.draw_with(**wanted.draws)
+    place.foresee(recipe(loaded, made_by="interpolate", **what), name)
 
 
 def _mixed(words: str) -> tuple[list[Path], list[int]]:
@@ -161,6 +170,8 @@ def _path(
         milliseconds, note = film_time(place.path.suffix.lower(), milliseconds)
         if note:
             say(f"note: {note}")
+    told = {**wanted.recipe, "steps": steps, "loop": loop, **({"method": method} if method else {})}
+    _foresee(loaded, wanted, place, told, f"{wanted.name}-{0:06d}")
     keys = find_keys(loaded, wanted, stop)
     if len(keys) < 2:
         raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
@@ -177,10 +188,11 @@ def _sheet(
     """The images of a sheet of mixed styles, what they will be called, and where they go."""
     from gentool.interpolation import mixing_layer, mixing_sheet, plan_mixing
 
+    what = {**wanted.recipe, **{f"mix_{k}": v for k, v in mixed.recipe.items()}}
+    _foresee(loaded, wanted, place, what, f"{wanted.name}-mix-{mixed.name}-fine000")
     coarse = find_keys(loaded, replace(wanted, space="w"), stop)
     fine = find_keys(loaded, mixed, stop)
     layer, corner = mixing_layer(crossover, fine.values.shape[1]), place.form == "sheet"
-    what = {**wanted.recipe, **{f"mix_{k}": v for k, v in mixed.recipe.items()}}
     plan = plan_mixing(
         loaded, len(coarse), len(fine), layer, f"{wanted.name}-mix-{mixed.name}",
         corner=corner, **what,

@@ -72,7 +72,8 @@ def command(
 
     gentool reconstruct runs/gan-faces me.jpg --fit-weights me.safetensors
 
-    Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs.
+    Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs; with --print0 the paths
+    alone.
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     import numpy as np
@@ -124,7 +125,8 @@ def command(
         if not good:
             raise DataError(f"none of {len(wanted)} images can be read")
         by_posterior = loaded.model.has_posterior and not steps
-        how = _how(draw if by_posterior else None, keep_top, steps, seed)
+        searched = bool(loaded.model.search_steps if steps is None else steps)
+        how = _how(draw if by_posterior else None, keep_top, steps, seed, searched=searched)
         more = {"fitted": True} if fit_weights is not None else {}
         plan = plan_pictures(loaded, good, only=only, **how, **more)
         told = merged_recipe(plan)
@@ -141,33 +143,29 @@ def command(
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
+            guard.allow_recipe(fit_weights, MODEL, made_by)  # it may have come meanwhile
             loaded = write_fitted(loaded, good, fit_weights, made_by)
         if save_latents is not None:
+            guard.allow_recipe(save_latents, LATENTS, told)
             write_latents(save_latents, loaded, latents, told)
         results = reconstruct(loaded, good, latents)
         seconds = (time.monotonic() - began) / len(good)
-        written = [
-            sink.add(
-                NamedImage(
-                    planned.name,
-                    picture(result, only=only),
-                    {**planned.recipe, "psnr": round(result.psnr, 4)},
-                )
-            )
-            for planned, result in zip(plan.results(), results, strict=True)
-        ]
+        written = []
+        for planned, result in zip(plan.results(), results, strict=True):
+            told_of = {**planned.recipe, "psnr": round(result.psnr, 4)}
+            files = sink.add(NamedImage(planned.name, picture(result, only=only), told_of))
+            written.append(files)
+            where = files[0] if files else None if place.form == "folder" else result.path
+            if where is not None and not as_json and place.form != "tar":
+                figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
+                emit(where, *(() if print0 else figures), print0=print0)
         sheet = sink.close()
     rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
     mean = sum(r.psnr for r in results) / len(results)
     if as_json:
         emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
-    elif output != "-":
-        for result, row in zip(results, rows, strict=True):
-            name = result.path if sheet or not row["file"] else Path(str(row["file"]))
-            figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
-            emit(name, *figures, print0=print0)
-        for path in sheet:
-            emit(path, print0=print0)
+    for path in sheet if not as_json else ():
+        emit(path, print0=print0)
     which = " by draws from the posterior" if draw else " by the posterior mean"
     by = which if by_posterior else ""
     by += f", {keep_top} layers kept" if keep_top is not None else ""
@@ -181,7 +179,7 @@ def command(
 
 
 def _how(
-    draw: bool | None, keep_top: int | None, steps: int | None, seed: int
+    draw: bool | None, keep_top: int | None, steps: int | None, seed: int, *, searched: bool
 ) -> dict[str, object]:
     """What was chosen beside the images, for recipes and JSON.
 
@@ -190,10 +188,16 @@ def _how(
         keep_top: Layers kept.
         steps: Of the search.
         seed: Told where it may matter.
+        searched: Whether latents are looked for, which may begin at random places.
     """
     given = {"draw": draw, "keep_top": keep_top, "steps": steps}
     told: dict[str, object] = {k: v for k, v in given.items() if v is not None}
-    random = told not in ({}, {"draw": False})
+    random = searched or told not in (
+        {},
+        {"draw": False},
+        {"draw": False, "steps": 0},
+        {"steps": 0},
+    )
     return {**told, "seed": seed} if random else told
 
 

@@ -81,6 +81,8 @@ def command(
             "--latents are drawn already: beside them only -n and --start say which; leave out "
             "seeds, --class, --save-latents and how to draw"
         )
+    if seed is not None and seeds is not None:
+        raise UsageError("--seed and --seeds are two answers to one question; give one")
     if keep_top and seeds is not None and (count or 1) == 1:
         raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
@@ -132,6 +134,7 @@ def command(
             done += 1
         announce(sink.close())
         if save_latents is not None:
+            guard.allow_recipe(save_latents, LATENTS, told)  # it may have come meanwhile
             write_latents(save_latents, loaded, join(kept), told)
     if as_json:
         told = {"seeds": several if latents is None else None}

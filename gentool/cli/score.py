@@ -63,7 +63,8 @@ def command(
         emit_json({"images": rows, "importance": samples, "kind": kind})
     else:
         for bound in found:
-            emit(f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}", bound.path, print0=print0)
+            figures = () if print0 else (f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}")
+            emit(*figures, bound.path, print0=print0)
     say(f"bounds on log p(x) in nats by {samples} importance samples, a log {loaded.model.measure}")
     if bad or refused:
         failed = len(bad) + len(refused)

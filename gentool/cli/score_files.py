@@ -95,7 +95,8 @@ def check_files(
     own = [target / MODEL_NAME for target in request.targets]
     files = [o if o.is_file() else t for o, t in zip(own, request.targets, strict=True)]
     read = [*files, *map(place_of, request.data), *filter(None, [request.weights])]
-    made, guard = _recipe(request, files), Guard(read, overwrite)
+    some = any(path is not None for path in (neighbours, per_image, per_unit))
+    made, guard = _recipe(request, files) if some else {}, Guard(read, overwrite)
     for path, option in ((per_image, "--per-image"), (per_unit, "--per-unit")):
         if path is not None and str(path) != STDOUT:
             guard.allow(path, TABLE, option)

@@ -1,6 +1,7 @@
 """``gentool traverse``: found directions, each a row of what it does to one picture."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -60,7 +61,7 @@ def command(
     from gentool.checkpoint import load_model, locate
     from gentool.destination import parse_destination
     from gentool.devices import select_device
-    from gentool.outputs import named
+    from gentool.outputs import into, named, recipe
     from gentool.ownership import Guard
     from gentool.traversal import find_directions, label_sheet, plan_traversal, traverse
 
@@ -69,26 +70,28 @@ def command(
     listed: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
-        found = find_directions(loaded.model, method, count)
         draws = drawing.chosen(truncation=truncation)
-        wanted = Wanted(files, seeds, class_name, found.space, draws)
         loaded.model.draw_with(**draws)
+        wanted = Wanted(files, seeds, class_name, None, draws)
+        known = recipe(loaded, made_by="traverse", directions=method, **wanted.recipe)
+        place.foresee(known, f"{wanted.name}-direction000-000")
+        found = find_directions(loaded.model, method, count)
+        wanted = replace(wanted, space=found.space)
         plan = plan_traversal(loaded, found, steps, amount, wanted.name, **wanted.recipe)
         labels = label_sheet(found, steps, amount)
         sink = place.open(plan, sys.stdout.buffer, steps, labels=labels)
         point = find_keys(loaded, wanted, stop)
         if len(point) != 1:
             raise UsageError(f"{start} holds {len(point)} pictures; traverse changes one")
-        for image in named(plan, traverse(loaded, point, found, steps, amount)):
+        for written in into(sink, named(plan, traverse(loaded, point, found, steps, amount))):
             stop.poll("stopped")
-            listed += [str(path) for path in sink.add(image)]
-        listed += [str(path) for path in sink.close()]
+            listed += map(str, written)
+            for path in written if not as_json else ():
+                emit(path, print0=print0)
     if as_json:
         deviations = found.deviations.tolist()
         told = {} if start is not None else {"seed": seed or 0}
         emit_json({"model": str(loaded.path), **told, "files": listed, "deviations": deviations})
-    for path in listed if not as_json else ():
-        emit(Path(path), print0=print0)
     say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, plan.count))

@@ -65,9 +65,14 @@ class Policy:
         height, width = (side + 2 * round(side * self.margin / 2) for side in sides)
         return ImageShape(height, width, self.shape.channels)
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> str:
+        """What it makes of images, for people."""
         more = f", margin {self.margin:g}" if self.margin else ""
-        return f"{self.shape}, {self.fit}, on {self.background}{more}, policy {POLICY_VERSION}"
+        return f"{self.shape}, {self.fit}, on {self.background}{more}"
+
+    def __str__(self) -> str:
+        return f"{self.words}, policy {POLICY_VERSION}"
 
 
 def decode(data: bytes, policy: Policy, frame: int = 0) -> Pixels:

@@ -23,7 +23,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that equal images make equ
 
 
 def pack(
-    source: Source, policy: Policy, out: Path, progress: Progress, comment: bytes = b""
+    source: Source,
+    policy: Policy,
+    out: Path,
+    progress: Progress,
+    comment: Callable[[int], bytes] = lambda count: b"",
 ) -> tuple[int, list[tuple[str, str]]]:
     """Write the prepared images of ``source``.
 
@@ -32,7 +36,7 @@ def pack(
         policy: What they become.
         out: The .zip; replaced when all is written.
         progress: Called with (done, total); may raise to stop.
-        comment: Of the zip: how it came about.
+        comment: Gives the comment of the zip, which says how it came about, for so many images.
 
     Returns:
         How many were written, and (name, reason) of those that could not be read.
@@ -46,7 +50,6 @@ def pack(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            archive.comment = comment
             for index in range(len(source)):
                 if index % _POLL == 0:
                     progress(index, len(source))
@@ -58,6 +61,7 @@ def pack(
                 name = _member(source, index, taken)
                 data = with_origin(encode(pixels, ".png"), mark)
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+            archive.comment = comment(len(taken))
             if not taken:
                 raise DataError(f"none of the {len(source)} images can be read: {bad[0][1]}")
     except OSError as error:

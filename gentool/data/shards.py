@@ -295,12 +295,22 @@ def write_shards(
             writer.done()
             writer.merge(1)
             _add_labels(folder, source, kept, recipe)
-            if out.exists():
-                out.rename(Path(scratch) / "old")
-            shutil.move(folder, out)
+            _put_in_place(folder, out, Path(scratch) / "old")
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror or error}") from error
     return bad
+
+
+def _put_in_place(folder: Path, out: Path, old: Path) -> None:
+    """Move a finished folder to its place; what stood there goes to ``old``, or stays."""
+    if out.exists():
+        out.rename(old)
+    try:
+        shutil.move(folder, out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
 
 
 def _prepared(

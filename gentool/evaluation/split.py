@@ -91,16 +91,20 @@ def choose_split(
         notes = {path: _notes(side, dataset) for path, side in sides.items()}
         return _checked(Split(HELD_OUT, held_out, known, rest, why, notes), models, dataset)
     why = _OF_ALL if with_holdout else KEPT_NONE
-    notes = {path: _notes_of_all(side, dataset, told=told) for path, side in sides.items()}
+    notes = {
+        path: _notes_of_all(side, dataset, told=told, kept_some=models[path].holdout > 0)
+        for path, side in sides.items()
+    }
     return Split(
         ALL, everything, everything[:0], rest, _NOT_KNOWN if told and unsure else why, notes
     )
 
 
-def _notes_of_all(side: Sides, dataset: Dataset, *, told: bool) -> list[str]:
+def _notes_of_all(side: Sides, dataset: Dataset, *, told: bool, kept_some: bool) -> list[str]:
     """On a model that is compared with all images, if it saw some of them or may have."""
     if len(side.trained):
-        return ["it was trained on images of the reference; --holdout keeps some out"]
+        hint = "" if kept_some else "; train --holdout keeps some out"
+        return [f"it was trained on images of the reference{hint}"]
     return [f"split=all: {_unknown(dataset)}: {side.why}"] if told and side.why else []
 
 

@@ -70,7 +70,7 @@ def choose_policy(
         return make_policy(shape, fit or "crop", background or "white")
     policies = {_plain(loaded.policy): loaded.policy for loaded in models.values()}
     if len(policies) > 1:
-        different = " and ".join(sorted(map(str, policies.values())))
+        different = " and ".join(sorted(policy.words for policy in policies.values()))
         raise UsageError(
             f"the models make images of {different}; scores compare only at one shape and intake. "
             "Score them one by one"
@@ -88,8 +88,9 @@ def choose_policy(
         given = {"--size": size, "--mode": mode, "--fit": fit, "--background": background}
         words = " ".join(f"{name} {word}" for name, word in given.items() if word is not None)
         raise UsageError(
-            f"{words:.200} asks for images of {asked}, but {path!s:.200} was trained on images of "
-            f"{own}: both sides are prepared as the model's images were. Leave these options out"
+            f"{words:.200} asks for images of {asked.words}, but {path!s:.200} was trained on "
+            f"images of {own.words}: both sides are prepared as the model's images were. Leave "
+            "these options out"
         )
     return own
 
