@@ -188,13 +188,13 @@ def test_two_thousand_mutants_do_no_harm() -> None:
     slowest = 0.0
     good = 0
     for data in _mutants(2000):
-        began = time.monotonic()
+        began = time.process_time()  # other processes share the cores
         try:
             assert decode(data, RGB).shape == (16, 16, 3)
             good += 1
         except BadImage as reason:
             assert str(reason).isprintable()
-        slowest = max(slowest, time.monotonic() - began)
+        slowest = max(slowest, time.process_time() - began)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert slowest < 1
