@@ -64,7 +64,11 @@ def test_an_archive_stands_for_its_images(
     verb: str, vae: Path, made: dict[str, Path], tmp_path: Path
 ) -> None:
     def rows(place: Path) -> Any:
-        more = ("-o", tmp_path / "sheet.png") if verb == "reconstruct" else ("--model", vae)
+        more = (
+            ("-o", tmp_path / f"{place.name}-sheet.png")
+            if verb == "reconstruct"
+            else ("--model", vae)
+        )
         words = (verb, vae, place) if verb == "reconstruct" else (verb, place)
         done = gentool_command(*words, *more, "--device", "cpu", "--json")
         assert done.code == 0, done.err
@@ -164,6 +168,9 @@ def test_a_target_that_is_none_is_called_what_it_is(
 def test_a_zip_of_images_is_never_called_a_pickle(verb: str, made: dict[str, Path]) -> None:
     for name, said in (("s.zip", "is a zip archive, not a model"), ("s.npz", "a .npz file")):
         done = gentool_command(verb, made[name])
+        if verb == "info" and name == "s.npz":  # gentool's own, which tells how it came about
+            assert (done.code, "archive of arrays" in done.out) == (0, True), done.err
+            continue
         assert (done.code, said in done.err, "pickle" in done.err) == (4, True, False), done.err
 
 
