@@ -105,7 +105,7 @@ def test_the_fingerprint_follows_the_labels(tmp_path: Path) -> None:
     [
         ("00000/a.png,1\n", "no label for 2 of 3 images, the first 00000/b.png"),
         ("".join(f"{n},1\n" for n in (*NAMES, "x\x1b.png", "y.png")),
-         r"names 2 images that are not there, the first x\x1b.png"),
+         "names 2 images that are not there, the first x\x1b.png"),
         ("00000/a.png\n", "row 1 has 1 columns"),
         ('"a,1\n', "not a CSV"),
         ("", "no label for 3 of 3"),
