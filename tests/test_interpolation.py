@@ -127,8 +127,9 @@ def test_kept_latents_remember_whether_they_are_means(
     for more, method in (((), "lerp"), (("--draw",), "slerp")):
         kept = tmp_path / f"{method}.safetensors"
         done = gentool_command(
-            "reconstruct", vae, *photos, *more, "--save-latents", kept, "-o", tmp_path / "x.png"
-        )
+            "reconstruct", vae, *photos, *more, "--save-latents", kept,
+            "-o", tmp_path / f"{method}.png",
+        )  # fmt: skip
         assert done.code == 0, done.err
         assert method_of(interpolated(tmp_path / method, vae, kept)[0]) == method
 

@@ -226,7 +226,7 @@ def fsq(trained: Callable[[str], Path]) -> Path:
 
 def sample(model: Path, out: Path, *more: object) -> tuple[Finished, np.ndarray]:
     """Eight samples as uint8 arrays."""
-    done = gentool_command("sample", model, "-n", 8, "-o", out / "s.npz", *more)
+    done = gentool_command("sample", model, "-n", 8, "-o", out / "s.npz", "--overwrite", *more)
     assert done.code == 0, done.err
     with np.load(out / "s.npz") as arrays:
         return done, next(iter(arrays.values()))
