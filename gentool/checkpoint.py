@@ -26,6 +26,8 @@ from gentool.config import from_json, to_json
 from gentool.data import Policy, is_folder, make_policy
 from gentool.devices import select_device
 from gentool.errors import ModelFileError, UsageError
+from gentool.files import MODEL_NAME as MODEL_NAME
+from gentool.files import STATE_NAME as STATE_NAME
 from gentool.files import put
 from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
@@ -34,7 +36,6 @@ from gentool.registry import unknown_name
 from gentool.tensorfile import Table, dump, load, opened, parse, read_table
 
 FORMAT = 1  # raise when an older gentool could not read the file
-MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"
 _KEY, _CHECKSUM = "gentool", "content_sha256"
 _CHUNK_BYTES = 2**20
 _MAX_CLASSES, _MAX_CLASSES_BYTES = 100_000, 4 * 2**20  # half of what a header may have

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from gentool.errors import Stopped, UsageError
 
+MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run folder
 _CHUNK_BYTES = 4 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gentool.checkpoint import MODEL_NAME, STATE_NAME, read_header
 from gentool.data import is_folder
 from gentool.data.joined import split_weight
 from gentool.errors import ModelFileError, UsageError
-from gentool.files import require_writable
+from gentool.files import MODEL_NAME, STATE_NAME, require_writable
 from gentool.images import hash_of_value, read_recipe
 from gentool.strictjson import parse_json
 
@@ -70,6 +69,8 @@ def read_mark(path: Path) -> Mark | None:
 
 def _mark_of_tensors(path: Path) -> Mark | None:
     """The mark of a model or of latents; a training state is nobody's result."""
+    from gentool.checkpoint import read_header  # imports torch, which data check does without
+
     try:
         header, _ = read_header(path)
     except ModelFileError:
