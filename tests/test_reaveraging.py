@@ -56,6 +56,7 @@ def test_what_it_needs_is_said(trained: Trained, tmp_path: Path) -> None:
     done = gentool_command("average", run / "model.safetensors", "--length", "0.1")
     assert done.code == 2
     assert "is no run folder" in done.err
+    (tmp_path / "no").write_text("a file")
     done = gentool_command("average", run, "--length", "0.1", "-o", tmp_path / "no" / "x")
     assert done.code == 2
     (tmp_path / "single").mkdir()
@@ -125,8 +126,8 @@ def test_a_fitted_density_without_images_is_refused(
 def test_what_is_learned_or_made_of_weights_alone_needs_no_images(
     trained: Trained, image_folder: Path, tmp_path: Path
 ) -> None:
+    assert average(trained("fsq"), tmp_path / "fsq.safetensors").code == 0  # a transformer
     out = tmp_path / "other.safetensors"
-    assert average(trained("fsq"), out).code == 0  # a transformer
     run = tmp_path / "run"
     done = gentool_command(
         "train", "vampvae", "--data", image_folder, "--out", run, "--images", 160, *TINY,

@@ -58,9 +58,9 @@ def command(
 
     target = output or run / "average.safetensors"
     guard = Guard(map(place_of, data or ()), overwrite)
-    guard.allow(target, MODEL)
     with StopFlag() as stop:
         averages = Reaverager(run)
+        guard.allow(target, MODEL)
         made_by = {
             "verb": "average",
             "of": averages.loaded.sha256,
