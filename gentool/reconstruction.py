@@ -87,6 +87,8 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
 
 
 def _read_file(path: Path, policy: Policy) -> Pixels:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise BadImage("not a regular file")
     return decode(path.read_bytes(), policy)
 
 
