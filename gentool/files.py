@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from gentool.errors import Stopped, UsageError
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run folder
 _CHUNK_BYTES = 4 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
+_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # what _scratch_name gives
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
 
@@ -93,7 +95,7 @@ def append(path: Path, line: str) -> None:
 def remove_scratch(folder: Path) -> None:
     """Remove what a killed process left of ``replacing``; nobody may be writing there."""
     for scratch in folder.glob(".*.tmp"):
-        if scratch.name.split(".")[-2].isdecimal():
+        if _SCRATCH.fullmatch(scratch.name):
             with contextlib.suppress(OSError):
                 scratch.unlink()
 

@@ -192,6 +192,10 @@ def place_of(spec: str) -> Path:
 
 def free_name(path: Path) -> Path:
     """A name like ``path`` that nothing has yet."""
+    if not path.name:
+        path = Path(os.path.realpath(path))
+    if not path.name:  # the root
+        return Path("results")
     for number in range(2, _MOST_NAMES):
         found = path.with_name(f"{path.stem}-{number}{path.suffix}")
         if not os.path.lexists(found):
@@ -380,7 +384,7 @@ def _is_reason(line: str) -> bool:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a path is that of a model or state of a run folder, be it there or not yet."""
-    folder = path.parent
+    folder = Path(os.path.realpath(path)).parent
     if folder.name == "snapshots":
         return (folder.parent / STATE_NAME).is_file()
     return path.name in OF_A_RUN and (folder / STATE_NAME).is_file()

@@ -6,6 +6,7 @@ for. The identity in the state says which commands are the same run.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,7 +39,7 @@ from gentool.files import put, remove_scratch
 from gentool.heldout import keep_out
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
-from gentool.ownership import refuse_foreign_run
+from gentool.ownership import read_mark, refuse_foreign_run
 from gentool.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
 from gentool.state import (
     Counters,
@@ -350,7 +351,7 @@ class RunFolder:
         }
         draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]
         samples = grid(decode_blocks(average, prior_blocks(average, draws)))
-        put(folder / f"{images:09d}.png", encode(samples, ".png", made))
+        _put_preview(folder / f"{images:09d}.png", encode(samples, ".png", made))
         chosen = np.linspace(0, len(self._rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
         originals = self._dataset.images[self._rows[chosen]]
         try:
@@ -359,4 +360,10 @@ class RunFolder:
             return
         pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
         sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
-        put(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))
+        _put_preview(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))
+
+
+def _put_preview(path: Path, data: bytes) -> None:
+    """Write a preview, unless a file that gentool did not make stands there; it is kept."""
+    if not os.path.lexists(path) or read_mark(path) is not None:
+        put(path, data)

@@ -7,6 +7,7 @@
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gentool.files import put, reached
 
 SNAPSHOTS_NAME = "snapshots"
 _MOST = 10**6
+_NUMBERED = re.compile(r"[0-9]{12,}\.safetensors")  # what _target gives
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
     target = _target(model_path, images)
     folder = target.parent
     folder.mkdir(exist_ok=True)
-    older = sorted(f for f in folder.glob("*.safetensors") if f != target)
+    numbered = (f for f in folder.glob("*.safetensors") if _NUMBERED.fullmatch(f.name))
+    older = sorted(f for f in numbered if f != target)
     for number, snapshot in enumerate(reversed(older), start=1):
         if number >= keep.numbered:
             snapshot.unlink()

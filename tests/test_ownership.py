@@ -563,3 +563,47 @@ def tiny() -> Callable[..., Finished]:
     from conftest import TINY
 
     return lambda *more, cwd: gentool_command("train", "gan", *TINY, "--images", 32, *more, cwd=cwd)
+
+
+def test_going_on_with_a_run_keeps_what_others_put_into_its_folder(
+    place: Path, tiny: Callable[..., Finished]
+) -> None:
+    more = ("--data", "photos", "--out", "k", "--keep", 1, "--save-every", 32)
+    assert tiny(*more, cwd=place).code == 0
+    mine = [place / "k" / name for name in (
+        ".notes.2023.tmp", "samples/.draft.1.tmp", "samples/000000064.png",
+        "snapshots/mine.safetensors",
+    )]  # fmt: skip
+    for path in mine:
+        path.write_text("precious")
+    done = tiny(*more, "--images", 96, cwd=place)
+    assert done.code == 0, done.err
+    assert [path.read_text() for path in mine] == ["precious"] * 4
+    assert (place / "k" / "samples" / "000000096.png").is_file()
+
+
+def test_a_snapshot_is_known_from_inside_its_folder_and_through_a_link(
+    place: Path, tiny: Callable[..., Finished]
+) -> None:
+    more = ("--data", "photos", "--out", "z", "--keep", "all", "--save-every", 32)
+    assert tiny(*more, cwd=place).code == 0
+    (place / "s").symlink_to(place / "z" / "snapshots")
+    name = "000000000032.safetensors"
+    before = (place / "s" / name).read_bytes()
+    for where, target in ((place / "s", name), (place, f"s/{name}")):
+        command = ("average", place / "z", "--length", 0.05, "--overwrite", "-o", target)
+        done = gentool_command(*command, cwd=where)
+        assert done.code == 2, done.err
+    assert (place / "s" / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("target", [".", "/"])
+def test_a_folder_without_a_name_is_refused_in_words(target: str, place: Path) -> None:
+    for command in (
+        ("data", "shards", "photos", target),
+        ("average", "gan", "--length", 0.05, "-o", target),
+        ("sample", "gan", "-n", 1, "-o", "o", "--save-latents", target),
+    ):
+        done = gentool_command(*command, cwd=place)
+        assert done.code == 2, done.err
+        assert "unexpected" not in done.err

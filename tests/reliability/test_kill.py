@@ -102,7 +102,7 @@ def test_a_run_killed_at_its_very_last_file_is_swept(
 ) -> None:
     out = tmp_path / "run"
     assert nursery.run(*arguments(image_folder, out)).code == 0
-    (out / "samples" / ".000000192.png.4711.tmp").write_bytes(b"half")
+    (out / "samples" / ".0123456789abcdef.4711.tmp").write_bytes(b"half")
     assert same_end(nursery, image_folder, out, alone)
 
 
