@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import BinaryIO
 from gentool.errors import Stopped, UsageError
 
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run folder
+LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"  # there too
+LOG_START = b'{"images": '  # every line of a log begins so
 _CHUNK_BYTES = 4 * 2**20
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
 _SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # what _scratch_name gives
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
@@ -30,6 +35,19 @@ def reached(step: str, path: Path) -> None:
         observer(step, path)
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading, and never wait for one: opening a named pipe would.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe or a device.
+    """
+    handle = os.open(path, _READ)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     """Open a new file for ``path``, which takes its place only when the block ends well.
@@ -41,6 +59,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
+    if path.is_symlink():  # what it leads to is written, and the link stays
+        path = Path(os.path.realpath(path))
     scratch = path.with_name(_scratch_name(path))
     try:
         with scratch.open("wb") as out:  # open() applies the umask, as the user expects
@@ -154,7 +174,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         UsageError: the file cannot be written there.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as out:
             yield out
     except OSError as error:
@@ -182,7 +202,7 @@ def require_writable(path: Path) -> None:
         UsageError: nothing can be written there.
     """
     try:
-        folder = path if path.is_dir() else path.parent
+        folder = path if path.is_dir() else Path(os.path.realpath(path)).parent
         while not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):

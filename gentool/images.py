@@ -8,11 +8,12 @@ alpha); a model sees float32 (B, C, H, W) in [-1, 1]. Torch is not imported here
 only prepares images starts quickly.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -29,6 +30,7 @@ from PIL import (
 )
 
 from gentool.errors import UsageError
+from gentool.memory import require_memory
 from gentool.strictjson import parse_json
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp")
 _LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
 _GRID_GAP = 2  # pixels between tiles
+_WEBP_PIXEL_BYTES = 28  # that its encoder takes beside the sheet, measured with noise
 _WIDEST_STRIP = 2048  # pixels, unless a sheet that is nearly square is wider
 _GOOD_RATIO, _WORST_RATIO = 2.0, 3.0  # of the sides of a sheet
 _EMPTY = {"L": "white", "RGB": "white", "RGBA": "#ffffff00"}
@@ -219,21 +222,25 @@ class Sheet:
     Args:
         layout: Where the tiles go.
         channels: Of each image: 1, 3 or 4.
+        suffix: Of the file that it will be written to, whose encoder needs memory too.
 
     Raises:
         UsageError: there is no memory for so large a sheet.
     """
 
-    def __init__(self, layout: Layout, channels: int) -> None:
+    def __init__(self, layout: Layout, channels: int, suffix: str = ".png") -> None:
         self.layout = layout
         height, width = layout.sheet
         mode = _PIL_MODES[channels]
+        what = f"a sheet of {width:,}x{height:,} pixels"
+        own_bytes = width * height * (1 if channels == 1 else 4)
+        encoder_bytes = _WEBP_PIXEL_BYTES * width * height if suffix == ".webp" else 0
+        require_memory(own_bytes + encoder_bytes, what)
         try:
             self.image = Image.new(mode, (width, height), _EMPTY[mode])
         except (MemoryError, ValueError, OverflowError) as error:
             raise UsageError(
-                f"there is no memory for a sheet of {width:,}x{height:,} pixels. Write fewer "
-                "images, or a folder"
+                f"there is no memory for {what}. Write fewer images, or a folder"
             ) from error
 
     def place(self, number: int, pixels: Pixels) -> None:
@@ -280,7 +287,19 @@ def save(
         flat.save(stream, kind, quality=95, subsampling=0, **told)
     else:
         told = {} if recipe is None else {"exif": _description(recipe)}
-        image.save(stream, kind, quality=95, **told)
+        with _encoding_webp():
+            image.save(stream, kind, quality=95, **told)
+
+
+@contextlib.contextmanager
+def _encoding_webp() -> Iterator[None]:
+    """Errors of the encoder, whose tables large and noisy pictures overflow, as gentool's own."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(
+            f"this picture cannot be written as .webp ({error!s:.80}). Write a .png"
+        ) from error
 
 
 def save_film(
@@ -297,15 +316,16 @@ def save_film(
         more: dict[str, object] = {"comment": _comment(recipe)}
     else:
         more = {"quality": 95, "exif": _description(recipe)}
-    images[0].save(
-        stream,
-        "GIF" if suffix == ".gif" else "WEBP",
-        save_all=True,
-        append_images=images[1:],
-        duration=milliseconds,
-        loop=0,
-        **more,
-    )
+    with _encoding_webp() if suffix == ".webp" else contextlib.nullcontext():
+        images[0].save(
+            stream,
+            "GIF" if suffix == ".gif" else "WEBP",
+            save_all=True,
+            append_images=images[1:],
+            duration=milliseconds,
+            loop=0,
+            **more,
+        )
 
 
 def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:

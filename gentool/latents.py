@@ -16,6 +16,7 @@ from gentool import __version__
 from gentool.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
 from gentool.checkpoint import Header, LoadedModel, read_checked, write_result
 from gentool.errors import ModelFileError, NoStyles, UsageError
+from gentool.files import open_regular
 from gentool.images import Pixels
 from gentool.models.base import Model
 from gentool.tensorfile import Table
@@ -154,7 +155,7 @@ def is_latents(path: Path) -> bool:
     if path.suffix.lower() == ".safetensors":
         return True
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(9)
         return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
     except OSError:

@@ -8,6 +8,7 @@ written under another name first and renamed, so that a stop never leaves half a
 import contextlib
 import io
 import json
+import math
 import os
 import tarfile
 from abc import ABC, abstractmethod
@@ -36,6 +37,7 @@ from gentool.images import (
     save,
     save_film,
 )
+from gentool.memory import require_memory
 from gentool.ownership import ARRAYS, PICTURE, RECIPE_KEY, Guard, Recipe, free_name, read_mark
 from gentool.sheets import SheetLabels, make_room, write_labels
 
@@ -132,9 +134,11 @@ class FolderSink(Sink):
         """Compare what is in the folder with what will be written into it."""
         here = self._files_here()
         taken = self.guard.names_taken(self.folder)
-        ours: object = None
+        first = next(iter(plan.results()), None)
+        if first is not None and "/" in first.name:
+            self._refuse_file_in_the_way(plan)
         for result in plan.results() if here or taken else ():
-            name, ours = result.name + self.suffix, result.recipe.get("model_sha256")
+            name = result.name + self.suffix
             if name in taken:
                 raise UsageError(f"{self.folder / name} is named for two outputs of this command")
             if name in here:
@@ -142,8 +146,18 @@ class FolderSink(Sink):
                 here.discard(name)
             elif "/" in name:
                 _check_folders(self.folder, name)
-        if here and not self.guard.overwrite:
-            self._refuse_mixture(sorted(here), ours)
+        if here and first is not None:
+            self._look_for_a_mixture(sorted(here), first.recipe)
+
+    def _refuse_file_in_the_way(self, plan: Plan) -> None:
+        """Refuse a plan in which a file and a folder of other files would have one name."""
+        names = {result.name + self.suffix for result in plan.results()}
+        folders = {str(above) for name in names for above in Path(name).parents}
+        if both := sorted(names & folders):
+            raise UsageError(
+                f"{self.folder / both[0]} would be a file and a folder: the originals have names "
+                "that allow no results under the same ones. Leave --only out"
+            )
 
     def _files_here(self) -> set[str]:
         """Names of all files below the folder."""
@@ -155,16 +169,26 @@ class FolderSink(Sink):
             for name in names
         }
 
-    def _refuse_mixture(self, others: list[str], ours: object) -> None:
-        """Refuse a folder that holds images of another model, as a look at some of them shows."""
+    def _look_for_a_mixture(self, others: list[str], ours: Recipe) -> None:
+        """Refuse a folder that holds pictures of another kind, as a look at some of them shows.
+
+        With ``--overwrite`` it is said which of gentool's pictures stay beside the new ones.
+        """
         for name in others[:: max(1, len(others) // _LOOKED_AT)]:
             mark = read_mark(self.folder / name)
-            theirs = mark.recipe.get("model_sha256") if mark is not None else None
-            if theirs is not None and theirs != ours:
+            if mark is None or "model_sha256" not in mark.recipe:
+                continue
+            if self.guard.overwrite:
+                self.guard.tell(
+                    f"warning: {self.folder} also holds pictures that gentool made before and "
+                    f"that stay, such as {name:.80}; whoever reads the folder takes them as one set"
+                )
+                return
+            if kind := _other_kind(mark.recipe, ours):
                 raise UsageError(
-                    f"{self.folder} holds images of another model, such as {name:.80}; together "
-                    f"they would be scored as one. Write to {free_name(self.folder)}, or mix them "
-                    "with --overwrite"
+                    f"{self.folder} holds {kind}, such as {name:.80}; together they would be "
+                    f"scored as one. Write to {free_name(self.folder)}, or mix them with "
+                    "--overwrite"
                 )
 
     def add(self, image: NamedImage) -> list[Path]:
@@ -178,6 +202,15 @@ class FolderSink(Sink):
                 raise
             self.failed.append((path, error.__cause__.strerror or "its name is not allowed"))
             return []
+
+
+def _other_kind(theirs: Recipe, ours: Recipe) -> str | None:
+    """In words, what pictures are that do not belong with ours; None if they do."""
+    if theirs["model_sha256"] != ours.get("model_sha256"):
+        return "images of another model"
+    if theirs.get("made_by") != ours.get("made_by"):
+        return f"results of gentool {theirs.get('made_by')!s:.40}"
+    return None
 
 
 def _check_folders(top: Path, name: str) -> None:
@@ -214,7 +247,8 @@ class SheetSink(Sink):
         check_sides(path.suffix.lower(), width, height)
         flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
         channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
-        self._sheet = Sheet(layout, channels)  # first, since it may be too large
+        # first, since it may be too large
+        self._sheet = Sheet(layout, channels, path.suffix.lower())
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0
@@ -247,6 +281,7 @@ class ArraySink(Sink):
         super().__init__()
         self.path, self.guard = path, guard
         shape = (plan.count, plan.shape.height, plan.shape.width, plan.shape.channels)
+        require_memory(math.prod(shape), f"{path} with {plan.count:,} images")
         try:
             self._images: Pixels = np.empty(shape, np.uint8)
         except (MemoryError, ValueError) as error:
@@ -286,6 +321,8 @@ class FilmSink(Sink):
     def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
         super().__init__()
         self.path, self.guard, self.milliseconds = path, guard, milliseconds
+        size = plan.count * plan.shape.height * plan.shape.width * max(3, plan.shape.channels)
+        require_memory(2 * size, f"a film of {plan.count:,} frames")  # frames and their pictures
         self.frames: list[Pixels] = []
         self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
         guard.allow_recipe(path, PICTURE, self._recipe)

@@ -19,7 +19,14 @@ import numpy as np
 from gentool.data import is_folder
 from gentool.data.joined import split_weight
 from gentool.errors import ModelFileError, UsageError
-from gentool.files import MODEL_NAME, STATE_NAME, require_writable
+from gentool.files import (
+    LOG_NAME,
+    LOG_START,
+    MODEL_NAME,
+    STATE_NAME,
+    open_regular,
+    require_writable,
+)
 from gentool.images import hash_of_value, read_recipe
 from gentool.strictjson import parse_json
 
@@ -55,7 +62,7 @@ def read_mark(path: Path) -> Mark | None:
             return _mark_of_shards(path)
         if not path.is_file():  # a pipe or device: reading it might wait for ever
             return None
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(16)
     except OSError:
         return None
@@ -88,7 +95,7 @@ def _mark_of_tensors(path: Path) -> Mark | None:
 def _mark_of_zip(path: Path) -> Mark | None:
     """The mark of an archive of arrays, or of a zip of packed images."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(-min(path.stat().st_size, _COMMENT_BYTES + _END_BYTES), os.SEEK_END)
             end = file.read()
         end = end[end.rfind(b"PK\5\6") :]
@@ -156,7 +163,7 @@ def hash_of_files(paths: Iterable[Path]) -> list[str]:
         try:
             if not path.is_file():
                 raise FileNotFoundError(path)
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 digest = file_digest(file, "sha256")
         except OSError:
             digest = sha256(os.fsencode(path.absolute()))
@@ -211,11 +218,13 @@ class Guard:
         inputs: Files and folders that the command reads.
         overwrite: Whether gentool's own files of another recipe may be replaced.
         may_mix: Whether a new picture may lie in a folder that the command reads.
+        tell: Is given what a person should know of files that stay beside the new ones.
     """
 
     inputs: Iterable[Path] = ()
     overwrite: bool = False
     may_mix: bool = False
+    tell: Callable[[str], object] = lambda _: None
     _taken: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -256,7 +265,7 @@ class Guard:
             raise _refusal(path, "is an input of this command")
         if _is_of_a_run(path):
             raise _refusal(path, "belongs to a training run")
-        if not os.path.lexists(path):
+        if not os.path.exists(path):  # noqa: PTH110 - a link that leads nowhere is written through
             return None
         mark = read_mark(path)
         if mark is None or mark.kind != kind:
@@ -322,7 +331,8 @@ class Guard:
 
 
 def _refusal(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path} {why}; it is kept. Write to {free_name(path)}")
+    free = Path(path.name) if _is_of_a_run(path) else path  # no name beside it would be free
+    return UsageError(f"{path} {why}; it is kept. Write to {free_name(free)}")
 
 
 def refuse_foreign_run(folder: Path) -> None:
@@ -348,7 +358,7 @@ def refuse_foreign_run(folder: Path) -> None:
             )
     numbered = [*folder.glob("samples/*.png"), *folder.glob("snapshots/*.safetensors")]
     foreign = [p for p in numbered if p.stem.partition("-")[0].isdecimal() and not read_mark(p)]
-    log, bad = folder / "log.jsonl", folder / "bad_files.txt"
+    log, bad = folder / LOG_NAME, folder / "bad_files.txt"
     begun = (folder / "samples").is_dir()  # made before the first of the others
     foreign += [log] * (log.exists() and not (begun and _lines_are(log, _is_record)))
     foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
@@ -373,7 +383,7 @@ def _is_record(line: str) -> bool:
     try:
         record = json.loads(line)
     except ValueError:
-        return line.startswith('{"images": ') and not line.endswith("\n")
+        return line.startswith(LOG_START.decode()) and not line.endswith("\n")
     return isinstance(record, dict) and type(record.get("images")) is int
 
 

@@ -35,7 +35,7 @@ from gentool.checkpoint import (
 from gentool.config import to_json
 from gentool.data import Dataset, Policy
 from gentool.errors import ModelFileError, NoEncoder, UsageError
-from gentool.files import put, remove_scratch
+from gentool.files import LOG_NAME, PREVIEWS_NAME, put, remove_scratch
 from gentool.heldout import keep_out
 from gentool.images import encode, grid
 from gentool.models.base import BaseConfig, Model, Phase
@@ -51,7 +51,7 @@ from gentool.state import (
     unpack,
 )
 
-LOG_NAME, PREVIEWS_NAME, BEST_NAME = "log.jsonl", "samples", "best.safetensors"
+BEST_NAME = "best.safetensors"
 _PREVIEW_IMAGES = 64
 _DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from gentool.errors import ModelFileError
+from gentool.files import open_regular
 from gentool.strictjson import parse_json
 
 Table = dict[str, Any]
@@ -36,7 +37,7 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # bytes per number
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file, with the system's errors as gentool's own."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield file
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror}") from error

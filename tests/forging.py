@@ -84,12 +84,12 @@ class Watch:
     Attributes:
         allowed: The one file that may be opened.
         events: Every other file that was opened, and everything imported, run or changed.
-        slowest_seconds: Of processor time, over all ``look`` blocks.
+        seconds: Of processor time, in the last ``look`` block.
     """
 
     allowed: Path
     events: list[str] = field(default_factory=list)
-    slowest_seconds: float = 0.0
+    seconds: float = 0.0
     on: bool = False
 
     def hook(self, event: str, details: tuple[Any, ...]) -> None:
@@ -110,7 +110,7 @@ class Watch:
             yield
         finally:
             self.on = False
-            self.slowest_seconds = max(self.slowest_seconds, time.process_time() - began)
+            self.seconds = time.process_time() - began
 
 
 def start_watch(allowed: Path) -> Watch:

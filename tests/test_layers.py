@@ -23,6 +23,7 @@ from gentool.models import MODELS
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("errors", "escapes")),
     (1, ("rng", "devices", "signals", "files", "runlock", "strictjson", "powers", "distributed")),
+    (1, ("memory",)),
     (1, ("tensorfile",)),
     (2, ("registry", "images")),
     (2, ("sheets",)),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from PIL import Image
 
 from gentool.errors import UsageError
 from gentool.images import read_recipe
+from gentool.memory import free_memory_bytes
 from gentool.ownership import PICTURE, Guard, read_mark
 from gentool.reconstruction import result_names
 
@@ -365,6 +367,58 @@ def test_images_of_another_model_in_a_folder_below_are_seen(place: Path) -> None
     assert "another model" in done.err
 
 
+def test_results_of_two_verbs_do_not_share_a_folder(place: Path) -> None:
+    assert gentool_command("sample", "vae", "-n", 1, "-o", "m", cwd=place).code == 0
+    done = gentool_command("reconstruct", "vae", PHOTO, "--only", "-o", "m", cwd=place)
+    assert done.code == 2
+    assert "results of gentool sample" in done.err
+
+
+def test_what_stays_beside_results_that_were_written_over_is_told(place: Path) -> None:
+    command = ("interpolate", "gan", "--seeds", "1,2", "-o", "frames", "--steps")
+    assert gentool_command(*command, 9, cwd=place).code == 0
+    before = contents(place / "frames")
+    done = gentool_command(*command, 4, "--overwrite", cwd=place)
+    assert done.code == 0, done.err
+    assert "that stay" in done.err
+    assert len(contents(place / "frames")) == len(before)
+    done = gentool_command(*command, 9, "--overwrite", cwd=place)
+    assert done.code == 0, done.err
+    assert "that stay" not in done.err
+    assert contents(place / "frames") == before
+
+
+def test_a_result_that_would_be_a_file_and_a_folder_is_refused_first(place: Path) -> None:
+    for name in ("w/p.jpg", "w/p.jpg.png/x.png"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(1)).save(place / name)
+    done = gentool_command("reconstruct", "vae", "w", "--only", "-o", "o", cwd=place)
+    assert done.code == 2, done.err
+    assert "a file and a folder" in done.err
+    assert not (place / "o").exists()
+
+
+def test_a_link_stays_a_link(place: Path) -> None:
+    (place / "far").mkdir()
+    (place / "link.png").symlink_to("far/sheet.png")
+    for _ in range(2):
+        done = gentool_command("sample", "gan", "-n", 1, "-o", "link.png", cwd=place)
+        assert done.code == 0, done.err
+    assert (place / "link.png").is_symlink()
+    mark = read_mark(place / "far" / "sheet.png")
+    assert mark is not None and mark.kind == PICTURE
+    (place / "photo.png").symlink_to(PHOTO)
+    before = contents(place)
+    assert gentool_command("sample", "gan", "-n", 1, "-o", "photo.png", cwd=place).code == 2
+    assert contents(place) == before
+
+
+def test_a_seed_is_named_once(place: Path) -> None:
+    done = gentool_command("sample", "gan", "--seeds", "1,0-2", "-o", "o", cwd=place)
+    assert done.code == 2
+    assert "twice" in done.err
+
+
 def test_names_that_are_numbered_do_not_meet_real_ones() -> None:
     names = [Path(name) for name in ("x/a.png", "x-a.png", "x-a~2.png", "X-A.png")]
     assert len({name.casefold() for name in result_names(names, "-")}) == 4
@@ -448,6 +502,35 @@ def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
     done = gentool_command(*command, cwd=place)
     assert done.code == 2, done.err
     assert words in done.err
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".npz"])
+def test_what_needs_more_memory_than_is_free_is_refused(
+    suffix: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gentool.memory.free_memory_bytes", lambda: 100_000)
+    command = ("sample", "gan", "-n", 400, "-o", f"huge{suffix}")
+    done = gentool_command(*command, cwd=place)
+    assert done.code == 2, done.err
+    assert "of memory" in done.err
+    monkeypatch.setattr("gentool.memory.free_memory_bytes", lambda: 100_000_000)
+    assert gentool_command(*command, cwd=place).code == 0
+
+
+def test_free_memory_is_below_all_of_it_and_may_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
+    monkeypatch.setattr("gentool.memory._MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.memory._GROUP", tmp_path)
+    assert free_memory_bytes() == 5120
+    for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
+        (tmp_path / f"memory.{name}").write_text(words)
+    assert free_memory_bytes() == 1007
+    (tmp_path / "memory.max").write_text("max")
+    assert free_memory_bytes() == 5120
+    (tmp_path / "meminfo").unlink()
+    assert free_memory_bytes() is None
 
 
 @pytest.mark.parametrize(
@@ -595,6 +678,66 @@ def test_a_snapshot_is_known_from_inside_its_folder_and_through_a_link(
         done = gentool_command(*command, cwd=where)
         assert done.code == 2, done.err
     assert (place / "s" / name).read_bytes() == before
+
+
+def test_the_name_that_is_offered_instead_of_a_snapshots_is_free(
+    place: Path, tiny: Callable[..., Finished]
+) -> None:
+    more = ("--data", "photos", "--out", "z", "--keep", "all", "--save-every", 32)
+    assert tiny(*more, cwd=place).code == 0
+    command = ("average", "z", "--length", 0.05, "-o")
+    done = gentool_command(*command, "z/snapshots/000000000032.safetensors", cwd=place)
+    assert done.code == 2
+    offered = done.err.split("Write to ")[1].strip()
+    assert gentool_command(*command, offered, cwd=place).code == 0
+
+
+def test_a_run_may_lie_in_the_folder_that_it_reads(
+    place: Path, tiny: Callable[..., Finished]
+) -> None:
+    photos = place / "photos"
+    for out in ("runs/k", "."):
+        for images in (32, 64, 96):  # the previews of a run are none of its images
+            done = tiny("--data", ".", "--out", out, "--images", images, cwd=photos)
+            assert done.code == 0, done.err
+    (photos / "samples").rename(photos / "mine")  # no run has this folder
+    checked = gentool_command("data", "check", ".", "--json", cwd=photos)
+    assert json.loads(checked.out)["images"] == 24 + len(list((photos / "mine").iterdir()))
+
+
+PIPED = {
+    "model": ("sample", "pipe"),
+    "info": ("info", "pipe"),
+    "target of score": ("score", "photos", "-m", "pipe"),
+    "target": ("evaluate", "pipe", "--data", "photos"),
+    "data": ("evaluate", "gan", "--data", "pipe"),
+    "endpoint": ("interpolate", "vae", "pipe", PHOTO, "-o", "o"),
+    "start": ("traverse", "vae", "--start", "pipe", "-o", "o"),
+    "photo": ("reconstruct", "vae", "pipe", "-o", "o"),
+    "latents": ("sample", "gan", "--latents", "pipe", "-o", "o"),
+    "training images": ("train", "gan", "--data", "pipe"),
+    "state": ("train", "gan", "--data", "photos", "--out", "piped", "--batch", "16"),
+}
+
+
+@pytest.mark.parametrize("command", PIPED.values(), ids=PIPED)
+def test_no_command_waits_for_a_pipe(command: Sequence[str], place: Path) -> None:
+    os.mkfifo(place / "pipe")
+    (place / "piped").mkdir()
+    os.mkfifo(place / "piped" / "state.safetensors")
+
+    def give_up(*_: object) -> None:
+        raise AssertionError("it waited")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        done = gentool_command(*command, cwd=place)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert done.code in (2, 3, 4), done.err
+    assert "unexpected" not in done.err
 
 
 @pytest.mark.parametrize("target", [".", "/"])

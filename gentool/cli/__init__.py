@@ -29,9 +29,10 @@ from gentool.cli import (
     train,
     traverse,
 )
-from gentool.cli.console import say, say_command
-from gentool.errors import GentoolError, OutputClosed, Stopped, exit_code_of
+from gentool.cli.console import say, say_command, unwritable_stdout
+from gentool.errors import GentoolError, OutputClosed, Stopped, UsageError, exit_code_of
 from gentool.escapes import escape
+from gentool.files import is_full
 
 app = typer.Typer(
     name="gentool",
@@ -82,7 +83,8 @@ def root(
     GENTOOL_CACHE is the cache folder.
 
     Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data, 4 model file, 5 device, 6 diverged,
-    7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C.
+    7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C, 141 the reader of stdout
+    has gone.
     """
     if debug:
         os.environ["GENTOOL_DEBUG"] = "1"
@@ -96,9 +98,32 @@ def main() -> None:
     try:
         _run()
     except SystemExit as ended:
+        ended.code = _flush(ended.code)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             _leave_ranks(ended.code)
         raise
+
+
+def _flush(code: str | int | None) -> str | int | None:
+    """Send what stdout still holds; the exit code, which tells of what could not be sent.
+
+    Python would try it again when it ends, with an error of its own.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _leave_unsent()
+        if isinstance(error, BrokenPipeError):
+            return code or OutputClosed.exit_code
+        if not code:
+            say(f"error: {unwritable_stdout(error)}")
+        return code or UsageError.exit_code
+    return code
+
+
+def _leave_unsent() -> None:
+    """Let what stdout still holds go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_ranks(code: str | int | None) -> NoReturn:
@@ -118,10 +143,10 @@ def _run() -> None:
     try:
         app()
     except OutputClosed as error:
-        _leave_closed_output(error)
+        sys.exit(exit_code_of(error))
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # help, into which typer wrote itself
-            _leave_closed_output(OutputClosed())
+            sys.exit(OutputClosed.exit_code)
         raise
     except GentoolError as error:
         if os.environ.get("GENTOOL_DEBUG"):
@@ -134,6 +159,9 @@ def _run() -> None:
     except Exception as error:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.filename is None and is_full(error):
+            say(f"error: {unwritable_stdout(error)}")  # help, which typer writes itself
+            sys.exit(UsageError.exit_code)
         say(
             f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for more"
         )
@@ -181,9 +209,3 @@ def _prepare_temporary_folder() -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         tempfile.tempdir = str(Path.cwd())
-
-
-def _leave_closed_output(error: OutputClosed) -> NoReturn:
-    # Python flushes stdout once more at exit, which must not complain again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(exit_code_of(error))

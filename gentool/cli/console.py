@@ -68,6 +68,13 @@ def _write(text: str | bytes) -> None:
         sys.stdout.flush()
     except BrokenPipeError as error:  # typer would end with exit code 1
         raise OutputClosed("the reader of stdout has gone") from error
+    except OSError as error:
+        raise unwritable_stdout(error) from error
+
+
+def unwritable_stdout(error: OSError) -> UsageError:
+    """The error of a stdout that takes no more, such as a file on a full disk."""
+    return UsageError(f"cannot write to stdout: {error.strerror or error}")
 
 
 def emit_json(value: object) -> None:

@@ -172,6 +172,8 @@ def _culprits(context: Any, message: str, parameter: Any) -> list[str]:
     for option in context.command.params:
         if _source(context, option.name) != _ENVIRONMENT:
             continue
+        if context.params.get(option.name) is False:  # as GENTOOL_JSON=0, which asks for nothing
+            continue
         value = os.environ[option.envvar]
         words = [*option.opts, *([] if option.is_flag else [value, value.partition("=")[0]])]
         told = any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", message) for word in words)

@@ -97,7 +97,7 @@ def command(
     from gentool.ownership import Guard
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
-    guard = Guard([locate(model), *wanted.files, *others], overwrite)
+    guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
     place = parse_destination(output, "png", guard, FILM_SUFFIXES if mix is None else ())
     paths: list[str] = []
     with StopFlag() as stop:

@@ -104,7 +104,7 @@ def command(
         raise UsageError("--draw goes by the encoder alone; leave --steps out")
     if keep_top is not None and fit_weights is not None:
         raise UsageError("--keep-top draws pictures anew; --fit-weights fits to those given")
-    guard = Guard([locate(model), *images], overwrite)
+    guard = Guard([locate(model), *images], overwrite, tell=say)
     place = parse_destination(output, image_format, guard)
     if fit_weights is not None:
         guard.allow(fit_weights, MODEL, "--fit-weights")

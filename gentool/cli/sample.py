@@ -86,6 +86,8 @@ def command(
     if keep_top and seeds is not None and (count or 1) == 1:
         raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
+    if len(set(several)) < len(several):
+        raise UsageError("--seeds names a seed twice, which gives one image twice; name it once")
     indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model, locate
     from gentool.destination import parse_destination
@@ -96,7 +98,7 @@ def command(
     from gentool.sampling import Draws, plan_latents, sample, sample_latents
     from gentool.sheets import SheetLabels
 
-    guard = Guard([locate(model), *([latents] if latents else [])], overwrite)
+    guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
     place = parse_destination(output, image_format, guard)
     if save_latents is not None:
         guard.allow(save_latents, LATENTS, "--save-latents")

@@ -66,7 +66,7 @@ def command(
     from gentool.traversal import find_directions, label_sheet, plan_traversal, traverse
 
     files, seeds = ([start], []) if start is not None else ([], [seed or 0])
-    place = parse_destination(output, "png", Guard([locate(model), *files], overwrite))
+    place = parse_destination(output, "png", Guard([locate(model), *files], overwrite, tell=say))
     listed: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))

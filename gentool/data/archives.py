@@ -18,6 +18,7 @@ from gentool.data.members import Members, Stored
 from gentool.data.tars import compression, is_tar, list_tar, unpack_tar
 from gentool.data.zips import LOCAL_SIZE, is_zip, list_zip, local_length, read_member, unpack
 from gentool.errors import DataError
+from gentool.files import open_regular
 
 
 class ArchiveSource(FileSource):
@@ -53,7 +54,7 @@ class ArchiveSource(FileSource):
 
     def _list(self, name: str, labels: str | None) -> Index:
         members = Members(name)
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)
 
             def read(stored: Stored) -> bytes:
@@ -118,7 +119,7 @@ class _File:
 
 def is_archive(path: Path) -> bool:
     """Whether the file is a zip or a tar, compressed or not, by its content."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return compression(file.read(8)) is not None or is_tar(file) or is_zip(file)
 
 
@@ -127,7 +128,7 @@ def begins_as_archive(path: Path) -> bool:
 
     Pictures that end as a zip are pictures.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(9)
         if head[8:] == b"{":  # safetensors, whose first bytes, a length, may be any
             return False
@@ -138,14 +139,14 @@ def begins_as_archive(path: Path) -> bool:
 
 def _plain_archive(path: Path) -> tuple[Path, bool]:
     """The file to read from, and whether it is a zip (else a tar)."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         kind = compression(file.read(8))
         if kind is None:
             return path, not is_tar(file)
     info = path.stat()
     key = index_place("unpacked", path.resolve(), info.st_size, info.st_mtime_ns)
     plain = unpack_tar(path, kind, key.with_name(key.name + ".tar"))
-    with plain.open("rb") as file:
+    with open_regular(plain) as file:
         if not is_tar(file):
             raise DataError(f"{path} holds no tar, only a {kind} file of something else")
     return plain, False

@@ -18,6 +18,7 @@ from gentool.data.intake import Policy, convert
 from gentool.data.members import MAX_RATIO, Stored
 from gentool.data.zips import find_members, read_member
 from gentool.errors import DataError
+from gentool.files import open_regular
 from gentool.images import MODES, Pixels, to_pil
 
 _NAMES = ("images.npy", "arr_0.npy")
@@ -41,7 +42,7 @@ class ArraySource(Source):
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             try:
                 self._images = _read(file)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
@@ -66,7 +67,7 @@ class ArraySource(Source):
 
 def is_array_file(path: Path) -> bool:
     """Whether a file is a zip with an array of images in it, by its content."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(4) != b"PK\3\4":
             return False
         try:

@@ -21,6 +21,7 @@ from gentool.data.base import MAX_FILE, FileSource, is_hidden, is_image, no_imag
 from gentool.data.index import Index, Names, index_place, keep, look_up
 from gentool.data.intake import BadImage
 from gentool.data.labels import Labelling, find_labels, label_file
+from gentool.files import LOG_NAME, LOG_START, PREVIEWS_NAME, STATE_NAME, open_regular
 
 TRUSTED_ABOVE = 200_000
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -28,6 +29,8 @@ _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 class FolderSource(FileSource):
     """A folder, searched deeply; hidden files and folders are passed over.
+
+    So are the previews of a training run, which may write into the folder that it reads.
 
     Args:
         folder: Where.
@@ -155,14 +158,16 @@ class _Walk:
             return iter(())
         found = []
         with os.scandir(where) as entries:
-            for entry in entries:
-                word = os.fsdecode(entry.name)
-                if is_hidden(word):
-                    continue
-                if self._leads_on(entry):
-                    found.append((name + entry.name + b"/", entry))
-                elif is_image(word) and not _is_folder(entry):
-                    found.append((name + entry.name, entry))
+            listed = list(entries)
+        previews = os.fsencode(PREVIEWS_NAME) if _is_run(where, listed) else None
+        for entry in listed:
+            word = os.fsdecode(entry.name)
+            if is_hidden(word) or entry.name == previews:
+                continue
+            if self._leads_on(entry):
+                found.append((name + entry.name + b"/", entry))
+            elif is_image(word) and not _is_folder(entry):
+                found.append((name + entry.name, entry))
         self._seen.add((info.st_dev, info.st_ino))
         self.folders.append(name)
         self.times.append(info.st_mtime_ns)
@@ -181,6 +186,20 @@ class _Walk:
             return True
         inside = os.fsdecode(target[len(self._real) :]).split("/")
         return any(is_hidden(part) for part in inside)
+
+
+def _is_run(folder: bytes, entries: "list[os.DirEntry[bytes]]") -> bool:
+    """Whether a folder is that of a training run, by its state or, before the first, its log."""
+    names = {entry.name for entry in entries}
+    if os.fsencode(PREVIEWS_NAME) not in names:
+        return False
+    if os.fsencode(STATE_NAME) in names:
+        return True
+    try:
+        with open_regular(Path(os.fsdecode(folder), LOG_NAME)) as file:
+            return file.read(len(LOG_START)) == LOG_START
+    except OSError:  # there is none
+        return False
 
 
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:

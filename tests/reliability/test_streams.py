@@ -71,6 +71,7 @@ CONDITIONS = {
     "40 columns": Condition({"COLUMNS": "40", "TERMINAL_WIDTH": "40"}),
     "stdout closed": Condition(before=_close_stdout),
     "reader gone": Condition(),
+    "full": Condition(),
     "no home": Condition({"HOME": None, "XDG_CACHE_HOME": None, "GENTOOL_CACHE": None}),
     "read-only folder": Condition(cwd=Path("/proc")),
     "no space": Condition(before=_no_file_may_grow),
@@ -80,6 +81,7 @@ CONDITIONS = {
 # Start-up alone is cheap; each of the others costs the import of torch.
 CHEAP = [(c, k) for c in ("help", "help of train", "usage error") for k in CONDITIONS] + [
     ("sample", "latin letters"), ("sample json", "reader gone"), ("info", "stdout closed"),
+    ("sample", "full"), ("list", "full"),
 ]  # fmt: skip
 PAIRS = [
     pytest.param(c, k, marks=[] if (c, k) in CHEAP else pytest.mark.slow, id=f"{c}, {k}")
@@ -99,6 +101,10 @@ def run(arguments: list[str], name: str) -> Finished:
     if name == "reader gone":
         reader, out = os.pipe()
         os.close(reader)
+    if name == "full":
+        if not Path("/dev/full").exists():
+            pytest.skip("this system has no device that is always full")
+        out = os.open("/dev/full", os.O_WRONLY)
     if "terminal" in name:
         return _run_on_terminal(command, env)
     try:
@@ -158,6 +164,8 @@ def _codes(command: str, condition: str) -> set[int]:
     expected = EXPECTED.get(command, 0)
     if expected == 0 and condition in ("reader gone", "stdout closed"):
         return {141}
+    if condition == "full":  # an error needs no stdout
+        return {expected or 2}
     if condition == "no space" and command in WRITING:
         return {2, 75}  # 75 where a run can go on
     if condition == "no space" and command == "doctor":
