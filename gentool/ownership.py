@@ -417,5 +417,14 @@ def difference(before: Recipe, now: Recipe) -> str | None:
         if key == RECIPE_COLUMN and was != is_now:
             return "by other settings, or from other images or models"
         if was != is_now and was != hash_of_value(is_now):
-            return f"{key} was {was!s:.60} and is {is_now!s:.60} now"
+            return _change(key, was, is_now)
     return None
+
+
+def _change(key: str, was: object, is_now: object) -> str:
+    """In words, how one value of a recipe changed; None stands for a value that is not there."""
+    if was is None:
+        return f"it had no {key}, which is {is_now!s:.60} now"
+    if is_now is None:
+        return f"{key} was {was!s:.60}, and there is none now"
+    return f"{key} was {was!s:.60} and is {is_now!s:.60} now"
