@@ -19,7 +19,6 @@ MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run fo
 LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"  # there too
 LOG_START = b'{"images": '  # every line of a log begins so
 _CHUNK_BYTES = 4 * 2**20
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
 _SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # what _scratch_name gives
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
@@ -41,11 +40,16 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: it cannot be opened, or is a pipe or a device.
     """
-    handle = os.open(path, _READ)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
+    file = open(os.fspath(path), "rb", opener=_open_at_once)  # noqa: SIM115 - the opener
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return os.fdopen(handle, "rb")
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """What ``open`` opens a file with, but without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextlib.contextmanager

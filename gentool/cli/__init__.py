@@ -143,6 +143,7 @@ def _run() -> None:
     try:
         app()
     except OutputClosed as error:
+        _leave_unsent()  # before a tar that was cut short is closed
         sys.exit(exit_code_of(error))
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):  # help, into which typer wrote itself
@@ -160,7 +161,8 @@ def _run() -> None:
         if os.environ.get("GENTOOL_DEBUG"):
             raise
         if isinstance(error, OSError) and error.filename is None and is_full(error):
-            say(f"error: {unwritable_stdout(error)}")  # help, which typer writes itself
+            _leave_unsent()
+            say(f"error: {unwritable_stdout(error)}")  # of a tar, or help, which typer writes
             sys.exit(UsageError.exit_code)
         say(
             f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for more"
