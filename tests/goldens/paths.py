@@ -1,6 +1,6 @@
 """What every model family makes of one short command after another, as hashes.
 
-``train`` (stopped half-way, then continued), ``sample``, ``reconstruct`` and ``interpolate``, through
+``train`` (stopped half-way, then continued), ``sample``, ``reconstruct``, ``interpolate``, through
 the command line alone, so that the same file follows the code of any version. Run as a program it
 records what the installed gentool makes on this machine::
 
