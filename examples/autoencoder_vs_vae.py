@@ -38,18 +38,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import load_model
-from gentool.config import from_json
+from gentool.core.errors import GentoolError, exit_code_of
+from gentool.core.images import Pixels, grid
+from gentool.core.options import from_json
+from gentool.core.signals import StopFlag
 from gentool.data import Dataset, open_dataset
-from gentool.errors import GentoolError, exit_code_of
-from gentool.images import Pixels, grid
+from gentool.evaluation.quick_score import Score
+from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.models.priors import draw_normal
-from gentool.scoring import Score
-from gentool.signals import StopFlag
-from gentool.training import TrainSettings, train
+from gentool.training.loop import TrainSettings, train
 
 try:
     from matplotlib.axes import Axes

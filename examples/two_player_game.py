@@ -16,7 +16,7 @@ discriminator is trained until it is nearly optimal, while the generator waits, 
 over D*. In the end p_g is all but p_data, D* is near 1/2 where there are data, and V is near
 -log 4, the least that G can reach.
 
-Both players learn from gentool's own losses, entries of ``gentool.models.adversarial``.
+Both players learn from gentool's own losses, entries of ``gentool.models.gan.losses``.
 
     python examples/two_player_game.py --out two_player_game.png
     python examples/two_player_game.py --loss minimax --data gaussian --steps 500
@@ -35,7 +35,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 from torch.special import ndtri
 
-from gentool.models.adversarial import LOSSES, AdversarialLoss
+from gentool.models.gan.losses import LOSSES, AdversarialLoss
 
 try:
     from matplotlib.axes import Axes

@@ -11,23 +11,23 @@ Public names are loaded on first use (PEP 562), so importing this package costs 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from gentool.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gentool.checkpoint import load_model
+    from gentool.core.errors import GentoolError
     from gentool.data import open_dataset
-    from gentool.errors import GentoolError
-    from gentool.sampling import sample_images
-    from gentool.training import train
+    from gentool.inference.sampling import sample_images
+    from gentool.training.loop import train
 
 __all__ = ["GentoolError", "load_model", "open_dataset", "sample_images", "train"]
 
 _HOMES = {
-    "GentoolError": "gentool.errors",
+    "GentoolError": "gentool.core.errors",
     "load_model": "gentool.checkpoint",
     "open_dataset": "gentool.data",
-    "sample_images": "gentool.sampling",
-    "train": "gentool.training",
+    "sample_images": "gentool.inference.sampling",
+    "train": "gentool.training.loop",
 }
 
 

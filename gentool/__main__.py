@@ -1,6 +1,6 @@
 """The ``gentool`` command, and ``python -m gentool``."""
 
-from gentool.signals import leave_when_asked
+from gentool.core.signals import leave_when_asked
 
 
 def main() -> None:

@@ -21,19 +21,19 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from gentool import __version__
-from gentool.config import from_json, to_json
+from gentool.core.atomic_files import MODEL_NAME as MODEL_NAME
+from gentool.core.atomic_files import STATE_NAME as STATE_NAME
+from gentool.core.atomic_files import put
+from gentool.core.devices import select_device
+from gentool.core.errors import ModelFileError, UsageError
+from gentool.core.images import MODES, ImageShape, side_problem
+from gentool.core.options import from_json, to_json
+from gentool.core.registry import unknown_name
+from gentool.core.safetensors_io import Table, dump, load, opened, parse, read_table
+from gentool.core.version import __version__
 from gentool.data import Policy, is_folder, make_policy
-from gentool.devices import select_device
-from gentool.errors import ModelFileError, UsageError
-from gentool.files import MODEL_NAME as MODEL_NAME
-from gentool.files import STATE_NAME as STATE_NAME
-from gentool.files import put
-from gentool.images import MODES, ImageShape, side_problem
 from gentool.models import MODELS
 from gentool.models.base import Model
-from gentool.registry import unknown_name
-from gentool.tensorfile import Table, dump, load, opened, parse, read_table
 
 FORMAT = 1  # raise when an older gentool could not read the file
 _KEY, _CHECKSUM = "gentool", "content_sha256"

@@ -22,13 +22,23 @@ from poison import spoil
 
 import gentool.__main__
 import gentool.cli
-from gentool import files
+from gentool.core import atomic_files as files
 
 # What a training imports late, so that no child has to.
-LATE = ("torch._dynamo", "gentool.cli.progress", "gentool.training", "gentool.sampling",
-        "gentool.outputs", "gentool.models.gan", "gentool.models.vae", "numpy.random",
-        "PIL.PngImagePlugin", "PIL.GifImagePlugin", "gentool.networks.dcgan",
-        "gentool.evaluation")  # fmt: skip
+LATE = (
+    "torch._dynamo",
+    "gentool.cli.progress",
+    "gentool.training.loop",
+    "gentool.inference.sampling",
+    "gentool.outputs.writers",
+    "gentool.models.gan.model",
+    "gentool.models.vae.model",
+    "numpy.random",
+    "PIL.PngImagePlugin",
+    "PIL.GifImagePlugin",
+    "gentool.networks.dcgan",
+    "gentool.evaluation.evaluate",
+)
 
 
 class Saboteur:

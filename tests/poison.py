@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.training import Trainer
+from gentool.training.loop import Trainer
 
 NAN = float("nan")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.averaging import Averaging, averaged_copy
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.models.base import Phase, moving_buffers
-from gentool.models.gan import GAN
-from gentool.models.vae import VAE
+from gentool.models.gan.model import GAN
+from gentool.models.vae.model import VAE
+from gentool.training.ema import Averaging, averaged_copy
 
 
 def build() -> GAN:

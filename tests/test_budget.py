@@ -2,8 +2,8 @@
 
 import pytest
 
-from gentool.budget import Budget
-from gentool.distributed import Ranks
+from gentool.core.distributed import Ranks
+from gentool.training.budget import Budget
 
 
 def test_images_are_counted() -> None:
@@ -32,7 +32,7 @@ def test_the_share_never_falls() -> None:
 def test_saves_are_put_off_by_what_they_cost_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by what the last one is going to cost."""
     now = 1000.0
-    monkeypatch.setattr("gentool.budget.time.monotonic", lambda: now)
+    monkeypatch.setattr("gentool.training.budget.time.monotonic", lambda: now)
     budget = Budget(None, 60.0, Ranks())
     budget.begin()
     assert not budget.save_is_due()

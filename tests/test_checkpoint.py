@@ -31,7 +31,7 @@ from gentool.checkpoint import (
     verify,
     write_file,
 )
-from gentool.errors import GentoolError, ModelFileError, UsageError
+from gentool.core.errors import GentoolError, ModelFileError, UsageError
 from gentool.models import MODELS
 
 
@@ -573,7 +573,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from gentool.checkpoint import load_model
-from gentool.errors import ModelFileError
+from gentool.core.errors import ModelFileError
 good, *hostile = map(Path, sys.argv[1:])
 load_model(good)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -26,12 +26,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from gentool.checkpoint import load_model
+from gentool.inference.sampling import sample_images
 from gentool.models import MODELS
-from gentool.models.adversarial import LOSSES
+from gentool.models.gan.losses import LOSSES
 from gentool.models.likelihoods import LIKELIHOODS
+from gentool.models.presets import PRESETS
 from gentool.models.priors import PRIORS
-from gentool.presets import PRESETS
-from gentool.sampling import sample_images
 
 
 def files_by_name(folder: Path) -> dict[str, bytes]:

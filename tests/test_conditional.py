@@ -9,17 +9,17 @@ import torch
 from conftest import TINY, gentool_command
 from PIL import Image
 
-from gentool.blocks import prior_blocks
 from gentool.checkpoint import load_model
+from gentool.core.images import ImageShape, to_unit
+from gentool.core.rng import Draw
 from gentool.data import open_dataset
-from gentool.images import ImageShape, to_unit
-from gentool.interpolation import interpolate
-from gentool.latents import draw
+from gentool.inference.blocks import prior_blocks
+from gentool.inference.interpolation import interpolate
+from gentool.inference.latents import draw
+from gentool.inference.sampling import sample_images
 from gentool.models.base import Batch
-from gentool.models.gan import GAN
+from gentool.models.gan.model import GAN
 from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator
-from gentool.rng import Draw
-from gentool.sampling import sample_images
 
 CPU = torch.device("cpu")
 
@@ -246,7 +246,7 @@ def test_inversion_finds_the_class_too(run: Path, striped: Path, tmp_path: Path)
 
 
 def test_the_batch_carries_its_labels(striped: Path) -> None:
-    from gentool.feeding import Feeder
+    from gentool.training.batches import Feeder
 
     dataset = open_dataset(str(striped), "16")
     feeder = Feeder(dataset, np.arange(len(dataset)), 5, 16, CPU)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import TINY, Finished, gentool_command
 
-from gentool import devices
 from gentool.checkpoint import load_model, read_file, write_file
-from gentool.presets import PRESETS
+from gentool.core import devices
+from gentool.models.presets import PRESETS
 
 LESS = ["--size", 16, "--width", 4, "-o", "latent_size=8"]
 

@@ -11,9 +11,9 @@ from conftest import TINY, Finished, gentool_command, run_gentool, write_images
 from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
+from gentool.core.images import ImageShape, to_unit
 from gentool.data import Dataset, Policy, make_policy, open_dataset, open_source, prepare
-from gentool.feeding import Feeder
-from gentool.images import ImageShape, to_unit
+from gentool.training.batches import Feeder
 
 CPU = torch.device("cpu")
 

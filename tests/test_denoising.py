@@ -9,7 +9,7 @@ from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
 from gentool.checkpoint import load_model
-from gentool.images import mean_squared_error
+from gentool.core.images import mean_squared_error
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import torch
 from conftest import gentool_command, run_python
 from torch import Tensor, nn
 
+from gentool.diagnostics.device_check import TOLERANCE, compare, compare_networks, try_precision
 from gentool.networks import PAIRS
-from gentool.selfcheck import TOLERANCE, compare, compare_networks, try_precision
 
 CPU = torch.device("cpu")
 # Refuses every use of a socket, then runs the command.

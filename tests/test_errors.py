@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gentool.checkpoint import read_file, write_file
-from gentool.errors import (
+from gentool.core.errors import (
     DataError,
     DeviceError,
     Diverged,
@@ -43,7 +43,7 @@ from gentool.errors import (
     UsageError,
     exit_code_of,
 )
-from gentool.presets import PRESETS
+from gentool.models.presets import PRESETS
 
 Row = tuple[str, int, tuple[str, ...]]
 
@@ -481,7 +481,7 @@ def test_errors_leave_the_process_with_their_code_and_debug_shows_the_traceback(
     debug = run_gentool("--debug", "info", places["nothing"])
     assert debug.code != 0
     assert "Traceback (most recent call last)" in debug.err
-    assert "gentool.errors.ModelFileError: " in debug.err
+    assert "gentool.core.errors.ModelFileError: " in debug.err
 
 
 def test_debug_can_come_from_the_environment(places: dict[str, Path]) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from gentool.escapes import printable, shell_line
+from gentool.core.escapes import printable, shell_line
 
 NAMES = (
     "plain.png", "ü ö.png", "a\nb", r"a\nb", "a\x1b[31m", r"a\x1b[31m", "a\\", "\\", r"\\", "",

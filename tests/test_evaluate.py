@@ -13,13 +13,17 @@ import torch
 from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
-from gentool.blocks import encode_blocks
 from gentool.checkpoint import LoadedModel, load_model, read_file
+from gentool.core.images import ImageShape, to_unit
+from gentool.core.rng import Draw
 from gentool.data import open_dataset
-from gentool.data.modes import Modes, read_modes
-from gentool.evaluation import METRICS, OF_FEATURES, Request, evaluate
-from gentool.evaluation.latents import Scores, score_codes, score_units
+from gentool.data.sources.stacked_digits import Modes, read_modes
+from gentool.evaluation.evaluate import evaluate
+from gentool.evaluation.latent_use import Scores, score_codes, score_units
+from gentool.evaluation.metric_choice import METRICS, OF_FEATURES
+from gentool.evaluation.outliers import bounds
 from gentool.evaluation.reference import make_reference
+from gentool.evaluation.request import Request
 from gentool.evaluation.scores import (
     neighbour_sheet,
     sampled,
@@ -28,16 +32,14 @@ from gentool.evaluation.scores import (
     score_reconstruction,
     score_samples,
 )
-from gentool.images import ImageShape, to_unit
-from gentool.latents import of_images
+from gentool.inference.blocks import encode_blocks
+from gentool.inference.latents import of_images
+from gentool.inference.reconstruction import reconstruct
 from gentool.metrics.extractors import RandomExtractor
-from gentool.models.hvae import HierarchicalVAE
 from gentool.models.likelihoods.continuous import Gaussian
-from gentool.models.quantised import QuantisedAutoencoder
-from gentool.models.vae import VAE
-from gentool.oddity import bounds
-from gentool.reconstruction import reconstruct
-from gentool.rng import Draw
+from gentool.models.quantised.model import QuantisedAutoencoder
+from gentool.models.vae.model import VAE
+from gentool.models.vae.vdvae import HierarchicalVAE
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from gentool.core.images import to_pixels
 from gentool.data import Dataset, open_dataset
-from gentool.feeding import Feeder
-from gentool.images import to_pixels
+from gentool.training.batches import Feeder
 
 CPU = torch.device("cpu")
 

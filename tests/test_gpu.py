@@ -8,8 +8,8 @@ import torch
 from conftest import gentool_command
 
 from gentool.checkpoint import load_model
+from gentool.inference.sampling import sample_images
 from gentool.models import MODELS
-from gentool.sampling import sample_images
 
 DEVICES = [
     name

@@ -15,11 +15,11 @@ from conftest import TINY, Finished, gentool_command, write_images
 from PIL import Image
 
 from gentool.checkpoint import load_model, read_file, write_file
+from gentool.core.images import ImageShape
 from gentool.data import Policy, open_dataset, open_source
 from gentool.data.origin import origin_of, with_origin
-from gentool.data.shards import write_shards
-from gentool.heldout import MOST_KEPT, KeptOut, digest, keep_out, read_kept, tell_sides
-from gentool.images import ImageShape
+from gentool.data.sources.shards import write_shards
+from gentool.inference.held_out import MOST_KEPT, KeptOut, digest, keep_out, read_kept, tell_sides
 
 COUNT, SHARE = 90, 0.3
 RULE = "--features", "random", "-n", 90, "--device", "cpu"
@@ -267,7 +267,7 @@ def test_a_model_file_is_the_same_bytes_again_and_info_shows_a_count(
 def test_few_hashes_of_many_images_are_a_uniform_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset("builtin:shapes:400", "16")
     whole = keep_out(dataset, 0.5)
-    monkeypatch.setattr("gentool.heldout.MOST_KEPT", 50)
+    monkeypatch.setattr("gentool.inference.held_out.MOST_KEPT", 50)
     part = keep_out(dataset, 0.5)
     assert whole.complete
     assert not part.complete

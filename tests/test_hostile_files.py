@@ -22,17 +22,17 @@ from forging import Watch, gentool_header, join, memory_growth_below, split, sta
 from ledger import record
 from mutations import DAMAGES, KINDS, hostile_settings, mutations
 
-from gentool.blocks import decode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel, load_model, write_file
 from gentool.cli.progress import Display
+from gentool.core.errors import GentoolError, ModelFileError, UsageError
+from gentool.core.signals import StopFlag
 from gentool.data import open_dataset
-from gentool.errors import GentoolError, ModelFileError, UsageError
-from gentool.latents import Latents, decode, read_latents, write_latents
+from gentool.inference.blocks import decode_blocks, prior_blocks
+from gentool.inference.latents import Latents, decode, read_latents, write_latents
 from gentool.models import MODELS
-from gentool.models.gan import GAN
+from gentool.models.gan.model import GAN
 from gentool.networks import PAIRS
-from gentool.signals import StopFlag
-from gentool.training import Trainer, TrainSettings
+from gentool.training.loop import Trainer, TrainSettings
 
 PROMISE = "files that lie: refused in a line or opened, soon, in little memory, nothing run"
 MEMORY_BYTES = 300 * 2**20  # that a file may cost above the base

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gentool.images import (
+from gentool.core.images import (
     ImageShape,
     encode,
     grid,

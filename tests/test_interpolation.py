@@ -11,9 +11,9 @@ import torch
 from conftest import gentool_command
 from PIL import Image
 
-from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import load_model
-from gentool.interpolation import lerp, path, slerp
+from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.inference.interpolation import lerp, path, slerp
 
 
 def _pair(seed: int, size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:

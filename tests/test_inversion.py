@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.blocks import decode_blocks, prior_blocks
-from gentool.errors import Stopped
-from gentool.images import ImageShape, mean_squared_error, psnr
-from gentool.inversion import fit_weights, invert
-from gentool.latents import Latents, decode, draw, to_styles
-from gentool.models.embedding import pixel_distance
-from gentool.models.gan import GAN
-from gentool.reconstruction import FIT_STEPS
-from gentool.signals import StopFlag
+from gentool.core.errors import Stopped
+from gentool.core.images import ImageShape, mean_squared_error, psnr
+from gentool.core.signals import StopFlag
+from gentool.inference.blocks import decode_blocks, prior_blocks
+from gentool.inference.inversion import fit_weights, invert
+from gentool.inference.latents import Latents, decode, draw, to_styles
+from gentool.inference.reconstruction import FIT_STEPS
+from gentool.models.gan.latent_encoder import pixel_distance
+from gentool.models.gan.model import GAN
 
 
 @pytest.fixture

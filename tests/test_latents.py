@@ -19,13 +19,13 @@ from gentool.checkpoint import (
     read_file,
     write_file,
 )
-from gentool.config import from_json
-from gentool.errors import NoStyles, UsageError
-from gentool.images import ImageShape
-from gentool.interpolation import interpolate, mix, mixing_layer, path, plan_path
-from gentool.latents import Latents, decode, draw, to_styles
+from gentool.core.errors import NoStyles, UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json
+from gentool.inference.interpolation import interpolate, mix, mixing_layer, path, plan_path
+from gentool.inference.latents import Latents, decode, draw, to_styles
 from gentool.models.base import Batch
-from gentool.models.gan import GAN
+from gentool.models.gan.model import GAN
 from gentool.networks import PAIRS
 
 SHAPE = ImageShape(16, 16, 3)

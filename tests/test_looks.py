@@ -9,10 +9,10 @@ import pytest
 from conftest import TINY, gentool_command
 from test_scoring import Replaying
 
+from gentool.core.rng import Draw
 from gentool.data import Dataset, open_dataset
-from gentool.looks import Looks
-from gentool.rng import Draw
-from gentool.scoring import Score
+from gentool.evaluation.quick_score import Score
+from gentool.training.score_schedule import Looks
 
 
 @pytest.fixture(scope="module")

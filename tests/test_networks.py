@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import Decoder, Encoder, pyramid
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 

@@ -10,8 +10,8 @@ from conftest import TINY, draw, gentool_command, write_images
 from PIL import Image
 
 from gentool.checkpoint import load_model
-from gentool.images import to_unit
-from gentool.rng import Draw
+from gentool.core.images import to_unit
+from gentool.core.rng import Draw
 
 
 def scored(model: Path, *images: Path) -> dict[str, tuple[float, float]]:

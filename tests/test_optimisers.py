@@ -11,9 +11,10 @@ from conftest import TINY, gentool_command
 from safetensors.torch import load_file
 from torch import nn
 
-from gentool import training
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.optimisers import (
+from gentool.training import loop as training
+from gentool.training.optimisers import (
     MOMENTS,
     WINDOW,
     is_left_out,
@@ -22,7 +23,6 @@ from gentool.optimisers import (
     remembered,
     skipped_share,
 )
-from gentool.rng import Draw
 
 
 def nothing(batch: Batch, draw: Draw) -> LossTerms:

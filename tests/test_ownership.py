@@ -18,11 +18,11 @@ import pytest
 from conftest import SIDE, Finished, draw, gentool_command, run_python, write_images
 from PIL import Image
 
-from gentool.errors import UsageError
-from gentool.images import read_recipe
-from gentool.memory import free_memory_bytes
-from gentool.ownership import PICTURE, Guard, read_mark
-from gentool.reconstruction import result_names
+from gentool.core.errors import UsageError
+from gentool.core.images import read_recipe
+from gentool.core.memory import free_memory_bytes
+from gentool.inference.reconstruction import result_names
+from gentool.outputs.ownership import PICTURE, Guard, read_mark
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory, gan: Path, vae: Path) -> Path:
 @pytest.fixture
 def place(kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the kit to work in; weights are fitted in two steps."""
-    monkeypatch.setattr("gentool.reconstruction.FIT_STEPS", 2)
+    monkeypatch.setattr("gentool.inference.reconstruction.FIT_STEPS", 2)
     return Path(shutil.copytree(kit, tmp_path / "place"))
 
 
@@ -443,9 +443,9 @@ def test_a_sheet_takes_at_most_half_more_memory_than_its_pixels(
     peak = f"""
 import resource, numpy
 from pathlib import Path
-from gentool.images import ImageShape
-from gentool.outputs import NamedImage, Plan, Planned, SheetSink
-from gentool.ownership import Guard
+from gentool.core.images import ImageShape
+from gentool.outputs.writers import NamedImage, Plan, Planned, SheetSink
+from gentool.outputs.ownership import Guard
 SIDE, COUNT = 128, 1600
 results = [Planned(str(k), {{"gentool": "0", "index": k}}) for k in range(COUNT)]
 noise = numpy.random.default_rng(0).integers(0, 256, (SIDE, SIDE, {channels}), dtype="u1")
@@ -498,7 +498,7 @@ def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("an image was drawn")
 
-    monkeypatch.setattr("gentool.blocks.decode_blocks", fail)
+    monkeypatch.setattr("gentool.inference.blocks.decode_blocks", fail)
     done = gentool_command(*command, cwd=place)
     assert done.code == 2, done.err
     assert words in done.err
@@ -508,12 +508,12 @@ def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
 def test_what_needs_more_memory_than_is_free_is_refused(
     suffix: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gentool.memory.free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000)
     command = ("sample", "gan", "-n", 400, "-o", f"huge{suffix}")
     done = gentool_command(*command, cwd=place)
     assert done.code == 2, done.err
     assert "of memory" in done.err
-    monkeypatch.setattr("gentool.memory.free_memory_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000_000)
     assert gentool_command(*command, cwd=place).code == 0
 
 
@@ -521,8 +521,8 @@ def test_free_memory_is_below_all_of_it_and_may_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
-    monkeypatch.setattr("gentool.memory._MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr("gentool.memory._GROUP", tmp_path)
+    monkeypatch.setattr("gentool.core.memory._MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.core.memory._GROUP", tmp_path)
     assert free_memory_bytes() == 5120
     for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
         (tmp_path / f"memory.{name}").write_text(words)
@@ -577,7 +577,7 @@ def test_info_of_a_foreign_picture_is_an_error(place: Path) -> None:
 
 
 def test_a_recipe_too_long_for_a_comment_still_tells_two_apart(tmp_path: Path) -> None:
-    from gentool.images import encode
+    from gentool.core.images import encode
 
     recipes = [{"gentool": "1", "names": [f"{k}-{j}" for j in range(20_000)]} for k in (1, 2)]
     for number, recipe in enumerate(recipes):

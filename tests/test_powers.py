@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gentool.powers import KEPT, combination, deviation, exponent, step_weight
+from gentool.training.power_ema import KEPT, combination, deviation, exponent, step_weight
 
 
 @pytest.mark.parametrize("length", [0.02, 0.05, 0.1, 0.2, 0.25])

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY, gentool_command
 
 import gentool
-from gentool.errors import DataError, DeviceError, UsageError
+from gentool.core.errors import DataError, DeviceError, UsageError
 
 
 @pytest.mark.parametrize("model", ["gan", "vae"])

@@ -11,10 +11,10 @@ import torch
 from conftest import SIDE, TINY, Finished, gentool_command, write_images
 from PIL import Image
 
-from gentool.blocks import encode_blocks
 from gentool.checkpoint import load_model, read_file
 from gentool.data import open_dataset
-from gentool.powers import KEPT, combination
+from gentool.inference.blocks import encode_blocks
+from gentool.training.power_ema import KEPT, combination
 
 Trained = Callable[[str], Path]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import environment
 
-from gentool.rng import Draw, data_order, derive_key, derive_seed, normal, permute, uniform
+from gentool.core.rng import Draw, data_order, derive_key, derive_seed, normal, permute, uniform
 
 
 def test_a_row_depends_on_its_index_alone() -> None:
@@ -88,7 +88,7 @@ def test_numbers_do_not_change_from_release_to_release() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_no_number_depends_on_pythons_hash_seed(hash_seed: str) -> None:
-    code = "from gentool.rng import derive_seed; print(derive_seed(5, 'some', 'purpose', 3))"
+    code = "from gentool.core.rng import derive_seed; print(derive_seed(5, 'some', 'purpose', 3))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment({"PYTHONHASHSEED": hash_seed}),
         capture_output=True, text=True, check=True,

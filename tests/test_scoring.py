@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from gentool.core.errors import DataError
+from gentool.core.images import to_pixels, to_unit
+from gentool.core.rng import Draw
 from gentool.data import Dataset, open_dataset
-from gentool.errors import DataError
-from gentool.images import to_pixels, to_unit
-from gentool.looks import Looks
+from gentool.evaluation.quick_score import Scorer, mean_distance
 from gentool.metrics.neighbours import nearness
-from gentool.models.augmentation import open_augmentation
 from gentool.models.base import BaseConfig, Model, Phase
-from gentool.rng import Draw
-from gentool.scoring import Scorer, mean_distance
+from gentool.models.gan.augmentation import open_augmentation
+from gentool.training.score_schedule import Looks
 
 
 class Replaying(Model):

@@ -16,17 +16,23 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
 from gentool.checkpoint import LoadedModel
-from gentool.config import from_json
-from gentool.errors import UnknownName, UsageError
-from gentool.images import ImageShape
-from gentool.latents import Latents, decode, draw, natural_space, to_styles
+from gentool.core.errors import UnknownName, UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json
+from gentool.inference.latents import Latents, decode, draw, natural_space, to_styles
+from gentool.inference.traversal import (
+    Directions,
+    find_directions,
+    label_sheet,
+    plan_traversal,
+    traverse,
+)
 from gentool.models import MODELS
-from gentool.models.gan import GAN
-from gentool.models.vae import VAE
+from gentool.models.gan.model import GAN
+from gentool.models.vae.model import VAE
 from gentool.networks import PAIRS
-from gentool.networks.style import ModulatedConvolution
-from gentool.outputs import runs
-from gentool.traversal import Directions, find_directions, label_sheet, plan_traversal, traverse
+from gentool.networks.stylegan2 import ModulatedConvolution
+from gentool.outputs.writers import runs
 
 
 def build(network: str = "dcgan", classes: int = 0) -> GAN:

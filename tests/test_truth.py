@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
-from gentool.models.adversarial import LOSSES, squared_gradient_norm
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
+from gentool.models.gan.losses import LOSSES, squared_gradient_norm
 from gentool.models.likelihoods.continuous import Gaussian
 from gentool.models.likelihoods.counted import Bernoulli
 from gentool.models.priors import kl_to_standard_normal
-from gentool.models.vae import VAE
-from gentool.rng import Draw
+from gentool.models.vae.model import VAE
 
 
 def test_kl_equals_that_of_torch_distributions() -> None:

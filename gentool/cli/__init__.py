@@ -13,7 +13,6 @@ from typing import NoReturn
 
 import typer
 
-from gentool import __version__
 from gentool.cli import (
     average,
     data,
@@ -30,9 +29,10 @@ from gentool.cli import (
     traverse,
 )
 from gentool.cli.console import say, say_command, unwritable_stdout
-from gentool.errors import GentoolError, OutputClosed, Stopped, UsageError, exit_code_of
-from gentool.escapes import escape
-from gentool.files import is_full
+from gentool.core.atomic_files import is_full
+from gentool.core.errors import GentoolError, OutputClosed, Stopped, UsageError, exit_code_of
+from gentool.core.escapes import escape
+from gentool.core.version import __version__
 
 app = typer.Typer(
     name="gentool",

@@ -7,8 +7,8 @@ import typer
 from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.writing import Overwrite
-from gentool.errors import UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import UsageError
+from gentool.core.signals import StopFlag
 
 
 def command(
@@ -45,9 +45,9 @@ def command(
         raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
     from gentool.checkpoint import exported_tensors, write_result
     from gentool.data import prepare
-    from gentool.ownership import MODEL, Guard, hash_of_place, place_of
-    from gentool.reaveraging import Reaverager
-    from gentool.scoring import Score, Scorer
+    from gentool.evaluation.quick_score import Score, Scorer
+    from gentool.outputs.ownership import MODEL, Guard, hash_of_place, place_of
+    from gentool.training.posthoc_ema import Reaverager
 
     scores: dict[float, float] = {}
 

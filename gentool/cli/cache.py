@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table, say
-from gentool.errors import DataError, UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import DataError, UsageError
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.data import Entry

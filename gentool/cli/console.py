@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from gentool.errors import OutputClosed, UsageError
-from gentool.escapes import printable
+from gentool.core.errors import OutputClosed, UsageError
+from gentool.core.escapes import printable
 
 STARTED = time.monotonic()  # --minutes counts from here, a moment after the command's start
 

@@ -11,13 +11,13 @@ from gentool.cli.console import Print0, emit, emit_json, emit_table, refuse_unfi
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
 from gentool.cli.writing import Overwrite
-from gentool.errors import UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import UsageError
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
+    from gentool.core.images import ImageShape
     from gentool.data import Policy
-    from gentool.data.survey import Survey
-    from gentool.images import ImageShape
+    from gentool.data.inspection import Survey
 
 _SHOWN = 5  # names or groups shown of a long list; --json has all
 app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
@@ -59,11 +59,11 @@ def check(
 
     gentool data check photos.zip -o sheet.png --json
     """
+    from gentool.core.atomic_files import write_bytes
+    from gentool.core.images import SUFFIXES, encode, grid
     from gentool.data import make_policy, resolve_shape
-    from gentool.data.survey import sheet_of, survey
-    from gentool.files import write_bytes
-    from gentool.images import SUFFIXES, encode, grid
-    from gentool.ownership import PICTURE, Guard, place_of
+    from gentool.data.inspection import sheet_of, survey
+    from gentool.outputs.ownership import PICTURE, Guard, place_of
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
@@ -110,7 +110,7 @@ def pack(
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
-    from gentool.ownership import ARCHIVE, Guard, comment_of, place_of
+    from gentool.outputs.ownership import ARCHIVE, Guard, comment_of, place_of
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
@@ -147,8 +147,8 @@ def shards(
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
-    from gentool.data.shards import write_shards
-    from gentool.ownership import SHARDS, Guard, place_of
+    from gentool.data.sources.shards import write_shards
+    from gentool.outputs.ownership import SHARDS, Guard, place_of
 
     guard = Guard([place_of(spec)], overwrite)
     guard.allow(out, SHARDS, "FOLDER")
@@ -166,8 +166,8 @@ def _recipe(
     verb: str, spec: str, policy: "Policy", labels: str | None, all_frames: bool
 ) -> dict[str, object]:
     """How a sheet, zip or folder of shards comes about; names no path of this machine."""
-    from gentool import __version__
-    from gentool.ownership import hash_of_place
+    from gentool.core.version import __version__
+    from gentool.outputs.ownership import hash_of_place
 
     return {
         "gentool": __version__,
@@ -196,7 +196,7 @@ def _finish(
 
 
 def _largest_side() -> int:
-    from gentool.presets import largest_side
+    from gentool.models.presets import largest_side
 
     return largest_side("cpu")
 

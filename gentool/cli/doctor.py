@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table, say
-from gentool.signals import StopFlag
+from gentool.core.signals import StopFlag
 
 _MARKS = {"ok": "  ", "warning": "! ", "problem": "X "}
 
@@ -28,8 +28,8 @@ def command(
     Outputs and gradients of every network on the device are compared with float64 on the CPU.
     Nothing is sent anywhere. Exit code 1 if something will not work.
     """
-    from gentool.devices import select_device
-    from gentool.doctor import examine
+    from gentool.core.devices import select_device
+    from gentool.diagnostics.doctor import examine
 
     with StopFlag() as stop:
         found = examine(select_device(device), stop.poll, runs.expanduser())

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gentool.config import Scalar
+from gentool.core.options import Scalar
 
 Truncation = Annotated[
     float | None,

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 from typer.models import OptionInfo
 
 from gentool.cli.console import say
-from gentool.errors import DataError, DeviceError, GentoolError, ModelFileError, UsageError
+from gentool.core.errors import DataError, DeviceError, GentoolError, ModelFileError, UsageError
 
 _PREFIX = "GENTOOL_"
 _ENVIRONMENT, _FLAG = "ENVIRONMENT", "COMMANDLINE"  # names of Typer's sources of a value

@@ -10,12 +10,12 @@ from gentool.cli.console import emit_json, emit_table, say
 from gentool.cli.score_files import STDOUT, check_files
 from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite
-from gentool.errors import UsageError
-from gentool.registry import unknown_name
-from gentool.signals import StopFlag
+from gentool.core.errors import UsageError
+from gentool.core.registry import unknown_name
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.evaluation import Evaluation
+    from gentool.evaluation.request import Evaluation
 
 
 def command(
@@ -97,8 +97,10 @@ def command(
     gentool evaluate runs/vae --data faces --metrics likelihood --likelihood-images 10000
     """
     csv_on_stdout = _takes_stdout(per_image, per_unit, as_json=as_json)
-    from gentool.devices import select_device
-    from gentool.evaluation import SPLITS, Request, evaluate
+    from gentool.core.devices import select_device
+    from gentool.evaluation.evaluate import evaluate
+    from gentool.evaluation.request import Request
+    from gentool.evaluation.split import SPLITS
 
     wanted = tuple(metrics.split(",")) if metrics is not None else ()
     files = {"reconstruction": per_image, "likelihood": per_unit}

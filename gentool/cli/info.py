@@ -10,7 +10,7 @@ import typer
 from gentool.cli.console import emit, emit_json, emit_table
 
 if TYPE_CHECKING:
-    from gentool.ownership import Mark
+    from gentool.outputs.ownership import Mark
 
 _SHOWN = 100  # classes, and facts of training
 
@@ -36,8 +36,8 @@ def command(
         _verify(model, as_json=as_json)
         return
     from gentool.checkpoint import load_model
-    from gentool.heldout import without_blobs
-    from gentool.ownership import MODEL, read_mark
+    from gentool.inference.held_out import without_blobs
+    from gentool.outputs.ownership import MODEL, read_mark
 
     mark = read_mark(model)
     if mark is not None and mark.kind != MODEL:

@@ -12,15 +12,15 @@ from gentool.cli import drawing
 from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
 from gentool.cli.keyframes import Wanted, find_keys
 from gentool.cli.writing import Overwrite, failures
-from gentool.errors import PartialSuccess, UsageError
-from gentool.registry import unknown_name
-from gentool.signals import StopFlag
+from gentool.core.errors import PartialSuccess, UsageError
+from gentool.core.registry import unknown_name
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.destination import Destination
-    from gentool.images import Pixels
-    from gentool.outputs import Plan, Sink
+    from gentool.core.images import Pixels
+    from gentool.outputs.destination import Destination
+    from gentool.outputs.writers import Plan, Sink
 
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
@@ -90,11 +90,11 @@ def command(
     _check(wanted, method, mix, crossover, output, loop=loop)
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
-    from gentool.destination import parse_destination
-    from gentool.devices import select_device
-    from gentool.images import FILM_SUFFIXES
-    from gentool.outputs import into, named
-    from gentool.ownership import Guard
+    from gentool.core.devices import select_device
+    from gentool.core.images import FILM_SUFFIXES
+    from gentool.outputs.destination import parse_destination
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.writers import into, named
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
     guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
@@ -124,7 +124,7 @@ def _foresee(
     loaded: "LoadedModel", wanted: Wanted, place: "Destination", what: dict[str, object], name: str
 ) -> None:
     """Refuse what is known to be of another recipe, before photos are looked for."""
-    from gentool.outputs import recipe
+    from gentool.outputs.writers import recipe
 
     loaded.model.draw_with(**wanted.draws)
     place.foresee(recipe(loaded, made_by="interpolate", **what), name)
@@ -163,8 +163,8 @@ def _path(
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """The frames of a path, what they will be called, and where they go."""
-    from gentool.images import film_time, strip_columns
-    from gentool.interpolation import interpolate, plan_path
+    from gentool.core.images import film_time, strip_columns
+    from gentool.inference.interpolation import interpolate, plan_path
 
     if place.form == "film":
         milliseconds, note = film_time(place.path.suffix.lower(), milliseconds)
@@ -186,7 +186,7 @@ def _sheet(
     place: "Destination", stop: StopFlag,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """The images of a sheet of mixed styles, what they will be called, and where they go."""
-    from gentool.interpolation import mixing_layer, mixing_sheet, plan_mixing
+    from gentool.inference.interpolation import mixing_layer, mixing_sheet, plan_mixing
 
     what = {**wanted.recipe, **{f"mix_{k}": v for k, v in mixed.recipe.items()}}
     _foresee(loaded, wanted, place, what, f"{wanted.name}-mix-{mixed.name}-fine000")

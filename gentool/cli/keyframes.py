@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gentool.cli.console import say
-from gentool.config import Scalar
-from gentool.errors import DataError, UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import DataError, UsageError
+from gentool.core.options import Scalar
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.latents import Latents
+    from gentool.inference.latents import Latents
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Wanted:
     @property
     def recipe(self) -> dict[str, object]:
         """Seeds, and names of files, without their folders, with short hashes of what they hold."""
-        from gentool.ownership import hash_of_files
+        from gentool.outputs.ownership import hash_of_files
 
         told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
         if self.class_name is not None:
@@ -48,7 +48,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """What names of files begin with, such as ``photo-seed3-seed5``."""
-        from gentool.reconstruction import shortened
+        from gentool.inference.reconstruction import shortened
 
         words = [f.stem.lstrip(".") for f in self.files] + [f"seed{seed}" for seed in self.seeds]
         return shortened("-".join(words))
@@ -62,7 +62,7 @@ def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents
         DataError: a photo that cannot be read.
         ModelFileError: a file of latents that is none of this model.
     """
-    from gentool.latents import draw, join, natural_space, to_styles
+    from gentool.inference.latents import draw, join, natural_space, to_styles
 
     label = None if wanted.class_name is None else loaded.class_number(wanted.class_name)
     searched = "z" if label is not None else wanted.space  # styles have no class to change
@@ -84,8 +84,8 @@ def _of_file(loaded: "LoadedModel", path: Path, space: str | None, stop: StopFla
     """The latents in a file, or those of a photo or of a folder's photos, looked for in a space."""
     import numpy as np
 
-    from gentool.latents import is_latents, read_latents
-    from gentool.reconstruction import find_images, find_latents, read_images
+    from gentool.inference.latents import is_latents, read_latents
+    from gentool.inference.reconstruction import find_images, find_latents, read_images
 
     if is_latents(path):
         file = read_latents(path, loaded)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import typer
 
 from gentool.cli.console import emit, emit_json, emit_table
-from gentool.registry import unknown_name
+from gentool.core.registry import unknown_name
 
 
 def command(
@@ -20,7 +20,7 @@ def command(
 
     gentool list gan
     """
-    from gentool.presets import PRESETS
+    from gentool.models.presets import PRESETS
 
     if what in PRESETS:
         _list_options(what, as_json=as_json)
@@ -38,16 +38,16 @@ def command(
 
 
 def _tables() -> dict[str, dict[str, str]]:
-    from gentool.data.builtin import BUILTIN
-    from gentool.models.adversarial import LOSSES
-    from gentool.models.augmentation import AUGMENTATIONS
+    from gentool.data.sources.builtin import BUILTIN
+    from gentool.models.gan.augmentation import AUGMENTATIONS
+    from gentool.models.gan.losses import LOSSES
+    from gentool.models.gan.penalties import PENALTIES
     from gentool.models.likelihoods import LIKELIHOODS
-    from gentool.models.penalties import PENALTIES
+    from gentool.models.presets import PRESETS
     from gentool.models.priors import PRIORS
     from gentool.models.quantisers import QUANTISERS
-    from gentool.models.regularisers import REGULARISERS
+    from gentool.models.vae.regularisers import REGULARISERS
     from gentool.networks import PAIRS
-    from gentool.presets import PRESETS
 
     return {
         "models": {name: preset.meaning for name, preset in PRESETS.items()},
@@ -65,9 +65,9 @@ def _tables() -> dict[str, dict[str, str]]:
 
 def _list_options(name: str, *, as_json: bool) -> None:
     """The options of a preset's model, with the preset's own values as defaults."""
-    from gentool.config import describe
+    from gentool.core.options import describe
     from gentool.models import MODELS
-    from gentool.presets import PRESETS
+    from gentool.models.presets import PRESETS
 
     preset = PRESETS[name]
     rows = [

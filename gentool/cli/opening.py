@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gentool.signals import StopFlag
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.data import Source

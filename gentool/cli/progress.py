@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Column
 
 from gentool.cli.console import say
-from gentool.signals import StopFlag
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.scoring import Score
+    from gentool.evaluation.quick_score import Score
 
 _PLAIN_SECONDS = 10.0  # between lines off a terminal
 _USED_NATS = 0.1  # per image, of a layer of latents that is in use

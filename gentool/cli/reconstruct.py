@@ -11,11 +11,11 @@ import typer
 from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
-from gentool.errors import DataError, PartialSuccess, UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import DataError, PartialSuccess, UsageError
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.reconstruction import Reconstruction
+    from gentool.inference.reconstruction import Reconstruction
 
 
 def command(
@@ -79,12 +79,9 @@ def command(
     import numpy as np
 
     from gentool.checkpoint import load_model, locate
-    from gentool.destination import parse_destination
-    from gentool.devices import select_device
-    from gentool.latents import write_latents
-    from gentool.outputs import NamedImage, merged_recipe
-    from gentool.ownership import LATENTS, MODEL, Guard
-    from gentool.reconstruction import (
+    from gentool.core.devices import select_device
+    from gentool.inference.latents import write_latents
+    from gentool.inference.reconstruction import (
         find_images,
         find_latents,
         fit,
@@ -97,6 +94,9 @@ def command(
         require_denoiser,
         write_fitted,
     )
+    from gentool.outputs.destination import parse_destination
+    from gentool.outputs.ownership import LATENTS, MODEL, Guard
+    from gentool.outputs.writers import NamedImage, merged_recipe
 
     if denoise and (steps or fit_weights is not None):
         raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")

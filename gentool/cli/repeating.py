@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from gentool.escapes import shell_line
+from gentool.core.escapes import shell_line
 
 _LIMIT = "--stop-after"  # of one command; the next one would stop again
 

@@ -10,12 +10,12 @@ from gentool.cli import drawing
 from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
 from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
-from gentool.errors import PartialSuccess, UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import PartialSuccess, UsageError
+from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.latents import LatentsFile
+    from gentool.inference.latents import LatentsFile
 
 
 def command(
@@ -90,13 +90,13 @@ def command(
         raise UsageError("--seeds names a seed twice, which gives one image twice; name it once")
     indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model, locate
-    from gentool.destination import parse_destination
-    from gentool.devices import select_device
-    from gentool.latents import Latents, join, write_latents
-    from gentool.outputs import merged_recipe
-    from gentool.ownership import LATENTS, Guard
-    from gentool.sampling import Draws, plan_latents, sample, sample_latents
-    from gentool.sheets import SheetLabels
+    from gentool.core.devices import select_device
+    from gentool.core.sheet_labels import SheetLabels
+    from gentool.inference.latents import Latents, join, write_latents
+    from gentool.inference.sampling import Draws, plan_latents, sample, sample_latents
+    from gentool.outputs.destination import parse_destination
+    from gentool.outputs.ownership import LATENTS, Guard
+    from gentool.outputs.writers import merged_recipe
 
     guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
     place = parse_destination(output, image_format, guard)
@@ -159,7 +159,7 @@ def _from_file(
     loaded: "LoadedModel", path: Path, start: int, count: int | None
 ) -> "tuple[LatentsFile, range]":
     """A file of latents, and which of them are wanted: all, or ``count`` from ``start`` on."""
-    from gentool.latents import read_latents
+    from gentool.inference.latents import read_latents
 
     file = read_latents(path, loaded)
     if file.warning:

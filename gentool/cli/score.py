@@ -5,8 +5,8 @@ from pathlib import Path
 import typer
 
 from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
-from gentool.errors import DataError, PartialSuccess
-from gentool.signals import StopFlag
+from gentool.core.errors import DataError, PartialSuccess
+from gentool.core.signals import StopFlag
 
 
 def command(
@@ -36,9 +36,9 @@ def command(
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model
-    from gentool.devices import select_device
-    from gentool.oddity import bounds
-    from gentool.reconstruction import find_images, read_images
+    from gentool.core.devices import select_device
+    from gentool.evaluation.outliers import bounds
+    from gentool.inference.reconstruction import find_images, read_images
 
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))

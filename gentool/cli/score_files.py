@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gentool.cli.console import csv_bytes, emit_csv, say
-from gentool.errors import UsageError
+from gentool.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from gentool.evaluation import Evaluation, Request
+    from gentool.evaluation.request import Evaluation, Request
 
 STDOUT = "-"  # for a FILE
 _NO_MATTER = {"targets", "data", "labels", "weights", "download", "device", "files", "pictures"}
@@ -47,8 +47,8 @@ class ScoreFiles:
 
     def _write_sheets(self, found: "Evaluation", path: Path) -> None:
         """Write one picture per target."""
-        from gentool.files import write_bytes
-        from gentool.images import encode
+        from gentool.core.atomic_files import write_bytes
+        from gentool.core.images import encode
 
         for number, sheet in enumerate(found.sheets):
             data = encode(sheet, path.suffix.lower(), {**self.made, "target": number})
@@ -59,8 +59,8 @@ class ScoreFiles:
         self, path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
         """Write a table whose last column says by a hash how it came about; where, in words."""
-        from gentool.files import write_bytes
-        from gentool.ownership import RECIPE_COLUMN, hash_of_recipe
+        from gentool.core.atomic_files import write_bytes
+        from gentool.outputs.ownership import RECIPE_COLUMN, hash_of_recipe
 
         digest = hash_of_recipe(self.made)
         table = [(*names, RECIPE_COLUMN), *((*row, digest) for row in rows)]
@@ -80,8 +80,8 @@ def check_files(
         UsageError: one is an input or not gentool's own, or is to be no picture.
     """
     from gentool.checkpoint import MODEL_NAME
-    from gentool.images import SUFFIXES
-    from gentool.ownership import (
+    from gentool.core.images import SUFFIXES
+    from gentool.outputs.ownership import (
         PICTURE,
         RECIPE_COLUMN,
         TABLE,
@@ -110,8 +110,8 @@ def check_files(
 
 def _recipe(request: "Request", files: Sequence[Path]) -> dict[str, object]:
     """How the files come about: all of the request, with hashes for what it reads."""
-    from gentool import __version__
-    from gentool.ownership import hash_of_files, hash_of_place
+    from gentool.core.version import __version__
+    from gentool.outputs.ownership import hash_of_files, hash_of_place
 
     chosen = {f.name: getattr(request, f.name) for f in fields(request)}
     return {

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gentool.cli.console import say
-from gentool.errors import GentoolError
-from gentool.settings import RANDOM, Setting
+from gentool.core.errors import GentoolError
+from gentool.training.settings import RANDOM, Setting
 
 if TYPE_CHECKING:
-    from gentool.distributed import Ranks
+    from gentool.core.distributed import Ranks
 
 _DRAWN_BELOW = 2**32  # easy to type again
 _LIMIT = 2**63

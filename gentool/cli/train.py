@@ -14,20 +14,20 @@ from gentool.cli.console import Print0, emit, emit_json, emit_table, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.repeating import command_to_go_on
 from gentool.cli.seeds import agree_on_seed, settle_seed
-from gentool.config import Scalar, from_json, from_words, parse_options, to_json
-from gentool.errors import Stopped, UsageError
-from gentool.escapes import shell_line
-from gentool.presets import PRESETS, budget_of, largest_side, of_large
-from gentool.settings import AUTO, KEYS, RANDOM, Layers, Setting, collect, resolve
-from gentool.signals import StopFlag
+from gentool.core.errors import Stopped, UsageError
+from gentool.core.escapes import shell_line
+from gentool.core.options import Scalar, from_json, from_words, parse_options, to_json
+from gentool.core.signals import StopFlag
+from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
+from gentool.training.settings import AUTO, KEYS, RANDOM, Layers, Setting, collect, resolve
 
 if TYPE_CHECKING:
     import torch
 
+    from gentool.core.distributed import Ranks
     from gentool.data import Dataset, Policy, Source
-    from gentool.distributed import Ranks
     from gentool.models.base import BaseConfig
-    from gentool.training import TrainSettings
+    from gentool.training.loop import TrainSettings
 
 
 def _complete_model(incomplete: str) -> list[str]:
@@ -179,7 +179,7 @@ def command(
         if dry_run:
             _dry_run(job, as_json=as_json)
         else:
-            from gentool.distributed import joined
+            from gentool.core.distributed import joined
 
             with joined(settings.device) as ranks, ranks.only_first_speaks():
                 show = _Showing(quiet, as_json, print0, command_to_go_on(context, sys.argv[1:]))
@@ -197,7 +197,7 @@ def _origin(context: typer.Context, key: str) -> str:
 
 
 def _no_data(model: str) -> str:
-    from gentool.data.builtin import BUILTIN
+    from gentool.data.sources.builtin import BUILTIN
 
     names = " or ".join(f"builtin:{name}" for name in BUILTIN)
     return (
@@ -226,7 +226,7 @@ class _Job:
 
 
 def _resolve(layers: Layers, opening: Opening, stop: StopFlag, *, override: bool) -> _Job:
-    from gentool.continuing import go_on
+    from gentool.training.continuing import go_on
 
     opened = cache(lambda: open_data(layers.get("data"), opening, stop))
     job = _plan(layers, opened)
@@ -235,11 +235,11 @@ def _resolve(layers: Layers, opening: Opening, stop: StopFlag, *, override: bool
 
 
 def _plan(layers: Layers, opened: Callable[[], "Source"]) -> _Job:
+    from gentool.core.devices import select_device
     from gentool.data import glance, make_policy, resolve_shape
-    from gentool.devices import select_device
     from gentool.models import MODELS
-    from gentool.models.augmentation import open_augmentation
-    from gentool.training import classes_of
+    from gentool.models.gan.augmentation import open_augmentation
+    from gentool.training.loop import classes_of
 
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
@@ -308,9 +308,9 @@ class _Showing:
 def _train(job: _Job, stop: StopFlag, ranks: "Ranks", show: _Showing, *, strict: bool) -> None:
     from gentool.cli.progress import Display
     from gentool.data import prepare, write_bad_files
-    from gentool.ownership import refuse_foreign_run
-    from gentool.runlock import refuse_if_locked
-    from gentool.training import train
+    from gentool.outputs.ownership import refuse_foreign_run
+    from gentool.training.loop import train
+    from gentool.training.run_lock import refuse_if_locked
 
     settings, source = job.settings, job.source
     if job.random_seed:
@@ -369,7 +369,7 @@ def _sizes(job: _Job) -> str:
 def _measured(
     settings: "TrainSettings", dataset: "Dataset", stop: StopFlag, ranks: "Ranks"
 ) -> "TrainSettings":
-    from gentool.batchsize import choose_batch
+    from gentool.training.batch_size import choose_batch
 
     if ranks.count > 1:
         raise UsageError(
@@ -397,9 +397,9 @@ def _settings(
     preset: str, values: dict[str, Setting], config: "BaseConfig", out: Path,
     policy: "Policy", device: "torch.device",
 ) -> "TrainSettings":  # fmt: skip
-    from gentool.devices import select_precision
-    from gentool.snapshots import parse_keep
-    from gentool.training import TrainSettings
+    from gentool.core.devices import select_precision
+    from gentool.training.loop import TrainSettings
+    from gentool.training.snapshots import parse_keep
 
     value = {k: s.value for k, s in values.items()}
     preset_value: dict[str, Any] = PRESETS[preset].settings(device.type)

@@ -11,8 +11,8 @@ from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, sa
 from gentool.cli.keyframes import Wanted, find_keys
 from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
-from gentool.errors import PartialSuccess, UsageError
-from gentool.signals import StopFlag
+from gentool.core.errors import PartialSuccess, UsageError
+from gentool.core.signals import StopFlag
 
 
 def command(
@@ -59,11 +59,11 @@ def command(
     if start is not None and seed is not None:
         raise UsageError("START and --seed are two pictures to change; give one")
     from gentool.checkpoint import load_model, locate
-    from gentool.destination import parse_destination
-    from gentool.devices import select_device
-    from gentool.outputs import into, named, recipe
-    from gentool.ownership import Guard
-    from gentool.traversal import find_directions, label_sheet, plan_traversal, traverse
+    from gentool.core.devices import select_device
+    from gentool.inference.traversal import find_directions, label_sheet, plan_traversal, traverse
+    from gentool.outputs.destination import parse_destination
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.writers import into, named, recipe
 
     files, seeds = ([start], []) if start is not None else ([], [seed or 0])
     place = parse_destination(output, "png", Guard([locate(model), *files], overwrite, tell=say))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gentool.errors import DataError, UsageError
-from gentool.escapes import printable
-from gentool.files import replacing
+from gentool.core.atomic_files import replacing
+from gentool.core.errors import DataError, UsageError
+from gentool.core.escapes import printable
 
 MAX_BAD = 0.01
 BAD_FILES_NAME = "bad_files.txt"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape, Pixels
+from gentool.core.rng import derive_key, permute
 from gentool.data.badfiles import BadFile
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape, Pixels
-from gentool.rng import derive_key, permute
 
 Rows = NDArray[np.int64]
 _AT_ONCE = 2**18

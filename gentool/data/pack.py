@@ -9,13 +9,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from gentool.data.base import is_hidden
-from gentool.data.intake import Policy
+from gentool.core.atomic_files import replacing
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import encode
 from gentool.data.origin import with_origin
-from gentool.data.sources import Source
-from gentool.errors import DataError, UsageError
-from gentool.files import replacing
-from gentool.images import encode
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.base import is_hidden
+from gentool.data.sources.table import Source
 
 Progress = Callable[[int, int], None]
 _POLL = 64  # images between two looks at the stop flag

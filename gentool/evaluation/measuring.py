@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from gentool.checkpoint import LoadedModel
+from gentool.core.errors import DataError
+from gentool.core.images import Pixels
 from gentool.data import Dataset, Policy, Source, prepare
-from gentool.errors import DataError
-from gentool.evaluation.latents import Scores
+from gentool.evaluation.latent_use import Scores
+from gentool.evaluation.metric_choice import FEWEST, OF_FEATURES, Wanted
 from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
 from gentool.evaluation.request import Request
 from gentool.evaluation.scores import (
@@ -25,8 +27,6 @@ from gentool.evaluation.scores import (
 )
 from gentool.evaluation.split import Split
 from gentool.evaluation.targets import Target
-from gentool.evaluation.wanted import FEWEST, OF_FEATURES, Wanted
-from gentool.images import Pixels
 from gentool.metrics.pretrained import check_extractor
 
 _LOSSY = {".jpg", ".jpeg"}

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from gentool.checkpoint import read_file, write_file
+from gentool.core.errors import ModelFileError
+from gentool.core.rng import data_order
 from gentool.data import Dataset, cache_folder
-from gentool.errors import ModelFileError
 from gentool.metrics.extractors import (
     Classifier,
     Extractor,
@@ -20,7 +21,6 @@ from gentool.metrics.extractors import (
 )
 from gentool.metrics.frechet import Moments, moments
 from gentool.metrics.pretrained import load_pretrained
-from gentool.rng import data_order
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from gentool.core.images import Pixels
 from gentool.data import MAX_BAD
-from gentool.evaluation.latents import Scores
-from gentool.images import Pixels
+from gentool.evaluation.latent_use import Scores
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gentool.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import LoadedModel
+from gentool.core.errors import OutsideSupport
+from gentool.core.images import Pixels, mean_squared_error, psnr, to_unit
+from gentool.core.rng import Draw, derive_seed
+from gentool.core.sheet_labels import SheetLabels, labelled
 from gentool.data import Dataset, coverage
-from gentool.errors import OutsideSupport
-from gentool.evaluation.latents import Scores, score_codes, score_units
+from gentool.evaluation.latent_use import Scores, score_codes, score_units
 from gentool.evaluation.reference import Reference, some_rows
-from gentool.images import Pixels, mean_squared_error, psnr, to_unit
+from gentool.inference.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.metrics.extractors import as_rgb, check_evaluating
 from gentool.metrics.frechet import Folds, Moments, distance_between
 from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
-from gentool.rng import Draw, derive_seed
-from gentool.sheets import SheetLabels, labelled
 
 BATCH = 512  # samples drawn between two looks at the stop flag
 _RECONSTRUCTED = 1000

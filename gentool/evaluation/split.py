@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from gentool.checkpoint import LoadedModel
+from gentool.core.errors import DataError, UsageError
 from gentool.data import Dataset, Policy
-from gentool.errors import DataError, UsageError
-from gentool.heldout import Rows, Sides, tell_sides
+from gentool.inference.held_out import Rows, Sides, tell_sides
 
 SPLITS = ("auto", "held-out", "training", "all")
 AUTO, HELD_OUT, TRAINING, ALL = SPLITS

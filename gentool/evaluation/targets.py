@@ -8,9 +8,9 @@ import torch
 from PIL import ImageColor
 
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
+from gentool.core.errors import DataError, ModelFileError, UsageError
+from gentool.core.safetensors_io import is_torch_pickle
 from gentool.data import Policy, Source, is_folder, make_policy, open_images, resolve_shape
-from gentool.errors import DataError, ModelFileError, UsageError
-from gentool.tensorfile import is_torch_pickle
 
 Target = LoadedModel | Source
 _LARGEST_SIDE = 64  # of the shape chosen when neither a model nor the caller says one

@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, relu
 
-from gentool.images import Pixels
-from gentool.rng import data_order, derive_seed, normal
+from gentool.core.images import Pixels
+from gentool.core.rng import data_order, derive_seed, normal
 
 BLOCK = 64  # images at once, the last block padded: features never depend on their number
 _SIDE = 32  # the random and labels networks see images at most this large

@@ -1,12 +1,12 @@
 """Image against image: structural similarity (Wang et al. 2004, Eq. 13).
 
-MSE and PSNR stand in ``gentool.images``, since ``reconstruct`` prints them.
+MSE and PSNR stand in ``gentool.core.images``, since ``reconstruct`` prints them.
 """
 
 import numpy as np
 import torch
 
-from gentool.images import Pixels
+from gentool.core.images import Pixels
 
 _WINDOW, _SIGMA = 11, 1.5
 _NUMBERS_AT_ONCE = 2**20  # bounds memory: 8 MB for each of a dozen intermediate maps

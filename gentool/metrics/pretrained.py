@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from gentool.errors import DataError, GentoolError, ModelFileError, UsageError
+from gentool.core.errors import DataError, GentoolError, ModelFileError, UsageError
+from gentool.core.registry import unknown_name
+from gentool.core.safetensors_io import read_foreign
 from gentool.metrics.extractors import Extractor
 from gentool.metrics.vit import VisionTransformer
-from gentool.registry import unknown_name
-from gentool.tensorfile import read_foreign
 
 EXTRACTORS = ("labels", "random", "inception", "dinov2")
 PRETRAINED = ("inception", "dinov2")

@@ -5,7 +5,7 @@ Importing this package costs no torch: an entry's file is imported when it is as
 
 from typing import TYPE_CHECKING
 
-from gentool.registry import Entry, Registry, at
+from gentool.core.registry import Entry, Registry, at
 
 if TYPE_CHECKING:
     from gentool.models.base import Model
@@ -16,27 +16,27 @@ MODELS: "Registry[type[Model]]" = Registry(
     {
         "gan": Entry(
             "two-player game: generator against discriminator; the sharpest samples",
-            at("gentool.models.gan", "GAN"),
+            at("gentool.models.gan.model", "GAN"),
         ),
         "vae": Entry(
             "variational autoencoder: learns p(x); reconstructs, samples, interpolates",
-            at("gentool.models.vae", "VAE"),
+            at("gentool.models.vae.model", "VAE"),
         ),
         "vae-gan": Entry(
             "variational autoencoder sharpened by a discriminator of its own",
-            at("gentool.models.vaegan", "VAEGAN"),
+            at("gentool.models.vae.vaegan", "VAEGAN"),
         ),
         "hvae": Entry(
             "hierarchical VAE: latents on grids of every size; the best likelihood",
-            at("gentool.models.hvae", "HierarchicalVAE"),
+            at("gentool.models.vae.vdvae", "HierarchicalVAE"),
         ),
         "autoencoder": Entry(
             "bottleneck and identity mapping; the most faithful reconstructions",
-            at("gentool.models.autoencoder", "Autoencoder"),
+            at("gentool.models.vae.autoencoder", "Autoencoder"),
         ),
         "fsq": Entry(
             "quantised autoencoder and a transformer over its codes; sharp, with an encoder",
-            at("gentool.models.quantised", "QuantisedAutoencoder"),
+            at("gentool.models.quantised.model", "QuantisedAutoencoder"),
         ),
     },
 )

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gentool.config import Scalar, from_json, option, to_json
-from gentool.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
-from gentool.images import ImageShape, Pixels
-from gentool.rng import Draw
+from gentool.core.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
+from gentool.core.images import ImageShape, Pixels
+from gentool.core.options import Scalar, from_json, option, to_json
+from gentool.core.rng import Draw
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gentool.registry import Entry, Registry
+from gentool.core.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from gentool.images import ImageShape
+    from gentool.core.images import ImageShape
 
 
 class Discriminator(Protocol):
@@ -73,10 +73,12 @@ PAIRS: Registry[Pair] = Registry(
     {
         "dcgan": Entry("DCGAN (Radford 2016): plain strided convolutions", _pair("dcgan")),
         "resnet": Entry("SNGAN, WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
-        "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3")),
-        "style": Entry("StyleGAN2 (Karras 2020): styles, noise, truncation in w", _pair("style")),
+        "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3gan")),
+        "style": Entry(
+            "StyleGAN2 (Karras 2020): styles, noise, truncation in w", _pair("stylegan2")
+        ),
         "fast": Entry(
-            "FastGAN (Liu 2021): gated skips, self-supervised; few images", _pair("fast")
+            "FastGAN (Liu 2021): gated skips, self-supervised; few images", _pair("fastgan")
         ),
     },
 )

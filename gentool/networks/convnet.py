@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv_transpose2d, pad
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 
 _LEAK = 0.2  # DCGAN's slope for the leaky ReLU
 _MAX_FACTOR = 8  # channels stop doubling at width * 8

@@ -8,7 +8,7 @@ normalisation is an option. Parameters are named as in ``convnet``: ``net.*`` in
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import DOUBLINGS, Decoder, Encoder
 from gentool.networks.parts import ClassInput, check_labels, class_vectors
 from gentool.networks.spectral import add_spectral_norm

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import normalisation, pyramid
 from gentool.networks.resnet import ResidualBlock, ResidualDecoder, ResidualEncoder
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import pyramid
 
 _LEAK = 0.2

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 

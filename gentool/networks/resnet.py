@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import normalisation, pyramid
 
 _MAX_FACTOR = 4  # channels stop doubling at width * 4

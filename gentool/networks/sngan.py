@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, one_hot, relu
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import pyramid
 from gentool.networks.parts import ProjectionHead, check_labels, tapering
 from gentool.networks.resampling import Size, reduce

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.folders import TRUSTED_ABOVE
-from gentool.data.index import Index, Names, index_place
-from gentool.data.labels import FROM_FOLDERS, by_folder
+from gentool.data.sources.folder import TRUSTED_ABOVE
+from gentool.data.sources.index import Index, Names, index_place
+from gentool.data.sources.labels import FROM_FOLDERS, by_folder
 
 FOLDERS = 10_000
 
@@ -34,7 +34,7 @@ def resident(kind):
         if line.startswith(kind):
             return int(line.split()[1]) * 1024
 
-from gentool.data.sources import ArchiveSource, FolderSource
+from gentool.data.sources.table import ArchiveSource, FolderSource
 from pathlib import Path
 import numpy as np, pickle
 before, began = resident("Rss:"), time.perf_counter()
@@ -91,7 +91,7 @@ def build(folder: Path, archive: Path, count: int) -> None:
 
 def shuffle(count: int) -> None:
     """One epoch of positions through the keyed permutation, a batch at a time."""
-    from gentool.rng import data_order
+    from gentool.core.rng import data_order
 
     batch, began, seen = 2**16, time.perf_counter(), np.zeros(count, dtype=bool)
     for start in range(0, count, batch):

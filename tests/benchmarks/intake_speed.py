@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gentool.core.images import ImageShape, to_unit
+from gentool.core.rng import data_order
 from gentool.data import Dataset, Policy, open_source, prepare
-from gentool.data.crew import cores
-from gentool.images import ImageShape, to_unit
-from gentool.rng import data_order
+from gentool.data.cache.workers import cores
 
 _CHUNK = 128
 

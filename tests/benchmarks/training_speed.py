@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 from torch.nn.functional import softplus
 
+from gentool.core.devices import memory_format, select_device, select_precision
+from gentool.core.images import to_unit
+from gentool.core.signals import StopFlag
 from gentool.data import Dataset, open_dataset
-from gentool.devices import memory_format, select_device, select_precision
-from gentool.images import to_unit
-from gentool.models.adversarial import squared_gradient_norm
-from gentool.models.gan import GAN
-from gentool.scoring import Score
-from gentool.signals import StopFlag
-from gentool.training import TrainSettings, train
+from gentool.evaluation.quick_score import Score
+from gentool.models.gan.losses import squared_gradient_norm
+from gentool.models.gan.model import GAN
+from gentool.training.loop import TrainSettings, train
 
 
 class Silent:

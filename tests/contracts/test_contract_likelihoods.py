@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from gentool.errors import UsageError
+from gentool.core.errors import UsageError
 from gentool.models.likelihoods import LIKELIHOODS, Likelihood
 
 CHANNELS = 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from gentool.models.adversarial import LOSSES
+from gentool.models.gan.losses import LOSSES
 
 
 def _sigmoid(x: torch.Tensor) -> torch.Tensor:

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.averaging import averaged_copy
-from gentool.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
-from gentool.config import from_json, to_json
-from gentool.errors import NoEncoder, NoStyles, UsageError
-from gentool.images import ImageShape
+from gentool.core.errors import NoEncoder, NoStyles, UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json, to_json
+from gentool.core.rng import Draw
+from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.inference.sampling import sample_images
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model
-from gentool.presets import PRESETS
-from gentool.rng import Draw
-from gentool.sampling import sample_images
+from gentool.models.presets import PRESETS
+from gentool.training.ema import averaged_copy
 
 SHAPES = [ImageShape(16, 16, 3), ImageShape(20, 36, 1), ImageShape(16, 24, 4)]
 CPU = torch.device("cpu")

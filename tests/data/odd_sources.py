@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from gentool.data.intake import BadImage, Policy
-from gentool.data.sources import Loaded, Source
-from gentool.errors import DataError
-from gentool.images import Pixels
+from gentool.core.errors import DataError
+from gentool.core.images import Pixels
+from gentool.data.preprocessing import BadImage, Policy
+from gentool.data.sources.table import Loaded, Source
 
 Access = Literal["processes", "threads", "sequential"]
 

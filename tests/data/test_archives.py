@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from conftest import IMAGES, draw
 
-from gentool.data import members, open_dataset, open_source, tars
-from gentool.data.index import KEPT_ABOVE
-from gentool.data.intake import BadImage
-from gentool.data.sources import ArchiveSource
-from gentool.errors import DataError
-from gentool.images import encode
+from gentool.core.errors import DataError
+from gentool.core.images import encode
+from gentool.data import open_dataset, open_source
+from gentool.data.preprocessing import BadImage
+from gentool.data.sources import archive_index as members
+from gentool.data.sources import tar as tars
+from gentool.data.sources.index import KEPT_ABOVE
+from gentool.data.sources.table import ArchiveSource
 
 PNG = encode(draw(0), ".png")
 

@@ -17,13 +17,13 @@ import pytest
 from conftest import environment, run_python
 from odd_sources import SIDE, Faults, Squares, squares
 
+from gentool.core.errors import DataError, Stopped
+from gentool.core.images import ImageShape
 from gentool.data import Policy, prepare
-from gentool.data.build import update_with_labels
-from gentool.data.crew import ProcessCrew, ThreadCrew, make_crew
-from gentool.data.stores import DiskStore, MemoryStore
-from gentool.data.worker import Job, Slots
-from gentool.errors import DataError, Stopped
-from gentool.images import ImageShape
+from gentool.data.cache.build import update_with_labels
+from gentool.data.cache.store import DiskStore, MemoryStore
+from gentool.data.cache.worker import Job, Slots
+from gentool.data.cache.workers import ProcessCrew, ThreadCrew, make_crew
 
 SHAPE = ImageShape(SIDE, SIDE, 3)
 POLICY = Policy(SHAPE)
@@ -114,7 +114,7 @@ def test_workers_import_no_torch_and_not_the_main_script(tmp_path: Path) -> None
         f"sys.path.insert(0, {str(HERE)!r})\n"
         "from odd_sources import Squares, SIDE\n"
         "from gentool.data import Policy, prepare\n"
-        "from gentool.images import ImageShape\n"
+        "from gentool.core.images import ImageShape\n"
         "print('began')\n"
         f"data = prepare(Squares({MANY}), Policy(ImageShape(SIDE, SIDE, 3)))\n"
         "assert 'torch' not in sys.modules\n"
@@ -125,7 +125,7 @@ def test_workers_import_no_torch_and_not_the_main_script(tmp_path: Path) -> None
 
 
 def test_the_worker_imports_no_torch() -> None:
-    done = run_python("-c", "import sys, gentool.data.worker; print('torch' in sys.modules)")
+    done = run_python("-c", "import sys, gentool.data.cache.worker; print('torch' in sys.modules)")
     assert done.out == "False\n"
 
 
@@ -145,7 +145,7 @@ def test_a_source_that_workers_cannot_import_is_prepared_in_threads(tmp_path: Pa
         f"sys.path.insert(0, {str(HERE)!r})\n"
         "from odd_sources import Squares, SIDE\n"
         "from gentool.data import Policy, prepare\n"
-        "from gentool.images import ImageShape\n"
+        "from gentool.core.images import ImageShape\n"
         "class Own(Squares): pass\n"
         f"data = prepare(Own({MANY}), Policy(ImageShape(SIDE, SIDE, 3)))\n"
         "print(len(data), data.notes)\n"
@@ -262,7 +262,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's i
 from pathlib import Path
 from odd_sources import Faults, Squares, SIDE
 from gentool.data import Policy, prepare
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 source = Squares({count}, Faults(seconds={seconds}, log=Path({log!r}), bad=frozenset({bad})))
 prepare(source, Policy(ImageShape(SIDE, SIDE, 3)))
 print("done")
@@ -370,7 +370,7 @@ def test_a_build_killed_while_moving_images_together_begins_anew(
         raise KeyboardInterrupt
 
     source = Squares(600, Faults(bad=frozenset({0, 100})))
-    monkeypatch.setattr("gentool.data.stores._move", cut)
+    monkeypatch.setattr("gentool.data.cache.store._move", cut)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, POLICY)
     monkeypatch.undo()
@@ -414,7 +414,7 @@ def test_a_run_that_waits_can_be_stopped(tmp_path: Path, own_cache: Path) -> Non
 def test_moving_images_together_keeps_all_but_the_bad(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gentool.data.stores._MOVED", 7)  # many pieces that overlap
+    monkeypatch.setattr("gentool.data.cache.store._MOVED", 7)  # many pieces that overlap
     random = np.random.default_rng(seed)
     total = int(random.integers(1, 60))
     bad = np.flatnonzero(random.random(total) < random.random())

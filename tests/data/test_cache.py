@@ -14,9 +14,9 @@ import pytest
 from conftest import draw, environment, gentool_command, write_images
 from PIL import Image
 
+from gentool.core.errors import DataError, Stopped
+from gentool.core.images import ImageShape
 from gentool.data import Dataset, Policy, cache_folder, open_dataset, open_source, prepare
-from gentool.errors import DataError, Stopped
-from gentool.images import ImageShape
 
 SHAPE = ImageShape(16, 16, 3)
 

@@ -10,12 +10,12 @@ import pytest
 from conftest import write_images
 from odd_sources import SIDE, Faults, Squares, square, squares
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape, Pixels
 from gentool.data import Dataset, Policy, open_dataset, prepare, write_bad_files
-from gentool.data.cache import CACHE_MODES
+from gentool.data.cache.prepare import CACHE_MODES
 from gentool.data.dataset import _repeat
-from gentool.data.sources import Loaded
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape, Pixels
+from gentool.data.sources.table import Loaded
 
 SHAPE, STORED = ImageShape(SIDE, SIDE, 3), ImageShape(24, 20, 3)
 POLICY = Policy(SHAPE)

@@ -10,12 +10,13 @@ import pytest
 from conftest import draw, write_images
 from PIL import Image
 
-from gentool.data import Policy, folders, open_source
-from gentool.data.index import KEPT_ABOVE
-from gentool.data.intake import BadImage
-from gentool.data.sources import FolderSource
-from gentool.errors import DataError
-from gentool.images import ImageShape
+from gentool.core.errors import DataError
+from gentool.core.images import ImageShape
+from gentool.data import Policy, open_source
+from gentool.data.preprocessing import BadImage
+from gentool.data.sources import folder as folders
+from gentool.data.sources.index import KEPT_ABOVE
+from gentool.data.sources.table import FolderSource
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from conftest import draw, run_python
 
+from gentool.core.errors import DataError
+from gentool.core.images import ImageShape, encode
 from gentool.data import Policy, open_source, prepare, resolve_shape
-from gentool.data.hub import HubSource
-from gentool.data.intake import BadImage
-from gentool.errors import DataError
-from gentool.images import ImageShape, encode
+from gentool.data.preprocessing import BadImage
+from gentool.data.sources.hub import HubSource
 
 POLICY = Policy(ImageShape(16, 16, 3))
 COUNT = 30
@@ -359,8 +359,8 @@ import sys
 import numpy as np
 from conftest import draw
 from gentool.data import Policy, open_source, prepare
-from gentool.errors import GentoolError
-from gentool.images import ImageShape
+from gentool.core.errors import GentoolError
+from gentool.core.images import ImageShape
 
 for spec in sys.argv[1:]:
     try:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape
 from gentool.data import Policy, open_source, prepare
-from gentool.data.imagesets import SETS, TESTS
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape
+from gentool.data.sources.torchvision_sets import SETS, TESTS
 
 
 def grey_images(count: int) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gentool.data.index import KEPT_ABOVE, Index, Names, index_place, keep, look_up
-from gentool.errors import DataError
+from gentool.core.errors import DataError
+from gentool.data.sources.index import KEPT_ABOVE, Index, Names, index_place, keep, look_up
 
 
 def many_names(count: int, seed: int = 0) -> list[bytes]:

@@ -12,10 +12,10 @@ from conftest import draw
 from numpy.typing import NDArray
 from PIL import Image
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import MODES, ImageShape
 from gentool.data import BadImage, Policy, decode, open_dataset, open_source, resolve_shape
-from gentool.data.intake import FORMATS, open_image, probe
-from gentool.errors import DataError, UsageError
-from gentool.images import MODES, ImageShape
+from gentool.data.preprocessing import FORMATS, open_image, probe
 
 SIDE = 16
 RGB = Policy(ImageShape(SIDE, SIDE, 3))

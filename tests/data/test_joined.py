@@ -9,10 +9,10 @@ import pytest
 from conftest import draw, write_images
 from PIL import Image
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape
 from gentool.data import Policy, open_source, open_sources, prepare
-from gentool.data.joined import split_weight
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape
+from gentool.data.sources.concat import split_weight
 
 SHAPE = ImageShape(16, 16, 3)
 

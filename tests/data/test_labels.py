@@ -8,8 +8,8 @@ import pytest
 from conftest import draw
 from PIL import Image
 
+from gentool.core.errors import DataError, UsageError
 from gentool.data import Source, open_source
-from gentool.errors import DataError, UsageError
 
 NAMES = ("00000/a.png", "00000/b.png", "00001/c.png")
 

@@ -8,10 +8,10 @@ import pytest
 from conftest import gentool_command
 from PIL import Image
 
+from gentool.core.errors import UsageError
+from gentool.core.images import Pixels
 from gentool.data import open_source
-from gentool.data.modes import MODES, UNREADABLE, Modes, coverage, read_modes
-from gentool.errors import UsageError
-from gentool.images import Pixels
+from gentool.data.sources.stacked_digits import MODES, UNREADABLE, Modes, coverage, read_modes
 
 
 def drawn(numbers: range, height: int = 32, width: int = 32) -> Pixels:

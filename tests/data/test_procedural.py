@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from gentool.data.builtin import BUILTIN
+from gentool.data.sources.builtin import BUILTIN
 
 SETS = list(BUILTIN)
 

@@ -17,10 +17,11 @@ from litdata.streaming import downloader
 from litdata.streaming.writer import BinaryWriter
 from PIL import Image
 
-from gentool.data import Dataset, Policy, open_source, prepare, shards
-from gentool.data.shards import write_shards
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape, encode
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape, encode
+from gentool.data import Dataset, Policy, open_source, prepare
+from gentool.data.sources import shards
+from gentool.data.sources.shards import write_shards
 
 POLICY = Policy(ImageShape(16, 16, 3))
 # litdata finds the chunks of these tests too small for its liking
@@ -72,7 +73,7 @@ def test_images_are_taken_by_number_in_any_order(written: Path) -> None:
     code = f"""
 import hashlib, sys
 from gentool.data import Policy, open_source
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 source = open_source("shards:{written}")
 assert len(source) == {IMAGES}
 for k in {order}:

@@ -14,10 +14,10 @@ import pytest
 from conftest import environment
 from odd_sources import SIDE, Faults, Squares, squares
 
+from gentool.core.errors import DataError, Stopped, UsageError
+from gentool.core.images import ImageShape
 from gentool.data import Dataset, Policy, list_entries, prepare, prune, verify
-from gentool.data.shelf import cache_limit
-from gentool.errors import DataError, Stopped, UsageError
-from gentool.images import ImageShape
+from gentool.data.cache.pruning import cache_limit
 
 POLICY = Policy(ImageShape(SIDE, SIDE, 3))
 DAY = 86_400.0
@@ -126,7 +126,7 @@ import sys
 sys.path.insert(0, {here!r})
 from odd_sources import Squares, SIDE
 from gentool.data import Policy, prepare
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 data = prepare(Squares(60), Policy(ImageShape(SIDE, SIDE, 3)))
 print("ready", flush=True)
 sys.stdin.read()
@@ -225,7 +225,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gentool.data.entries._CHECKED", 1000)  # as of a large set
+    monkeypatch.setattr("gentool.data.cache.entry._CHECKED", 1000)  # as of a large set
     _labelled()
     gc.collect()
     (entry,) = list_entries()

@@ -14,11 +14,11 @@ import pytest
 from conftest import IMAGES, ROOT, draw, run_python, write_images
 from PIL import Image
 
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape
 from gentool.data import IMAGE_SUFFIXES, Policy, Source, open_dataset, open_source, parse_size
-from gentool.data.builtin import BUILTIN
-from gentool.data.sources import FileSource
-from gentool.errors import DataError, UsageError
-from gentool.images import ImageShape
+from gentool.data.sources.builtin import BUILTIN
+from gentool.data.sources.table import FileSource
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -286,7 +286,7 @@ def test_data_starts_without_torch(image_folder: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 from gentool.data import Policy, open_source
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 for spec in ({str(image_folder)!r}, {str(archive)!r}, "builtin:shapes:3"):
     open_source(spec).load(0, Policy(ImageShape(16, 16, 3)))
 print(sorted({{"torch", "torchvision", "datasets", "litdata", "fsspec"}} & set(sys.modules)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.data import open_dataset, open_source
-from gentool.data.survey import near_pairs, survey
+from gentool.data.inspection import near_pairs, survey
 
 
 @pytest.fixture

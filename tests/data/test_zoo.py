@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from zoo import PICTURE, RAMP, Beast, beasts, saved
 
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
 from gentool.data import open_source, prepare
-from gentool.data.frames import FramesSource
-from gentool.data.intake import BadImage, Policy, decode, frame_count
-from gentool.errors import UsageError
-from gentool.images import ImageShape
+from gentool.data.preprocessing import BadImage, Policy, decode, frame_count
+from gentool.data.sources.frames import FramesSource
 
 RGB = Policy(ImageShape(16, 16, 3))
 ZOO = beasts()

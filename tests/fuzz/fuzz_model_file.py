@@ -17,9 +17,9 @@ import atheris
 
 with atheris.instrument_imports(include=["gentool", "json"]):
     from gentool.checkpoint import exported_tensors, load_model, model_header, write_file
-    from gentool.config import from_json
-    from gentool.errors import ModelFileError
-    from gentool.images import ImageShape
+    from gentool.core.errors import ModelFileError
+    from gentool.core.images import ImageShape
+    from gentool.core.options import from_json
     from gentool.models import MODELS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

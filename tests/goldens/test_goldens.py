@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from paths import FAMILIES, PATHS, RECORDED, kind_of_machine, make
 
-from gentool.presets import PRESETS
+from gentool.models.presets import PRESETS
 
 IN_EVERY_RUN = ("gan", "stylegan2", "vae", "hvae", "autoencoder", "vqvae")
 KNOWN = json.loads(RECORDED.read_text())

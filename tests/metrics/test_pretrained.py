@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gentool.errors import UsageError
+from gentool.core.errors import UsageError
 from gentool.metrics.pretrained import load_pretrained
 from gentool.metrics.vit import Block, VisionTransformer
 

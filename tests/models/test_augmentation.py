@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.models.augmentation import (
+from gentool.core.rng import Draw
+from gentool.models.gan.affine import compose, quarter_turns, rotation, scaling, translation, warp
+from gentool.models.gan.augmentation import (
     AUGMENTATIONS,
     AdaptiveProbability,
     open_augmentation,
     to_normal,
 )
-from gentool.models.warping import compose, quarter_turns, rotation, scaling, translation, warp
-from gentool.rng import Draw
 
 HALF = 0.5  # the middle of a uniform number: no shift, no turn, factor 1
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from gentool.models.calibration import ImageVariance, falling
+from gentool.models.gan.penalty_weight import ImageVariance, falling
 
 
 def batches(count: int, scale: float = 1.0) -> list[torch.Tensor]:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from gentool.models.codeprior import CodePrior, Drawing, keep_likeliest
 from gentool.models.priors import choose
+from gentool.models.quantised.code_prior import CodePrior, Drawing, keep_likeliest
 
 PLAIN = Drawing()
 

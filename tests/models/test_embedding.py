@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.errors import NoEncoder
-from gentool.images import ImageShape
+from gentool.core.errors import NoEncoder
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch
-from gentool.models.embedding import (
+from gentool.models.gan.latent_encoder import (
     LatentEncoder,
     embedding_loss,
     feature_distance,
     pixel_distance,
 )
-from gentool.models.gan import GAN
-from gentool.rng import Draw
+from gentool.models.gan.model import GAN
 
 SHAPE, CPU = ImageShape(16, 16, 3), torch.device("cpu")
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.config import from_json, from_words, to_json
-from gentool.errors import UsageError
-from gentool.images import ImageShape
-from gentool.models.adversarial import LOSSES
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json, from_words, to_json
+from gentool.core.rng import Draw
 from gentool.models.base import Batch
-from gentool.models.gan import GAN
-from gentool.models.penalties import PENALTIES
+from gentool.models.gan.losses import LOSSES
+from gentool.models.gan.model import GAN
+from gentool.models.gan.penalties import PENALTIES
+from gentool.models.presets import PRESETS
 from gentool.networks import PAIRS
-from gentool.presets import PRESETS
-from gentool.rng import Draw
 
 CPU = torch.device("cpu")
 RGB = ImageShape(16, 16, 3)

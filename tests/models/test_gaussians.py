@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.models.adversarial import LOSSES
+from gentool.core.rng import Draw
 from gentool.models.base import LossTerms
-from gentool.models.gan import GAN
-from gentool.models.penalties import CriticTurn, Penalties
-from gentool.rng import Draw
+from gentool.models.gan.losses import LOSSES
+from gentool.models.gan.model import GAN
+from gentool.models.gan.penalties import CriticTurn, Penalties
 
 STEPS, BATCH, LR = 50_000, 256, 1e-3
 LATENT_SCALE = 4.0

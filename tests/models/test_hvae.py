@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from gentool.errors import UsageError
-from gentool.images import ImageShape
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms
-from gentool.models.hvae import HierarchicalVAE, kl, log_density
-from gentool.networks.hierarchy import Gaussians, Layer, _bounded, ladder, spread
-from gentool.rng import Draw
+from gentool.models.vae.vdvae import HierarchicalVAE, kl, log_density
+from gentool.networks.vdvae import Gaussians, Layer, _bounded, ladder, spread
 
 SHAPE = ImageShape(16, 16, 3)
 ODD = ImageShape(20, 36, 1)

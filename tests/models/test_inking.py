@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch
-from gentool.models.inking import inked, inked_batches
-from gentool.models.vae import VAE
-from gentool.rng import Draw
+from gentool.models.vae.binarisation import inked, inked_batches
+from gentool.models.vae.model import VAE
 
 SHAPE = ImageShape(16, 16, 1)
 CPU = torch.device("cpu")

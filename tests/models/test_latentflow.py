@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch
-from gentool.models.priors.latentflow import LatentFlow
-from gentool.models.vae import VAE
-from gentool.models.vaegan import VAEGAN
+from gentool.models.priors.latent_flow import LatentFlow
+from gentool.models.vae.model import VAE
+from gentool.models.vae.vaegan import VAEGAN
 from gentool.networks.velocity import VelocityNet, halvings
-from gentool.rng import Draw
 
 SHAPE = ImageShape(16, 24, 1)  # a grid of 4x6 where about 4x4 places are wanted
 CPU = torch.device("cpu")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from gentool.errors import UsageError
-from gentool.images import ImageShape
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
 from gentool.models.likelihoods import LIKELIHOODS, Likelihood, open_likelihood, suited
 from gentool.models.likelihoods.continuous import Gaussian, Laplace
 from gentool.models.likelihoods.logistic import Logistic, LogisticMixture, log_mass
-from gentool.models.vae import VAE
+from gentool.models.vae.model import VAE
 
 LEVELS = torch.arange(256) / 127.5 - 1
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from gentool.images import ImageShape
-from gentool.models.autoencoder import Autoencoder
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, Model
-from gentool.models.vae import VAE
-from gentool.rng import Draw
-from gentool.training import cosine
+from gentool.models.vae.autoencoder import Autoencoder
+from gentool.models.vae.model import VAE
+from gentool.training.loop import cosine
 
 DIMS, LATENTS = 16, 5
 SHAPE = ImageShape(4, 4, 1)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from gentool.models.objectives import (
+from gentool.models.priors import log_normal
+from gentool.models.vae.elbo import (
     active_units,
     capacity_now,
     doubly_reparameterised,
@@ -13,7 +14,6 @@ from gentool.models.objectives import (
     importance_bound,
     kl_weight,
 )
-from gentool.models.priors import log_normal
 
 
 @pytest.mark.parametrize(

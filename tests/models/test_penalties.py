@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.errors import UnknownName, UsageError
-from gentool.models.augmentation import open_augmentation
-from gentool.models.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
-from gentool.rng import Draw
+from gentool.core.errors import UnknownName, UsageError
+from gentool.core.rng import Draw
+from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
 
 SHAPE = (2, 16, 16)
 BATCH = 3

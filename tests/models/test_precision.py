@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.config import from_json
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json
+from gentool.core.rng import Draw
 from gentool.models import MODELS
 from gentool.models.base import Batch, LossTerms, Model
 from gentool.models.likelihoods import LIKELIHOODS
-from gentool.rng import Draw
 
 SHAPE = ImageShape(16, 16, 3)
 CPU = torch.device("cpu")

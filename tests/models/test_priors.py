@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from gentool.errors import UsageError
-from gentool.images import ImageShape
-from gentool.models.autoencoder import Autoencoder
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch
 from gentool.models.priors import FITTED, PRIORS, Codes, Prior, log_normal
 from gentool.models.priors.coupling import CouplingFlow
+from gentool.models.priors.flow_matching import FlowMatching, follow, path_error
 from gentool.models.priors.gaussian import FullGaussian
-from gentool.models.priors.matching import FlowMatching, follow, path_error
 from gentool.models.priors.mixture import FittedMixture
 from gentool.models.priors.vamp import VampPrior, log_mixture
-from gentool.models.vae import VAE
-from gentool.rng import Draw
+from gentool.models.vae.autoencoder import Autoencoder
+from gentool.models.vae.model import VAE
 
 SHAPE = ImageShape(16, 16, 1)
 CPU = torch.device("cpu")
@@ -305,7 +305,7 @@ def test_an_unfitted_prior_is_standard_normal(name: str) -> None:
 
 
 def test_an_autoencoder_has_no_prior_that_is_not_fitted() -> None:
-    from gentool.config import from_json
+    from gentool.core.options import from_json
 
     for name in ("normal", "vamp"):
         with pytest.raises(

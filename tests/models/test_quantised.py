@@ -14,11 +14,11 @@ from conftest import Finished, gentool_command
 from PIL import Image
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms
-from gentool.models.quantised import QuantisedAutoencoder
+from gentool.models.quantised.model import QuantisedAutoencoder
 from gentool.models.quantisers.base import Quantiser
-from gentool.rng import Draw
 
 CPU = torch.device("cpu")
 SHAPE = ImageShape(16, 16, 3)

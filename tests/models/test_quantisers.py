@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from gentool.core.rng import Draw
 from gentool.models.quantisers import QUANTISERS
 from gentool.models.quantisers.base import Quantised, Quantiser, perplexity
 from gentool.models.quantisers.codebook import Codebook, kmeans, nearest
 from gentool.models.quantisers.scalar import FiniteScalar, levels_for
-from gentool.rng import Draw
 
 SIZES = [(4, 1), (64, 3), (240, 3), (1000, 4), (1024, 4), (729, 6), (65536, 6)]
 HALVES = [torch.bfloat16, torch.float16]

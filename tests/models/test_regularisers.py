@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.errors import UnknownName, UsageError
-from gentool.models.regularisers import (
+from gentool.core.errors import UnknownName, UsageError
+from gentool.core.rng import Draw
+from gentool.models.vae.regularisers import (
     REGULARISERS,
     CodeTurn,
     Regularisers,
@@ -16,7 +17,6 @@ from gentool.models.regularisers import (
     noisy,
     total_correlation,
 )
-from gentool.rng import Draw
 
 CPU = torch.device("cpu")
 

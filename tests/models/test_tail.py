@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.images import ImageShape
-from gentool.models.tail import Pulls, Tail, relative_distance, slope_at
-from gentool.rng import Draw
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
+from gentool.models.vae.reconstruction_critic import Pulls, Tail, relative_distance, slope_at
 
 CPU = torch.device("cpu")
 SHAPE = ImageShape(16, 16, 3)

@@ -15,12 +15,12 @@ from torch import nn
 from torch.distributions import Normal
 
 from gentool.checkpoint import load_model
-from gentool.errors import UsageError
-from gentool.images import ImageShape
-from gentool.models.autoencoder import Autoencoder
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Model
-from gentool.models.vae import VAE
-from gentool.rng import Draw
+from gentool.models.vae.autoencoder import Autoencoder
+from gentool.models.vae.model import VAE
 
 SHAPE = ImageShape(16, 16, 1)
 CPU = torch.device("cpu")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gentool.errors import UsageError
-from gentool.images import ImageShape
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms
-from gentool.models.vae import VAE
-from gentool.models.vaegan import VAEGAN
-from gentool.rng import Draw
+from gentool.models.vae.model import VAE
+from gentool.models.vae.vaegan import VAEGAN
 
 SHAPE = ImageShape(16, 16, 3)
 LATE = 1.0  # share of the run at which the game is in

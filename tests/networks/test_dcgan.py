@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, interpolate
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.convnet import DOUBLINGS, Decoder, Doubling, Encoder, doubled
 from gentool.networks.dcgan import PROJECTION_SCALE, Discriminator, Generator
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
-from gentool.networks.fast import Discriminator, Excitation, Generator, _quadrant
+from gentool.core.images import ImageShape
+from gentool.networks.fastgan import Discriminator, Excitation, Generator, _quadrant
 
 
 def test_gates_span_four_doublings_or_all_there_are() -> None:

@@ -7,7 +7,7 @@ import torch
 from conftest import run_python
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks import PAIRS, Discriminator
 
 SIZES = [
@@ -219,7 +219,7 @@ def test_the_global_randomness_is_left_alone(name: str) -> None:
 def test_building_on_the_meta_device_imports_no_sympy() -> None:
     code = (
         "import sys, torch\n"
-        "from gentool.images import ImageShape\n"
+        "from gentool.core.images import ImageShape\n"
         "from gentool.networks import PAIRS\n"
         "with torch.device('meta'):\n"
         "    for name in PAIRS:\n"

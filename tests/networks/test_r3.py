@@ -5,8 +5,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
-from gentool.networks.r3 import Discriminator, Generator, R3Block
+from gentool.core.images import ImageShape
+from gentool.networks.r3gan import Discriminator, Generator, R3Block
 
 
 def _count(network: nn.Module) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.sngan import ConditionalNorm, Discriminator, DownBlock, Generator, UpBlock
 
 

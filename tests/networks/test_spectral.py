@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.dcgan import Discriminator
 from gentool.networks.spectral import SpectralNorm, add_spectral_norm
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.networks.resampling import blur
-from gentool.networks.style import (
+from gentool.networks.stylegan2 import (
     Convolution,
     Dense,
     Discriminator,

@@ -15,11 +15,11 @@ from nursery import Nursery
 from safetensors.torch import load_file
 
 from gentool.cli.progress import Display
+from gentool.core.signals import StopFlag
 from gentool.data import open_dataset
-from gentool.models.vae import VAE
-from gentool.recovery import NotFinite, check_weights
-from gentool.signals import StopFlag
-from gentool.training import Trainer, TrainSettings
+from gentool.models.vae.model import VAE
+from gentool.training.divergence import NotFinite, check_weights
+from gentool.training.loop import Trainer, TrainSettings
 
 PROMISE = "numbers gone wrong: back to the last good state, or exit 6 with good files"
 BATCH, STEPS, SAVE_STEPS, LR = 16, 110, 20, 1e-3

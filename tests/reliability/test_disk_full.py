@@ -14,11 +14,11 @@ from ledger import record
 from nursery import Nursery
 from safetensors.torch import load_file
 
-from gentool import files
 from gentool.checkpoint import load_model, read_file
-from gentool.errors import Stopped, UsageError
-from gentool.files import require_room
-from gentool.snapshots import Keep, parse_keep
+from gentool.core import atomic_files as files
+from gentool.core.atomic_files import require_room
+from gentool.core.errors import Stopped, UsageError
+from gentool.training.snapshots import Keep, parse_keep
 
 PROMISE = "a write that fails: last good files whole, exit 75"
 

@@ -95,9 +95,9 @@ import sys
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from gentool.distributed import joined
+from gentool.core.distributed import joined
 from gentool.models.quantisers.codebook import Codebook
-from gentool.rng import Draw
+from gentool.core.rng import Draw
 
 cpu = torch.device("cpu")
 with joined(cpu) as ranks:

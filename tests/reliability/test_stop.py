@@ -169,7 +169,7 @@ EARLY = """
 import os, signal, sys
 if sys.argv[2] == "ignored":
     signal.signal(int(sys.argv[1]), signal.SIG_IGN)
-from gentool.signals import StopFlag, leave_when_asked
+from gentool.core.signals import StopFlag, leave_when_asked
 leave_when_asked()
 with StopFlag() as stop:
     pass

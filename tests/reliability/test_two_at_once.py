@@ -10,8 +10,8 @@ from conftest import TINY, Finished, gentool_command
 from ledger import record
 from nursery import KILLED, Child, Nursery
 
-from gentool.errors import UsageError
-from gentool.runlock import HOLDER_NAME, LOCK_NAME, locked, refuse_if_locked
+from gentool.core.errors import UsageError
+from gentool.training.run_lock import HOLDER_NAME, LOCK_NAME, locked, refuse_if_locked
 
 PROMISE = "two trainings in one folder: the second refuses"
 LONG = 100_000

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.errors import UsageError
+from gentool.core.errors import UsageError
+from gentool.core.registry import Entry, Registry, at
 from gentool.models.likelihoods.base import Likelihood
-from gentool.registry import Entry, Registry, at
 
 __all__ = [
     "DEFAULT_SIGMA",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from gentool.errors import OutsideSupport
+from gentool.core.errors import OutsideSupport
 
 LEVELS = 256
 STEP = 2 / (LEVELS - 1)  # between two grey levels on the [-1, 1] scale

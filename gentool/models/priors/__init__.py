@@ -9,6 +9,7 @@ training chooses which.
 
 from collections.abc import Iterable
 
+from gentool.core.registry import Entry, Registry, at
 from gentool.models.priors.base import (
     Codes,
     Prior,
@@ -19,7 +20,6 @@ from gentool.models.priors.base import (
     log_normal,
     log_standard_normal,
 )
-from gentool.registry import Entry, Registry, at
 
 __all__ = [
     "FITTED",
@@ -56,11 +56,11 @@ PRIORS: Registry[type[Prior]] = Registry(
         ),
         "flow-matching": Entry(
             "a velocity field from noise to codes, fitted (Lipman 2023)",
-            at(f"{_HERE}.matching", "FlowMatching"),
+            at(f"{_HERE}.flow_matching", "FlowMatching"),
         ),
         "latent-flow": Entry(
             "a velocity field over the grid of latents, learned in the run's last part",
-            at(f"{_HERE}.latentflow", "LatentFlow"),
+            at(f"{_HERE}.latent_flow", "LatentFlow"),
         ),
         "vamp": Entry(
             "the posteriors of learned images, trained jointly (VampPrior, Tomczak 2018)",

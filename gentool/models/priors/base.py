@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import one_hot
 
-from gentool.errors import UsageError
-from gentool.images import ImageShape
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw, normal, uniform
 from gentool.models.base import Batch
 from gentool.models.classes import draw_classes
-from gentool.rng import Draw, normal, uniform
 
 _MOST_NUMBERS = 2**29  # of covariances in a model file
 

@@ -14,10 +14,10 @@ arXiv:1912.00042, section 3).
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw
 from gentool.models.priors.base import Codes, log_standard_normal
 from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
-from gentool.rng import Draw
 
 _COUPLINGS, _WIDTH = 8, 128
 _LARGEST_LOG_SCALE = 2.0  # of one coupling

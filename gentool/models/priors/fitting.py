@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
+from gentool.core.rng import Draw, data_order, normal
 from gentool.models.priors.base import Codes
 from gentool.models.priors.gaussian import Whitened
-from gentool.rng import Draw, data_order, normal
 
 _PASSES = 40  # over the codes
 _FEWEST_STEPS, _MOST_STEPS = 20, 1500

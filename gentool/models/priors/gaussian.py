@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.models.base import Batch
 from gentool.models.priors.base import (
     Codes,

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.models.priors.base import (
     Codes,
     Standardised,

@@ -16,7 +16,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from gentool.images import ImageShape
+from gentool.core.images import ImageShape
 from gentool.models.base import Batch
 from gentool.models.priors.base import Codes, Encode, LogDensity, Prior, choose, log_normal
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gentool.registry import Entry, Registry, at
+from gentool.core.registry import Entry, Registry, at
 
 if TYPE_CHECKING:
     from gentool.models.quantisers.base import Quantiser

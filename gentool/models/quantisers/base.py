@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from gentool.models.quantisers.tally import Tally
-from gentool.rng import Draw
+from gentool.core.rng import Draw
+from gentool.models.quantisers.codebook_statistics import Tally
 
 
 class Quantised(NamedTuple):

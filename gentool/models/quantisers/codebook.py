@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding
 
-from gentool.distributed import of_first_rank
+from gentool.core.distributed import of_first_rank
+from gentool.core.rng import Draw, uniform
 from gentool.models.quantisers.base import Quantised, Quantiser
-from gentool.models.quantisers.tally import Tally, totals
+from gentool.models.quantisers.codebook_statistics import Tally, totals
 from gentool.networks.parts import fill_normal
-from gentool.rng import Draw, uniform
 
 _DECAY = 0.99  # of the running sums; van den Oord 2017, appendix A.1
 _COMMITMENT = 0.25  # beta, ibid., Eq. 3

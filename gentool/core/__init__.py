@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, randomness, devices, images, options, safe files."""

@@ -1,0 +1,97 @@
+"""Device and precision selection, and what each device may not do.
+
+Facts that bind: no float64 and no channels_last on Apple GPUs (silently wrong gradients,
+pytorch #175189); bfloat16 on a CPU pays only where the processor has the instructions.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gentool.core.errors import DeviceError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """The device called ``name``: cuda, then mps, then cpu for ``auto``.
+
+    Raises:
+        UsageError: no such kind of device.
+        DeviceError: that device is absent on this machine.
+    """
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise UsageError(f"no device '{name}'. Devices: {', '.join(DEVICES)} (cuda:1 picks one)")
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if kind == "auto":
+        return torch.device(next(k for k, found in present.items() if found))
+    if not present[kind]:
+        here = ", ".join(k for k, found in present.items() if found)
+        raise DeviceError(f"no {kind} device on this machine (found: {here}). Leave --device out")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device '{name}'. Write cpu, cuda, cuda:0 or mps") from error
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DeviceError(f"no {name} on this machine; it has {count}: cuda:0 to cuda:{count - 1}")
+    return device
+
+
+def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
+    """The dtype that autocast uses; weights and losses stay float32.
+
+    ``auto`` looks at what the hardware has, never at a stopwatch, so that the same command
+    gives the same file.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"no precision '{name}'. Precisions: {', '.join(PRECISIONS)}")
+    if name != "auto":
+        return torch.float32 if name == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether Linux lists bfloat16 instructions (AVX-512 or AMX) for this processor."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """channels_last where it is faster and right: everywhere but on Apple GPUs."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Allow only algorithms that repeat bit for bit, inside the block; slower on a GPU.
+
+    An operation that has none raises RuntimeError. On a CPU gentool repeats without it.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first runs
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark

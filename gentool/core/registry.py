@@ -1,0 +1,84 @@
+"""Tables of names: name -> (description, loader), and the nearest names for a typo.
+
+A table is written out where its entries live; nothing registers itself by being imported.
+The loader runs at the first ``get``, so listing names costs no torch import.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from gentool.core.errors import UnknownName
+
+T = TypeVar("T")
+_SHOWN = 60  # characters of a wrong name that a message repeats
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One row of a table: a one-line description and how to get the object."""
+
+    description: str
+    load: Callable[[], T]
+
+
+def at(module: str, name: str) -> Callable[[], Any]:
+    """A loader that imports ``module`` when asked and returns its attribute ``name``."""
+    return lambda: getattr(import_module(module), name)
+
+
+def unknown_name(kind: str, given: str, names: list[str], listing: str) -> UnknownName:
+    """The error for a name in no table, with the nearest name if one is near."""
+    return name_error(kind, given, names, f"{listing} shows all {len(names)}")
+
+
+def name_error(kind: str, given: str, names: list[str], where: str) -> UnknownName:
+    """As ``unknown_name``, with other words for where the names are."""
+    near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
+    return UnknownName(f"no {kind} named '{shown}'. {hint}({where})")
+
+
+class Registry(Generic[T]):
+    """An explicit, ordered table of named objects.
+
+    Args:
+        kind: What an entry is, in the singular, for messages ("GAN loss").
+        listing: The command that shows the table.
+        entries: The rows.
+    """
+
+    def __init__(self, kind: str, listing: str, entries: dict[str, Entry[T]]) -> None:
+        self.kind = kind
+        self.listing = listing
+        self._entries = entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, name: str) -> None:
+        """Raise ``UnknownName`` with the nearest name if ``name`` is not in the table."""
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, list(self._entries), self.listing)
+
+    def get(self, name: str) -> T:
+        """The object called ``name``.
+
+        Raises:
+            UnknownName: it stands in no row.
+        """
+        self.check(name)
+        return self._entries[name].load()
+
+    def describe(self) -> dict[str, str]:
+        """Name -> one-line description, in the table's order."""
+        return {name: entry.description for name, entry in self._entries.items()}

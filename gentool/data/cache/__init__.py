@@ -1,0 +1,1 @@
+"""Prepared images on disk: made once by worker processes, kept, and shared by all runs."""

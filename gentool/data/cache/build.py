@@ -1,0 +1,180 @@
+"""Preparing all images of a source once, chunk by chunk, in order of the chunks.
+
+Whoever prepares them (``crew``) works ahead; here the finished chunks are taken in order, put
+into the fingerprint, noted, and judged by their bad files.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.errors import DataError
+from gentool.core.images import ImageShape, Pixels
+from gentool.data.badfiles import BadFile, Tolerance
+from gentool.data.cache.store import DiskStore, MemoryStore
+from gentool.data.cache.worker import Bad, Chunk, Job
+from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, make_crew
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.table import Source
+
+Progress = Callable[[int, int], None]
+_POLL_SECONDS = 0.1
+_CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
+_CHUNKS_EACH = 16  # at least as many for each of a crew, so that all end at about the same time
+_AHEAD = 4  # chunks of each of a crew that may be done before their turn
+_LABELS_AT_ONCE = 100_000
+
+
+@dataclass
+class Built:
+    """What a pass over the source found.
+
+    Attributes:
+        bad: What could not be prepared, in order.
+        digest: SHA-256 over the shape and the pixels, to be completed with the labels.
+        notes: For the user.
+    """
+
+    bad: list[Bad] = field(default_factory=list)
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def bad_rows(self) -> NDArray[np.int64]:
+        """Their numbers, sorted."""
+        return np.array([bad.number for bad in self.bad], dtype=np.int64)
+
+    def fingerprint(self, classes: tuple[str, ...], labels: NDArray[np.int64] | None) -> str:
+        """SHA-256 of shape, pixels and labels: the same on every machine."""
+        digest = self.digest.copy()
+        update_with_labels(digest, classes, labels)
+        return digest.hexdigest()
+
+
+def dims_of(shape: ImageShape) -> tuple[int, int, int]:
+    """(H, W, C)."""
+    return shape.height, shape.width, shape.channels
+
+
+def build(
+    source: Source,
+    policy: Policy,
+    store: DiskStore | MemoryStore,
+    tolerance: Tolerance,
+    progress: Progress,
+) -> Built:
+    """Prepare every image of ``source`` into ``store``.
+
+    Args:
+        source: Where the images come from.
+        policy: What they become.
+        store: Where they go; what it has already is not done again.
+        tolerance: How many may be bad.
+        progress: Called with (done, total) several times a second; may raise to stop.
+
+    Raises:
+        DataError: too many bad files, or not one image.
+        OSError: the store cannot be written.
+    """
+    shape = policy.stored_shape
+    job = Job(source, policy, dims_of(shape), store.slots)
+    built, total = Built(), len(source)
+    built.digest.update(str(shape).encode())
+    names: list[BadFile] = []
+    with closing(_in_order(job, store, built.notes, progress)) as chunks:  # and the workers with it
+        for chunk in chunks:
+            built.bad += chunk.bad
+            names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
+            tolerance.check(names, chunk.stop, total)
+            _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
+    if len(built.bad) == total:
+        path, reason = names[0]
+        raise DataError(f"none of the {total:,} images can be read; the first, {path}: {reason}")
+    progress(total, total)
+    return built
+
+
+def _update_with_pixels(digest: "hashlib._Hash", pixels: Pixels, chunk: Chunk) -> None:
+    if chunk.bad:
+        pixels = np.delete(pixels, [bad.number - chunk.start for bad in chunk.bad], axis=0)
+    digest.update(np.ascontiguousarray(pixels).data)
+
+
+def update_with_labels(
+    digest: "hashlib._Hash", classes: tuple[str, ...], labels: NDArray[np.int64] | None
+) -> None:
+    """Put classes and labels into a fingerprint, as their JSON, a piece at a time."""
+    if labels is None:
+        digest.update(json.dumps([classes, None]).encode())
+        return
+    digest.update(f"[{json.dumps(classes)}, [".encode())
+    for start in range(0, len(labels), _LABELS_AT_ONCE):
+        piece = json.dumps(labels[start : start + _LABELS_AT_ONCE].tolist())
+        digest.update((", " if start else "").encode() + piece[1:-1].encode())
+    digest.update(b"]]")
+
+
+def _in_order(
+    job: Job, store: DiskStore | MemoryStore, notes: list[str], progress: Progress
+) -> Generator[Chunk, None, None]:
+    """All chunks in order, prepared by worker processes if these can do it, else by threads."""
+    total = len(job.source)
+    start = 0
+    try:
+        crew = make_crew(job, total)
+        spans = store.spans(_chunk_size(total, job.dims, crew.size))
+        with closing(_by_crew(crew, spans, store, progress, total)) as chunks:
+            for chunk in chunks:
+                yield chunk
+                start = chunk.stop
+    except WorkersFailed as error:
+        notes.append(f"prepared in threads, as worker processes cannot do it ({error})")
+        crew = ThreadCrew(job, cores())
+        size = _chunk_size(total, job.dims, crew.size)
+        spans = ((k, min(k + size, total)) for k in range(start, total, size))
+        yield from _by_crew(crew, spans, store, progress, total)
+
+
+def _by_crew(
+    crew: Crew,
+    spans: Iterator[tuple[int, int]],
+    store: DiskStore | MemoryStore,
+    progress: Progress,
+    total: int,
+) -> Generator[Chunk, None, None]:
+    """The chunks of ``spans`` in order, recalled or made now, a few of them ahead."""
+    ahead: deque[Chunk | Future[list[Chunk]]] = deque()
+    done = 0
+    try:
+        while True:
+            while len(ahead) < _AHEAD * crew.size and (span := next(spans, None)):
+                ahead.append(store.recall(*span) or crew.submit(*span))
+            if not ahead:
+                return
+            progress(done, total)
+            head = ahead.popleft()
+            if isinstance(head, Chunk):
+                yield head
+                done = head.stop
+                continue
+            while not wait([head], _POLL_SECONDS).done:
+                progress(done, total)
+            for chunk in head.result():
+                store.accept(chunk)
+                yield chunk
+                done = chunk.stop
+    finally:
+        crew.close()
+
+
+def _chunk_size(total: int, dims: tuple[int, int, int], crew: int) -> int:
+    """Images in a chunk: small enough for memory and for an even end."""
+    by_bytes = _CHUNK_BYTES // int(np.prod(dims))
+    return max(1, min(_CHUNK_IMAGES, by_bytes, total // (_CHUNKS_EACH * crew)))

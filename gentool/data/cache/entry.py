@@ -1,0 +1,203 @@
+"""One entry of the cache on disk: how it is laid out, written, opened and verified.
+
+A folder with ``images.u8`` (the pixels (N, H, W, C), back to back), ``hashes.npy``,
+``labels.npy`` where there are classes, ``bad.json``, and ``meta.json``, which is written last:
+an entry without it is not finished. All arrays are memory-mapped, so that opening costs nothing
+and processes share the pages.
+"""
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.atomic_files import replacing
+from gentool.core.images import MODES, ImageShape, Pixels
+from gentool.data.cache.build import Built, dims_of, update_with_labels
+from gentool.data.cache.locks import hold
+from gentool.data.cache.store import IMAGES, DiskStore
+from gentool.data.cache.worker import Bad
+from gentool.data.cache.workers import cores
+from gentool.data.sources.table import Source
+
+META, BAD = "meta.json", "bad.json"
+HASHES, LABELS = "hashes.npy", "labels.npy"
+_FORMAT = 2
+_CHECKED = 10**9  # bytes of an entry whose checksum is looked at whenever it is opened
+_BLOCK = 2**24  # bytes of one checksum
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an entry holds; arrays are memory-mapped and read-only."""
+
+    stored: Pixels
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    hashes: NDArray[np.uint64]
+    fingerprint: str
+    bad: tuple[Bad, ...]
+    bad_names: tuple[str, ...]
+
+
+def finish(store: DiskStore, source: Source, shape: ImageShape, built: Built) -> None:
+    """Make a whole entry of what a build has put into ``store``.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    folder, bad = store.folder, built.bad_rows
+    hashes = store.keep(bad)
+    store.sync()
+    np.save(folder / HASHES, hashes)
+    labels = kept_labels(source, bad)
+    if labels is not None:
+        np.save(folder / LABELS, labels)
+    listed = [[*b, source.describe(b.number)] for b in built.bad]
+    (folder / BAD).write_text(json.dumps(listed), encoding="utf-8")
+    meta = {
+        "format": _FORMAT,
+        "source": source.name,
+        "count": len(hashes),
+        "height": shape.height,
+        "width": shape.width,
+        "mode": shape.mode,
+        "classes": list(source.classes),
+        "labelled": labels is not None,
+        "fingerprint": built.fingerprint(source.classes, labels),
+        "checks": {p.name: _checks(p) for p in _checked(folder)},
+    }
+    with replacing(folder / META, sync=True) as out:
+        out.write(json.dumps(meta).encode())
+    store.clear()
+
+
+def kept_labels(source: Source, bad: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Labels of the images that are not ``bad``."""
+    if source.labels is None:
+        return None
+    return np.delete(source.labels, bad).astype(np.int64)
+
+
+def open_entry(folder: Path, shape: ImageShape, *, check: bool = True) -> Opened | None:
+    """The entry if it is there and whole, else None.
+
+    Args:
+        folder: Of the entry.
+        shape: That its images should have.
+        check: Whether to compare the checksums of an entry of up to a gigabyte.
+    """
+    try:
+        meta = _read_meta(folder)
+        count, classes = int(meta["count"]), tuple(meta["classes"])
+        stored = _map(folder / IMAGES, (count, *dims_of(shape)))
+        hashes = np.load(folder / HASHES, mmap_mode="r")
+        labels = np.load(folder / LABELS, mmap_mode="r") if meta["labelled"] else None
+        bad = json.loads((folder / BAD).read_text(encoding="utf-8"))
+        if _shape(meta) != shape or hashes.shape != (count,) or hashes.dtype != np.uint64:
+            return None
+        if labels is not None and not _labels_fit(labels, count, len(classes)):
+            return None
+        if check and not _checks_hold(folder, meta["checks"]):
+            return None
+        return Opened(
+            stored=stored,
+            labels=None if labels is None else np.asarray(labels),
+            classes=classes,
+            hashes=np.asarray(hashes),
+            fingerprint=str(meta["fingerprint"]),
+            bad=tuple(Bad(int(i), str(reason), bool(passing)) for i, reason, passing, _ in bad),
+            bad_names=tuple(str(name) for *_, name in bad),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def verify_entry(folder: Path) -> str | None:
+    """Read a finished entry whole; what is wrong with it, or None if nothing is.
+
+    The pixels and labels must have the fingerprint, everything else its checksum.
+    """
+    try:
+        meta = _read_meta(folder)
+        shape = _shape(meta)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{META} is missing or damaged"
+    found = open_entry(folder, shape, check=False)
+    if found is None:
+        return "its files do not fit together"
+    digest = hashlib.sha256(str(shape).encode())
+    step = max(1, _BLOCK // shape.dims)
+    for start in range(0, len(found.stored), step):
+        digest.update(found.stored[start : start + step].data)
+    update_with_labels(digest, found.classes, found.labels)
+    if digest.hexdigest() != found.fingerprint:
+        return "its pixels or labels are not those that were written"
+    if not _checks_hold(folder, meta["checks"]):
+        return "its list of hashes is not the one that was written"
+    return None
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
+        raise ValueError(META)
+    return meta
+
+
+def _shape(meta: dict[str, Any]) -> ImageShape:
+    return ImageShape(int(meta["height"]), int(meta["width"]), MODES[meta["mode"]])
+
+
+def _map(path: Path, dims: tuple[int, ...]) -> Pixels:
+    """A file as a read-only array; in use, for pruning, as long as the array lives."""
+    if path.stat().st_size != np.prod(dims) or dims[0] < 1:
+        raise ValueError(f"{path} has another size")
+    with path.open("rb") as file:
+        hold(file)
+        mapped: Pixels = np.memmap(file, dtype=np.uint8, mode="r", shape=dims)
+    return mapped
+
+
+def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
+    """One label per image, each naming a class."""
+    if labels.shape != (count,) or labels.dtype != np.int64:
+        return False
+    return int(labels.min()) >= 0 and int(labels.max()) < classes
+
+
+def _checked(folder: Path) -> list[Path]:
+    """Files that get checksums: small arrays always, the pixels of small entries."""
+    large = (folder / IMAGES).stat().st_size > _CHECKED
+    names = (HASHES, LABELS) if large else (IMAGES, HASHES, LABELS)
+    return [folder / name for name in names if (folder / name).exists()]
+
+
+def _checks_hold(folder: Path, checks: dict[str, list[int]]) -> bool:
+    return all(_checks(folder / name) == wanted for name, wanted in checks.items())
+
+
+def _checks(path: Path) -> list[int]:
+    """CRC-32 of every 16 MB of a file."""
+    places = range(0, path.stat().st_size, _BLOCK)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        mapped = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        view = stack.enter_context(memoryview(mapped))
+        pool = stack.enter_context(ThreadPoolExecutor(cores()))
+        return list(pool.map(lambda k: zlib.crc32(view[k : k + _BLOCK]), places))
+
+
+def mark_used(folder: Path) -> None:
+    """Note that the entry is used now, for pruning the least recently used."""
+    with contextlib.suppress(OSError):  # a cache that may only be read
+        os.utime(folder)

@@ -1,0 +1,228 @@
+"""The cache: every image prepared once and kept, shared by all runs on this machine.
+
+``prepare`` is the whole of it: from the cache if the images are there, else built there now,
+into memory, or streamed. An entry is named by what it depends on (source and policy).
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import ImageShape, Pixels
+from gentool.data.badfiles import MAX_BAD, Tolerance
+from gentool.data.cache.build import Progress, build, dims_of
+from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
+from gentool.data.cache.locks import building
+from gentool.data.cache.pruning import cache_limit, prune, size_of
+from gentool.data.cache.store import DiskStore, MemoryStore, reached
+from gentool.data.cache.streaming import StreamedImages, Window
+from gentool.data.cache.worker import attempt
+from gentool.data.dataset import Dataset
+from gentool.data.paths import cache_folder
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.table import Loaded, Source
+
+CacheMode = Literal["auto", "disk", "ram", "never"]
+CACHE_MODES: tuple[CacheMode, ...] = get_args(CacheMode)
+_SPARE = 2**26  # bytes of the disk that a new entry leaves free
+_NONE = np.empty(0, dtype=np.int64)
+_TRIED_AGAIN = 16  # files whose fault may have passed, looked at when an entry is opened
+
+
+def prepare(
+    source: Source,
+    policy: Policy,
+    progress: Progress | None = None,
+    *,
+    cache: CacheMode = "auto",
+    max_bad: float = MAX_BAD,
+    strict: bool = False,
+) -> Dataset:
+    """The images of ``source``, prepared.
+
+    Args:
+        source: Where the images come from.
+        policy: What they become.
+        progress: Called with (done, total) several times a second; may raise to stop. What is
+            done by then is kept, and the next call goes on from there.
+        cache: ``disk`` keeps them in the cache folder; ``ram`` in memory, for this process alone;
+            ``never`` decodes each whenever it is asked for; ``auto`` is ``disk`` where they fit,
+            else ``never``, with a note that says so.
+        max_bad: Share of the images that may be bad, 0 to 1.
+        strict: Whether a single bad one is an error.
+
+    Raises:
+        DataError: too many bad files, not one good one, or the cache cannot be written.
+        UsageError: no such ``cache``, or not a share.
+    """
+    if cache not in CACHE_MODES:
+        raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
+    tolerance = Tolerance(max_bad, strict)
+    told = progress or (lambda done, total: None)
+    if cache == "never":
+        return _streamed(source, policy, tolerance, ())
+    if cache == "ram":
+        return _in_memory(source, policy, tolerance, told)
+    entry = _place(source, policy)
+    found = _look_up(entry, source, policy)
+    if found is None:
+        note = _make_room(entry, source, policy)
+        if note and cache == "disk":
+            raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
+        if note:
+            return _streamed(source, policy, tolerance, (f"{note}: streamed from the source",))
+        return _on_disk(entry, source, policy, tolerance, told)
+    mark_used(entry)
+    return _dataset(found, source, policy, tolerance, ())
+
+
+def _place(source: Source, policy: Policy) -> Path:
+    """Where the entry of ``source`` under ``policy`` lies."""
+    name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
+    word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
+    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, policy)).hexdigest()[:16]}"
+
+
+def _key(source: Source, policy: Policy) -> bytes:
+    return f"{source.fingerprint}|{policy}".encode()
+
+
+def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
+    """The entry if it is whole and what it says of bad files still holds."""
+    found = open_entry(entry, policy.stored_shape)
+    if found is None:
+        return None
+    passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
+    if any(isinstance(attempt(source, index, policy), Loaded) for index in passing):
+        return None
+    return found
+
+
+def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
+    """Drop old entries as far as needed; in words what is lacking, or None if it fits."""
+    need = len(source) * (policy.stored_shape.dims + 24) - size_of(entry) + _SPARE
+    place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < need:
+        prune(free=need - free)
+        free = shutil.disk_usage(place).free
+    if free < need:
+        return (
+            f"the prepared images take {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
+            f"{entry.parent}"
+        )
+    return None
+
+
+def _on_disk(
+    entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
+) -> Dataset:
+    """The entry, built now or, meanwhile, by another process."""
+    shape, total = policy.stored_shape, len(source)
+    notes: list[str] = []
+    try:
+        with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
+            limit = cache_limit()
+            if (found := _look_up(entry, source, policy)) is None:
+                key = hashlib.sha256(_key(source, policy)).hexdigest()
+                store = DiskStore(entry, key, total, dims_of(shape))
+                try:
+                    built = build(source, policy, store, tolerance, progress)
+                    finish(store, source, shape, built)
+                finally:
+                    store.close()
+                notes = built.notes
+                found = open_entry(entry, shape, check=False)
+            prune(max_bytes=limit)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the image cache {entry.parent}: {error.strerror or error}. "
+            "Set GENTOOL_CACHE to a folder with room"
+        ) from error
+    if found is None:
+        raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
+    return _dataset(found, source, policy, tolerance, tuple(notes))
+
+
+def _dataset(
+    found: Opened, source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+) -> Dataset:
+    bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
+    tolerance.check(bad, len(source), len(source))
+    window = _window(policy.shape, policy.stored_shape)
+    return Dataset(
+        name=source.name,
+        images=found.stored[:, *window],
+        stored=found.stored,
+        labels=found.labels,
+        classes=found.classes,
+        shape=policy.shape,
+        hashes=found.hashes,
+        fingerprint=found.fingerprint,
+        bad=bad,
+        repeats=_repeats(source, np.array([b.number for b in found.bad], dtype=np.int64)),
+        notes=notes,
+    )
+
+
+def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: Progress) -> Dataset:
+    shape = policy.stored_shape
+    store = MemoryStore(len(source), dims_of(shape))
+    built = build(source, policy, store, tolerance, progress)
+    pixels, hashes = store.keep(built.bad_rows)
+    pixels.flags.writeable = False
+    labels = kept_labels(source, built.bad_rows)
+    found = Opened(
+        stored=pixels,
+        labels=labels,
+        classes=source.classes,
+        hashes=hashes,
+        fingerprint=built.fingerprint(source.classes, labels),
+        bad=tuple(built.bad),
+        bad_names=tuple(source.describe(bad.number) for bad in built.bad),
+    )
+    return _dataset(found, source, policy, tolerance, tuple(built.notes))
+
+
+def _streamed(
+    source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+) -> Dataset:
+    if getattr(source, "access", "processes") == "sequential":
+        why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
+        raise DataError(
+            f"{why}{source.name} can only be read from front to back, not in a random order. Use "
+            "--cache disk, with GENTOOL_CACHE at a folder with room"
+        )
+    shape = policy.stored_shape
+    stored = StreamedImages(source, policy, shape, tolerance)
+    labels = kept_labels(source, _NONE)
+    return Dataset(
+        name=source.name,
+        images=cast(Pixels, stored.cropped(_window(policy.shape, shape))),
+        stored=cast(Pixels, stored),
+        labels=labels,
+        classes=source.classes,
+        shape=policy.shape,
+        hashes=np.empty(0, dtype=np.uint64),
+        fingerprint=hashlib.sha256(b"streamed|" + _key(source, policy)).hexdigest(),
+        bad=stored.bad,
+        repeats=_repeats(source, _NONE),
+        notes=notes,
+    )
+
+
+def _window(shape: ImageShape, stored: ImageShape) -> Window:
+    """Where the centre of ``shape`` lies in what is stored."""
+    top, left = (stored.height - shape.height) // 2, (stored.width - shape.width) // 2
+    return slice(top, top + shape.height), slice(left, left + shape.width)
+
+
+def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Weights of the images that are not ``bad``."""
+    repeats = getattr(source, "repeats", None)
+    return None if repeats is None else np.delete(repeats, bad)

@@ -1,0 +1,184 @@
+"""What is in the cache folder: listed, verified, and dropped when it is too much.
+
+Only what gentool has put there is seen; another file in that folder is neither counted nor
+touched. Nothing that is being built or read goes. Sets that were downloaded count, but as they
+are not made again for free they go only when everything does.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gentool.core.errors import DataError, UsageError
+from gentool.data.cache.entry import META, verify_entry
+from gentool.data.cache.locks import free as free_to_change
+from gentool.data.cache.store import IMAGES, JOURNAL
+from gentool.data.paths import cache_folder
+
+_FILES = ("classifier", "features", "index")  # files that others keep here: KIND-HASH
+_DOWNLOADS = "torchvision-"
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache.
+
+    Attributes:
+        path: File or folder.
+        kind: ``images``, ``unfinished``, ``download``, or what a file holds.
+        bytes: Room that it takes on the disk.
+        used: When it was last used, seconds since 1970.
+        about: What is in it, in words.
+        in_use: Whether a process builds or reads it now.
+    """
+
+    path: Path
+    kind: str
+    bytes: int
+    used: float
+    about: str
+    in_use: bool
+
+
+def list_entries() -> list[Entry]:
+    """Everything that gentool keeps in the cache folder, least recently used first."""
+    try:
+        paths = list(cache_folder().iterdir())
+    except OSError:
+        return []
+    return sorted(filter(None, map(_entry, paths)), key=lambda e: (e.used, e.path.name))
+
+
+def prune(
+    *,
+    older_than: float | None = None,
+    max_bytes: int | None = None,
+    free: int | None = None,
+    everything: bool = False,
+) -> list[Entry]:
+    """Drop entries that are not in use, least recently used first.
+
+    Args:
+        older_than: Drop what was not used for as many seconds.
+        max_bytes: Drop until the rest takes at most as much.
+        free: Drop until as many bytes have become free.
+        everything: Drop all, downloads too.
+
+    Returns:
+        What was dropped.
+    """
+    entries = list_entries()
+    total, freed = sum(e.bytes for e in entries), 0
+    dropped = []
+    for entry in entries:
+        wanted = (
+            everything
+            or (older_than is not None and time.time() - entry.used > older_than)
+            or (max_bytes is not None and total - freed > max_bytes)
+            or (free is not None and freed < free)
+        )
+        if entry.kind == "download" and not everything:
+            continue
+        if wanted and _drop(entry):
+            dropped.append(entry)
+            freed += entry.bytes
+    return dropped
+
+
+def verify(entry: Entry | Path) -> str | None:
+    """Read finished images whole; what is wrong with them, or None.
+
+    Raises:
+        DataError: not a finished entry of images.
+    """
+    path = entry.path if isinstance(entry, Entry) else entry
+    if not (path / IMAGES).exists() or (path / JOURNAL).exists():
+        raise DataError(f"{path} holds no finished images. gentool data cache --list shows them")
+    return verify_entry(path)
+
+
+def cache_limit() -> int:
+    """Bytes that the cache may take: ``GENTOOL_CACHE_BYTES`` (as in 50G), else half of its disk.
+
+    What is in use now may be more.
+
+    Raises:
+        UsageError: not a number of bytes.
+    """
+    word = os.environ.get("GENTOOL_CACHE_BYTES", "").strip().upper().removesuffix("B")
+    if not word:
+        return shutil.disk_usage(cache_folder()).total // 2
+    number, unit = (word[:-1], word[-1]) if word[-1] in _UNITS else (word, "")
+    if not (number.isascii() and number.isdecimal()):
+        raise UsageError(
+            f"GENTOOL_CACHE_BYTES={word:.20} is not a size. Write bytes, or as in 500M, 50G, 2T"
+        )
+    return int(number) * _UNITS[unit]
+
+
+def size_of(path: Path) -> int:
+    """Bytes that a file or folder takes on the disk; 0 if there is none."""
+    try:
+        files = [Path(top) / f for top, _, names in os.walk(path) for f in names] or [path]
+        return sum(_room(file) for file in files)
+    except OSError:  # it goes while we look
+        return 0
+
+
+def _room(file: Path) -> int:
+    info = file.lstat()
+    return info.st_blocks * 512 if hasattr(info, "st_blocks") else info.st_size
+
+
+def _entry(path: Path) -> Entry | None:
+    """What stands at ``path``, or None if it is not gentool's."""
+    try:
+        info = path.stat()
+        if path.is_file():
+            kind, dash, _ = path.name.partition("-")
+            if not dash or kind not in _FILES:
+                return None
+            used = max(info.st_mtime, info.st_atime)
+            return Entry(path, kind, size_of(path), used, "", False)
+        if path.name.startswith(_DOWNLOADS):
+            name = path.name.removeprefix(_DOWNLOADS)
+            return Entry(path, "download", size_of(path), info.st_mtime, name, False)
+        kind = "images" if (path / META).exists() else "unfinished"
+        if not (path / IMAGES).exists():
+            return None
+        with free_to_change(path) as free:
+            about = _about(path) if kind == "images" else ""
+            return Entry(path, kind, size_of(path), info.st_mtime, about, not free)
+    except OSError:  # it goes while we look
+        return None
+
+
+def _about(path: Path) -> str:
+    try:
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        size = f"{meta['height']}x{meta['width']} {meta['mode']}"
+        return f"{meta['count']:,} images of {meta['source']}, {size}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "damaged"
+
+
+def _drop(entry: Entry) -> bool:
+    """Remove it, unless it is in use."""
+    try:
+        if not entry.path.is_dir():
+            entry.path.unlink()
+            return True
+        if entry.kind == "download":
+            shutil.rmtree(entry.path)
+            return True
+        with free_to_change(entry.path) as free:
+            if free:
+                (entry.path / META).unlink(missing_ok=True)  # first: what is left is no entry
+                shutil.rmtree(entry.path)
+            return free
+    except OSError:
+        return False

@@ -1,0 +1,136 @@
+"""Images that are decoded when they are asked for, for sets that no disk of ours can hold.
+
+The interface of the array that a cached set has, as far as batches need it. A file that turns
+out bad is replaced by the next good one of its class, so that labels stay true.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.errors import DataError
+from gentool.core.images import ImageShape, Pixels
+from gentool.data.badfiles import BadFile, Tolerance
+from gentool.data.cache.worker import attempt
+from gentool.data.cache.workers import cores
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.table import Loaded, Source
+
+_READERS = 16  # threads at least: reading waits for disks and servers more than it computes
+
+Window = tuple[slice, slice]
+
+
+class StreamedImages:
+    """Images by number, uint8.
+
+    Args:
+        source: Where they come from; ``load`` is called from threads.
+        policy: What they become.
+        shape: Of one image as loaded.
+        tolerance: How many may be bad.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self, source: Source, policy: Policy, shape: ImageShape, tolerance: Tolerance
+    ) -> None:
+        self._loader = _Loader(source, policy, tolerance)
+        self._window: Window = slice(None), slice(None)
+        self.shape = (len(source), shape.height, shape.width, shape.channels)
+
+    def cropped(self, window: Window) -> "StreamedImages":
+        """A view of the same images that shows a part of each."""
+        view = object.__new__(StreamedImages)
+        view._loader, view._window = self._loader, window
+        rows, columns = window
+        height = len(range(*rows.indices(self.shape[1])))
+        width = len(range(*columns.indices(self.shape[2])))
+        view.shape = (self.shape[0], height, width, self.shape[3])
+        return view
+
+    @property
+    def bad(self) -> list[BadFile]:
+        """(path, reason) of the bad files met so far."""
+        return self._loader.bad
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | NDArray[Any] | list[int]) -> Pixels:
+        """One image (H, W, C) by a number; several (B, H, W, C) by a slice or array of numbers.
+
+        Raises:
+            DataError: too many bad files.
+            IndexError: no such image.
+        """
+        if isinstance(rows, int | np.integer):
+            one: Pixels = self[np.array([rows])][0]
+            return one
+        if isinstance(rows, slice):
+            chosen = np.arange(*rows.indices(len(self)))
+        else:
+            chosen = np.asarray(rows)
+        if chosen.dtype == np.bool_:
+            chosen = np.arange(len(self))[chosen]
+        out = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
+        if len(chosen):
+            numbers = np.where(chosen < 0, chosen + len(self), chosen)
+            if numbers.min() < 0 or numbers.max() >= len(self):
+                raise IndexError(f"no image {int(numbers.max())} among {len(self)}")
+            for place, pixels in enumerate(self._loader.load(numbers.tolist())):
+                out[place] = pixels[self._window]
+        return out
+
+
+class _Loader:
+    """Loads in threads, and remembers which files are bad and what stands in for them."""
+
+    def __init__(self, source: Source, policy: Policy, tolerance: Tolerance) -> None:
+        self._source, self._policy, self._tolerance = source, policy, tolerance
+        self._pool = ThreadPoolExecutor(max(_READERS, cores()), thread_name_prefix="stream")
+        self._stand_ins: dict[int, int] = {}
+        self._known_bad: set[int] = set()
+        self._lock = threading.Lock()
+        self.bad: list[BadFile] = []
+
+    def load(self, numbers: list[int]) -> "list[Pixels]":
+        return list(self._pool.map(self._one, numbers))
+
+    def _one(self, number: int) -> Pixels:
+        found = self._try(self._stand_ins.get(number, number))
+        if found is None:
+            found = self._replace(number)
+        pixels: Pixels = found.pixels
+        return pixels
+
+    def _try(self, number: int) -> Loaded | None:
+        """Image ``number``, or None if it is bad, which is noted."""
+        if number in self._known_bad:
+            return None
+        found = attempt(self._source, number, self._policy)
+        if isinstance(found, Loaded):
+            return found
+        with self._lock:
+            if number not in self._known_bad:
+                self._known_bad.add(number)
+                self.bad.append((self._source.describe(number), found.reason))
+                self._tolerance.check(self.bad, len(self._source), len(self._source))
+        return None
+
+    def _replace(self, number: int) -> Loaded:
+        """The next good image of the same class, after the last the first."""
+        total, labels = len(self._source), self._source.labels
+        same = np.arange(total) if labels is None else np.flatnonzero(labels == labels[number])
+        after = np.searchsorted(same, number, side="right")
+        for candidate in np.roll(same, -after).tolist():
+            if (found := self._try(candidate)) is not None:
+                self._stand_ins[number] = candidate
+                return found
+        path, reason = self.bad[0]
+        raise DataError(f"no image of the class of image {number} can be read; {path}: {reason}")

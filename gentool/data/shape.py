@@ -1,0 +1,137 @@
+"""The shape that images are trained at: height, width and colours, chosen from a sample of them."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from gentool.core.errors import DataError, UsageError
+from gentool.core.images import (
+    MAX_SIDE,
+    MIN_SIDE,
+    MODES,
+    SIDE_MULTIPLE,
+    ImageShape,
+    Pixels,
+    side_problem,
+)
+from gentool.data.preprocessing import BadImage, Policy, Probe, probe
+from gentool.data.sources.table import BuiltinSource, Source
+
+T = TypeVar("T")
+_SAMPLE = 64  # images looked at to find size and colours
+_SQUARE_BAND = 0.25  # |log(width / height)| below which images count as square
+
+
+def parse_size(word: str) -> tuple[int, int]:
+    """``64`` -> (64, 64); ``48x64`` -> (48, 64), height first.
+
+    Raises:
+        UsageError: not a size, or a side that is not a multiple of 4 from 16 to 512.
+    """
+    parts = word.lower().split("x")
+    if len(parts) > 2 or not all(p.strip().isdecimal() for p in parts):
+        raise UsageError(f"size '{word:.40}' is not a size. Write 64, or HEIGHTxWIDTH as in 48x64")
+    sides = [int(p) for p in parts]
+    for side in sides:
+        if problem := side_problem(side):
+            raise UsageError(f"size {word:.40}: {problem}")
+    return sides[0], sides[-1]
+
+
+def resolve_shape(
+    source: Source, size: str | None, mode: str | None, largest_side: int
+) -> tuple[ImageShape, list[str]]:
+    """The shape to train at, and in words why, for whatever the caller left open.
+
+    Args:
+        source: Where the images come from; a sample of them is looked at.
+        size: As for ``parse_size``, or None to find one.
+        mode: ``grey``, ``rgb`` or ``rgba``, or None to find one.
+        largest_side: Largest side chosen unasked; it depends on the device.
+
+    Returns:
+        The shape, and one sentence per choice that was made here.
+    """
+    if mode is not None and mode not in MODES:
+        raise UsageError(f"no colour mode '{mode}'. Modes: {', '.join(MODES)}")
+    given = parse_size(size) if size else None
+    if isinstance(source, BuiltinSource):
+        own = source.procedural
+        found = Probe(
+            ((own.default_side, own.default_side),),
+            next(name for name, channels in MODES.items() if channels == own.channels),
+            "as this set is drawn",
+        )
+    elif given and mode:
+        return ImageShape(*given, MODES[mode]), []
+    else:
+        found = probe(_sample(source))
+    notes = []
+    height, width = given or _choose_size(found, largest_side)
+    if not given:
+        notes.append(f"size {height}x{width}: {_size_reason(found, height, width)}")
+    if mode is None:
+        mode = found.mode
+        notes.append(f"mode {mode}: {found.reason}")
+    return ImageShape(height, width, MODES[mode]), notes
+
+
+def _sample(source: Source) -> list[Image.Image]:
+    """Up to 64 readable images, evenly spread over the source, or the first of a stream."""
+    return _read(source, source.open)
+
+
+def glance(source: Source, policy: Policy) -> Pixels:
+    """The same images prepared, uint8 (N, H, W, C).
+
+    Raises:
+        DataError: none of them can be read.
+    """
+    return np.stack(_read(source, lambda index: source.load(index, policy).pixels))
+
+
+def _read(source: Source, read: Callable[[int], T]) -> list[T]:
+    images, reason = [], ""
+    spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
+    if source.access == "sequential":  # a stream: its first images, or all of it would be read
+        spread = np.arange(min(_SAMPLE, len(source)))
+    for index in spread:
+        try:
+            images.append(read(int(index)))
+        except (BadImage, OSError, ValueError, RuntimeError) as error:
+            reason = reason or f"{source.describe(int(index))}: {error}"
+    if not images:
+        raise DataError(f"none of {_SAMPLE} images looked at can be read; the first, {reason}")
+    return images
+
+
+def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:
+    """A shape with the images' aspect, no larger than they are or than ``largest_side`` allows."""
+    width, height = (float(np.median(side)) for side in zip(*found.sizes, strict=True))
+    aspect = float(np.median([w / h for w, h in found.sizes]))
+    if abs(math.log(aspect)) < _SQUARE_BAND:
+        side = _round_side(min(width, height, largest_side))
+        return side, side
+    stretch = math.sqrt(min(max(aspect, 0.5), 2.0))  # beyond 1:2 a crop loses less than it saves
+    scale = min(largest_side, width / stretch, height * stretch)
+    return _round_side(scale / stretch), _round_side(scale * stretch)
+
+
+def _round_side(side: float) -> int:
+    """Down to a multiple of 8 (of 4 below 32), within the allowed sides."""
+    step = SIDE_MULTIPLE if side < 32 else 2 * SIDE_MULTIPLE
+    return int(min(max(side // step * step, MIN_SIDE), MAX_SIDE))
+
+
+def _size_reason(found: Probe, height: int, width: int) -> str:
+    sizes = sorted(set(found.sizes), key=lambda s: s[0] * s[1])
+    if len(sizes) == 1:
+        own_width, own_height = sizes[0]
+        if (own_height, own_width) == (height, width):
+            return "the images' own size"
+        return f"from {own_height}x{own_width} images (--size chooses another)"
+    (w0, h0), (w1, h1) = sizes[0], sizes[-1]
+    return f"from mixed sizes, {h0}x{w0} to {h1}x{w1} (--size chooses another)"

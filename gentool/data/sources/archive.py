@@ -1,0 +1,162 @@
+"""Archives of images: .zip, .tar and compressed tars, read by member and never extracted.
+
+The index of a large archive is kept, keyed by the file's path, size and time. Reading takes
+the member's bytes from their place in the file, in any process and thread.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from gentool.core.atomic_files import open_regular
+from gentool.core.errors import DataError
+from gentool.data.preprocessing import BadImage
+from gentool.data.sources.archive_index import Members, Stored
+from gentool.data.sources.base import FileSource
+from gentool.data.sources.index import Index, index_place, keep, look_up
+from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, label_file
+from gentool.data.sources.tar import compression, is_tar, list_tar, unpack_tar
+from gentool.data.sources.zip import LOCAL_SIZE, is_zip, list_zip, local_length, read_member, unpack
+
+
+class ArchiveSource(FileSource):
+    """A .zip or .tar of a folder; a single folder at its top is looked through.
+
+    Args:
+        path: The file.
+        labels: As for ``find_labels``; a label file inside counts unasked.
+        refresh: Trust no index.
+
+    Raises:
+        DataError: no sound archive of images, or one that is refused (see ``Members``).
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, labels: str | None = None, *, refresh: bool = False) -> None:
+        self.name = path.stem.removesuffix(".tar") or path.stem
+        self.path, self.is_zip = _plain_archive(path)
+        place = _place(path, labels)
+        index = None if refresh else look_up(place)
+        self.index = index or keep(self._list(str(path), labels), place)
+        self._start()
+
+    def _start(self) -> None:
+        self.paths = self.index.names
+        self.classes, self.labels = self.index.classes, self.index.labels
+        self.fingerprint = self.index.fingerprint
+        self._columns = [
+            self.index.columns[c] for c in ("offset", "stored", "size", "crc", "method")
+        ]
+        self._file: _File | None = None
+        self._opening = threading.Lock()
+
+    def _list(self, name: str, labels: str | None) -> Index:
+        members = Members(name)
+        with open_regular(self.path) as file:
+            (list_zip if self.is_zip else list_tar)(file, members)
+
+            def read(stored: Stored) -> bytes:
+                if self.is_zip:
+                    return read_member(file, stored)
+                file.seek(stored[0])
+                return file.read(stored[1])
+
+            try:
+                return members.index(labels, read)
+            except ValueError as error:
+                raise DataError(f"{name}: the labels in it cannot be read: {error}") from error
+
+    def read(self, index: int) -> bytes:
+        """The bytes of member ``index``."""
+        offset, packed, size, crc, method = (int(column[index]) for column in self._columns)
+        file = self._opened()
+        if not self.is_zip:
+            data = file.read_at(offset, size)
+            if len(data) != size:
+                raise BadImage("the archive is cut short")
+            return data
+        try:
+            start = offset + local_length(file.read_at(offset, LOCAL_SIZE))
+            return unpack(file.read_at(start, packed), (offset, packed, size, crc, method))
+        except ValueError as error:
+            raise BadImage(str(error)) from None
+
+    def _opened(self) -> "_File":
+        if self._file is None:
+            with self._opening:
+                if self._file is None:
+                    self._file = _File(self.path)
+        return self._file
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"name": self.name, "path": self.path, "is_zip": self.is_zip, "index": self.index}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+
+class _File:
+    """A file that threads read from at will; closed with the last reference to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset``."""
+        if sys.platform != "win32":
+            return os.pread(self._file.fileno(), size, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(size)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file is a zip or a tar, compressed or not, by its content."""
+    with open_regular(path) as file:
+        return compression(file.read(8)) is not None or is_tar(file) or is_zip(file)
+
+
+def begins_as_archive(path: Path) -> bool:
+    """Whether a file begins as a zip or a tar does, and not as a model file that looks like one.
+
+    Pictures that end as a zip are pictures.
+    """
+    with open_regular(path) as file:
+        head = file.read(9)
+        if head[8:] == b"{":  # safetensors, whose first bytes, a length, may be any
+            return False
+        return (
+            head.startswith((b"PK\3\4", b"PK\5\6")) or compression(head) is not None or is_tar(file)
+        )
+
+
+def _plain_archive(path: Path) -> tuple[Path, bool]:
+    """The file to read from, and whether it is a zip (else a tar)."""
+    with open_regular(path) as file:
+        kind = compression(file.read(8))
+        if kind is None:
+            return path, not is_tar(file)
+    info = path.stat()
+    key = index_place("unpacked", path.resolve(), info.st_size, info.st_mtime_ns)
+    plain = unpack_tar(path, kind, key.with_name(key.name + ".tar"))
+    with open_regular(plain) as file:
+        if not is_tar(file):
+            raise DataError(f"{path} holds no tar, only a {kind} file of something else")
+    return plain, False
+
+
+def _place(path: Path, labels: str | None) -> Path:
+    """Where the index of this archive with these labels is kept."""
+    info = path.stat()
+    key = labels or ""
+    if labels not in (None, FROM_FOLDERS, NO_LABELS):
+        file = label_file(Path(labels).expanduser())
+        key = file.key if file else ""
+    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key)

@@ -1,0 +1,156 @@
+"""What is found in an archive: its members, checked, sorted and made into an index.
+
+A member is refused, and with it the archive, if its name points outside or if it claims to
+unpack to more than an image can be: nothing is ever extracted, but such an archive is not
+what it seems. Touches no file.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.errors import DataError
+from gentool.data.sources.base import MAX_FILE, is_hidden, is_image, no_images
+from gentool.data.sources.index import Index, Names
+from gentool.data.sources.labels import LABEL_FILES, Labelling, find_labels
+
+MAX_RATIO = 200  # how much smaller a member may be than what it unpacks to ...
+_RATIO_FROM = 2**24  # ... if that is more bytes than this
+Stored = tuple[int, int, int, int, int]  # offset, bytes stored, bytes in full, CRC-32, method
+
+
+class Members:
+    """The images of an archive as they are found, and its label files.
+
+    Args:
+        archive: The archive's name, for messages.
+    """
+
+    def __init__(self, archive: str) -> None:
+        self.archive = archive
+        self.names: list[bytes] = []
+        self.offsets, self.crcs = array("Q"), array("I")
+        self.stored, self.sizes, self.methods = array("I"), array("I"), array("B")
+        self.label_files: dict[bytes, Stored] = {}
+
+    def wants(self, name: str) -> tuple[bytes, bool] | None:
+        """The name in its plain form and whether it is an image; None if it is passed over.
+
+        Raises:
+            DataError: it points outside.
+        """
+        parts = self.check(name)
+        if name.endswith("/") or not parts or any(map(is_hidden, parts)):
+            return None
+        image = is_image(parts[-1])
+        if not image and parts[-1] not in LABEL_FILES:
+            return None
+        return "/".join(parts).encode("utf-8", "surrogateescape"), image
+
+    def check(self, name: str) -> list[str]:
+        """The parts of a member's name; DataError if it points outside."""
+        parts = name.replace("\\", "/").split("/")
+        if name[:1] in ("/", "\\") or ".." in parts or name[1:3] in (":\\", ":/"):
+            raise self.refuse(name, "points outside the archive")
+        return [part for part in name.split("/") if part not in ("", ".")]
+
+    def check_link(self, name: str, target: str) -> None:
+        """DataError if a link, which is passed over otherwise, points outside."""
+        depth = len(self.check(name)) - 1
+        if target[:1] in ("/", "\\") or target[1:3] in (":\\", ":/"):
+            raise self.refuse(name, "is a link that points outside the archive")
+        for part in target.replace("\\", "/").split("/"):
+            depth += -1 if part == ".." else part not in ("", ".")
+            if depth < 0:
+                raise self.refuse(name, "is a link that points outside the archive")
+
+    def add(self, name: bytes, stored: Stored, *, image: bool) -> None:
+        """Take in a member whose name is wanted; DataError if it is a bomb."""
+        offset, packed, size, crc, method = stored
+        if size > MAX_FILE or packed > MAX_FILE:
+            raise self.refuse(name.decode(errors="replace"), f"claims {size:,} bytes")
+        if size > _RATIO_FROM and size > MAX_RATIO * max(packed, 1):
+            raise self.refuse(
+                name.decode(errors="replace"), f"claims to unpack {packed:,} bytes to {size:,}"
+            )
+        if not image:
+            self.label_files[name] = stored
+            return
+        self.names.append(name)
+        self.offsets.append(offset)
+        self.stored.append(packed)
+        self.sizes.append(size)
+        self.crcs.append(crc)
+        self.methods.append(method)
+
+    def refuse(self, name: str, why: str) -> DataError:
+        """The error for a member that must not be."""
+        return DataError(
+            f"{self.archive} is refused: its member {name[:200]} {why}. "
+            "Pack the images anew, from a folder"
+        )
+
+    def index(self, labels: str | None, read: Callable[[Stored], bytes]) -> Index:
+        """The index of the images, sorted; of two members of one name the later counts.
+
+        Args:
+            labels: As for ``find_labels``.
+            read: Gives the bytes of a member.
+
+        Raises:
+            DataError: no image, or labels that do not match.
+        """
+        if not self.names:
+            raise no_images(self.archive)
+        order = _sorted_order(self.names)
+        top = self._common_top(self.names[order[0]], self.names[order[-1]])
+        names = Names.of(self.names[k][top:] for k in order)
+        columns: dict[str, NDArray[Any]] = {
+            "offset": np.frombuffer(self.offsets, np.uint64)[order],
+            "stored": np.frombuffer(self.stored, np.uint32)[order],
+            "size": np.frombuffer(self.sizes, np.uint32)[order],
+            "crc": np.frombuffer(self.crcs, np.uint32)[order],
+            "method": np.frombuffer(self.methods, np.uint8)[order],
+        }
+        digest = hashlib.sha256()
+        for k in order:
+            digest.update(self.names[k] + f"\0{self.sizes[k]}\0{self.crcs[k]}\0".encode())
+
+        def at_root(name: str) -> Labelling | None:
+            inside = self.names[order[0]][:top] + name.encode()
+            if inside not in self.label_files:
+                return None
+            return Labelling(name, "inside", lambda: read(self.label_files[inside]))
+
+        labelling = find_labels(labels, at_root)
+        found = labelling.of(names)
+        digest.update(labelling.mark(found))
+        classes, numbers = found or ((), None)
+        return Index(names, numbers, classes, digest.hexdigest(), columns)
+
+    def _common_top(self, first: bytes, last: bytes) -> int:
+        """Length of the folders that all share; the first and last of sorted names tell.
+
+        It ends at a file of labels, whose folder is the root.
+        """
+        top: list[bytes] = []
+        for a, b in zip(first.split(b"/")[:-1], last.split(b"/")[:-1], strict=False):
+            if a != b or self._labels_in(top):
+                break
+            top.append(a)
+        return len(b"".join(part + b"/" for part in top))
+
+    def _labels_in(self, folder: list[bytes]) -> bool:
+        return any(b"/".join([*folder, name.encode()]) in self.label_files for name in LABEL_FILES)
+
+
+def _sorted_order(names: list[bytes]) -> list[int]:
+    """Positions of the names in sorted order, of equal names the last alone."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    kept = [a for a, b in pairwise(order) if names[a] != names[b]]
+    return [*kept, order[-1]]

@@ -1,0 +1,109 @@
+"""Images of a ``.npz``: one array uint8 (N, H, W, C), as ``sample -o samples.npz`` writes it.
+
+The array is called ``images``, or stands alone as ``arr_0``. Nothing is unpickled, and nothing is
+unpacked that is much larger than its file before its own header was found to be that of images.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from PIL import Image
+
+from gentool.core.atomic_files import open_regular
+from gentool.core.errors import DataError
+from gentool.core.images import MODES, Pixels, to_pil
+from gentool.data.preprocessing import Policy, convert
+from gentool.data.sources.archive_index import MAX_RATIO, Stored
+from gentool.data.sources.base import Loaded, Source, image_hash
+from gentool.data.sources.zip import find_members, read_member
+
+_NAMES = ("images.npy", "arr_0.npy")
+_MOST_BYTES = 2**33  # of all images, unpacked
+_SMALL = 2**26  # bytes that may be unpacked whatever the ratio
+_MOST_SIDE = 2**13
+
+
+class ArraySource(Source):
+    """The images of a ``.npz``, in memory.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: it holds no such array, or is damaged.
+        OSError: the file cannot be opened.
+    """
+
+    access = "threads"
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        with open_regular(path) as file:
+            try:
+                self._images = _read(file)
+            except (ValueError, EOFError, SyntaxError, MemoryError) as error:
+                raise DataError(
+                    f"{path} holds no images that can be read: {error!s:.200}"
+                ) from error
+        self.paths = [f"{k:06d}" for k in range(len(self._images))]
+        shape = "x".join(map(str, self._images.shape))
+        digest = hashlib.sha256(f"npz {shape}".encode())
+        digest.update(self._images.data)
+        self.fingerprint = digest.hexdigest()
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared."""
+        image = self.open(index)
+        return Loaded(convert(image, policy), image_hash(image))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as it is."""
+        return to_pil(self._images[index])
+
+
+def is_array_file(path: Path) -> bool:
+    """Whether a file is a zip with an array of images in it, by its content."""
+    with open_regular(path) as file:
+        if file.read(4) != b"PK\3\4":
+            return False
+        try:
+            return bool(find_members(file, _NAMES))
+        except ValueError:
+            return False
+
+
+def _read(file: BinaryIO) -> Pixels:
+    """The array; ValueError if it is none of images, or damaged."""
+    found = find_members(file, _NAMES)
+    stored = next(found[name] for name in _NAMES if name in found)
+    _, packed, size, _, _ = stored
+    if size > _MOST_BYTES or (size > _SMALL and size > MAX_RATIO * max(packed, 1)):
+        raise ValueError(f"{packed:,} bytes that claim to unpack to {size:,}")
+    return _parse(read_member(file, stored), stored)
+
+
+def _parse(data: bytes, stored: Stored) -> Pixels:
+    """The array of an ``.npy`` in memory, without a copy."""
+    stream = io.BytesIO(data)
+    version = npy.read_magic(stream)
+    header: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(
+        version
+    )
+    if header is None:
+        raise ValueError(f"an array of format {version}")
+    shape, by_columns, dtype = header(stream)
+    sides = len(shape) == 4 and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
+    if dtype != np.uint8 or not sides or shape[0] < 1 or shape[3] not in MODES.values():
+        raise ValueError(
+            f"an array {dtype} of shape {shape!s:.60}; images are uint8 (N, H, W, C) with C 1, 3 "
+            "or 4"
+        )
+    if int(np.prod(shape, dtype=object)) != stored[2] - stream.tell():
+        raise ValueError("an array of another length than its header says")
+    flat = np.frombuffer(data, dtype=np.uint8, offset=stream.tell())
+    images: Pixels = np.ascontiguousarray(flat.reshape(shape, order="F" if by_columns else "C"))
+    return images

@@ -1,0 +1,106 @@
+"""Built-in sets as a source: ``builtin:NAME[:COUNT]``. Draws; touches no file."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gentool.core.errors import UsageError
+from gentool.core.images import Pixels, pil_mode, to_pil
+from gentool.core.registry import Entry, Registry
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.base import Loaded, Source, content_hash
+from gentool.data.sources.procedural import Digits, ProceduralSet, Shapes
+from gentool.data.sources.stacked_digits import Modes
+
+BUILTIN_PREFIX = "builtin:"
+_MAX_BUILTIN = 2**32
+
+BUILTIN: Registry[ProceduralSet] = Registry(
+    "built-in data set",
+    "gentool list data",
+    {
+        "shapes": Entry("coloured shapes with known factors, 32x32 RGB, 6 classes", Shapes),
+        "digits": Entry("handwritten-looking digits, 28x28 grey, 10 classes", Digits),
+        "modes": Entry("1,000 numbers which a rule reads back, 32x32 RGB, no classes", Modes),
+    },
+)
+
+
+class BuiltinSource(Source):
+    """A procedural set: images are drawn, never read."""
+
+    def __init__(self, procedural: ProceduralSet, count: int) -> None:
+        self.name = procedural.name
+        self.procedural = procedural
+        self.classes = procedural.classes
+        self._count = count
+        self.fingerprint = f"{procedural.name}-v{procedural.version}-{count}"
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
+        """The label of every image, worked out when first asked for."""
+        if not self.classes:
+            return None
+        labels = map(self.procedural.label, range(self._count))
+        return np.fromiter(labels, dtype=np.int32, count=self._count)
+
+    def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
+        """By the set's own rule."""
+        return self.procedural.read(images)
+
+    def describe(self, index: int) -> str:
+        """What to call image ``index`` in a message."""
+        return f"{BUILTIN_PREFIX}{self.name} image {index}"
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, drawn at the wanted size."""
+        shape = policy.stored_shape
+        drawn = self.procedural.render(index, shape.height, shape.width)
+        return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` at the set's own size."""
+        side = self.procedural.default_side
+        return to_pil(self.procedural.render(index, side, side))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BuiltinSource, (self.procedural, self._count)
+
+    def _id(self, index: int) -> bytes:
+        return self.describe(index).encode()
+
+
+def _match_channels(drawn: Pixels, channels: int) -> Pixels:
+    """A drawn image in another colour mode than its own."""
+    if drawn.shape[2] == channels:
+        return drawn
+    converted = to_pil(drawn).convert(pil_mode(channels))
+    return np.asarray(converted, dtype=np.uint8).reshape(*drawn.shape[:2], channels)
+
+
+def open_builtin(words: str) -> BuiltinSource:
+    """The set called ``NAME`` or ``NAME:COUNT``; UsageError if there is no such set or count."""
+    name, _, count_word = words.partition(":")
+    procedural = BUILTIN.get(name)
+    if not count_word:
+        return BuiltinSource(procedural, procedural.default_count)
+    digits = len(count_word) <= 20 and count_word.isdecimal()
+    if not digits or not 1 <= int(count_word) <= _MAX_BUILTIN:
+        raise UsageError(
+            f"builtin:{name}:{count_word:.20}: after the name stands how many images, "
+            f"1 to {_MAX_BUILTIN}, for example builtin:{name}:10000"
+        )
+    count, multiple = int(count_word), procedural.multiple_of
+    if count % multiple:
+        more = count + -count % multiple
+        raise UsageError(
+            f"builtin:{name}:{count}: its {multiple:,} kinds are equally many only in multiples of "
+            f"as many images. Use builtin:{name}:{more}"
+        )
+    return BuiltinSource(procedural, count)

@@ -1,0 +1,133 @@
+"""Several sources as one, with weights: ``a`` and ``b@2``. Opens nothing itself."""
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gentool.core.errors import UsageError
+from gentool.data.preprocessing import Policy
+from gentool.data.sources.base import Access, Loaded, Source
+
+MAX_WEIGHT = 1e6
+_STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
+
+
+class JoinedSource(Source):
+    """The images of several sources, one source after the other.
+
+    Classes are united by name; if one of the sources has none, neither has the whole. How
+    ``load`` may be called is what the strictest of the sources allows.
+
+    Args:
+        sources: At least one.
+        weights: How often an image of each counts; ``repeats`` is None where all are 1.
+    """
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
+        self.sources = tuple(sources)
+        self.weights = tuple(weights)
+        self._ends = list(accumulate(len(source) for source in sources))
+        self.name = "+".join(source.name for source in sources)
+        self.paths = _JoinedPaths(self)
+        self.access = max((source.access for source in sources), key=_STRICTNESS.index)
+        self.classes, self.labels = _unite(self.sources)
+        if any(weight != 1 for weight in weights):
+            counts = [len(source) for source in sources]
+            self.repeats = np.repeat(np.array(weights, dtype=np.float32), counts)
+        words = [f"{source.fingerprint} {len(source)}" for source in sources]
+        self.fingerprint = hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def place(self, index: int) -> tuple[Source, int]:
+        """The source that image ``index`` comes from, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"no image {index} among {len(self)}")
+        which = bisect_right(self._ends, index)
+        return self.sources[which], index - (self._ends[which - 1] if which else 0)
+
+    def describe(self, index: int) -> str:
+        """What to call image ``index`` in a message, with its source's name."""
+        source, inside = self.place(index)
+        return f"{source.name}: {source.describe(inside)}"
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared."""
+        source, inside = self.place(index)
+        return source.load(inside, policy)
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as it is."""
+        source, inside = self.place(index)
+        return source.open(inside)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return JoinedSource, (self.sources, self.weights)
+
+
+class _JoinedPaths(Sequence[str]):
+    """Paths of all sources in turn; "" where a source's images have none."""
+
+    def __init__(self, joined: JoinedSource) -> None:
+        self._joined = joined
+
+    def __len__(self) -> int:
+        return len(self._joined)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(len(self))))
+        source, inside = self._joined.place(index + len(self) if index < 0 else index)
+        return source.paths[inside] if source.paths else ""
+
+    def __iter__(self) -> Iterator[str]:
+        for source in self._joined.sources:
+            yield from source.paths if source.paths else ("" for _ in range(len(source)))
+
+
+def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32] | None]:
+    """Classes of all by name, in the order in which they first come, and labels into them."""
+    labelled = [(source.classes, source.labels) for source in sources]
+    classes = tuple(dict.fromkeys(name for names, _ in labelled for name in names))
+    rank = {name: k for k, name in enumerate(classes)}
+    parts = []
+    for names, labels in labelled:
+        if labels is None:
+            return (), None
+        parts.append(np.array([rank[name] for name in names], dtype=np.int32)[labels])
+    return classes, np.concatenate(parts)
+
+
+def split_weight(spec: str) -> tuple[str, float]:
+    """``SPEC@WEIGHT`` -> (SPEC, WEIGHT), the weight 1 where there is none.
+
+    Raises:
+        UsageError: a weight that is not a number above 0.
+    """
+    head, at, tail = spec.rpartition("@")
+    try:
+        weight = float(tail)
+    except ValueError:
+        return spec, 1.0
+    if not at or not head:
+        return spec, 1.0
+    if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
+        raise UsageError(
+            f"weight {tail:.20} of {head:.100}: a weight is a number above 0, at most "
+            f"{MAX_WEIGHT:.0f}, for example {head:.100}@2.5"
+        )
+    return head, weight

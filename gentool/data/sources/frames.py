@@ -1,0 +1,101 @@
+"""Every frame of animated files as an image of its own: ``--all-frames``."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import overload
+
+import numpy as np
+from PIL import Image
+
+from gentool.core.errors import UsageError
+from gentool.data.preprocessing import Policy, decode, frame_count, open_image
+from gentool.data.sources.base import FileSource, Loaded, Source, content_hash, source_hash
+
+Progress = Callable[[int, int], None]
+_CHUNK = 256  # files looked at between two looks at the stop flag
+_ANIMATED = {".gif", ".webp", ".png", ".tif", ".tiff"}
+
+
+class FramesSource(FileSource):
+    """The frames of the files of another source, in order; labels and weights are the file's.
+
+    Args:
+        files: A source of files.
+        progress: Called with (done, total) while the frames are counted; may raise to stop.
+
+    Raises:
+        UsageError: a source whose images are no files.
+    """
+
+    def __init__(self, files: Source, progress: Progress) -> None:
+        if not isinstance(files, FileSource):
+            raise UsageError(f"{files.name} has no files that could hold several frames")
+        self._files = files
+        counts = _count(files, progress)
+        self._file = np.repeat(np.arange(len(files), dtype=np.int64), counts)
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        self._frame = (np.arange(len(self._file)) - starts).astype(np.int32)
+        self.name, self.classes, self.access = files.name, files.classes, files.access
+        self.paths = _FramePaths(files.paths, self._file, self._frame)
+        self.labels = None if files.labels is None else files.labels[self._file]
+        self.repeats = None if files.repeats is None else files.repeats[self._file]
+        self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the file that holds image ``index``."""
+        return self._files.read(int(self._file[index]))
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared."""
+        content, frame = self.read(index), int(self._frame[index])
+        pixels = decode(content, policy, frame)
+        if not frame:
+            return Loaded(pixels, source_hash(content))
+        return Loaded(pixels, content_hash(content + frame.to_bytes(4, "little")))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as it is."""
+        return open_image(self.read(index), int(self._frame[index]))
+
+
+class _FramePaths(Sequence[str]):
+    """``cat.gif``, ``cat.gif#1``, ``cat.gif#2``: named when asked for."""
+
+    def __init__(self, paths: Sequence[str], file: np.ndarray, frame: np.ndarray) -> None:
+        self._paths, self._file, self._frame = paths, file, frame
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        path, frame = self._paths[int(self._file[index])], self._frame[index]
+        return f"{path}#{frame}" if frame else path
+
+
+def _count(files: FileSource, progress: Progress) -> np.ndarray:
+    """Frames of every file; 1 where it cannot be read, which preparing it will say."""
+
+    def frames(index: int) -> int:
+        if PurePosixPath(files.paths[index]).suffix.lower() not in _ANIMATED:
+            return 1
+        try:
+            return frame_count(files.read(index))
+        except Exception:  # whatever reading a file or member raises
+            return 1
+
+    total, counts = len(files), np.ones(len(files), dtype=np.int64)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for start in range(0, total, _CHUNK):
+            progress(start, total)
+            stop = min(start + _CHUNK, total)
+            counts[start:stop] = list(pool.map(frames, range(start, stop)))
+    return counts

@@ -1,0 +1,268 @@
+"""The index: what a source knows of every image, in at most a few dozen bytes each.
+
+Names are kept sorted and front-coded (each as the number of bytes it shares with the one
+before, and the rest) in one buffer, with the place of every 16th; labels and offsets are
+plain arrays. All of it lies in one file of the cache folder and is memory-mapped, so that ten
+million images open at once and worker processes share the pages. Small indexes stay in memory.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.errors import DataError
+from gentool.data.paths import cache_folder
+
+KEPT_ABOVE = 2000  # images; below, finding them again costs less than a file
+_BLOCK = 16  # names between two that are written in full
+_MAGIC = b"gentool-index-1\n"
+_ALIGN = 64
+_MAX_HEADER = 2**28
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+class Names(Sequence[str]):
+    """Names by number, decoded when asked for; equal to any sequence of the same names.
+
+    Args:
+        buffer: uint8, the front-coded names.
+        starts: uint64, where each block of ``_BLOCK`` names begins.
+        count: How many names.
+    """
+
+    def __init__(self, buffer: NDArray[np.uint8], starts: NDArray[np.uint64], count: int) -> None:
+        self.buffer, self.starts, self._count = buffer, starts, count
+
+    @classmethod
+    def of(cls, names: Iterable[bytes]) -> "Names":
+        """Encode names, which come sorted if they are to take little room.
+
+        Raises:
+            ValueError: a name with a zero byte.
+        """
+        out, starts, count, last = bytearray(), array("Q"), 0, b""
+        for name in names:
+            shared = 0
+            if count % _BLOCK:
+                shared = _shared(last, name)
+            else:
+                starts.append(len(out))
+            if 0 in name:
+                raise ValueError(f"a name with a zero byte: {name!r:.80}")
+            out.append(shared)
+            out += name[shared:]
+            out.append(0)
+            count, last = count + 1, name
+        return cls(np.frombuffer(out, np.uint8), np.frombuffer(starts, np.uint64), count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[k] for k in range(*index.indices(self._count)))
+        return os.fsdecode(self.raw(index))
+
+    def raw(self, index: int) -> bytes:
+        """Name ``index`` as bytes; IndexError if there is none."""
+        if not -self._count <= index < self._count:
+            raise IndexError(f"no name {index} among {self._count}")
+        index %= self._count
+        for number, name in enumerate(self._block(index // _BLOCK)):
+            if number == index % _BLOCK:
+                return name
+        raise ValueError("the index is damaged")
+
+    def raws(self) -> Iterator[bytes]:
+        """All names as bytes."""
+        for block in range(len(self.starts)):
+            yield from self._block(block)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(os.fsdecode, self.raws())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        few = ", ".join(map(repr, self[:3]))
+        return f"<{len(self)} names: {few}{', ...' if len(self) > 3 else ''}>"
+
+    def _block(self, block: int) -> Iterator[bytes]:
+        ends = len(self.starts)
+        stop = int(self.starts[block + 1]) if block + 1 < ends else len(self.buffer)
+        coded = self.buffer[int(self.starts[block]) : stop].tobytes()
+        place, name = 0, b""
+        while place < len(coded):
+            end = coded.index(0, place + 1)
+            name = name[: coded[place]] + coded[place + 1 : end]
+            place = end + 1
+            yield name
+
+
+def _shared(a: bytes, b: bytes) -> int:
+    """How many bytes two names share at the front, 255 at most."""
+    top = min(len(a), len(b), 255)
+    differ = int.from_bytes(a[:top], "big") ^ int.from_bytes(b[:top], "big")
+    return top - (differ.bit_length() + 7) // 8
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of the images of a source.
+
+    Attributes:
+        names: Of the images, sorted.
+        labels: Index into ``classes`` per image, int32 (N,), or None.
+        classes: Class names.
+        fingerprint: Changes when the images or labels do.
+        columns: Arrays of the source's own, by name.
+        file: Where it lies; None if in memory only.
+    """
+
+    names: Names
+    labels: NDArray[np.int32] | None
+    classes: tuple[str, ...]
+    fingerprint: str
+    columns: Columns = field(default_factory=dict)
+    file: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for a in self._arrays().values())
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays: dict[str, NDArray[Any]] = {"names": self.names.buffer, "starts": self.names.starts}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        return arrays | {f"own {name}": column for name, column in self.columns.items()}
+
+    def save(self, path: Path) -> "Index":
+        """Write the index and return it memory-mapped; OSError if it cannot be written."""
+        arrays, entries, place = self._arrays(), [], 0
+        for name, values in arrays.items():
+            entries.append([name, values.dtype.str, place, len(values)])
+            place += -(-values.nbytes // _ALIGN) * _ALIGN
+        meta = {"count": len(self), "classes": self.classes, "fingerprint": self.fingerprint,
+                "arrays": entries, "bytes": place}  # fmt: skip
+        header = json.dumps(meta).encode()
+        lead = _MAGIC + len(header).to_bytes(8, "little") + header
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=".building-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(lead.ljust(-(-len(lead) // _ALIGN) * _ALIGN, b"\0"))
+                for values in arrays.values():
+                    out.write(np.ascontiguousarray(values).view(np.uint8).data)
+                    out.write(bytes(-values.nbytes % _ALIGN))
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+        return Index.open(path)
+
+    @staticmethod
+    def open(path: Path) -> "Index":
+        """Map an index file.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no index or was cut short.
+        """
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise ValueError(f"{path} is no index")
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(min(length, _MAX_HEADER))
+            start = -(-file.tell() // _ALIGN) * _ALIGN
+        try:
+            meta = json.loads(header)
+            if path.stat().st_size != start + int(meta["bytes"]):
+                raise ValueError(f"{path} was cut short")
+            mapped = np.memmap(path, np.uint8, "r", start) if meta["bytes"] else np.empty(0, "u1")
+            arrays = {
+                name: np.asarray(mapped[place : place + size * np.dtype(kind).itemsize]).view(kind)
+                for name, kind, place, size in meta["arrays"]
+            }
+            names = Names(arrays.pop("names"), arrays.pop("starts"), int(meta["count"]))
+            labels = arrays.pop("labels", None)
+            if len(names.starts) != -(-len(names) // _BLOCK):
+                raise ValueError(f"{path} is damaged")
+            own = {name.removeprefix("own "): values for name, values in arrays.items()}
+            return Index(names, labels, tuple(meta["classes"]), meta["fingerprint"], own, path)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the file's place: a worker process maps it again."""
+        if self.file is not None:
+            return _reopen, (self.file, self.fingerprint)
+        own = (self.labels, self.classes, self.fingerprint, dict(self.columns))
+        names = (self.names.buffer, self.names.starts, len(self.names))
+        return _rebuild, (names, own)
+
+
+def _reopen(path: Path, fingerprint: str) -> Index:
+    index = Index.open(path)
+    if index.fingerprint != fingerprint:
+        raise DataError("the images were changed while in use. Run the command again")
+    return index
+
+
+def _rebuild(names: tuple[Any, ...], own: tuple[Any, ...]) -> Index:
+    return Index(Names(*names), *own)
+
+
+def index_place(*key: object) -> Path:
+    """Where the index of what ``key`` names is kept."""
+    words = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
+    return cache_folder() / f"index-{hashlib.sha256(words).hexdigest()[:16]}"
+
+
+def look_up(place: Path) -> Index | None:
+    """The index at ``place``, marked as used now, or None if there is no sound one."""
+    try:
+        index = Index.open(place)
+    except (OSError, ValueError):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)
+    return index
+
+
+def keep(index: Index, place: Path) -> Index:
+    """The same index from a file, if it is large and the cache folder can be written."""
+    if len(index) <= KEPT_ABOVE:
+        return index
+    known = look_up(place)
+    if known is not None and known.fingerprint == index.fingerprint and len(known) == len(index):
+        return known
+    try:
+        return index.save(place)
+    except OSError:  # a cache that cannot be written is reported when images are to go there
+        return index

@@ -1,0 +1,167 @@
+"""Where images come from: the table of the kinds of source, and how a spec is read.
+
+A source finds and names images and hands out their bytes; what happens to the bytes is
+``intake``'s business. Each kind lives in a file of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gentool.core.errors import DataError, UsageError
+from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
+from gentool.data.sources.array import ArraySource, is_array_file
+from gentool.data.sources.base import (
+    IMAGE_SUFFIXES,
+    Access,
+    FileSource,
+    Loaded,
+    Source,
+    content_hash,
+)
+from gentool.data.sources.builtin import BUILTIN, BUILTIN_PREFIX, BuiltinSource, open_builtin
+from gentool.data.sources.concat import JoinedSource, split_weight
+from gentool.data.sources.folder import FolderSource
+from gentool.data.sources.hub import open_hub
+from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
+from gentool.data.sources.shards import open_shards
+from gentool.data.sources.torchvision_sets import open_imageset
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "PREFIXES",
+    "Access",
+    "ArchiveSource",
+    "BuiltinSource",
+    "FileSource",
+    "FolderSource",
+    "JoinedSource",
+    "Loaded",
+    "Source",
+    "content_hash",
+    "is_folder",
+    "open_images",
+    "open_source",
+    "open_sources",
+]
+
+# What follows the prefix, and whether it may be fetched -> the source.
+PREFIXES: dict[str, Callable[[str, bool], Source]] = {
+    BUILTIN_PREFIX: lambda words, download: open_builtin(words),
+    "torchvision:": open_imageset,
+    "shards:": open_shards,
+    "hub:": open_hub,
+}
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands at ``path``; no for a name that no file can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def open_images(path: Path) -> Source | None:
+    """The images of a folder, an archive or a ``.npz``; None for any other file, or for none.
+
+    Raises:
+        DataError: it holds no images, or is damaged.
+    """
+    try:
+        if not is_folder(path) and not (path.is_file() and begins_as_archive(path)):
+            return None
+    except OSError:  # whoever reads it as another kind of file says why it cannot be read
+        return None
+    try:
+        if path.is_dir():
+            return FolderSource(path)
+        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+    except OSError as error:
+        raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
+
+
+def open_source(
+    spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
+) -> Source:
+    """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
+
+    Args:
+        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME[:test]``,
+            ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
+        download: Whether what is not here may be fetched.
+        labels: For a folder or an archive: the path of a CSV of path,label or of a
+            ``dataset.json``; ``folders``; ``none``. Unasked a ``dataset.json`` or ``labels.csv``
+            at the root counts, else top folders are classes.
+        refresh: Look at every file of a large folder again.
+
+    Raises:
+        DataError: nothing there, no images in it, or it cannot be read.
+        UsageError: a name or count that stands in no table.
+    """
+    spec = str(spec)
+    for prefix, opener in PREFIXES.items():
+        if spec.startswith(prefix):
+            refuse_labels(spec, labels)
+            return opener(spec.removeprefix(prefix), download)
+    path = Path(spec).expanduser()
+    try:
+        if path.is_dir():
+            return FolderSource(path, labels, refresh=refresh)
+        if path.is_file():
+            if is_array_file(path):
+                refuse_labels(spec, labels)
+                return ArraySource(path)
+            if is_archive(path):
+                return ArchiveSource(path, labels, refresh=refresh)
+            raise DataError(
+                f"{spec} is a file but not a zip or tar. Give a folder, an archive or {_builtins()}"
+            )
+    except OSError as error:  # a name that no file can have, or a folder that may not be read
+        raise DataError(f"cannot read {spec:.200}: {error.strerror}") from error
+    raise DataError(
+        f"nothing at {spec:.200}. Give a folder of images, a .zip or .tar of one, or {_builtins()}"
+    )
+
+
+def open_sources(
+    specs: Sequence[str | Path],
+    *,
+    download: bool = False,
+    labels: str | None = None,
+    refresh: bool = False,
+) -> Source:
+    """Several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
+
+    Args:
+        specs: At least one; a path that is there is taken as it stands, whatever it ends in.
+        download: As for ``open_source``.
+        labels: As for ``open_source``; a file of labels only for a single source.
+        refresh: As for ``open_source``.
+
+    Raises:
+        DataError: as ``open_source``.
+        UsageError: no source, a weight that is none, or one file of labels for several.
+    """
+    if not specs:
+        raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())
+    if len(specs) > 1 and labels not in (None, FROM_FOLDERS, NO_LABELS):
+        raise UsageError("one file of labels cannot serve several sources. Join them in one folder")
+    words = [str(spec) for spec in specs]
+    parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
+    sources = [
+        open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
+    ]
+    if len(sources) == 1:
+        return sources[0]
+    return JoinedSource(sources, [weight for _, weight in parted])
+
+
+def _is_there(spec: str) -> bool:
+    try:
+        return Path(spec).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
+
+
+def _builtins() -> str:
+    return " or ".join(f"{BUILTIN_PREFIX}{name}" for name in BUILTIN)

@@ -1,0 +1,131 @@
+"""Tar files: their members, and a compressed one unpacked to a plain tar in the cache folder.
+
+The standard library reads the headers, once; images are then read from their offsets.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from gentool.core.errors import DataError
+from gentool.data.sources.archive_index import MAX_RATIO, Members
+
+_BLOCK = 2**20
+_SMALL = 2**26  # bytes that may be unpacked whatever the ratio
+_KEPT_FREE = 2**30  # bytes left free on the disk
+_MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
+
+
+def compression(head: bytes) -> str | None:
+    """``gzip``, ``xz`` or ``bzip2``, by the first bytes of a file."""
+    return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), None)
+
+
+def is_tar(file: BinaryIO) -> bool:
+    """Whether an open file begins with a tar header."""
+    file.seek(0)
+    try:
+        tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def list_tar(file: BinaryIO, members: Members) -> None:
+    """Take in all members of an open, plain tar.
+
+    Raises:
+        DataError: no sound tar, or one to be refused (see ``Members``).
+    """
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+            while (found := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined] # else an object is kept for each
+                _take(found, members, end)
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise ValueError("it is damaged or cut short after its last readable member")
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise DataError(f"{members.archive} is not a readable tar: {error}") from error
+
+
+def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
+    if found.issym():
+        members.check_link(found.name, found.linkname)
+        return
+    members.check(found.name)
+    if found.islnk():
+        members.check(found.linkname)
+        return
+    if not found.isfile():
+        return
+    wanted = members.wants(found.name)
+    if wanted is None:
+        return
+    if found.issparse():
+        raise members.refuse(found.name, "is stored with holes (tar --sparse)")
+    if found.offset_data + found.size > end:
+        raise DataError(f"{members.archive} is cut short in its member {found.name:.200}")
+    stored = (found.offset_data, found.size, found.size, 0, 0)
+    members.add(wanted[0], stored, image=wanted[1])
+
+
+def unpack_tar(path: Path, kind: str, place: Path) -> Path:
+    """Decompress a tar to ``place``, unless that was done before.
+
+    Raises:
+        DataError: the file is damaged, unpacks to far more than it is, or does not fit.
+    """
+    if place.exists():
+        os.utime(place)
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=".building-", dir=place.parent)
+        try:
+            with os.fdopen(handle, "wb") as out, _opened(path, kind) as packed:
+                _copy(packed, out, path, place.parent)
+            Path(scratch).replace(place)
+        finally:
+            Path(scratch).unlink(missing_ok=True)
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is not a sound {kind} file: {error}") from error
+    except OSError as error:
+        raise DataError(
+            f"cannot unpack {path} to {place.parent}: {error.strerror or error}. Set GENTOOL_CACHE "
+            "to a folder with room, or unpack it and give the folder"
+        ) from error
+    return place
+
+
+def _opened(path: Path, kind: str) -> BinaryIO:
+    """What is packed in the file, as a stream."""
+    module = {"gzip": gzip, "xz": lzma, "bzip2": bz2}[kind]
+    return cast(BinaryIO, module.open(path, "rb"))
+
+
+def _copy(packed: BinaryIO, out: BinaryIO, path: Path, folder: Path) -> None:
+    """Decompress, within what the disk holds and the file's own size makes likely."""
+    largest = max(_SMALL, MAX_RATIO * path.stat().st_size)
+    done = 0
+    while data := packed.read(_BLOCK):
+        done += len(data)
+        if done > largest:
+            raise DataError(
+                f"{path} is refused: it unpacks to more than {MAX_RATIO} times its size"
+            )
+        if done % (64 * _BLOCK) < _BLOCK and shutil.disk_usage(folder).free < _KEPT_FREE:
+            raise DataError(
+                f"{path} unpacks to more than {folder} has room for. Set GENTOOL_CACHE to a folder "
+                "with room, or unpack it and give the folder"
+            )
+        out.write(data)

@@ -1,0 +1,193 @@
+"""The image sets of torchvision: ``torchvision:NAME[:test]``. Its own code does the reading.
+
+The files lie in the cache folder, a folder for each set, and are fetched only when asked. The
+part that is meant for training is taken, unless ``test`` follows the name. CIFAR files are
+pickles, which torchvision opens after it has compared their MD5 with its own list.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gentool.core.errors import DataError, UsageError
+from gentool.data.paths import cache_folder
+from gentool.data.preprocessing import BadImage, Policy, convert
+from gentool.data.sources.base import Loaded, Source, image_hash
+
+# The sets that give (image, class), each with what its constructor needs beside the root.
+SETS: dict[str, dict[str, str]] = {
+    "CIFAR10": {},
+    "CIFAR100": {},
+    "CelebA": {},
+    "Caltech101": {},
+    "Caltech256": {},
+    "Country211": {},
+    "DTD": {},
+    "EMNIST": {"split": "balanced"},
+    "EuroSAT": {},
+    "FGVCAircraft": {},
+    "FashionMNIST": {},
+    "Flowers102": {},
+    "Food101": {},
+    "GTSRB": {},
+    "Imagenette": {},
+    "KMNIST": {},
+    "LFWPeople": {},
+    "MNIST": {},
+    "OxfordIIITPet": {},
+    "PCAM": {},
+    "QMNIST": {},
+    "RenderedSST2": {},
+    "SEMEION": {},
+    "STL10": {},
+    "SUN397": {},
+    "SVHN": {},
+    "StanfordCars": {},
+    "USPS": {},
+}
+# What gives the part that is meant for testing, for the sets that have one.
+_NOT_TRAIN: dict[str, object] = {"train": False}
+_TEST: dict[str, object] = {"split": "test"}
+TESTS: dict[str, dict[str, object]] = {
+    **dict.fromkeys(
+        ("CIFAR10", "CIFAR100", "EMNIST", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"),
+        _NOT_TRAIN,
+    ),
+    **dict.fromkeys(
+        ("CelebA", "Country211", "DTD", "FGVCAircraft", "Flowers102", "Food101", "GTSRB",
+         "LFWPeople", "OxfordIIITPet", "PCAM", "RenderedSST2", "STL10", "SVHN", "StanfordCars"),
+        _TEST,
+    ),
+    "Imagenette": {"split": "val"},
+}  # fmt: skip
+
+
+class ImageSetSource(Source):
+    """A set of torchvision, opened.
+
+    Args:
+        name: As in ``SETS``.
+        download: Whether to fetch what is not here.
+        test: Whether the part for testing is meant, not that for training.
+
+    Raises:
+        UsageError: no such set, or it has no such part.
+        DataError: its files are not here, are damaged or cannot be fetched.
+    """
+
+    access = "threads"  # most of these sets lie in memory as a whole
+
+    def __init__(self, name: str, *, download: bool, test: bool = False) -> None:
+        if name not in SETS:
+            raise UsageError(f"no torchvision set '{name:.40}'. Sets: {', '.join(SETS)}")
+        if test and name not in TESTS:
+            raise UsageError(
+                f"torchvision's {name} has no part for testing. Sets with one: {', '.join(TESTS)}"
+            )
+        self.name = f"{name}-test" if test else name
+        self._spec = f"torchvision:{name}:test" if test else f"torchvision:{name}"
+        root = cache_folder() / f"torchvision-{name}"
+        more = TESTS[name] if test else {}
+        self._set = _construct(name, root, {**SETS[name], **more}, download=download)
+        found = _labels(self._set)
+        self.classes, self.labels = found or ((), None)
+        self.fingerprint = _fingerprint(self.name, root, len(self))
+
+    def __len__(self) -> int:
+        return len(self._set)
+
+    def describe(self, index: int) -> str:
+        """What to call image ``index`` in a message."""
+        return f"{self._spec} image {index}"
+
+    def load(self, index: int, policy: Policy) -> Loaded:
+        """Image ``index``, prepared."""
+        image = self.open(index)
+        return Loaded(convert(image, policy), image_hash(image))
+
+    def open(self, index: int) -> Image.Image:
+        """Image ``index`` as torchvision gives it."""
+        image = self._set[index][0]
+        if not isinstance(image, Image.Image):
+            raise BadImage(f"torchvision gives {type(image).__name__}, not an image")
+        return image
+
+
+def open_imageset(words: str, download: bool) -> ImageSetSource:
+    """The set called ``NAME``, or with ``NAME:test`` its part for testing.
+
+    Raises:
+        UsageError: as ``ImageSetSource``; or another part.
+        DataError: as ``ImageSetSource``.
+    """
+    name, colon, part = words.partition(":")
+    if colon and part != "test":
+        raise UsageError(
+            f"torchvision:{words:.80}: after the name stands nothing, or :test for the part meant "
+            "for testing"
+        )
+    return ImageSetSource(name, download=download, test=bool(colon))
+
+
+def _construct(name: str, root: Path, options: dict[str, object], *, download: bool) -> Any:
+    """The set of torchvision, built with ``options``."""
+    from torchvision import datasets
+
+    kind = getattr(datasets, name)
+    try:
+        if download:
+            root.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision tells how far it is
+            return kind(os.fspath(root), **options, download=download)
+    except ImportError as error:
+        raise DataError(
+            f"torchvision:{name} needs {error.name}: pip install {error.name}"
+        ) from error
+    except Exception as error:  # every set has its own way to say that files are missing
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if download:
+            raise DataError(
+                f"torchvision:{name} could not be fetched to {root}: {reason}"
+            ) from error
+        raise DataError(
+            f"torchvision:{name} is not whole in {root} ({reason:.200}). --download fetches it"
+        ) from error
+
+
+def _labels(found: Any) -> tuple[tuple[str, ...], NDArray[np.int32]] | None:
+    """Class names and labels of a set, where it holds one class per image without decoding."""
+    values = None
+    for name in ("targets", "labels", "_labels", "y"):
+        values = getattr(found, name, values)
+    samples = getattr(found, "_samples", None)
+    if values is None and samples:
+        values = [sample[1] for sample in samples]
+    labels = np.asarray(values if values is not None else [])
+    if labels.shape != (len(found),) or labels.dtype.kind not in "iu":
+        return None
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high == low:
+        return None
+    names = [str(name) for name in getattr(found, "classes", ())]
+    if len(names) <= high or len(set(names)) != len(names):
+        names = [str(number) for number in range(high + 1)]
+    return tuple(names), labels.astype(np.int32)
+
+
+def _fingerprint(name: str, root: Path, count: int) -> str:
+    """Of the names, sizes and times of the set's files."""
+    digest = hashlib.sha256(f"torchvision {name} {count}".encode())
+    for top, folders, files in os.walk(root):
+        folders.sort()
+        for file in sorted(files):
+            info = (Path(top) / file).stat()
+            words = f"{os.path.relpath(top, root)}/{file} {info.st_size} {info.st_mtime_ns}\0"
+            digest.update(words.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

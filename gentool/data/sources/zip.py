@@ -1,0 +1,206 @@
+"""The directory of a zip file, read straight into compact columns.
+
+Written for archives of millions of members, of which the standard library's reader would keep
+an object each. Zip64 is read; anything odd is a DataError. (APPNOTE.TXT 6.3.10, section 4.3)
+"""
+
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Collection, Iterator
+from typing import BinaryIO, NamedTuple
+
+from gentool.core.errors import DataError
+from gentool.data.sources.archive_index import Members, Stored
+
+STORED, DEFLATED = 0, 8
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+_END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+_ENTRY = struct.Struct("<4s4B4HL2L5H2L")
+_LOCAL = struct.Struct("<4s22xHH")
+LOCAL_SIZE = _LOCAL.size
+_FULL32, _FULL16 = 0xFFFFFFFF, 0xFFFF
+_MAX_DIRECTORY = 2**36
+_END_SIZE = 22
+_MAX_LINK = 2**16
+
+
+class _Entry(NamedTuple):
+    name: str
+    flags: int
+    mode: int
+    stored: Stored
+
+
+def list_zip(file: BinaryIO, members: Members) -> None:
+    """Take in all members of an open zip.
+
+    Raises:
+        DataError: no sound zip, or one to be refused (see ``Members``); encrypted, or packed in
+            a way that is not read here.
+    """
+    try:
+        for entry in _entries(file):
+            if stat.S_ISLNK(entry.mode):
+                if entry.stored[2] > _MAX_LINK:
+                    raise members.refuse(entry.name, "is a link that cannot be one")
+                target = read_member(file, entry.stored)
+                members.check_link(entry.name, os.fsdecode(target))
+                continue
+            wanted = members.wants(entry.name)
+            if wanted is None:
+                continue
+            if entry.flags & _ENCRYPTED:
+                raise DataError(
+                    f"{members.archive} is encrypted. Unpack it and give the folder, or pack it "
+                    "again without a password"
+                )
+            if entry.stored[4] not in (STORED, DEFLATED):
+                raise members.refuse(
+                    entry.name, f"is packed by method {entry.stored[4]}; only stored and deflated "
+                    "members are read"
+                )  # fmt: skip
+            members.add(wanted[0], entry.stored, image=wanted[1])
+    except (ValueError, struct.error) as error:
+        raise DataError(f"{members.archive} is not a readable zip: {error}") from error
+
+
+def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
+    """Some members of an open zip by their names, those that are there and can be read.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return {
+            entry.name: entry.stored
+            for entry in _entries(file)
+            if entry.name in names
+            and entry.stored[4] in (STORED, DEFLATED)
+            and not entry.flags & _ENCRYPTED
+        }
+    except struct.error as error:
+        raise ValueError(str(error)) from error
+
+
+def read_member(file: BinaryIO, stored: Stored) -> bytes:
+    """The bytes of a member by way of a file object; ValueError if it is damaged."""
+    offset, packed, _, _, _ = stored
+    file.seek(offset)
+    file.seek(offset + local_length(file.read(LOCAL_SIZE)))
+    return unpack(file.read(packed), stored)
+
+
+def local_length(header: bytes) -> int:
+    """Length of a local header and what stands before the data, from its fixed part."""
+    if len(header) < LOCAL_SIZE or header[:4] != b"PK\3\4":
+        raise ValueError("its header is damaged")
+    _, name, extra = _LOCAL.unpack(header)
+    return LOCAL_SIZE + int(name) + int(extra)
+
+
+def unpack(data: bytes, stored: Stored) -> bytes:
+    """What a member holds, checked; ValueError if length or CRC are wrong."""
+    _, packed, size, crc, method = stored
+    if len(data) != packed:
+        raise ValueError("the archive is cut short")
+    if method == DEFLATED:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+        except zlib.error as error:
+            raise ValueError(f"its packed data are damaged: {error}") from None
+    if len(data) != size:
+        raise ValueError("it is not as long as the archive says")
+    if zlib.crc32(data) != crc:
+        raise ValueError("its checksum (CRC) is wrong")
+    return data
+
+
+def _entries(file: BinaryIO) -> Iterator[_Entry]:
+    """All entries of the central directory."""
+    size, count, offset, shift = _find_directory(file)
+    file.seek(offset + shift)
+    directory = file.read(size)
+    if len(directory) != size:
+        raise ValueError("its directory is cut short")
+    place = 0
+    for _ in range(count):
+        (magic, _, system, _, _, flags, method, _, _, crc, packed, full, name_size, extra_size,
+         comment_size, _, _, attributes, start) = _ENTRY.unpack_from(directory, place)  # fmt: skip
+        if magic != b"PK\1\2":
+            raise ValueError("its directory is damaged")
+        name_at = place + _ENTRY.size
+        extra_at = name_at + name_size
+        place = extra_at + extra_size + comment_size
+        raw = directory[name_at:extra_at].split(b"\0")[0]
+        name = os.fsdecode(raw) if flags & _UTF8 else raw.decode("cp437")
+        if _FULL32 in (packed, full, start):
+            extra = directory[extra_at : extra_at + extra_size]
+            full, packed, start = _widened(extra, full, packed, start)
+        if start + shift + packed > offset + shift:
+            raise ValueError("a member reaches into its directory")
+        mode = attributes >> 16 if system == 3 else 0  # 3: made on Unix
+        yield _Entry(name, flags, mode, (start + shift, packed, full, crc, method))
+
+
+def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Bytes, entries and offset of the directory, and what stands before the archive."""
+    tail_at, tail, at = _find_end(file)
+    if at < 0:
+        raise ValueError("it has no directory; was it cut short?")
+    count, size, offset = struct.unpack_from("<H2L", tail, at + 10)
+    ends_at = tail_at + at
+    if tail[max(at - 20, 0) : at].startswith(_LOCATOR):
+        (end64_at,) = struct.unpack_from("<Q", tail, at - 12)
+        for candidate in (end64_at, ends_at - 20 - 56):  # the latter if something stands before
+            file.seek(candidate)
+            end64 = file.read(56)
+            if end64.startswith(_END64):
+                count, size, offset = struct.unpack_from("<3Q", end64, 32)
+                ends_at = candidate
+                break
+        else:
+            raise ValueError("its zip64 directory is damaged")
+    shift = ends_at - size - offset
+    if shift < 0 or size > min(ends_at, _MAX_DIRECTORY) or count * _ENTRY.size > size:
+        raise ValueError("its directory is damaged")
+    return size, count, offset, shift
+
+
+def _find_end(file: BinaryIO) -> tuple[int, bytes, int]:
+    """Where the last bytes begin, these bytes, and where in them the end record stands, or -1.
+
+    The record's comment must reach to the end of the file: it may hold the record's magic.
+    """
+    end = file.seek(0, os.SEEK_END)
+    tail_at = max(0, end - _END_SIZE - _FULL16)
+    file.seek(tail_at)
+    tail = file.read()
+    at = tail.rfind(_END, 0, max(0, len(tail) - _END_SIZE + len(_END)))
+    while at >= 0 and int.from_bytes(tail[at + 20 : at + 22], "little") != len(tail) - at - 22:
+        at = tail.rfind(_END, 0, at + len(_END) - 1)
+    return tail_at, tail, at
+
+
+def is_zip(file: BinaryIO) -> bool:
+    """Whether an open file begins as a zip does, or ends as one."""
+    file.seek(0)
+    return file.read(4) == b"PK\3\4" or _find_end(file)[2] >= 0
+
+
+def _widened(extra: bytes, *values: int) -> list[int]:
+    """64-bit values from the extra field 1, for those that do not fit in 32 bits."""
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        if kind == 1:
+            wide = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
+            found = [next(wide, None) if v == _FULL32 else v for v in values]
+            if None in found:
+                break
+            return [v for v in found if v is not None]
+        place += 4 + length
+    if 0xFFFFFFFF in values:
+        raise ValueError("a zip64 entry is damaged")
+    return list(values)

@@ -1,0 +1,89 @@
+"""Scores of models, or of images in a folder, an archive or a ``.npz``, against images.
+
+The same prepared uint8 pixels on both sides: samples rounded as they would be saved, all else
+through one intake. Every figure comes with its protocol: extractor and hash, numbers of images,
+split, seed.
+"""
+
+from gentool.checkpoint import LoadedModel
+from gentool.core.errors import UsageError
+from gentool.data import Dataset, Policy, Source, open_sources, prepare
+from gentool.evaluation.measuring import Measuring
+from gentool.evaluation.metric_choice import (
+    Wanted,
+    check_names,
+    leave_out_features,
+    what_is_wanted,
+)
+from gentool.evaluation.request import Evaluation, Request
+from gentool.evaluation.scores import Poll
+from gentool.evaluation.split import Split, check_split, choose_split
+from gentool.evaluation.targets import choose_policy, common_holdout, open_target
+from gentool.metrics.extractors import as_rgb
+
+
+def evaluate(request: Request, poll: Poll) -> Evaluation:
+    """Score every target.
+
+    Args:
+        request: What and how.
+        poll: Called between batches; may raise to stop.
+
+    Raises:
+        ModelFileError: a target that is neither model nor images.
+        UsageError: settings that contradict each other, or nothing is left to measure.
+        DataError: images that cannot be used, or a split that cannot be known.
+    """
+    names = check_names(request.metrics) if request.metrics else ()
+    targets = {path: open_target(path, request.device) for path in request.targets}
+    models = {path: t for path, t in targets.items() if isinstance(t, LoadedModel)}
+    holdout = common_holdout(models.values())
+    check_split(request.split, models, holdout)
+    wanted = what_is_wanted(
+        targets, names, request.split, holdout, pictures=request.pictures, files=request.files
+    )
+    source = open_sources(request.data, download=request.download, labels=request.labels)
+    policy = choose_policy(
+        models, source, request.size, request.mode, request.fit, request.background
+    )
+
+    def prepared(by: Policy) -> Dataset:
+        return prepare(source, by, lambda done, total: poll(), max_bad=request.max_bad)
+
+    dataset = prepared(policy)
+    split = choose_split(request.split, models, dataset, prepared, poll)
+    _look_at_images(wanted, request, source, dataset, split)
+    measuring = Measuring(request, wanted, source, dataset, split, policy, poll)
+    table = [measuring.score(path, target) for path, target in targets.items()]
+    if not measuring.sheets and not any(scores.values for scores in table):
+        reasons = dict.fromkeys(note for scores in table for note in scores.notes)
+        raise UsageError(f"there is no figure to give: {'; '.join(reasons)}")
+    protocol = measuring.protocol | {
+        "split": split.name,
+        "seed": request.seed,
+        "data": dataset.name,
+        "shape": str(policy.shape),
+        "fit": policy.fit,
+        "background": policy.background,
+    }
+    return Evaluation(table, protocol, measuring.sheets, measuring.images)
+
+
+def _look_at_images(
+    wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split
+) -> None:
+    """Leave out what these images do not tell.
+
+    Raises:
+        UsageError: nothing is left.
+        DataError: there are too few images.
+    """
+    if split.why is not None:
+        wanted.rule_out("memorisation", split.why)
+    if "modes" in wanted.metrics and source.read_modes(as_rgb(dataset.images[:1])) is None:
+        wanted.rule_out("modes", f"no rule reads them from images of {dataset.name}, only from "
+                        "those of builtin:modes")  # fmt: skip
+    wanted.check()
+    name = f"the split {split.name} of {dataset.name}"
+    images = min(len(split.rows), request.count)
+    leave_out_features(wanted, request.count, images, name)

@@ -1,0 +1,117 @@
+"""Odd ones out: images by how likely a model finds them, the least likely first.
+
+An image is judged by the importance-weighted bound on log p(x) (Burda et al. 2016,
+arXiv:1509.00519, Eq. 8). Likelihood also rewards plain images (Nalisnick et al. 2019,
+arXiv:1810.09136): compare images of one kind.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gentool.checkpoint import LoadedModel
+from gentool.core.errors import NoLikelihood, OutsideSupport, UsageError
+from gentool.core.images import Pixels, to_unit
+from gentool.core.rng import Draw
+from gentool.inference.blocks import block_size
+from gentool.metrics.extractors import check_evaluating
+
+_DIGITS = 12  # of a hash, in base 16: which numbers are drawn for an image
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on log p(x) of one image.
+
+    Attributes:
+        path: The image's file.
+        nats: The bound.
+        bits_per_dim: The same per dimension of 8-bit grey levels; less is likelier.
+    """
+
+    path: Path
+    nats: float
+    bits_per_dim: float
+
+
+@torch.inference_mode()
+def bounds(
+    loaded: LoadedModel, images: dict[Path, Pixels], samples: int, poll: Callable[[], None]
+) -> tuple[list[Bound], dict[Path, str]]:
+    """The bound of every image, the lowest first, and of the others the reason why there is none.
+
+    An image's figure depends on its pixels alone, not on the images beside it.
+
+    Args:
+        loaded: A model with a likelihood.
+        images: uint8 (H, W, C) each, in the model's shape.
+        samples: Importance samples per image; more make the bound tighter.
+        poll: Called between blocks; may raise to stop.
+
+    Raises:
+        UsageError: the model has no likelihood.
+    """
+    check_evaluating(loaded.model)
+    size = block_size(loaded.model.shape)
+    paths = list(images)
+    found: list[Bound] = []
+    refused: dict[Path, str] = {}
+    for start in range(0, len(paths), size):
+        part = paths[start : start + size]
+        try:
+            found += _block(loaded, part, images, samples, poll)
+        except OutsideSupport:
+            reasons = {path: _refusal(loaded, path, images, poll) for path in part}
+            refused |= {path: reason for path, reason in reasons.items() if reason}
+            if good := [path for path in part if path not in refused]:
+                found += _block(loaded, good, images, samples, poll)
+    return sorted(found, key=lambda bound: bound.nats), refused
+
+
+def _refusal(
+    loaded: LoadedModel, path: Path, images: dict[Path, Pixels], poll: Callable[[], None]
+) -> str | None:
+    """Why an image has no bound, if it has none."""
+    try:
+        _block(loaded, [path], images, 1, poll)
+    except OutsideSupport as error:
+        return f"the likelihood of this model takes {error.support}"
+    return None
+
+
+def _block(
+    loaded: LoadedModel, paths: list[Path], images: dict[Path, Pixels], samples: int,
+    poll: Callable[[], None],
+) -> list[Bound]:  # fmt: skip
+    """The bounds of at most a block of images, padded to one.
+
+    Raises:
+        UsageError: the model has no likelihood.
+        OutsideSupport: it takes no images with the pixels that one of these has.
+    """
+    poll()
+    model = loaded.model
+    pixels = [images[path] for path in paths]
+    block = np.stack([*pixels, *[pixels[-1]] * (block_size(model.shape) - len(pixels))])
+    draw = Draw(0, "score", _numbers(block), 0, model.device)
+    rows = to_unit(torch.from_numpy(block).to(model.device))
+    try:
+        nats = model.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
+    except NoLikelihood as error:
+        raise UsageError(
+            f"{loaded.path} cannot say how likely an image is: {error}. Train a vae"
+        ) from error
+    return [
+        Bound(path, each, model.bits_per_dim(each)) for path, each in zip(paths, nats, strict=True)
+    ]
+
+
+def _numbers(images: Iterable[Pixels]) -> NDArray[np.int64]:
+    """A number per image, made of its pixels."""
+    hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
+    return np.array([int(digest[:_DIGITS], 16) for digest in hashes], dtype=np.int64)

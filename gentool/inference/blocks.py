@@ -1,0 +1,137 @@
+"""Running a model in blocks of one fixed shape, so that neighbours never change a pixel.
+
+Convolution libraries choose their algorithm by the batch size, and algorithms round
+differently. Every verb therefore computes in blocks whose size depends on the image shape
+alone, the last one padded: image k of a seed is the same to the byte whatever ``-n`` and
+``--batch``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+
+from gentool.core.images import ImageShape, Pixels, to_pixels, to_unit
+from gentool.core.rng import Draw
+from gentool.models.base import Model
+
+_PIXELS_PER_BLOCK = 2**16  # bounds memory: 64 images of 32x32, 1 of 256x256
+
+
+def block_size(shape: ImageShape) -> int:
+    """Images per block."""
+    return max(1, min(64, _PIXELS_PER_BLOCK // (shape.height * shape.width)))
+
+
+def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])])
+
+
+def _map(
+    function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, size: int
+) -> Iterator[torch.Tensor]:
+    if not len(rows):  # the shape of what comes out is asked of a row of zeros
+        yield function(_padded(rows.new_zeros(1, *rows.shape[1:]), size))[:0]
+        return
+    for block in torch.split(rows, size):
+        yield function(_padded(block, size))[: len(block)]
+
+
+@torch.inference_mode()
+def decode_blocks(model: Model, latents: torch.Tensor) -> Pixels:
+    """uint8 images (N, H, W, C) of latents (N, ...)."""
+    size = block_size(model.shape)
+    return np.concatenate([to_pixels(b) for b in _map(model.decode, latents, size)])
+
+
+@torch.inference_mode()
+def synthesise_blocks(model: Model, styles: torch.Tensor) -> Pixels:
+    """uint8 images (N, H, W, C) of styles (N, layers, S).
+
+    Raises:
+        NoStyles: the model has none.
+    """
+    size = block_size(model.shape)
+    return np.concatenate([to_pixels(b) for b in _map(model.synthesise, styles, size)])
+
+
+@torch.inference_mode()
+def style_blocks(model: Model, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+    """Styles (N, layers, S) of latents (N, ...); ``drawn`` as in ``Model.styles``.
+
+    Raises:
+        NoStyles: the model has none.
+    """
+    size = block_size(model.shape)
+    return torch.cat(list(_map(lambda z: model.styles(z, drawn=drawn), latents, size)))
+
+
+@torch.inference_mode()
+def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
+    """Latents (N, ...) of uint8 images (N, H, W, C).
+
+    Raises:
+        NoEncoder: the model has none.
+    """
+    size = block_size(model.shape)
+    rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a copy: caches are read-only
+    return torch.cat(list(_map(lambda block: model.encode(to_unit(block)), rows, size)))
+
+
+@torch.inference_mode()
+def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
+    """How often each code occurs in uint8 images (N, H, W, C), (codes,); None without codes."""
+    size = block_size(model.shape)
+    rows = torch.from_numpy(np.array(pixels)).to(model.device)
+    shares: list[torch.Tensor] = []
+    for block in torch.split(rows, size):
+        found = model.code_shares(to_unit(block))
+        if found is None:
+            return None
+        shares.append(found.cpu().double() * (len(block) / len(rows)))
+    return torch.stack(shares).sum(dim=0)
+
+
+@torch.inference_mode()
+def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
+    """Latents (N, ...) of uint8 images (N, H, W, C), drawn from their posteriors.
+
+    The draw of image i depends on (seed, i) alone.
+
+    Raises:
+        UsageError: the model has no posterior.
+    """
+    size = block_size(model.shape)
+    found = []
+    for start in range(0, len(pixels), size):
+        rows = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
+        draw = Draw(seed, "reconstruct", np.arange(start, start + size), 0, model.device)
+        found.append(model.encode_drawn(to_unit(_padded(rows, size)), draw)[: len(rows)])
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def prior_blocks(
+    model: Model, draws: Iterable[tuple[int, int]], label: int | None = None
+) -> torch.Tensor:
+    """Latents (N, ...) for (seed, index) pairs, each row as if it were drawn alone.
+
+    Args:
+        model: Any.
+        draws: (seed, index) of each row.
+        label: A class that all rows shall be of, for a conditional model.
+    """
+    size = block_size(model.shape)
+    wanted = list(draws)
+    if not wanted:
+        return prior_blocks(model, [(0, 0)], label)[:0]
+    rows: dict[tuple[int, int], torch.Tensor] = {}
+    for seed in dict.fromkeys(seed for seed, _ in wanted):
+        indices = np.array([i for s, i in wanted if s == seed], dtype=np.int64)
+        for start in range(0, len(indices), size):
+            block = indices[start : start + size]
+            full = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
+            labels = None if label is None else torch.full((size,), label, device=model.device)
+            latents = model.prior(full, seed, labels)
+            rows |= {(seed, int(i)): latents[k] for k, i in enumerate(block)}
+    return torch.stack([rows[pair] for pair in wanted])

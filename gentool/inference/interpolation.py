@@ -1,0 +1,260 @@
+"""Interpolation: a path through latent space, past any number of key frames.
+
+Slerp (Shoemake 1985) for draws from a spherical prior: in high dimensions N(0, I) lives near a
+sphere of radius sqrt(L), and the middle of a straight line falls inside it, where the decoder
+has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere, for styles,
+and from and to the mean of a posterior, which lies inside it. Styles can also be mixed: coarse
+layers of one image, fine layers of another.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.linalg import vector_norm
+
+from gentool.checkpoint import LoadedModel
+from gentool.core.errors import UsageError
+from gentool.core.images import MODES, Pixels
+from gentool.inference.blocks import synthesise_blocks
+from gentool.inference.latents import Latents, decode
+from gentool.models.base import Model
+from gentool.outputs.writers import Plan, Planned, recipe
+
+METHODS = ("slerp", "lerp")
+_PARALLEL = 1e-6  # radians; below, the arc is a line
+_AT_ONCE = 256  # frames that are held in memory
+
+
+def lerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+    """(1 - t) a + t b."""
+    return (1 - t) * a + t * b
+
+
+def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+    """Along the great circle from ``a`` to ``b``, norms changing linearly.
+
+    With directions u, v at angle w (Shoemake 1985):
+    (sin((1 - t) w) u + sin(t w) v) / sin w, times (1 - t) |a| + t |b|.
+
+    Args:
+        a: Vector (L,).
+        b: Vector (L,).
+        t: Share of the way, from 0 to 1. Opposite vectors turn through a fixed plane.
+    """
+    norm_a, norm_b = vector_norm(a), vector_norm(b)
+    if norm_a == 0 or norm_b == 0 or len(a) == 1:  # on a line there is no arc
+        return lerp(a, b, t)
+    u, v = a / norm_a, b / norm_b
+    # atan2 keeps full precision where acos of the dot product loses half the digits.
+    angle = 2 * torch.atan2(vector_norm(u - v), vector_norm(u + v))
+    if angle < _PARALLEL:
+        return lerp(a, b, t)
+    if torch.pi - angle < _PARALLEL:
+        v = _perpendicular(u)
+        direction: torch.Tensor = torch.cos(t * angle) * u + torch.sin(t * angle) * v
+    else:
+        direction = (torch.sin((1 - t) * angle) * u + torch.sin(t * angle) * v) / torch.sin(angle)
+    length: torch.Tensor = (1 - t) * norm_a + t * norm_b
+    return length * direction
+
+
+def _perpendicular(u: torch.Tensor) -> torch.Tensor:
+    """A unit vector at a right angle to the unit vector ``u`` (L,), L > 1."""
+    axis = torch.zeros_like(u)
+    axis[u.abs().argmin()] = 1
+    across: torch.Tensor = axis - (axis @ u) * u
+    return across.div(vector_norm(across))
+
+
+def path(
+    keys: torch.Tensor, steps: int, method: str | Sequence[str], *, loop: bool
+) -> torch.Tensor:
+    """Latents along a path through ``keys``.
+
+    Args:
+        keys: Key frames (K, ...), K >= 2.
+        steps: Frames from one key to the next, the first included and the last not.
+        method: ``slerp`` or ``lerp``; or one of them for each leg, from one key to the next.
+        loop: Go back to the first key. The frames then close without a repeated one; else
+            the last key is the last frame.
+
+    Returns:
+        Shape ((K - 1) * steps + 1, ...), or (K * steps, ...) for a loop.
+    """
+    flat = keys.flatten(1)
+    ends = [*range(1, len(flat)), 0] if loop else [*range(1, len(flat))]
+    methods = [method] * len(ends) if isinstance(method, str) else method
+    frames = [
+        (slerp if how == "slerp" else lerp)(flat[k], flat[end], step / steps)
+        for k, (end, how) in enumerate(zip(ends, methods, strict=True))
+        for step in range(steps)
+    ]
+    if not loop:
+        frames.append(flat[-1])
+    return torch.stack(frames).view(-1, *keys.shape[1:])
+
+
+def suited(model: Model, keys: Latents, *, loop: bool) -> str | list[str]:
+    """Slerp for legs between two draws from a spherical prior, else lerp; a list if they differ."""
+    line = keys.space == "w" or model.interpolation == "lerp"
+    straight = [line or keys.is_mean(k) for k in range(len(keys))]
+    legs = zip(straight, straight[1:] + straight[:1], strict=True)  # the last closes a loop
+    methods = ["lerp" if a or b else "slerp" for a, b in legs][: None if loop else -1]
+    return methods[0] if len(set(methods)) == 1 else methods
+
+
+def plan_path(
+    loaded: LoadedModel,
+    keys: Latents,
+    steps: int,
+    method: str | None,
+    keys_name: str,
+    *,
+    loop: bool,
+    **what: object,
+) -> Plan:
+    """What the frames of ``interpolate`` will be called, and how they will come about.
+
+    Args:
+        loaded: The model.
+        keys: Key frames.
+        steps: Frames from one key to the next.
+        method: As for ``interpolate``.
+        keys_name: What names of files begin with.
+        loop: Go back to the first key frame.
+        what: Where the key frames come from, for the recipe.
+    """
+
+    def planned() -> Iterator[Planned]:
+        how = method or suited(loaded.model, keys, loop=loop)
+        told = recipe(
+            loaded, made_by="interpolate", **what, steps=steps, method=how, space=keys.space,
+            loop=loop,
+        )  # fmt: skip
+        for number in range(count):
+            yield Planned(f"{keys_name}-{number:06d}", {**told, "frame": number})
+
+    count = len(keys) * steps if loop else (len(keys) - 1) * steps + 1
+    return Plan(planned, count, loaded.model.shape)
+
+
+def interpolate(
+    loaded: LoadedModel,
+    keys: Latents,
+    steps: int,
+    method: str | None = None,
+    *,
+    loop: bool = False,
+) -> Iterator[Pixels]:
+    """Frames of a path through key frames, uint8 (H, W, C); see ``path``.
+
+    Args:
+        loaded: The model.
+        keys: Key frames, at least two; a path through styles if they are styles.
+        steps: Frames from one key to the next.
+        method: ``slerp``, ``lerp``, or None for what suits each leg; see ``suited``.
+        loop: Go back to the first key.
+    """
+    how = method or suited(loaded.model, keys, loop=loop)
+    latents = path(keys.values, steps, how, loop=loop)
+    classes = loaded.model.latent_classes
+    if classes and keys.space == "z":  # shares of classes are no directions on a sphere
+        z = path(keys.values[:, :-classes], steps, how, loop=loop)
+        shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)
+        latents = torch.cat([z, shares], dim=1)
+    for part in torch.split(latents, _AT_ONCE):
+        yield from decode(loaded.model, Latents(part, keys.space))
+
+
+def mix(coarse: torch.Tensor, fine: torch.Tensor, crossover: int) -> torch.Tensor:
+    """Each of ``coarse`` with each of ``fine``: Karras et al. 2019 (arXiv:1812.04948), Fig. 3.
+
+    Args:
+        coarse: Styles (A, layers, S) for the layers before ``crossover``.
+        fine: Styles (B, layers, S) for the others.
+        crossover: The first layer of ``fine``.
+
+    Returns:
+        Shape (A, B, layers, S).
+    """
+    rows, columns = len(coarse), len(fine)
+    before = coarse[:, None, :crossover].expand(-1, columns, -1, -1)
+    after = fine[None, :, crossover:].expand(rows, -1, -1, -1)
+    return torch.cat([before, after], dim=2)
+
+
+def plan_mixing(
+    loaded: LoadedModel,
+    rows: int,
+    columns: int,
+    crossover: int,
+    keys_name: str,
+    *,
+    corner: bool,
+    **what: object,
+) -> Plan:
+    """What the images of ``mixing_sheet`` will be called, and how they will come about.
+
+    Args:
+        loaded: A model with styles.
+        rows: Number of coarse styles.
+        columns: Number of fine styles.
+        crossover: First layer that the fine styles give.
+        keys_name: What names of files begin with.
+        corner: As for ``mixing_sheet``.
+        what: Where the styles come from, for the recipe.
+    """
+    names = ["corner"] if corner else []
+    names += [f"fine{b:03d}" for b in range(columns)]
+    for a in range(rows):
+        names += [f"coarse{a:03d}", *(f"coarse{a:03d}-fine{b:03d}" for b in range(columns))]
+    told = recipe(loaded, made_by="interpolate", **what, crossover=crossover)
+    results = [Planned(f"{keys_name}-{name}", told) for name in names]
+    return Plan(lambda: results, len(results), loaded.model.shape)
+
+
+def mixing_layer(crossover: int | None, layers: int) -> int:
+    """The first layer that the fine styles give: the one asked for, or the middle.
+
+    Raises:
+        UsageError: no such layer.
+    """
+    crossover = layers // 2 if crossover is None else crossover
+    if not 0 < crossover < layers:
+        raise UsageError(
+            f"--crossover is {crossover}; this model has {layers} layers, allowed: 1 to "
+            f"{layers - 1}"
+        )
+    return crossover
+
+
+def mixing_sheet(
+    loaded: LoadedModel, coarse: Latents, fine: Latents, crossover: int, *, corner: bool
+) -> Iterator[Pixels]:
+    """Rows of mixed styles: the images of ``fine`` first, then each of ``coarse`` and its mixes.
+
+    Args:
+        loaded: A model with styles.
+        coarse: The rows, in w.
+        fine: The columns, in w.
+        crossover: First layer that ``fine`` gives, as ``mixing_layer`` finds it.
+        corner: Whether to begin with an empty image, which makes a sheet of equal rows.
+
+    Yields:
+        uint8 (H, W, C).
+    """
+    mixed = mix(coarse.values, fine.values, crossover)
+    styles = torch.cat([fine.values, torch.cat([coarse.values[:, None], mixed], 1).flatten(0, 1)])
+    images = synthesise_blocks(loaded.model, styles)
+    if corner:
+        yield _empty(images[0])
+    yield from images
+
+
+def _empty(like: Pixels) -> Pixels:
+    """White, transparent in RGBA."""
+    white = np.full_like(like, 255)
+    if like.shape[2] == MODES["rgba"]:
+        white[..., 3] = 0
+    return white

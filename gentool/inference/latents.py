@@ -1,0 +1,228 @@
+"""Points that a model decodes: drawn, or kept in a file; as latents or as styles.
+
+``z`` are the model's own latents, what ``prior`` draws and ``encode`` finds. ``w`` are styles, for
+models that have them: there truncation can be said, and straight lines stay among good images
+(Karras et al. 2019, arXiv:1812.04948). A file holds one tensor ``latents``, and in its header which
+model they belong to; ``gentool sample MODEL --save-latents FILE`` writes one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gentool.checkpoint import Header, LoadedModel, read_checked, write_result
+from gentool.core.atomic_files import open_regular
+from gentool.core.errors import ModelFileError, NoStyles, UsageError
+from gentool.core.images import Pixels
+from gentool.core.safetensors_io import Table
+from gentool.core.version import __version__
+from gentool.inference.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
+from gentool.models.base import Model
+
+SPACES = ("z", "w")
+_TENSOR, _KIND = "latents", "latents"
+_MOST_NUMBERS = 2**28  # in a file: 1 GiB
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Points of a model.
+
+    Attributes:
+        values: (N, ...) as the model's latents, or styles (N, layers, S).
+        space: ``z`` for latents, ``w`` for styles.
+        means: Of each whether it is the mean of a posterior, not a draw; empty where none is.
+    """
+
+    values: torch.Tensor
+    space: str = "z"
+    means: tuple[bool, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def is_mean(self, row: int) -> bool:
+        """Whether one of them is the mean of a posterior."""
+        return bool(self.means) and self.means[row]
+
+    def rows(self, which: range) -> "Latents":
+        """Some of them."""
+        means = tuple(map(self.is_mean, which))
+        return Latents(self.values[list(which)], self.space, means)
+
+
+@dataclass(frozen=True)
+class LatentsFile:
+    """Latents that were kept in a file.
+
+    Attributes:
+        latents: On the model's device.
+        sha256: Hash of the file, for recipes.
+        warning: Why the images may not be those that were meant; None if they will be.
+    """
+
+    latents: Latents
+    sha256: str
+    warning: str | None
+
+
+def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = None) -> Latents:
+    """Points for (seed, index) pairs as ``model.drawing`` says, each as if drawn alone.
+
+    Args:
+        model: Any.
+        draws: (seed, index) of each.
+        label: A class that all shall be of, for a conditional model.
+    """
+    latents = prior_blocks(model, draws, label)
+    if model.draws_styles:
+        return Latents(style_blocks(model, latents, drawn=True), "w")
+    return Latents(latents)
+
+
+def of_images(model: Model, values: torch.Tensor) -> Latents:
+    """Points (N, ...) that a model encoded images to: means, where it has posteriors."""
+    return Latents(values, means=(model.has_posterior,) * len(values))
+
+
+def images_at(model: Model, values: torch.Tensor, space: str) -> torch.Tensor:
+    """Images (B, C, H, W) in [-1, 1] of latents or styles, with gradients."""
+    return model.synthesise(values) if space == "w" else model.decode(values)
+
+
+def decode(model: Model, latents: Latents) -> Pixels:
+    """uint8 images (N, H, W, C)."""
+    if latents.space == "w":
+        return synthesise_blocks(model, latents.values)
+    return decode_blocks(model, latents.values)
+
+
+def to_styles(model: Model, latents: Latents) -> Latents:
+    """The same points in w.
+
+    Raises:
+        NoStyles: the model has no styles.
+    """
+    if latents.space == "w":
+        return latents
+    return Latents(style_blocks(model, latents.values), "w")
+
+
+def natural_space(model: Model) -> str:
+    """``w`` for models that have styles, else ``z``."""
+    return "w" if model.styled else "z"
+
+
+def join(parts: Sequence[Latents]) -> Latents:
+    """Points of one space, one after another."""
+    (space,) = {part.space for part in parts}
+    means = tuple(part.is_mean(k) for part in parts for k in range(len(part)))
+    return Latents(torch.cat([part.values for part in parts]), space, means)
+
+
+def write_latents(
+    path: Path, loaded: LoadedModel, latents: Latents, recipe: Mapping[str, object]
+) -> None:
+    """Keep points in a file, which says by its recipe how they came about.
+
+    Raises:
+        UsageError: too many, or the file cannot be written.
+    """
+    if latents.values.numel() > _MOST_NUMBERS:
+        raise UsageError(
+            f"{len(latents):,} latents are too many for one file of at most {_MOST_NUMBERS:,} "
+            "numbers; save them in parts, with --start and -n"
+        )
+    header = {
+        "kind": _KIND,
+        "model": loaded.header["model"],
+        "model_sha256": loaded.sha256,
+        "shape": list(latents.values.shape),
+        "space": latents.space,
+        "means": all(map(latents.is_mean, range(len(latents)))),
+        "classes": _classes(loaded),
+        "recipe": dict(recipe),
+        "gentool": __version__,
+    }
+    write_result(path, {_TENSOR: latents.values}, header)
+
+
+def is_latents(path: Path) -> bool:
+    """Whether a file is to be read as latents and not as an image, by name or content."""
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        with open_regular(path) as file:
+            start = file.read(9)
+        return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    except OSError:
+        return False
+
+
+def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
+    """Points of a file, for a model.
+
+    Raises:
+        ModelFileError: no whole file of latents, or its latents are none of this model.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"no file of latents at {path!s:.200}. --save-latents makes one")
+
+    def check(header: Header, table: Table) -> None:
+        if header.get("kind") != _KIND or set(table) != {_TENSOR}:
+            raise ModelFileError(
+                f"{path} holds no latents. 'gentool sample --save-latents' makes them"
+            )
+        if header.get("space") not in SPACES:
+            raise ModelFileError(f"{path}: its header is damaged (space)")
+        _compare(path, loaded, table[_TENSOR], header["space"])
+        if header.get("classes") != _classes(loaded):
+            raise ModelFileError(
+                f"the latents in {path} are of a model with other classes than {loaded.path}"
+            )
+
+    header, tensors, digest = read_checked(path, check)
+    values = tensors[_TENSOR]
+    if not torch.isfinite(values).all():
+        raise ModelFileError(f"{path} holds numbers that are not finite")
+    warning = None
+    if header.get("model_sha256") != loaded.sha256:
+        warning = (
+            f"the latents in {path} were made with another model ({header.get('model')!s:.40}); "
+            "other pictures may come out"
+        )
+    means = (header.get("means") is True,) * len(values)  # files of before say nothing
+    latents = Latents(values.to(loaded.model.device), header["space"], means)
+    return LatentsFile(latents, digest, warning)
+
+
+def _classes(loaded: LoadedModel) -> list[str]:
+    """Names of the classes that the model is conditional on."""
+    return list(loaded.header["classes"]) if loaded.model.classes else []
+
+
+@torch.inference_mode()
+def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str) -> None:
+    """Shape and dtype of the file's tensor against what the model draws."""
+    like = loaded.model.prior(torch.zeros(1, dtype=torch.int64).numpy(), 0)
+    if space == "w":
+        try:
+            like = loaded.model.styles(like)
+        except NoStyles as error:
+            raise ModelFileError(f"{path} holds styles, but {loaded.path}: {error}") from error
+    shape = row["shape"]
+    assert isinstance(shape, list)
+    if shape[1:] != list(like.shape[1:]) or row["dtype"] != _DTYPES[like.dtype]:
+        raise ModelFileError(
+            f"the latents in {path} are {_times(shape[1:])} numbers of {row['dtype']!s:.20} each; "
+            f"{loaded.path} takes {_times(like.shape[1:])} of {_DTYPES[like.dtype]}"
+        )
+    if not 1 <= shape[0] <= _MOST_NUMBERS // max(1, like[0].numel()):
+        raise ModelFileError(f"{path} holds {shape[0]:,} latents; allowed: 1 up to 1 GiB of them")
+
+
+def _times(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))[:80] or "()"

@@ -1,0 +1,176 @@
+"""Traversals: what each direction of a model's latent space does to one picture.
+
+``principal`` directions are there for every model with continuous latents: the principal
+components of its styles, or those of its pictures carried over to its latents (``directions``).
+A model may know others (``Model.directions``). Steps are told in standard deviations of what the
+prior draws along the direction, so that a row stays among pictures the model can make.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from gentool.checkpoint import LoadedModel
+from gentool.core.errors import UsageError
+from gentool.core.images import Pixels
+from gentool.core.registry import name_error
+from gentool.core.sheet_labels import SheetLabels
+from gentool.inference.blocks import decode_blocks, prior_blocks, style_blocks
+from gentool.inference.latents import Latents, decode, natural_space
+from gentool.models.base import Model
+from gentool.models.directions import principal, transfer
+from gentool.outputs.writers import Plan, Planned, recipe
+
+_STYLES = 4096  # draws that directions are measured on, where no picture has to be made
+_PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
+_FEWEST, _MOST = 512, 2048  # of them
+_SIDE = 32  # pictures are averaged down to this grid at most: directions are about coarse things
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Ways through a latent space, the strongest first.
+
+    Attributes:
+        vectors: Unit vectors (K, L), float32.
+        deviations: Standard deviation of the prior's draws along each, (K,), float32.
+        space: ``z`` for latents, without the classes; ``w`` for styles.
+        method: How they were found.
+    """
+
+    vectors: torch.Tensor
+    deviations: torch.Tensor
+    space: str
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def find_directions(model: Model, method: str, count: int) -> Directions:
+    """The strongest directions of a model, at most ``count``; always the same ones.
+
+    Raises:
+        UnknownName: the model has no such directions.
+        UsageError: its latents are no vectors of real numbers, or all its pictures are alike.
+    """
+    own = model.directions()
+    if method != "principal" and method not in own:
+        names = ["principal", *own]
+        raise name_error("kind of directions", method, names, f"this model has {', '.join(names)}")
+    space = natural_space(model)
+    area = model.shape.height * model.shape.width
+    draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))
+    latents = prior_blocks(model, [(0, k) for k in range(draws)])
+    if latents.ndim != 2 or not latents.is_floating_point():
+        raise UsageError("this model's latents are no vectors of real numbers: no directions")
+    points, shares = latents.tensor_split([latents.shape[1] - model.latent_classes], dim=1)
+    if space == "w":  # the same for every layer
+        points = _within_classes(style_blocks(model, latents)[:, 0], shares)
+    if method != "principal":
+        vectors = own[method](count)
+    elif space == "w":
+        vectors = principal(points, count)
+    else:
+        pictures = _within_classes(_pictures(model, latents), shares)
+        found = principal(pictures, min(count, points.shape[1]))
+        vectors = transfer(points, pictures.cpu().double() @ found.T)
+    if not len(vectors):
+        raise UsageError("this model's pictures are all alike: no direction changes them")
+    deviations = (points.cpu().double() @ vectors.T).std(dim=0)
+    device = model.device
+    return Directions(vectors.float().to(device), deviations.float().to(device), space, method)
+
+
+def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures of latents, averaged down to a coarse grid, as vectors (N, D)."""
+    pixels = torch.from_numpy(decode_blocks(model, latents)).to(model.device)
+    maps = pixels.permute(0, 3, 1, 2)
+    size = (min(_SIDE, model.shape.height), min(_SIDE, model.shape.width))
+    parts = torch.split(maps, 256)  # bounds memory: floats are four times the bytes
+    return torch.cat([adaptive_avg_pool2d(part.float(), size).flatten(1) for part in parts])
+
+
+def _within_classes(rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Rows (N, D) less the mean of their class, which is chosen by name and no direction.
+
+    Args:
+        rows: Any.
+        shares: One-hot classes (N, C); C may be 0.
+    """
+    means = shares.T @ rows / shares.sum(dim=0).clamp(min=1)[:, None]
+    return rows - shares @ means
+
+
+def plan_traversal(
+    loaded: LoadedModel,
+    directions: Directions,
+    steps: int,
+    amount: float,
+    start_name: str,
+    **what: object,
+) -> Plan:
+    """What the images of ``traverse`` will be called, and how they will come about.
+
+    Args:
+        loaded: The model.
+        directions: Of the model.
+        steps: Images a row.
+        amount: How far to go either way, in standard deviations.
+        start_name: What names of files begin with.
+        what: Where the start comes from, for the recipe.
+    """
+
+    def planned() -> Iterator[Planned]:
+        told = recipe(
+            loaded, made_by="traverse", **what, directions=directions.method,
+            space=directions.space,
+        )  # fmt: skip
+        for number in range(len(directions)):
+            for k, offset in enumerate(offsets_of(steps, amount)):
+                row = {**told, "direction": number, "deviations": round(offset, 4)}
+                yield Planned(f"{start_name}-direction{number:03d}-{k:03d}", row)
+
+    return Plan(planned, len(directions) * steps, loaded.model.shape)
+
+
+def offsets_of(steps: int, amount: float) -> list[float]:
+    """How far each image of a row lies from the start, in standard deviations."""
+    return [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
+
+
+def label_sheet(directions: Directions, steps: int, amount: float) -> SheetLabels:
+    """The directions beside their rows, and deviations above the columns."""
+    offsets = offsets_of(steps, amount)
+    apart = offsets[1] - offsets[0]
+    digits = max(1, math.ceil(-math.log10(apart))) if apart else 1
+    return SheetLabels(
+        tuple(f"{directions.method} {number}" for number in range(len(directions))),
+        tuple(f"{offset:+.{digits}f}" if round(offset, digits) else "0" for offset in offsets),
+    )
+
+
+def traverse(
+    loaded: LoadedModel, start: Latents, directions: Directions, steps: int, amount: float
+) -> Iterator[Pixels]:
+    """Rows of images, one per direction: the start moved to and fro along it.
+
+    Args:
+        loaded: The model.
+        start: One point, in the directions' space.
+        directions: Of the model.
+        steps: Images a row; the middle one of an odd number is the start itself.
+        amount: How far to go either way, in standard deviations.
+
+    Yields:
+        uint8 (H, W, C), row by row.
+    """
+    moves = torch.tensor(offsets_of(steps, amount), device=start.values.device)
+    for number, vector in enumerate(directions.vectors):
+        step = torch.zeros_like(start.values[0])
+        step[..., : len(vector)] = vector * directions.deviations[number]  # classes stay
+        points = start.values + moves.view(-1, *[1] * step.ndim) * step
+        yield from decode(loaded.model, Latents(points, directions.space))

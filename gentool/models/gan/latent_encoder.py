@@ -1,0 +1,105 @@
+"""An encoder for a generator: where in its latent space does an image lie?
+
+When the game is over, an encoder learns from the generator's own samples, whose latents are
+known, and from images, through the features of the run's own discriminator; both players stand
+still. Zhu et al. 2016 (arXiv:1609.03552), section 3.1, train such an encoder on pixels; features
+of the discriminator as a distance come from Larsen et al. 2016 (arXiv:1512.09300), Eq. 7.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d, mse_loss
+
+from gentool.core.images import ImageShape
+from gentool.models.base import LossTerms
+from gentool.networks.resnet import ResidualEncoder
+
+_WIDEST = 64  # channels: the encoder is a start for a search, not the product
+_LATENT_WEIGHT, _CLASS_WEIGHT, _FEATURE_WEIGHT = 0.05, 0.02, 0.05  # beside squared pixels
+_TINY = 1e-6
+
+Images = torch.Tensor
+
+
+class LatentEncoder(nn.Module):
+    """Images (B, C, H, W) in [-1, 1] -> latents (B, L + classes): z, and shares of the classes.
+
+    Args:
+        shape: Shape of the images.
+        width: Channels of the first level, at most 64.
+        latent_size: L.
+        classes: 0 for none.
+    """
+
+    trained: torch.Tensor
+
+    def __init__(self, shape: ImageShape, width: int, latent_size: int, classes: int) -> None:
+        super().__init__()
+        self.latent_size = latent_size
+        self.net = ResidualEncoder(shape, min(width, _WIDEST), latent_size + classes)
+        self.register_buffer("trained", torch.zeros(()))
+
+    def forward(self, images: Images) -> torch.Tensor:
+        """Latents, float32."""
+        z, logits = self.net(images).float().tensor_split([self.latent_size], dim=1)
+        return torch.cat([z, logits.softmax(dim=1)], dim=1)
+
+
+def pixel_distance(a: Images, b: Images) -> torch.Tensor:
+    """Sum over three resolutions of the mean squared error per image, shape (B,).
+
+    The coarse ones pull while the fine one still sees only noise.
+    """
+    total = torch.zeros(len(b), device=b.device)
+    for _ in range(3):
+        total = total + mse_loss(a, b, reduction="none").mean(dim=(1, 2, 3))
+        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
+    return total
+
+
+def feature_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """||a - b||^2 / ||b||^2 per row of (B, F), float32, shape (B,)."""
+    a, b = a.float(), b.float()
+    return (a - b).square().sum(dim=1) / (b.square().sum(dim=1) + _TINY)
+
+
+def embedding_loss(
+    encoder: LatentEncoder,
+    generate: Callable[[torch.Tensor], Images],
+    features: Callable[[Images], torch.Tensor],
+    images: Images,
+    latents: torch.Tensor,
+) -> LossTerms:
+    """What the encoder minimises: one value for each image and the sample beside it.
+
+    Args:
+        encoder: Learns.
+        generate: Latents -> images; stands still.
+        features: Images -> (B, F), of the discriminator; stands still.
+        images: Of the data, (B, C, H, W).
+        latents: Of samples, (B, L + classes); the last numbers are the classes of the images
+            as well.
+
+    Returns:
+        Total (B,) and its parts.
+    """
+    size = encoder.latent_size
+    with torch.no_grad():
+        samples = generate(latents)
+        wanted = features(images)
+    found = encoder(torch.cat([images, samples]))
+    again = generate(found)
+    here, there = again.chunk(2)
+    pixels = pixel_distance(here, images)
+    semantic = feature_distance(features(here), wanted)
+    samples_pixels = pixel_distance(there, samples)
+    z = (found[len(images) :, :size] - latents[:, :size]).square().mean(dim=1)
+    total = pixels + samples_pixels + _FEATURE_WEIGHT * semantic + _LATENT_WEIGHT * z
+    if found.shape[1] > size:
+        shares = latents[:, size:].repeat(2, 1)
+        surprise = -(shares * (found[:, size:] + _TINY).log()).sum(dim=1)
+        total = total + _CLASS_WEIGHT * surprise.view(2, -1).sum(dim=0)
+    parts = {"encoder_pixels": pixels, "encoder_samples": samples_pixels, "encoder_z": z}
+    return LossTerms(total, parts)

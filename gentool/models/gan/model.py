@@ -1,0 +1,397 @@
+"""The generative adversarial network: a generator and a discriminator as a two-player game.
+
+Goodfellow et al. 2014 (arXiv:1406.2661): min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]. The
+discriminator takes the first turn of a step, the generator the second. Networks, loss,
+penalties and augmentation are entries of their tables; this file only plays.
+
+``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` plays Eq. 1 as printed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import one_hot
+
+from gentool.core.errors import NoEncoder, UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import Scalar, option
+from gentool.core.rng import Draw
+from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.batchnorm import refresh_statistics
+from gentool.models.classes import class_shares, draw_classes
+from gentool.models.directions import semantic
+from gentool.models.gan.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
+from gentool.models.gan.generator import Generator
+from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
+from gentool.models.gan.losses import LOSSES
+from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
+from gentool.models.gan.penalty_weight import ImageVariance, falling
+from gentool.models.priors import draw_normal, draw_uniform
+from gentool.networks import PAIRS, Discriminator
+from gentool.networks.convnet import DOUBLINGS
+
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
+_ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
+_DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
+_WON = 0.05  # of the loss of a D that cannot tell: below, it is never in doubt
+_AUGMENTED = 0.79  # ADA's p, which stops at 0.8
+_SETTLED = 0.1  # share of the run from which on the game is judged
+_PLAIN = "dcgan"  # the pair that knows norm and doubling
+_SPECTRAL = ("dcgan", "resnet", "fast")  # pairs that know spectral
+
+Kinds = torch.Tensor | None  # one-hot classes (B, C)
+
+
+class GAN(Model):
+    """Generator and discriminator, and at the end an encoder; the discriminator stays behind."""
+
+    exported: tuple[str, ...] = ("generator", "encoder")
+    takes_classes = True
+    search_steps = 200
+
+    @dataclass(frozen=True)
+    class Config(BaseConfig):
+        """Options of ``gan``."""
+
+        width: int = option(
+            48, "channels of the widest grid; scales both networks", low=1, high=1024
+        )
+        latent_size: int = option(128, "length of z", low=1, high=4096)
+        network: str = option("dcgan", "the two networks", choices=PAIRS)
+        loss: str = option("relativistic", "the game that is played", choices=LOSSES)
+        penalties: str = option(
+            "r1+r2", "what keeps the game stable, joined by +, each as name:weight/every; or none",
+            choices=PENALTIES, joined=True, weighted=True,
+        )  # fmt: skip
+        penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+        calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
+        penalty_end: float = option(1.0, "gamma falls to this share of itself", low=0, high=1)
+        penalty_every: int = option(
+            8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
+        )
+        critic_steps: int = option(1, "turns of D for one of G", low=1, high=100)
+        beta1: float = option(0.0, "Adam's first moment: the game turns", low=0, high=0.999)
+        beta2: float = option(0.99, "Adam's second moment", low=0, high=0.99999)
+        norm: str = option(
+            "batch", "normalisation in dcgan's generator", choices=("none", "batch", "group")
+        )
+        doubling: str = option(
+            DOUBLINGS[0], "how grids grow in dcgan's generator: each value four times, then a "
+            "convolution; or by transposed convolution, as published",
+            choices=DOUBLINGS,
+        )  # fmt: skip
+        spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
+        augment: str = option(
+            "auto", "what D sees images through, joined by +; none; auto: by their number",
+            choices=AUGMENTATIONS, joined=True, automatic=True,
+        )  # fmt: skip
+        encoder_share: float = option(
+            0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        )
+
+        @classmethod
+        def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
+            """Grids grew by transposed convolution before there was a choice."""
+            plain = options.get("network", _PLAIN) == _PLAIN
+            return super().absent(options) | ({"doubling": "transposed"} if plain else {})
+
+    @dataclass(frozen=True)
+    class Drawing:
+        """How samples may be drawn."""
+
+        truncation: float = option(
+            1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
+        )
+
+    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        pair = PAIRS.get(config.network)
+        _refuse_unused(config)
+        ours: dict[str, Any] = {}
+        if config.network == _PLAIN:
+            ours = {"norm": config.norm, "doubling": config.doubling}
+        theirs: dict[str, Any] = {}
+        if config.network in _SPECTRAL:
+            theirs["spectral"] = config.spectral
+        net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
+        self.generator = Generator(net, config.latent_size, classes)
+        self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
+        self.encoder: LatentEncoder | None = None
+        if config.encoder_share:
+            self.encoder = LatentEncoder(shape, config.width, config.latent_size, classes)
+        else:
+            self.exported = ("generator",)
+        self._loss = LOSSES.get(config.loss)
+        slopes = ("r1", "r2")
+        self.penalties = Penalties(
+            config.penalties,
+            dict.fromkeys(slopes, config.penalty),
+            dict.fromkeys(slopes, config.penalty_every),
+        )
+        # The averages are asked, too, which have no penalties.
+        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in slopes}
+        if "reconstruction" in self.penalties.entries and not hasattr(
+            self.discriminator, "reconstructions"
+        ):
+            raise UsageError(
+                f"penalty reconstruction needs a discriminator with decoders, which network "
+                f"{config.network} has not. Use -o network=fast"
+            )
+        self.variance = ImageVariance()
+        names = config.augment
+        self._augment = None if names in ("none", "auto") else open_augmentation(names)
+        adaptive = any(name.startswith("ada") for name in names.split("+"))
+        self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
+
+    @classmethod
+    def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
+        """Fewer images than D can learn by heart are shown to it augmented."""
+        if config.augment != "auto":
+            return config, []
+        name = next((name for most, name in _FEW if images < most), "none")
+        if name == "none":
+            return replace(config, augment=name), []
+        note = (
+            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+        )
+        return replace(config, augment=name), [note]
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes).
+
+        ``drawing.truncation`` psi < 1 gives psi z; where there is w, to which only the direction
+        of z counts, ``styles`` draws w towards its mean instead.
+        """
+        z = draw_normal(indices, seed, self.config.latent_size, self.device)
+        if not self.generator.styled:
+            z = self.drawing.truncation * z
+        if not self.classes:
+            return z
+        if labels is None:
+            uniform = draw_uniform(indices, seed, self.device)
+            labels = draw_classes(self.generator.class_shares, uniform)
+        return torch.cat([z, self._kinds(labels)], dim=1)
+
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """G(z)."""
+        return self.generator(latents)  # type: ignore[no-any-return]
+
+    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """w, the same for every layer; of drawn latents truncated towards its mean.
+
+        w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Images of one w per layer.
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
+        return self.generator.synthesise(styles)
+
+    @property
+    def styled(self) -> bool:
+        """Where the network has a mapping."""
+        return self.generator.styled
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """Those that the first layers answer to most."""
+        return {"sefa": partial(semantic, self.generator.first_weights())}
+
+    @property
+    def draws_styles(self) -> bool:
+        """Truncation of a generator with styles is truncation in w."""
+        return self.generator.styled and self.drawing.truncation != 1
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Where the encoder believes images to lie: the start of a search.
+
+        Raises:
+            NoEncoder: the run ended before it was trained, or without.
+        """
+        if self.encoder is None:
+            raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
+        if not self.encoder.trained:
+            raise NoEncoder(
+                "this file was saved before its run trained the encoder, which comes last: "
+                "model.safetensors of the finished run has it, if that took more than a few steps"
+            )
+        return self.encoder(images)  # type: ignore[no-any-return]
+
+    @property
+    def _game_share(self) -> float:
+        """Share of the run that the two players have."""
+        return 1.0 - float(self.config.encoder_share)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The discriminator's turn, then the generator's; at the end the encoder's."""
+        end = self._game_share
+        betas = (self.config.beta1, self.config.beta2)
+        play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
+        turns = self.config.critic_steps
+        game = (
+            play("discriminator", self.discriminator, self._critic_loss, repeats=turns),
+            play("generator", self.generator, self._generator_loss),
+        )
+        if self.encoder is None:
+            return game
+        last = Phase(
+            "encoder", self.encoder, self._encoder_loss, span=(end, 1.0), decay=0.01, lr_factor=2.0,
+            changes_samples=False,
+        )  # fmt: skip
+        return (*game, last)
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """A discriminator that has won, so that little is left to learn from, or has overfitted."""
+        undecided = float(self._loss.critic(torch.zeros(1), torch.zeros(1)))
+        if record.get("share", 0.0) < _SETTLED:
+            return None
+        if record.get("ada_p", 0.0) >= _AUGMENTED:
+            return (
+                f"overfitting: D knows the images by heart however they are augmented (ada_p "
+                f"{record['ada_p']:.2f}). More images, a smaller --width or a shorter run helps"
+            )
+        if undecided > 0 and record.get("d_loss", undecided) < _WON * undecided:
+            return (
+                f"the discriminator has won: its loss is {record['d_loss']:.3g}, where one that "
+                f"cannot tell has {undecided:.3g}, and G learns little from it. "
+                f"{self.against_collapse}"
+            )
+        return None
+
+    @property
+    def against_collapse(self) -> str:
+        """A heavier penalty, if there is one that has a weight to choose; else such a penalty."""
+        if self._slopes:
+            weights = "+".join(f"{k}:{w:g}" for k, w in self._slopes.items())
+            return f"A heavier penalty (now {weights}) or a smaller --lr helps"
+        return "-o penalties=r1+r2 or a smaller --lr helps"
+
+    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Remember how frequent the classes are, and measure the averages' statistics."""
+        if self.classes:
+            shares = class_shares(batches(), self.classes, self.device)
+            self.generator.class_shares.copy_(shares)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The generator's batch normalisation or mean of w, where there is one."""
+        refresh_statistics(self, self.generator)
+        if self.generator.styled:
+            self.generator.measure_mean()
+
+    def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
+        """Images as the discriminator sees them now; ``use`` names the noise."""
+        if self._augment is None:
+            return None
+        p = 1.0 if self.adaptive is None else self.adaptive.p
+        if images.device.type == "cpu" and not p:  # elsewhere the question would cost a wait
+            return None
+        return self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
+
+    def _kinds(self, labels: torch.Tensor) -> torch.Tensor:
+        return one_hot(labels.to(self.device), self.classes).float()
+
+    def _conditions(self, batch: Batch) -> torch.Tensor | None:
+        """The classes of a batch, which its fakes are made in, too."""
+        if not self.classes:
+            return None
+        assert batch.labels is not None
+        return self._kinds(batch.labels)
+
+    def _critic(
+        self, images: torch.Tensor, kinds: Kinds, draw: Draw, use: str = "other"
+    ) -> torch.Tensor:
+        """Logits of images as the discriminator sees them; ``use`` names the noise."""
+        seen = self.augmented(images, draw, use)
+        return self.discriminator(images if seen is None else seen, kinds)  # type: ignore[no-any-return]
+
+    def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        kinds = self._conditions(batch)
+        with torch.no_grad():
+            _, fake = self.generator.play(draw, kinds)
+        if self.config.calibrate:
+            self.variance.update(batch.images)
+        leaves = self.penalties.leaves(draw.step)
+        real = batch.images.detach().requires_grad_("real" in leaves)
+        fake.requires_grad_("fake" in leaves)
+        real_logits = self._critic(real, kinds, draw, "real")
+        fake_logits = self._critic(fake, kinds, draw, "fake")
+
+        def critic(images: torch.Tensor, labels: Kinds, use: str = "other") -> torch.Tensor:
+            return self._critic(images, labels, draw, use)
+
+        reconstruct = getattr(self.discriminator, "reconstructions", None)
+        scale = self.variance.factor * falling(
+            draw.share / self._game_share, self.config.penalty_end
+        )
+        more = self.penalties(
+            CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
+            scale,
+        )
+        if self.adaptive is not None:
+            self.adaptive.update(draw.step, real_logits, fake_logits)
+        loss = self._loss.critic(real_logits, fake_logits)
+        parts = {"d_loss": loss, "margin": real_logits - fake_logits, **more.parts}
+        parts |= {"logits/real": real_logits, "logits/fake": fake_logits}
+        if self._slopes:
+            parts["gamma"] = (max(self._slopes.values()) * scale).expand(len(loss))
+        if self.adaptive is not None:
+            parts["ada_p"] = self.adaptive.p.expand(len(loss))
+            parts["ada/overfit"] = self.adaptive.overfit.expand(len(loss))
+        return LossTerms(loss + more.total, parts)
+
+    def _generator_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        kinds = self._conditions(batch)
+        latents, images = self.generator.play(draw, kinds)
+        fake = self._critic(images, kinds, draw, "fake")
+        real = fake.detach()
+        if self._loss.needs_real:
+            with torch.no_grad():
+                real = self._critic(batch.images, kinds, draw, "real")
+        more = self.penalties(GeneratorTurn(latents, images, draw))
+        loss = self._loss.generator(real, fake)
+        return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})
+
+    def _encoder_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """Players at rest; the generator is its average by now."""
+        self.generator.eval()
+        self.discriminator.eval()
+        z = draw.normal("latents", self.config.latent_size)
+        kinds = self._conditions(batch)
+        latents = z if kinds is None else torch.cat([z, kinds], dim=1)
+        assert self.encoder is not None
+        self.encoder.trained.fill_(1)
+        features = cast("Discriminator", self.discriminator).features
+        return embedding_loss(self.encoder, self.generator, features, batch.images, latents)
+
+
+def _refuse_unused(config: GAN.Config) -> None:
+    """Raise UsageError for a setting that would change nothing."""
+    network = config.network
+    if config.spectral and network not in _SPECTRAL:
+        raise UsageError(
+            f"network {network} has no spectral normalisation. Networks that have it: "
+            f"{', '.join(_SPECTRAL)}"
+        )
+    if config.norm != "batch" and network != _PLAIN:
+        raise UsageError(f"network {network} has its own normalisation. Leave -o norm out")
+    if config.doubling != DOUBLINGS[0] and network != _PLAIN:
+        raise UsageError(f"network {network} has its own grids. Leave -o doubling out")
+    names = config.penalties
+    if config.penalty != 1.0 and not {"r1", "r2"} & {w.split("/")[0] for w in names.split("+")}:
+        raise UsageError(
+            f"penalty weighs R1 and R2 that bear no weight of their own, not {names}. "
+            "Write a weight after the name: -o penalties=wgan-gp:5"
+        )

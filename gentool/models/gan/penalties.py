@@ -1,0 +1,385 @@
+"""Penalties of the two-player game: what is added to a player's loss to keep the game stable.
+
+A penalty is one entry of ``PENALTIES``: a small module that gives one value per image from what
+its player's turn has at hand, so that several can share one forward pass: R1 reads the very
+logits that the loss reads, for which ``real`` must have been made a leaf before (``leaves``).
+Running means are buffers and are saved with the state; randomness comes from the turn's ``draw``.
+
+An entry that is due only every k-th step is weighted k times (lazy regularisation, Karras et al.
+2020, arXiv:1912.04958, section 3.1), so that a period of steps sums to the same.
+
+A gradient is that of the sum of the batch's logits. Where a discriminator looks across the batch,
+as with the standard deviation of a minibatch, a value is that of an image among its fellows.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, cast
+
+import torch
+from torch import nn
+
+from gentool.core.distributed import batch_mean
+from gentool.core.options import Term
+from gentool.core.registry import Entry, Registry, at
+from gentool.core.rng import Draw
+from gentool.models.base import LossTerms
+from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.gan.losses import squared_slope
+
+
+class Critic(Protocol):
+    """(images, labels) -> logits (B,), augmentation included if there is any."""
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
+    ) -> torch.Tensor:
+        """Logits; ``real`` and ``fake`` augment as the turn's own logits were augmented."""
+
+
+Decoded = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+_SPREAD = 0.5  # DRAGAN: of the data's standard deviation
+_RATE = 0.01  # of running means; the papers' decay of 0.99
+_TINY = 1e-12  # under a root, whose slope at 0 is infinite
+
+
+@dataclass(frozen=True)
+class CriticTurn:
+    """The discriminator's turn.
+
+    Attributes:
+        critic: See ``Critic``.
+        real: Images (B, C, H, W); a leaf if a due penalty asks for it in ``leaves``.
+        fake: Generated images, as many, without the generator's graph; likewise.
+        real_logits: critic(real, labels), with its graph, (B,).
+        fake_logits: critic(fake, labels), likewise.
+        draw: The step's randomness.
+        labels: Of the real images and of the generated ones, as the critic takes them, or None.
+        reconstruct: (images, quadrants) -> pairs of (decoded, target), of a discriminator that
+            supervises itself, or None.
+    """
+
+    critic: Critic
+    real: torch.Tensor
+    fake: torch.Tensor
+    real_logits: torch.Tensor
+    fake_logits: torch.Tensor
+    draw: Draw
+    labels: torch.Tensor | None = None
+    reconstruct: Callable[[torch.Tensor, torch.Tensor], Decoded] | None = None
+
+
+@dataclass(frozen=True)
+class GeneratorTurn:
+    """The generator's turn.
+
+    Attributes:
+        latents: What the images are made of: z (B, L), or w (B, L) or (B, layers, L) where there
+            is one; a leaf, or at least with a graph from it to ``images``.
+        images: G(latents), with its graph.
+        draw: The step's randomness.
+    """
+
+    latents: torch.Tensor
+    images: torch.Tensor
+    draw: Draw
+
+
+class Penalty(nn.Module):
+    """Base of all penalties: a turn -> values per image (B,), float32 or wider.
+
+    Attributes:
+        leaves: Which fields of the turn must be leaves of the graph: ``real``, ``fake``,
+            ``latents``.
+        of_generator: Whether it belongs to the generator's turn.
+        weight: The published weight.
+        every: The published interval in steps.
+        of_slope: Whether it is a squared slope, whose right weight depends on how far images lie
+            from each other (``calibration``).
+    """
+
+    of_slope: ClassVar[bool] = False
+    leaves: ClassVar[frozenset[str]] = frozenset()
+    of_generator: ClassVar[bool] = False
+    weight: ClassVar[float] = 1.0
+    every: ClassVar[int] = 1
+
+
+class R1(Penalty):
+    """||grad_x a(x)||^2 / 2 on real images; its weight is gamma.
+
+    Mescheder et al. 2018 (arXiv:1801.04406), Eq. 9.
+    """
+
+    leaves = frozenset({"real"})
+    of_slope = True
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """Half the squared norms."""
+        return squared_slope(turn.real_logits, turn.real) / 2
+
+
+class R2(Penalty):
+    """||grad_x a(G(z))||^2 / 2 on generated images; its weight is gamma. Ibid., Eq. 10."""
+
+    leaves = frozenset({"fake"})
+    of_slope = True
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """Half the squared norms."""
+        return squared_slope(turn.fake_logits, turn.fake) / 2
+
+
+def _distance_to_slope_one(
+    critic: Critic, points: torch.Tensor, labels: torch.Tensor | None
+) -> torch.Tensor:
+    """(||grad a(points)|| - 1)^2."""
+    leaf = points.detach().requires_grad_(True)
+    slope = (squared_slope(critic(leaf, labels), leaf) + _TINY).sqrt()
+    return (slope - 1).square()
+
+
+class GradientPenalty(Penalty):
+    """(||grad a(x')|| - 1)^2 at x' = e x + (1 - e) G(z), e uniform per image.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), Eq. 3. The points bear the labels of the batch.
+    """
+
+    weight = 10.0
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """The squared distances."""
+        share = turn.draw.uniform("wgan-gp", 1, 1, 1).to(turn.real.dtype)
+        between = share * turn.real.detach() + (1 - share) * turn.fake.detach()
+        return _distance_to_slope_one(turn.critic, between, turn.labels)
+
+
+class Dragan(Penalty):
+    """(||grad a(x + d)|| - 1)^2 around real images, d ~ N(0, s^2 I).
+
+    Kodali et al. 2017 (arXiv:1705.07215), section 2.3. s is half the standard deviation of the
+    pixels, taken per image, so that a value does not depend on the batch.
+    """
+
+    weight = 10.0
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """The squared distances."""
+        real = turn.real.detach()
+        noise = turn.draw.normal("dragan", *real.shape[1:]).to(real.dtype)
+        spread = _SPREAD * real.flatten(1).std(dim=1, correction=0)[:, None, None, None]
+        return _distance_to_slope_one(turn.critic, real + spread * noise, turn.labels)
+
+
+class _RunningMean(nn.Module):
+    """The mean of all values so far, then an exponential one with rate 0.01."""
+
+    value: torch.Tensor
+    steps: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, values: torch.Tensor) -> torch.Tensor:
+        """Take in values (B,); returns the new mean, detached."""
+        self.steps += 1
+        rate = (1 / self.steps).clamp_min(_RATE)
+        self.value.lerp_(batch_mean(values.detach()).to(self.value.dtype), rate)
+        return self.value.clone()
+
+
+class LeCam(Penalty):
+    """(a(x) - m_fake)^2 + (a(G(z)) - m_real)^2, m being running means of the logits.
+
+    Tseng et al. 2021 (arXiv:2104.03310), the regulariser R_LC; for few images. The means take in
+    the present step first.
+    """
+
+    weight = 0.3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real_mean = _RunningMean()
+        self.fake_mean = _RunningMean()
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """The squared distances."""
+        real_mean = self.real_mean.update(turn.real_logits)
+        fake_mean = self.fake_mean.update(turn.fake_logits)
+        far = (turn.real_logits - fake_mean).square()
+        return far + (turn.fake_logits - real_mean).square()
+
+
+class Consistency(Penalty):
+    """(a(x) - a(T x))^2 + (a(G(z)) - a(T G(z)))^2, T a random translation and cutout.
+
+    Balanced consistency, Zhao et al. 2020 (arXiv:2002.04724), Algorithm 1, with both weights
+    equal; the paper's T also mirrors, which is left out here. Where the discriminator sees images
+    augmented, both sides are augmented alike, so that T alone makes the difference.
+    """
+
+    weight = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.augment = open_augmentation("translation+cutout")
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """The squared differences."""
+        total = torch.zeros_like(turn.real_logits)
+        for name, images, logits in (
+            ("real", turn.real, turn.real_logits),
+            ("fake", turn.fake, turn.fake_logits),
+        ):
+            numbers = turn.draw.uniform(f"bcr/{name}", self.augment.size)
+            changed = turn.critic(self.augment(images.detach(), numbers), turn.labels, name)
+            total = total + (logits - changed).square()
+        return total
+
+
+class Reconstruction(Penalty):
+    """Mean absolute error of what the discriminator's own decoders make of real images.
+
+    Liu et al. 2021 (arXiv:2101.04775), L_recons of section 3.2, with the plain distance for its
+    perceptual one, which needs a pretrained network. Only for a discriminator with decoders.
+    """
+
+    def forward(self, turn: CriticTurn) -> torch.Tensor:
+        """The errors, summed over the decoders.
+
+        Raises:
+            ValueError: the discriminator has no decoders.
+        """
+        if turn.reconstruct is None:
+            raise ValueError("penalty 'reconstruction' needs a discriminator with decoders (fast)")
+        quadrants = (4 * turn.draw.uniform("reconstruction", 1)).long().squeeze(1)
+        pairs = turn.reconstruct(turn.real.detach(), quadrants)
+        errors = [(a.float() - b.float()).abs().flatten(1).mean(dim=1) for a, b in pairs]
+        return torch.stack(errors).sum(dim=0)
+
+
+class PathLength(Penalty):
+    """(||J_w^T y|| - a)^2, y ~ N(0, I) / sqrt(H W), a the running mean of the norm.
+
+    Karras et al. 2020 (arXiv:1912.04958), Eq. 4. With one w per layer the squared norm is the
+    mean over layers.
+    """
+
+    leaves = frozenset({"latents"})
+    of_generator = True
+    weight = 2.0
+    every = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = _RunningMean()
+
+    def forward(self, turn: GeneratorTurn) -> torch.Tensor:
+        """The squared distances."""
+        images, latents = turn.images, turn.latents
+        noise = turn.draw.normal("path-length", *images.shape[1:]).to(images.dtype)
+        along = (images * noise).flatten(1).sum(dim=1) / (images.shape[2] * images.shape[3]) ** 0.5
+        layers = 1 if latents.ndim == 2 else latents.shape[1]
+        lengths = (squared_slope(along, latents) / layers + _TINY).sqrt()
+        return (lengths - self.length.update(lengths)).square()
+
+
+_HERE = "gentool.models.gan.penalties"
+
+PENALTIES: Registry[type[Penalty]] = Registry(
+    "penalty",
+    "gentool list penalties",
+    {
+        "r1": Entry("squared gradient on real images (Mescheder 2018)", at(_HERE, "R1")),
+        "r2": Entry("squared gradient on generated images (Mescheder 2018)", at(_HERE, "R2")),
+        "wgan-gp": Entry(
+            "slope 1 between real and generated images (Gulrajani 2017)",
+            at(_HERE, "GradientPenalty"),
+        ),
+        "dragan": Entry("slope 1 around real images (Kodali 2017)", at(_HERE, "Dragan")),
+        "path-length": Entry(
+            "equal steps in w, equal steps in the image (Karras 2020)", at(_HERE, "PathLength")
+        ),
+        "lecam": Entry(
+            "logits near the other side's running mean (Tseng 2021)", at(_HERE, "LeCam")
+        ),
+        "bcr": Entry("the same logits after augmentation (Zhao 2020)", at(_HERE, "Consistency")),
+        "reconstruction": Entry(
+            "D's decoders give the real images back (FastGAN, Liu 2021)",
+            at(_HERE, "Reconstruction"),
+        ),
+    },
+)
+
+
+class Penalties(nn.Module):
+    """Several penalties, each with its weight and interval.
+
+    Args:
+        names: Such as ``r1+r2`` or ``r1:0.5/16+lecam`` (``Term``); empty or ``none`` for none.
+        weights: Name -> weight instead of the published one; 0 takes the penalty out.
+        every: Name -> interval in steps instead of the published one.
+
+    Raises:
+        UnknownName: a name stands in no row of ``PENALTIES``.
+        UsageError: a weight or an interval cannot be read.
+    """
+
+    def __init__(
+        self,
+        names: str,
+        weights: Mapping[str, float] | None = None,
+        every: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.entries = nn.ModuleDict()
+        self.weights: dict[str, float] = {}
+        self.every: dict[str, int] = {}
+        for word in () if names in ("", "none") else names.split("+"):
+            term = Term.read(word)
+            name, kind = term.name, PENALTIES.get(term.name)
+            weight = (weights or {}).get(name, kind.weight) if term.weight is None else term.weight
+            if weight > 0:
+                self.entries[name] = kind()
+                self.weights[name] = weight
+                self.every[name] = term.every or (every or {}).get(name, kind.every)
+
+    def due(self, step: int, of_generator: bool = False) -> tuple[str, ...]:
+        """Names of the penalties of one player that this step takes."""
+        return tuple(
+            name
+            for name, entry in self.entries.items()
+            if cast("Penalty", entry).of_generator == of_generator and step % self.every[name] == 0
+        )
+
+    def leaves(self, step: int, of_generator: bool = False) -> frozenset[str]:
+        """Which fields of the turn must be leaves before the forward pass of this step."""
+        wanted = [cast("Penalty", self.entries[n]).leaves for n in self.due(step, of_generator)]
+        return frozenset().union(*wanted)
+
+    def forward(
+        self, turn: CriticTurn | GeneratorTurn, slope_factor: torch.Tensor | float = 1.0
+    ) -> LossTerms:
+        """What to add to the player's loss in the step of ``turn.draw``.
+
+        Args:
+            turn: Whose it is.
+            slope_factor: Times the weight of squared slopes.
+
+        Returns:
+            The total (B,), each value times weight times interval, and the bare values by name.
+        """
+        of_generator = isinstance(turn, GeneratorTurn)
+        some = turn.images if isinstance(turn, GeneratorTurn) else turn.real
+        total = torch.zeros(len(some), device=some.device)
+        parts: dict[str, torch.Tensor] = {}
+        for name in self.due(turn.draw.step, of_generator):
+            entry = cast("Penalty", self.entries[name])
+            parts[name] = entry(turn)
+            factor = slope_factor if entry.of_slope else 1.0
+            total = total + factor * self.weights[name] * self.every[name] * parts[name]
+        return LossTerms(total, parts)

@@ -1,0 +1,1 @@
+"""Autoencoders whose latents are codes, and the transformer that draws codes."""

@@ -1,0 +1,110 @@
+"""A prior over codes: a transformer, how it is trained on them and how it draws them.
+
+p(s | class) of van den Oord et al. 2017 (arXiv:1711.00937), section 3.3, with the transformer of
+Esser et al. 2021 (arXiv:2012.09841), section 3.2, for the PixelCNN.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from gentool.core.options import option
+from gentool.models.classes import draw_classes
+from gentool.models.priors import choose
+from gentool.networks.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How codes are drawn; the defaults draw from the prior itself."""
+
+    temperature: float = option(1.0, "below 1: likelier codes, less variety", low=0.01, high=10)
+    top_k: int = option(0, "only the k likeliest codes; 0 for all", low=0, high=10**6)
+    top_p: float = option(
+        1.0, "only the likeliest codes that make up this share (Holtzman 2020)", low=0.001, high=1
+    )
+
+
+def keep_likeliest(logits: torch.Tensor, drawing: Drawing) -> torch.Tensor:
+    """Probabilities (B, K) of logits (B, K) at a temperature, cut to the top k and the top p.
+
+    Top p is the smallest set of likeliest codes with at least this share of the mass (Holtzman et
+    al. 2020, arXiv:1904.09751, Eq. 2 and 3). Not renormalised.
+    """
+    probabilities = (logits / drawing.temperature).softmax(dim=1)
+    if drawing.top_k == 0 and drawing.top_p == 1:
+        return probabilities
+    ranked, order = probabilities.sort(dim=1, descending=True, stable=True)
+    kept = ranked.cumsum(dim=1) - ranked < drawing.top_p
+    if drawing.top_k:
+        kept[:, drawing.top_k :] = False
+    kept[:, 0] = True
+    return torch.zeros_like(probabilities).scatter(1, order, ranked * kept)
+
+
+class CodePrior(nn.Module):
+    """Transformer and class frequencies.
+
+    Args:
+        words: Number of codes.
+        length: Codes per image.
+        channels: Width of the transformer.
+        depth: Its layers.
+        classes: 0 for none.
+
+    Attributes:
+        trained: 1 once it has begun to learn.
+        class_shares: Frequencies of the classes, (classes,), where there are some.
+    """
+
+    trained: torch.Tensor
+    class_shares: torch.Tensor
+
+    def __init__(
+        self, words: int, length: int, channels: int, depth: int, classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.net = Transformer(words, length, channels, depth, classes)
+        self.classes = classes
+        self.register_buffer("trained", torch.zeros(()))
+        if classes:
+            self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
+
+    def nll(
+        self, codes: torch.Tensor, labels: torch.Tensor | None, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """-log p(codes | label) per image in nats, shape (B,).
+
+        Args:
+            codes: int64 (B, T).
+            labels: int64 (B,), for a prior with classes.
+            seen: What stands in for the codes where they are the past, (B, T); themselves if None.
+        """
+        logits = self.net(codes if seen is None else seen, labels)
+        return cross_entropy(logits.transpose(1, 2), codes, reduction="none").sum(dim=1)
+
+    def draw_labels(self, uniform: torch.Tensor) -> torch.Tensor | None:
+        """Classes int64 (B,), as often as in the data; None where there are none."""
+        if not self.classes:
+            return None
+        return draw_classes(self.class_shares, uniform)
+
+    def draw(
+        self, uniform: torch.Tensor, labels: torch.Tensor | None, drawing: Drawing
+    ) -> torch.Tensor:
+        """Codes int64 (B, T); row i depends on row i of the arguments alone.
+
+        Args:
+            uniform: One number in [0, 1) per code, (B, T).
+            labels: int64 (B,), for a prior with classes.
+            drawing: Temperature and cuts.
+        """
+        caches = self.net.caches(len(uniform))
+        token, drawn = self.net.start(len(uniform), labels), []
+        for column in uniform.unbind(dim=1):
+            logits = self.net.step(token, caches)
+            drawn.append(choose(keep_likeliest(logits, drawing), column))
+            token = self.net.embedding(drawn[-1])
+        return torch.stack(drawn, dim=1)

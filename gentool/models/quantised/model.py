@@ -1,0 +1,253 @@
+"""The autoencoder with quantised latents and a transformer over its codes: sharp pictures.
+
+Two spans of one run (van den Oord et al. 2017, arXiv:1711.00937; Esser et al. 2021,
+arXiv:2012.09841). First encoder, quantiser and decoder learn to give images back: by their pixels,
+by the features of a discriminator of their own and, later, by playing against it (``tail``). Then
+they stand still, and a transformer learns the codes of the training images. ``sample`` draws codes
+from it, of any class or of one, and decodes them.
+
+Latents are the vectors of an image's codes, one after another. What lies between two codes, as
+``interpolate`` makes it, is decoded as it is, not rounded to a code.
+
+``gentool train fsq --data FOLDER``, or ``vqvae`` for a learned codebook.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gentool.core.images import ImageShape
+from gentool.core.options import option
+from gentool.core.rng import Draw, uniform
+from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.classes import class_shares
+from gentool.models.priors import draw_uniform
+from gentool.models.quantised.code_prior import CodePrior, Drawing
+from gentool.models.quantisers import QUANTISERS
+from gentool.models.quantisers.base import Quantised, Quantiser, perplexity
+from gentool.models.vae.reconstruction_critic import TailConfig
+from gentool.networks.grids import GridDecoder, GridEncoder, grids
+
+_CODES_DECAY, _CRITIC_DECAY, _PRIOR_DECAY = 0.01, 0.1, 0.01
+_BEGIN_IMAGES = 256  # training images at whose codes a codebook begins
+_OBSERVED = 1024  # training images whose codes are counted when a model is finished
+_LARGE = 96  # from this side on, by the mean of both, an image has more codes
+_SIDES = 8, 16  # of the grid, of smaller and of larger images
+_LATE = 0.2  # of the run, before which few codes may be a late start
+_COLLAPSED = 0.03  # share of the codes that could be seen in a batch
+
+
+class Codec(nn.Module):
+    """Encoder, quantiser and decoder.
+
+    Args:
+        shape: Shape of the images.
+        width: Of both networks.
+        quantiser: The quantiser.
+        side: About how many rows and columns the grid has.
+    """
+
+    def __init__(self, shape: ImageShape, width: int, quantiser: Quantiser, side: int) -> None:
+        super().__init__()
+        self.encoder = GridEncoder(shape, width, quantiser.size, side)
+        self.quantiser = quantiser
+        self.decoder = GridDecoder(shape, width, quantiser.size, shape.channels, side)
+
+    def encode(self, images: torch.Tensor) -> Quantised:
+        """The quantised grid of images (B, C, H, W)."""
+        return self.quantiser(self.encoder(images))  # type: ignore[no-any-return]
+
+    def decode(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W), float32, not yet clamped, of code vectors (B, L, h, w)."""
+        return self.decoder(vectors).float()  # type: ignore[no-any-return]
+
+
+class QuantisedAutoencoder(Model):
+    """Codec and transformer; the discriminator stays behind."""
+
+    exported = ("codec", "transformer")
+    interpolation = "lerp"
+    takes_classes = True
+    Drawing = Drawing
+
+    @dataclass(frozen=True)
+    class Config(TailConfig, BaseConfig):
+        """Options of ``fsq`` and ``vqvae``."""
+
+        width: int = option(
+            64, "channels at half the image's size; scales all networks", low=1, high=1024
+        )
+        quantiser: str = option("fsq", "how vectors become codes", choices=QUANTISERS)
+        codes: int = option(1024, "how many there are (fsq: nearly)", low=4, high=65536)
+        latent_size: int = option(4, "numbers in a code's vector", low=1, high=1024)
+        grid: int = option(
+            0, "an image has about so many rows and columns of codes (0: 8; large ones 16)",
+            low=0, high=64,
+        )  # fmt: skip
+        prior_share: float = option(
+            0.4, "share of the run, its last, that trains the transformer", low=0.01, high=0.99
+        )
+        layers: int = option(6, "of the transformer", low=1, high=64)
+        prior_factor: int = option(4, "width of the transformer over width", low=1, high=64)
+        corruption: float = option(
+            0.05, "share of past codes replaced while the transformer learns", low=0, high=0.9
+        )
+
+    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        quantiser = QUANTISERS.get(config.quantiser)(config.codes, config.latent_size)
+        side = config.grid or _SIDES[shape.height * shape.width >= _LARGE**2]
+        self.codec = Codec(shape, config.width, quantiser, side)
+        self.size = grids(shape, side)[-1]
+        self.transformer = CodePrior(
+            quantiser.words, self.size[0] * self.size[1], config.prior_factor * config.width,
+            config.layers, classes,
+        )  # fmt: skip
+        self.tail = config.open_tail(shape, config.width)
+        self.tally = quantiser.open_tally()
+
+    @property
+    def latent_classes(self) -> int:
+        """None: the class is the transformer's business, and the codes say all to the decoder."""
+        return 0
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Vectors (B, latents) of codes that the transformer draws."""
+        if labels is None:
+            labels = self.transformer.draw_labels(draw_uniform(indices, seed, self.device))
+        elif not self.classes:
+            labels = None
+        length = self.size[0] * self.size[1]
+        numbers = torch.from_numpy(uniform(seed, "prior/codes", indices, length))
+        codes = self.transformer.draw(numbers.to(self.device, torch.float32), labels, self.drawing)
+        return self.codec.quantiser.embed(codes.view(-1, *self.size)).flatten(1)
+
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Images of codes' vectors, or of what lies between them."""
+        size = self.codec.quantiser.size
+        return self.codec.decode(latents.view(-1, size, *self.size)).clamp(-1, 1)
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """Vectors (B, latents) of the codes of images."""
+        return self.codec.encode(images).vectors.flatten(1)
+
+    def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
+        """How often each code occurs in images, (codes,)."""
+        return self.codec.quantiser.shares(self.codec.encode(images).indices)
+
+    @torch.no_grad()
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Begin the codebook, where there is one, at codes of training images."""
+        if self.tally is None:
+            return
+        grids: list[torch.Tensor] = []
+        for batch in batches():  # whose size is the loop's business
+            grids.append(self.codec.encoder(batch.images))
+            if sum(map(len, grids)) >= _BEGIN_IMAGES:
+                break
+        self.codec.quantiser.begin(torch.cat(grids))
+
+    @property
+    def _switch(self) -> float:
+        """Share of the run after which the transformer learns."""
+        return 1.0 - float(self.config.prior_share)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Codec and discriminator in the first span, the transformer in the second."""
+        first, second = (0.0, self._switch), (self._switch, 1.0)
+        critic = self.tail.discriminator
+        return (
+            Phase("codes", self.codec, self._codes_loss, span=first, decay=_CODES_DECAY),
+            Phase(
+                "discriminator", critic, self._critic_loss,
+                span=first, betas=(0.0, 0.99), decay=_CRITIC_DECAY,
+            ),
+            Phase("prior", self.transformer, self._prior_loss, span=second, decay=_PRIOR_DECAY),
+        )  # fmt: skip
+
+    def _codes_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """The mean |x - x^|, the tail's terms and what the quantiser asks, per image."""
+        grid = self.codec.encoder(batch.images)
+        quantiser = self.codec.quantiser
+        if self.tally is not None and self.training:
+            quantiser.learn(grid.detach(), draw, self.tally)
+        quantised: Quantised = quantiser(grid)
+        output = self.codec.decode(quantised.vectors)
+        error = (output - batch.images).abs().mean(dim=(1, 2, 3))
+        more = self.tail.sharpen(batch.images, output, error, draw.share / self._switch)
+        parts = {"l1": error, **more.parts, **self._use(quantised.indices, draw)}
+        return LossTerms(error + more.total + quantised.loss, parts)
+
+    def _use(self, indices: torch.Tensor, draw: Draw) -> dict[str, torch.Tensor]:
+        """Perplexity of the batch's codes, and the share that occurs of those that could.
+
+        As many could as there are places in different images; one said twice counts once.
+        """
+        shares = self.codec.quantiser.shares(indices)
+        possible = min(len(shares), len(np.unique(draw.indices)) * indices[0].numel())
+        parts = {
+            "perplexity": perplexity(shares),
+            "code_usage": (shares > 0).sum() / possible,
+        }
+        return {name: value.expand(len(indices)) for name, value in parts.items()}
+
+    def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        with torch.no_grad():
+            output = self.codec.decode(self.codec.encode(batch.images).vectors)
+        return self.tail.critic_loss(batch.images, output, draw)
+
+    def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """-log p(codes) per image in nats; some past codes are replaced by any others.
+
+        The transformer so learns to go on from codes that the images never had, as it will have
+        to when it has drawn some itself.
+        """
+        with torch.no_grad():
+            codes = self.codec.encode(batch.images).indices.flatten(1)
+        words, length = self.codec.quantiser.words, codes.shape[1]
+        replaced = draw.uniform("corruption", length) < self.config.corruption
+        others = (draw.uniform("replacement", length) * words).long()
+        labels = batch.labels if self.classes else None
+        nll = self.transformer.nll(codes, labels, torch.where(replaced, others, codes))
+        self.transformer.trained.fill_(1)
+        return LossTerms(nll, {"nats_per_code": nll / length})
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """Collapse of the codes, in plain words."""
+        usage = record.get("code_usage", 1.0)
+        if record["share"] < _LATE or usage >= _COLLAPSED:
+            return None
+        other = "" if self.config.quantiser == "fsq" else " or -o quantiser=fsq"
+        return (
+            f"the codes have collapsed: the images use {usage:.1%} of those they could, so all "
+            f"samples will be alike. Use a smaller --lr or fewer -o codes{other}"
+        )
+
+    @torch.no_grad()
+    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Count the codes and the classes of training images."""
+        codes: list[torch.Tensor] = []
+        for batch in batches():
+            codes.append(self.codec.encode(batch.images).indices)
+            if sum(map(len, codes)) >= _OBSERVED:
+                break
+        self.codec.quantiser.observe(torch.cat(codes))
+        if self.classes:
+            shares = class_shares(batches(), self.classes, self.device)
+            self.transformer.class_shares.copy_(shares)
+
+    def summary(self) -> str:
+        """How samples come about, and how the codes are used."""
+        health = self.codec.quantiser.health()
+        if not self.transformer.trained:
+            return (
+                f"samples are noise: the transformer over the codes has not learned yet; {health}"
+            )
+        return f"samples decode codes drawn by a transformer over the training images'; {health}"

@@ -1,0 +1,45 @@
+"""Options of models that may have dense layers instead of convolutions."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import option
+from gentool.models.base import BaseConfig
+from gentool.networks.perceptron import ACTIVATIONS, dense_decoder, dense_encoder
+
+
+@dataclass(frozen=True)
+class DenseConfig(BaseConfig):
+    """Options of the dense layers; ``hidden`` switches them on."""
+
+    hidden: int = option(
+        0, "dense layers so wide each way, and a vector (0: convolutions, by width)",
+        low=0, high=65536,
+    )  # fmt: skip
+    dense_layers: int = option(1, "how many such layers each way (hidden)", low=1, high=16)
+    activation: str = option(
+        "relu", "what stands after each of them (hidden)", choices=tuple(ACTIVATIONS)
+    )
+
+    def open_dense(
+        self, shape: ImageShape, latent_size: int, outputs: int
+    ) -> tuple[nn.Module, nn.Module]:
+        """Encoder to mean and log-variance of latents, and decoder to ``outputs`` maps."""
+        how = self.dense_layers, self.activation
+        encoder = dense_encoder(shape, self.hidden, 2 * latent_size, *how)
+        return encoder, dense_decoder(shape, self.hidden, latent_size, outputs, *how)
+
+    def refuse_dense(self) -> None:
+        """Refuse options of dense layers where there are none.
+
+        Raises:
+            UsageError: one is given.
+        """
+        for name in ("dense_layers", "activation"):
+            if getattr(self, name) != getattr(DenseConfig, name):
+                raise UsageError(
+                    f"{name} is for dense layers. Use -o hidden=200, or leave {name} out"
+                )

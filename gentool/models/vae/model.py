@@ -1,0 +1,412 @@
+"""The variational autoencoder: learn p(x), and sample from it.
+
+Kingma and Welling 2014 (arXiv:1312.6114). The encoder gives the posterior
+q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps is drawn by reparameterisation, and the
+evidence lower bound (Eq. 10, one draw) is maximised, per image and in nats:
+
+    ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)).
+
+Which p(x|z) is an entry of ``likelihoods``; how the KL is weighed over a run, free bits, and the
+bound of several samples stand in ``objectives``; what else the loss may ask for are entries of
+``regularisers``. What ``sample`` draws latents from is an entry of
+``priors``, mostly fitted to the training images' posteriors when training ends, since they do
+not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0, I), unless the
+prior is learned with it (``-o prior=vamp``). ``-o prior=latent-flow`` learns in a span of its own.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape, Pixels
+from gentool.core.options import option
+from gentool.core.rng import Draw
+from gentool.models.base import Batch, LossTerms, Model, Phase
+from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, chosen, open_likelihood
+from gentool.models.priors import (
+    PRIORS,
+    Prior,
+    kl_to_standard_normal,
+    log_normal,
+    which_know,
+)
+from gentool.models.vae.binarisation import inked, inked_batches
+from gentool.models.vae.dense import DenseConfig
+from gentool.models.vae.elbo import (
+    ACTIVE_VARIANCE,
+    active_units,
+    capacity_now,
+    doubly_reparameterised,
+    free_bits,
+    importance_bound,
+    kl_weight,
+)
+from gentool.models.vae.posterior import Posterior
+from gentool.models.vae.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
+from gentool.networks.grids import open_decoder, open_encoder
+
+_MOST_ROWS = 8  # of a grid unasked: a fitted Gaussian grows with the fourth power of it
+_UNIT_DRAWS = 512  # pictures on which units are told active from idle
+_DECAY = 0.01  # of the learning rate over a span
+_COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
+
+
+class VAE(Model):
+    """Encoder, decoder and likelihood."""
+
+    exported = ("encoder", "decoder", "likelihood", "density")
+    takes_classes = True
+    has_posterior = True
+    encoder: Any  # of residual, grid or dense layers
+    decoder: Any
+
+    @dataclass(frozen=True)
+    class Config(DenseConfig):
+        """Options of ``vae``."""
+
+        latent_size: int = option(
+            128, "numbers at every place of the grid of latents", low=1, high=4096
+        )
+        grid: int = option(
+            1, "latents lie on about so many rows and columns (0: 8; 1: a vector)",
+            low=0, high=64,
+        )  # fmt: skip
+        likelihood: str = option(
+            "auto", "what the decoder's output means; auto: by the images",
+            choices=LIKELIHOODS, automatic=True,
+        )  # fmt: skip
+        sigma: float = option(
+            DEFAULT_SIGMA, "deviation that a scale begins with (gaussian-fixed: keeps); white is 1",
+            low=1e-3, high=100,
+        )  # fmt: skip
+        binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
+        prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
+        components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
+        prior_share: float = option(
+            0.4, "share of the run, its last, in which the prior learns (latent-flow)",
+            low=0.01, high=0.99,
+        )  # fmt: skip
+        prior_width: int = option(
+            128, "channels of the prior's network (latent-flow)", low=8, high=1024
+        )
+        beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
+        warm_up: float = option(
+            0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1
+        )
+        cycles: int = option(0, "how often beta rises (0: once)", low=0, high=1000)
+        free_bits: float = option(0.0, "nats of KL that every latent has free", low=0, high=100)
+        capacity: float = option(
+            0.0, "nats that the KL is held at, reached in half the run (0: off)", low=0, high=1e5
+        )
+        samples: int = option(1, "draws of z in the bound; more than 1: IWAE", low=1, high=1000)
+        regularisers: str = option(
+            "none", "what else the loss asks for, joined by +; or none",
+            choices=REGULARISERS, joined=True,
+        )  # fmt: skip
+        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
+        denoise: float = option(
+            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+        )
+
+    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+        super().__init__(config, shape, classes)
+        name = "gaussian" if config.likelihood == "auto" else config.likelihood
+        self.likelihood = open_likelihood(name, config.sigma)
+        places = self._open_networks(config, shape)
+        self.length = config.latent_size * places[0] * places[1]
+        prior: type[Prior] = PRIORS.get(config.prior)
+        for name in () if prior.learned else ("prior_share", "prior_width"):
+            if getattr(config, name) != getattr(self.Config, name):
+                raise UsageError(
+                    f"{name} is for a prior that learns in a span of its own, which "
+                    f"{config.prior} does not. Use -o prior=latent-flow, or leave {name} out"
+                )
+        self.density = prior.open(
+            self.length, config.components, shape, classes, places, config.prior_width
+        )
+        self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
+        self._check_objective(config)
+
+    def _check_objective(self, config: Config) -> None:
+        """Whether what is asked of the KL can be had."""
+        if config.samples > 1 and (config.free_bits or config.capacity):
+            given = "free_bits" if config.free_bits else "capacity"
+            raise UsageError(
+                f"{given} needs the KL itself, which a bound of {config.samples} samples has not. "
+                f"Use -o samples=1, or leave {given} out"
+            )
+        if config.free_bits and self.density.joint:
+            raise UsageError(
+                "free_bits needs the KL of every latent, which a prior that is learned with the "
+                "model has not. Use -o warm_up=0.2 instead, or another prior"
+            )
+
+    def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
+        """Encoder and decoder; the rows and columns that latents lie on."""
+        numbers, outputs = config.latent_size, self.likelihood.outputs(shape.channels)
+        if config.hidden and config.grid > 1:
+            raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
+        if config.hidden:
+            self.encoder, self.decoder = config.open_dense(shape, numbers, outputs)
+            return 1, 1
+        config.refuse_dense()
+        quarter = round(math.sqrt(shape.height * shape.width) / 4)
+        side = config.grid or min(quarter, _MOST_ROWS)
+        self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
+        self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
+        return places
+
+    @classmethod
+    def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
+        """Black and white images get a Bernoulli likelihood, others a Gaussian."""
+        return chosen(config, pixels, "gaussian", ink=config.binarise)
+
+    @classmethod
+    def conditional(cls, config: Config, classes: int) -> bool:
+        """By its prior, which then knows where the codes of every class lie."""
+        return classes <= PRIORS.get(config.prior).most_classes
+
+    @classmethod
+    def why_unconditional(cls, config: Config, classes: int) -> str:
+        """Its prior does not know as many; others do."""
+        return which_know(classes, config.prior, PRIORS)
+
+    @property
+    def latent_classes(self) -> int:
+        """None: the class is the prior's business."""
+        return 0
+
+    def prior(
+        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Latents (B, L) from the prior that lies in the file."""
+        return self.density.draw(indices, seed, self.device, labels)
+
+    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """E[x|z], in [-1, 1]."""
+        return self.likelihood.mean(self.decoder(latents))
+
+    def posterior(self, images: torch.Tensor) -> Posterior:
+        """q(z|x) of images (B, C, H, W) in [-1, 1]."""
+        return Posterior.of(self.encoder(images))
+
+    def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The posterior mean."""
+        return self.posterior(images).mean
+
+    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """A draw from the posterior."""
+        return self.posterior(images).draw(draw.normal("posterior", self.length))
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The negative ELBO; then, in a span of its own, a prior that is learned."""
+        own = [n for n in self.exported if not (n == "density" and self.density.learned)]
+        parts = nn.ModuleDict({name: getattr(self, name) for name in own})
+        first, second = (0.0, self._switch), (self._switch, 1.0)
+        turn = Phase("vae", parts, self._loss, span=first, decay=_DECAY)
+        if not self.density.learned:
+            return (turn,)
+        return turn, Phase("prior", self.density, self._prior_loss, span=second, decay=_DECAY)
+
+    @property
+    def _switch(self) -> float:
+        """Share of the run after which the prior learns, if it is one that does."""
+        return 1.0 - self.config.prior_share if self.density.learned else 1.0
+
+    def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        """The prior's own loss on draws of the posteriors, whose encoder stands still."""
+        with torch.no_grad():
+            posterior = self.posterior(self._observed(batch.images, draw))
+            latents = posterior.draw(draw.normal("posterior", self.length))
+        error = self.density.learn(latents, batch.labels, draw)
+        return LossTerms(error, {"prior": error})
+
+    def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
+        """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
+        posterior = self.posterior(images)
+        latents = posterior.draw(noise)
+        log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
+        kl = self._kl(posterior, latents).sum(dim=1)
+        return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
+
+    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
+        """The importance-weighted bound (Burda et al. 2016, arXiv:1509.00519, Eq. 8), nats.
+
+        log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x); one sample is the ELBO with its KL drawn.
+
+        Raises:
+            UsageError: images outside the likelihood's support.
+        """
+        images = self._observed(images, draw)
+        self.likelihood.check(images)
+        posterior = self.posterior(images)
+        log_p = self.density.of_the_bound(self.posterior)
+        weights = []
+        for k in range(samples):
+            noise = draw.normal(f"importance/{k}", self.length)
+            latents = posterior.draw(noise)
+            log_ratio = log_p(latents) - log_normal(latents, *posterior)
+            weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
+        return importance_bound(torch.stack(weights))
+
+    def posterior_terms(
+        self, images: torch.Tensor, draw: Draw
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Posterior mean, and KL per latent to a Gaussian with the prior's moments, (B, L)."""
+        mean, log_variance = self.posterior(self._observed(images, draw))
+        centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
+        squares = ((mean - centre).square() + log_variance.exp()) / variance
+        return mean, 0.5 * (squares - 1 - log_variance + variance.log())
+
+    @property
+    def denoises(self) -> bool:
+        """Whether noise was on what the encoder saw (Vincent et al. 2008)."""
+        return bool(self.config.denoise > 0)
+
+    def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
+        """The units that the encoder uses most."""
+        return {"units": self._active_directions}
+
+    @torch.no_grad()
+    def _active_directions(self, count: int) -> torch.Tensor:
+        """Axes (K, L) of the active units, the most active first.
+
+        A unit is active by the variance of its posterior mean (Burda et al. 2016, section 5.2),
+        here over pictures of the model's own.
+        """
+        draws = torch.split(self.prior(np.arange(_UNIT_DRAWS), 0), 64)
+        means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
+        variances, order = means.var(dim=0).sort(descending=True)
+        chosen = order[variances > ACTIVE_VARIANCE][:count]
+        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
+
+    @property
+    def kl_caveat(self) -> str:
+        """A learned prior has no closed form."""
+        words = "to a Gaussian with the prior's moments, not to the prior itself"
+        return words if self.density.joint else ""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the likelihood is a mass."""
+        return self.likelihood.discrete
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """Posterior collapse, in plain words."""
+        idle = record.get("active_units", math.nan) < 0.5  # no number where it cannot be told
+        if not idle or record["share"] < _COLLAPSED_SHARE * self._switch:
+            return None
+        per_unit = self.config.samples == 1 and not self.density.joint
+        return (
+            f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
+            "image, no active unit). Use a smaller -o beta or -o warm_up=0.2"
+            + " or -o free_bits=0.05"
+            * per_unit
+        )
+
+    def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """What the encoder sees and the likelihood is of: the images, or ink drawn from them."""
+        return inked(images, draw) if self.config.binarise else images
+
+    def _all_observed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same of a pass over training images."""
+        return inked_batches(batches, self.device) if self.config.binarise else batches
+
+    def _kl(
+        self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned.
+
+        With labels, one that is learned is p(z|y), and the bound one on log p(x|y).
+        """
+        if self.density.joint:  # no closed form
+            log_p = self.density.of_the_bound(self.posterior, labels)
+            return (log_normal(latents, *posterior) - log_p(latents))[:, None]
+        return kl_to_standard_normal(*posterior)
+
+    def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
+        images, config = self._observed(batch.images, draw), self.config
+        inkable = config.likelihood == "bernoulli"
+        self.likelihood.watch(images, draw.step, "-o binarise=true" if inkable else "")
+        draw = replace(draw, share=draw.share / self._switch)  # schedules run over the span
+        posterior = self.posterior(noisy(images, config.denoise, draw))
+        noise = draw.normal("posterior", config.samples, self.length).transpose(0, 1)
+        latents = posterior.draw(noise)
+        weight = kl_weight(config.beta, config.warm_up, config.cycles, draw.share)
+        maximise = self._elbo_loss if config.samples == 1 else self._importance_loss
+        labels = batch.labels if self.classes else None
+        terms = maximise(images, posterior, latents, labels, weight, draw)
+        more = self._regularisers(CodeTurn(latents[0], self.decoder, draw, *posterior))
+        units = active_units(posterior.mean).expand(len(images))
+        return LossTerms(
+            terms.total + more.total, {**terms.parts, "active_units": units, **more.parts}
+        )
+
+    def _elbo_loss(
+        self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
+        labels: torch.Tensor | None, weight: float, draw: Draw,
+    ) -> LossTerms:  # fmt: skip
+        """The negative ELBO with its KL weighed; latents (1, B, L)."""
+        params = self.decoder(latents[0])
+        log_likelihood = self.likelihood.log_prob(params, images)
+        more = self._refine(images, params, -log_likelihood, draw)
+        units = self._kl(posterior, latents[0], labels)
+        kl = units.sum(dim=1)
+        charged = free_bits(units, self.config.free_bits)
+        if self.config.capacity:
+            charged = (charged - capacity_now(self.config.capacity, draw.share)).abs()
+        parts = {"elbo": log_likelihood - kl, "kl": kl}
+        if not self.density.joint:
+            parts["kl_largest_unit"] = units.mean(dim=0).max().expand(len(images))
+        return LossTerms(weight * charged - log_likelihood + more.total, parts | more.parts)
+
+    def _refine(
+        self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
+    ) -> LossTerms:
+        """What else is asked of the decoder's output (B, ...), beside its error (B,): nothing."""
+        return LossTerms(torch.zeros_like(error))
+
+    def _importance_loss(
+        self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
+        labels: torch.Tensor | None, weight: float, draw: Draw,
+    ) -> LossTerms:  # fmt: skip
+        """The negative importance-weighted bound; latents (K, B, L)."""
+        count = len(latents)
+        latents = latents.view_as(latents)  # of this loss alone, whose gradients are weighed
+        flat = latents.flatten(0, 1)
+        params = self.decoder(flat)
+        log_likelihood = self.likelihood.log_prob(params, images.repeat(count, 1, 1, 1))
+        log_q = log_normal(latents, posterior.mean.detach(), posterior.log_variance.detach())
+        every = None if labels is None else labels.repeat(count)
+        log_p = self.density.of_the_bound(self.posterior, every)(flat)
+        log_ratio = log_p.view(count, -1) - log_q
+        log_likelihood = log_likelihood.view(count, -1)
+        bound = doubly_reparameterised(log_likelihood + weight * log_ratio, latents)
+        parts = {
+            "iw_bound": importance_bound((log_likelihood + log_ratio).detach()),
+            "elbo": (log_likelihood + log_ratio).mean(dim=0),
+            "kl": -log_ratio.mean(dim=0),
+        }
+        return LossTerms(-bound, parts)
+
+    def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Begin a prior that begins at training images."""
+        self.density.begin(self._all_observed(batches()))
+
+    @torch.no_grad()
+    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Fit the prior to the posteriors of the training images."""
+        self.density.settle(self.posterior, self._all_observed(batches()))
+
+    def summary(self) -> str:
+        """How samples come about."""
+        if not self.density.ready:
+            return "samples decode latents drawn from N(0, I): their prior has not learned yet"
+        return f"samples decode latents drawn from {self.density.words}"

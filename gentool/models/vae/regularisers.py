@@ -1,0 +1,205 @@
+"""Regularisers of autoencoders: what the loss asks of codes and decoder besides reconstruction.
+
+Each entry gives one value per image from a ``CodeTurn`` and is weighed by ``weight`` times
+``-o strength``. ``-o regularisers=mmd+tc`` joins them. All are invariant to a batch said twice:
+where images are compared in pairs, an image is not compared with itself.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from gentool.core.errors import UsageError
+from gentool.core.registry import Entry, Registry
+from gentool.core.rng import Draw
+from gentool.models.base import LossTerms
+
+_KERNEL_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class CodeTurn:
+    """What a regulariser sees.
+
+    Attributes:
+        latents: Codes, or draws from the posteriors, with their graph, (B, L), float32.
+        decoder: The network that decodes them.
+        draw: The step's randomness.
+        mean: Of the posteriors, (B, L); None without posteriors.
+        log_variance: Likewise.
+    """
+
+    latents: torch.Tensor
+    decoder: nn.Module
+    draw: Draw
+    mean: torch.Tensor | None = None
+    log_variance: torch.Tensor | None = None
+
+
+class Regulariser(NamedTuple):
+    """An entry: values per image (B,), their published weight, and whether it needs posteriors."""
+
+    values: Callable[[CodeTurn], torch.Tensor]
+    weight: float
+    of_posteriors: bool = False
+
+
+def _kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Inverse multiquadratics, sum_s sC / (sC + |a - b|^2), C = 2L; (B, L) twice -> (B, B)."""
+    squares = (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp_min(0)
+    total = torch.zeros_like(squares)
+    for scale in _KERNEL_SCALES:
+        width = scale * 2 * a.shape[1]
+        total = total + width / (width + squares)
+    return total
+
+
+def discrepancy(latents: torch.Tensor, wanted: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Unbiased squared maximum mean discrepancy between two sets of codes, per row (B,).
+
+    Gretton et al. 2012, Eq. 3, with the kernel and widths of Tolstikhin et al. 2018
+    (arXiv:1711.01558, section 4) for a prior of unit variance; the mean over rows is the
+    estimate.
+
+    Args:
+        latents: Codes (B, L).
+        wanted: As many draws from the prior.
+        indices: Which sample a row is, int64 (B,); a pair of the same sample is left out.
+    """
+    others = (indices[:, None] != indices[None]).to(latents)
+    count = others.sum(dim=1).clamp_min(1)
+    within = ((_kernel(latents, latents) + _kernel(wanted, wanted)) * others).sum(dim=1) / count
+    return within - 2 * _kernel(latents, wanted).mean(dim=1)
+
+
+def _mmd(turn: CodeTurn) -> torch.Tensor:
+    wanted = turn.draw.normal("mmd", turn.latents.shape[1])
+    indices = torch.from_numpy(turn.draw.indices).to(turn.latents.device)
+    return discrepancy(turn.latents, wanted, indices)
+
+
+def total_correlation(
+    latents: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor
+) -> torch.Tensor:
+    """Log q(z) - sum_j log q(z_j) per image (B,), with q(z) the mixture of the batch's posteriors.
+
+    Chen et al. 2018 (arXiv:1802.04942), section 3; the constants of their Eq. 5, which depend on
+    the size of the data set alone, are left out.
+
+    Args:
+        latents: Draws z (B, L).
+        mean: Of the posteriors, (B, L).
+        log_variance: Likewise.
+    """
+    z = latents[:, None]
+    squares = (z - mean).square() * torch.exp(-log_variance)
+    terms = -0.5 * (squares + log_variance + math.log(2 * math.pi))  # (z of, posterior of, unit)
+    count = math.log(len(latents))
+    joint = torch.logsumexp(terms.sum(dim=2), dim=1) - count
+    marginals = torch.logsumexp(terms, dim=1) - count
+    return joint - marginals.sum(dim=1)
+
+
+def _tc(turn: CodeTurn) -> torch.Tensor:
+    assert turn.mean is not None
+    assert turn.log_variance is not None
+    return total_correlation(turn.latents, turn.mean, turn.log_variance)
+
+
+def _code_norm(turn: CodeTurn) -> torch.Tensor:
+    return 0.5 * turn.latents.square().sum(dim=1)
+
+
+def _decoder_norm(turn: CodeTurn) -> torch.Tensor:
+    total = torch.stack([p.float().square().sum() for p in turn.decoder.parameters()]).sum()
+    return total.expand(len(turn.latents))
+
+
+def _decoder_slope(turn: CodeTurn) -> torch.Tensor:
+    """||J_D(z)||_F^2 by one random probe: E_v ||J^T v||^2 with v ~ N(0, I)."""
+    with torch.enable_grad():
+        latents = turn.latents.detach().requires_grad_(True)
+        output = turn.decoder(latents).float()
+        probe = turn.draw.normal("slope", *output.shape[1:])
+        (slope,) = torch.autograd.grad((output * probe).sum(), latents, create_graph=True)
+    return slope.square().sum(dim=1)
+
+
+REGULARISERS: Registry[Regulariser] = Registry(
+    "regulariser",
+    "gentool list regularisers",
+    {
+        "mmd": Entry(
+            "codes as the prior, by a kernel (InfoVAE, WAE: Tolstikhin 2018)",
+            lambda: Regulariser(_mmd, 100.0),
+        ),
+        "tc": Entry(
+            "units independent of each other (beta-TC-VAE: Chen 2018); needs posteriors",
+            lambda: Regulariser(_tc, 5.0, of_posteriors=True),
+        ),
+        "code-l2": Entry("short codes (RAE: Ghosh 2020)", lambda: Regulariser(_code_norm, 1e-2)),
+        "decoder-l2": Entry(
+            "small weights of the decoder (RAE-L2: Ghosh 2020)",
+            lambda: Regulariser(_decoder_norm, 1e-3),
+        ),
+        "decoder-gp": Entry(
+            "a smooth decoder (RAE-GP: Ghosh 2020)", lambda: Regulariser(_decoder_slope, 1e-2)
+        ),
+    },
+)
+
+
+class Regularisers:
+    """Entries joined by +.
+
+    Args:
+        names: For example ``mmd+tc``, or ``none``.
+        strength: Times their published weights.
+        posteriors: Whether the model has any.
+
+    Raises:
+        UsageError: an unknown name, one that needs posteriors where there are none, or a
+            strength of nothing.
+    """
+
+    def __init__(self, names: str, strength: float, *, posteriors: bool) -> None:
+        chosen = [] if names == "none" else names.split("+")
+        self.entries = {name: REGULARISERS.get(name) for name in chosen}
+        self._strength = strength
+        if strength != 1 and not chosen:
+            raise UsageError(
+                f"-o strength={strength:g} weighs regularisers, and there are none. Give some "
+                "with -o regularisers="
+            )
+        for name, entry in self.entries.items():
+            if entry.of_posteriors and not posteriors:
+                raise UsageError(
+                    f"regulariser {name} needs posteriors, which this model has not. "
+                    "Train a vae, or leave it out"
+                )
+
+    def __call__(self, turn: CodeTurn) -> LossTerms:
+        """The weighted sum, and each value unweighted by name."""
+        with torch.autocast(turn.latents.device.type, enabled=False):
+            parts = {name: entry.values(turn) for name, entry in self.entries.items()}
+        total = torch.zeros(len(turn.latents), device=turn.latents.device)
+        for name, values in parts.items():
+            total = total + self._strength * self.entries[name].weight * values
+        return LossTerms(total, parts)
+
+
+def noisy(images: torch.Tensor, sigma: float, draw: Draw) -> torch.Tensor:
+    """Images plus Gaussian noise, what a denoising autoencoder looks at (Vincent et al. 2008).
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        sigma: Standard deviation of the noise; black to white is 1.
+        draw: The step's randomness.
+    """
+    if sigma == 0:
+        return images
+    return images + 2 * sigma * draw.normal("denoise", *images.shape[1:])

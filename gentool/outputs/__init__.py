@@ -1,0 +1,1 @@
+"""Where results are written, and which files may be replaced."""

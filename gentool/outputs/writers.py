@@ -1,0 +1,423 @@
+"""Where results go: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
+
+A verb says first what it will make (a ``Plan``: names and recipes), so that a place that may not
+be written is refused before the work; then it hands over the images one by one. Files are
+written under another name first and renamed, so that a stop never leaves half an image.
+"""
+
+import contextlib
+import io
+import json
+import math
+import os
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gentool.checkpoint import LoadedModel
+from gentool.core.atomic_files import is_bad_name, write_bytes, writing
+from gentool.core.errors import OutputClosed, UsageError
+from gentool.core.images import (
+    MODES,
+    ImageShape,
+    Layout,
+    Pixels,
+    Sheet,
+    check_sides,
+    encode,
+    hash_of_value,
+    save,
+    save_film,
+)
+from gentool.core.memory import require_memory
+from gentool.core.options import to_json
+from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
+from gentool.core.version import __version__
+from gentool.data import is_folder
+from gentool.outputs.ownership import (
+    ARRAYS,
+    PICTURE,
+    RECIPE_KEY,
+    Guard,
+    Recipe,
+    free_name,
+    read_mark,
+)
+
+_LOOKED_AT = 1000  # files of a folder that are asked which model made them
+_LONGEST_LIST = 1000  # values that vary, in the recipe of a sheet
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One result before it is made: file name without suffix, and how it will come about."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will make.
+
+    Attributes:
+        results: Gives the results in order, anew at each call.
+        count: How many they are.
+        shape: Of each image.
+    """
+
+    results: Callable[[], Iterable[Planned]]
+    count: int
+    shape: ImageShape
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One result: file name without suffix, uint8 (H, W, C), and how it came about."""
+
+    name: str
+    pixels: Pixels
+    recipe: Recipe
+
+
+def named(plan: Plan, images: Iterable[Pixels]) -> Iterator[NamedImage]:
+    """Images, in the order of a plan, with their names and recipes."""
+    for pixels, result in zip(images, plan.results(), strict=True):
+        yield NamedImage(result.name, pixels, result.recipe)
+
+
+def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
+    """How an image came about, for its file; names no path of this machine.
+
+    What ``draw_with`` asked for is told unless it is neutral.
+    """
+    chosen, neutral = to_json(loaded.model.drawing), to_json(loaded.model.Drawing())
+    return {
+        "gentool": __version__,
+        "model": str(loaded.header["model"]),
+        "model_sha256": loaded.sha256,
+        **{k: v for k, v in chosen.items() if v != neutral[k]},
+        **what,
+    }
+
+
+class Sink(ABC):
+    """Takes images one by one; ``close`` finishes what needs all of them.
+
+    Attributes:
+        failed: (path, reason) of files that could not be written though others could.
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[Path, str]] = []
+
+    @abstractmethod
+    def add(self, image: NamedImage) -> list[Path]:
+        """Take one image; the files that are now complete."""
+
+    def close(self) -> list[Path]:
+        """Finish; the files that are now complete."""
+        return []
+
+
+class FolderSink(Sink):
+    """One file per image; a file whose name the disk does not take is left out.
+
+    Raises:
+        UsageError: one of the files may not be replaced, or the folder holds images of another
+            model.
+    """
+
+    def __init__(self, folder: Path, suffix: str, plan: Plan, guard: Guard) -> None:
+        super().__init__()
+        self.folder, self.suffix, self.guard = folder, suffix, guard
+        self._check(plan)
+
+    def _check(self, plan: Plan) -> None:
+        """Compare what is in the folder with what will be written into it."""
+        here = self._files_here()
+        taken = self.guard.names_taken(self.folder)
+        first = next(iter(plan.results()), None)
+        if first is not None and "/" in first.name:
+            self._refuse_file_in_the_way(plan)
+        for result in plan.results() if here or taken else ():
+            name = result.name + self.suffix
+            if name in taken:
+                raise UsageError(f"{self.folder / name} is named for two outputs of this command")
+            if name in here:
+                self.guard.allow_recipe(self.folder / name, PICTURE, result.recipe)
+                here.discard(name)
+            elif "/" in name:
+                _check_folders(self.folder, name)
+        if here and first is not None:
+            self._look_for_a_mixture(sorted(here), first.recipe)
+
+    def _refuse_file_in_the_way(self, plan: Plan) -> None:
+        """Refuse a plan in which a file and a folder of other files would have one name."""
+        names = {result.name + self.suffix for result in plan.results()}
+        folders = {str(above) for name in names for above in Path(name).parents}
+        if both := sorted(names & folders):
+            raise UsageError(
+                f"{self.folder / both[0]} would be a file and a folder: the originals have names "
+                "that allow no results under the same ones. Leave --only out"
+            )
+
+    def _files_here(self) -> set[str]:
+        """Names of all files below the folder."""
+        if not is_folder(self.folder):
+            return set()
+        return {
+            os.path.relpath(os.path.join(where, name), self.folder)  # noqa: PTH118
+            for where, _, names in os.walk(self.folder)
+            for name in names
+        }
+
+    def _look_for_a_mixture(self, others: list[str], ours: Recipe) -> None:
+        """Refuse a folder that holds pictures of another kind, as a look at some of them shows.
+
+        With ``--overwrite`` it is said which of gentool's pictures stay beside the new ones.
+        """
+        for name in others[:: max(1, len(others) // _LOOKED_AT)]:
+            mark = read_mark(self.folder / name)
+            if mark is None or "model_sha256" not in mark.recipe:
+                continue
+            if self.guard.overwrite:
+                self.guard.tell(
+                    f"warning: {self.folder} also holds pictures that gentool made before and "
+                    f"that stay, such as {name:.80}; whoever reads the folder takes them as one set"
+                )
+                return
+            if kind := _other_kind(mark.recipe, ours):
+                raise UsageError(
+                    f"{self.folder} holds {kind}, such as {name:.80}; together they would be "
+                    f"scored as one. Write to {free_name(self.folder)}, or mix them with "
+                    "--overwrite"
+                )
+
+    def add(self, image: NamedImage) -> list[Path]:
+        """Write one file."""
+        path = self.folder / f"{image.name}{self.suffix}"
+        self.guard.allow_recipe(path, PICTURE, image.recipe)  # it may have come meanwhile
+        try:
+            return [write_bytes(path, encode(image.pixels, self.suffix, image.recipe))]
+        except UsageError as error:
+            if not (isinstance(error.__cause__, OSError) and is_bad_name(error.__cause__)):
+                raise
+            self.failed.append((path, error.__cause__.strerror or "its name is not allowed"))
+            return []
+
+
+def _other_kind(theirs: Recipe, ours: Recipe) -> str | None:
+    """In words, what pictures are that do not belong with ours; None if they do."""
+    if theirs["model_sha256"] != ours.get("model_sha256"):
+        return "images of another model"
+    if theirs.get("made_by") != ours.get("made_by"):
+        return f"results of gentool {theirs.get('made_by')!s:.40}"
+    return None
+
+
+def _check_folders(top: Path, name: str) -> None:
+    """See that a file stands nowhere where a folder of a result has to be.
+
+    Raises:
+        UsageError: one does.
+    """
+    for folder in list(Path(name).parents)[:-1]:
+        if (top / folder).is_file():
+            raise UsageError(
+                f"{top / folder} is a file, and a folder of that name is needed. Write to "
+                f"{free_name(top)}"
+            )
+
+
+class SheetSink(Sink):
+    """All images in one; the recipe keeps what they share and lists what they do not.
+
+    Raises:
+        UsageError: the file may not be replaced, or its format or the memory is too small.
+    """
+
+    def __init__(
+        self, path: Path, plan: Plan, guard: Guard, columns: int | None = None,
+        labels: SheetLabels | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.path, self.guard, self.labels = path, guard, labels or SheetLabels()
+        shape = plan.shape
+        layout = Layout.of(plan.count, shape.height, shape.width, columns)
+        layout = make_room(layout, self.labels)
+        height, width = layout.sheet
+        check_sides(path.suffix.lower(), width, height)
+        flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
+        channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
+        # first, since it may be too large
+        self._sheet = Sheet(layout, channels, path.suffix.lower())
+        self._recipe = merged_recipe(plan)
+        guard.allow_recipe(path, PICTURE, self._recipe)
+        self._count = 0
+
+    def add(self, image: NamedImage) -> list[Path]:
+        """Put the image into its place."""
+        self._sheet.place(self._count, image.pixels)
+        self._count += 1
+        return []
+
+    def close(self) -> list[Path]:
+        """Write the sheet."""
+        write_labels(self._sheet.image, self._sheet.layout, self.labels)
+        self.guard.allow_recipe(self.path, PICTURE, self._recipe)  # it may have come meanwhile
+        with writing(self.path) as out:
+            save(self._sheet.image, out, self.path.suffix.lower(), self._recipe)
+        return [self.path]
+
+
+class ArraySink(Sink):
+    """A .npz with ``images`` uint8 (N, H, W, C), ``seed`` and ``index`` (N,) where known.
+
+    Its array ``gentool`` holds the recipe as JSON text.
+
+    Raises:
+        UsageError: the file may not be replaced, or there is too little memory.
+    """
+
+    def __init__(self, path: Path, plan: Plan, guard: Guard) -> None:
+        super().__init__()
+        self.path, self.guard = path, guard
+        shape = (plan.count, plan.shape.height, plan.shape.width, plan.shape.channels)
+        require_memory(math.prod(shape), f"{path} with {plan.count:,} images")
+        try:
+            self._images: Pixels = np.empty(shape, np.uint8)
+        except (MemoryError, ValueError) as error:
+            raise UsageError(f"there is no memory for {plan.count:,} images in {path}") from error
+        self._recipe = merged_recipe(plan)
+        guard.allow_recipe(path, ARRAYS, self._recipe)
+        self._extra: dict[str, Any] = {
+            key: np.fromiter((int(str(r.recipe[key])) for r in plan.results()), np.int64)
+            for key in ("seed", "index")
+            if key in self._recipe
+        }
+        self._count = 0
+
+    def add(self, image: NamedImage) -> list[Path]:
+        """Put the image into its place."""
+        self._images[self._count] = image.pixels
+        self._count += 1
+        return []
+
+    def close(self) -> list[Path]:
+        """Write the archive."""
+        words = np.array(json.dumps(self._recipe, sort_keys=True))
+        arrays: dict[str, Any] = {"images": self._images, **self._extra, RECIPE_KEY: words}
+        self.guard.allow_recipe(self.path, ARRAYS, self._recipe)
+        with writing(self.path) as out:
+            np.savez_compressed(out, **arrays)
+        return [self.path]
+
+
+class FilmSink(Sink):
+    """All images as the frames of one endless .gif or .webp.
+
+    Raises:
+        UsageError: the file may not be replaced.
+    """
+
+    def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
+        super().__init__()
+        self.path, self.guard, self.milliseconds = path, guard, milliseconds
+        size = plan.count * plan.shape.height * plan.shape.width * max(3, plan.shape.channels)
+        require_memory(2 * size, f"a film of {plan.count:,} frames")  # frames and their pictures
+        self.frames: list[Pixels] = []
+        self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
+        guard.allow_recipe(path, PICTURE, self._recipe)
+
+    def add(self, image: NamedImage) -> list[Path]:
+        """Keep the frame for later."""
+        self.frames.append(image.pixels)
+        return []
+
+    def close(self) -> list[Path]:
+        """Write the animation."""
+        self.guard.allow_recipe(self.path, PICTURE, self._recipe)
+        with writing(self.path) as out:
+            save_film(self.frames, out, self.path.suffix.lower(), self.milliseconds, self._recipe)
+        return [self.path]
+
+
+class TarSink(Sink):
+    """A tar of image files written as they come; times are zero, so bytes are reproducible."""
+
+    def __init__(self, stream: BinaryIO, suffix: str) -> None:
+        super().__init__()
+        self.suffix = suffix
+        self._stream = stream
+        self._tar = tarfile.open(fileobj=stream, mode="w|")  # noqa: SIM115 (closed in close)
+
+    def add(self, image: NamedImage) -> list[Path]:
+        """Append one member."""
+        data = encode(image.pixels, self.suffix, image.recipe)
+        member = tarfile.TarInfo(f"{image.name}{self.suffix}")
+        member.size, member.mode = len(data), 0o644
+        with _reader():
+            self._tar.addfile(member, io.BytesIO(data))
+        return []
+
+    def close(self) -> list[Path]:
+        """Write the end of the archive."""
+        with _reader():
+            self._tar.close()
+            self._stream.flush()
+        return []
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """Turn a broken pipe into gentool's own error."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed("the reader of stdout has gone") from error
+
+
+def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:
+    """Put all images into a sink and finish it; gives the files that are complete, as they come."""
+    for image in images:
+        yield sink.add(image)
+    yield sink.close()
+
+
+def merged_recipe(plan: Plan) -> dict[str, object]:
+    """What all recipes of a plan share as it is, what varies as a list, a long list in short."""
+    merged: dict[str, object] = {}
+    varying: dict[str, list[object]] = {}
+    for number, result in enumerate(plan.results()):
+        merged = merged or dict(result.recipe)
+        for key, value in result.recipe.items():
+            if key not in varying and value != merged[key]:
+                varying[key] = [merged[key]] * number
+            if key in varying:
+                varying[key].append(value)
+    return merged | {key: _short(values) for key, values in varying.items()}
+
+
+def _short(values: list[object]) -> object:
+    """Whole numbers as ``0-63,70``, and so many other values that nobody reads them as a hash."""
+    if all(type(value) is int for value in values):
+        words = runs([int(str(value)) for value in values])
+        return words if words.count(",") < _LONGEST_LIST else hash_of_value(words)
+    return values if len(values) <= _LONGEST_LIST else hash_of_value(values)
+
+
+def runs(numbers: list[int]) -> str:
+    """``[0, 1, 2, 7]`` -> ``0-2,7``, the form that ``--seeds`` takes."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][1] + 1:
+            ends[-1][1] = number
+        else:
+            ends.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)

@@ -1,0 +1,94 @@
+"""``--batch auto``: how many images a step should take on this device, by real steps.
+
+The preset's number is where it begins, since it is what the learning rate was chosen for: fewer
+where its step does not fit into memory at once, more where twice as many are so much faster per
+image that the device was idle. A run that is there already keeps its own (``continuing``).
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+
+from gentool.core.signals import StopFlag
+from gentool.data import Dataset
+from gentool.evaluation.quick_score import Score
+from gentool.training.divergence import explaining
+from gentool.training.loop import Trainer
+from gentool.training.run_folder import TrainSettings
+
+_MOST_DOUBLINGS = 3  # beyond the preset's, as its learning rate no longer suits
+_GAIN = 1.3  # in images per second, for which a doubling is worth it
+_STEPS = 3  # timed, after a first one that prepares
+
+
+class _Silent:
+    """Told of steps that count for nothing."""
+
+    def resumed(self, images: int) -> None:
+        """Never."""
+
+    def progress(self, images: int, share: float) -> None:
+        """A step."""
+
+    def logged(self, record: dict[str, float]) -> None:
+        """Never."""
+
+    def scored(self, images: int, score: Score) -> None:
+        """Never."""
+
+    def warned(self, message: str) -> None:
+        """Of parts, which are what is looked for."""
+
+
+def choose_batch(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[int, str]:
+    """Images per step, and why, in words.
+
+    Args:
+        dataset: Prepared images.
+        settings: With the preset's batch.
+        stop: Polled between steps.
+
+    Raises:
+        DeviceError: not even one image fits.
+    """
+    with explaining(settings):
+        return _choose(dataset, settings, stop)
+
+
+def _choose(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[int, str]:
+    most = len(dataset.split(settings.holdout)[0])
+    batch = min(settings.batch, most)
+    while (speed := _images_per_second(dataset, settings, batch, stop)) is None and batch > 1:
+        batch //= 2
+    if speed is None or batch < min(settings.batch, most):
+        return batch, f"batch {batch}: {2 * batch} do not fit into memory"
+    for _ in range(_MOST_DOUBLINGS):
+        more = 2 * batch
+        faster = _images_per_second(dataset, settings, more, stop) if more <= most else None
+        if faster is None or faster < _GAIN * speed:
+            break
+        batch, speed = more, faster
+    return batch, f"batch {batch}: fits into memory, {speed:.0f} images/s in {_STEPS} steps"
+
+
+def _images_per_second(
+    dataset: Dataset, settings: TrainSettings, batch: int, stop: StopFlag
+) -> float | None:
+    """Speed of whole steps; None where they had to be taken in parts."""
+    trainer = Trainer(dataset, replace(settings, batch=batch), _Silent())
+    began = 0.0
+    for step in range(1 + _STEPS):
+        if step == 1:
+            began = _now(settings.device)
+        stop.poll("stopped before the first step; nothing was lost")
+        trainer.take_step(0.0)
+        if trainer.parts.size < batch:
+            return None
+    return _STEPS * batch / (_now(settings.device) - began)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()

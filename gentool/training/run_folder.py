@@ -1,0 +1,369 @@
+"""The files of a run: what they hold, and how a run goes on from them.
+
+``model.safetensors`` is what every verb needs; ``state.safetensors`` everything needed to go
+on, and the truth; ``samples/`` the previews; ``snapshots/`` numbered models, if they are asked
+for. The identity in the state says which commands are the same run.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gentool.checkpoint import (
+    MODEL_NAME,
+    STATE_NAME,
+    Header,
+    Tensors,
+    compare,
+    exported_tensors,
+    model_header,
+    read_file,
+    read_header,
+    verify,
+    write_file,
+)
+from gentool.core.atomic_files import LOG_NAME, PREVIEWS_NAME, put, remove_scratch
+from gentool.core.errors import ModelFileError, NoEncoder, UsageError
+from gentool.core.images import encode, grid
+from gentool.core.options import to_json
+from gentool.core.version import __version__
+from gentool.data import Dataset, Policy
+from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.inference.held_out import keep_out
+from gentool.models.base import BaseConfig, Model, Phase
+from gentool.outputs.ownership import read_mark, refuse_foreign_run
+from gentool.training.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
+from gentool.training.state import (
+    Counters,
+    Optimisers,
+    expected,
+    pack,
+    read_counters,
+    tensor_bytes,
+    unpack,
+)
+
+BEST_NAME = "best.safetensors"
+_PREVIEW_IMAGES = 64
+_DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides a run, resolved.
+
+    Attributes:
+        model: Name in the table of models.
+        config: Its options.
+        out: The run folder.
+        images: Budget in images, rounded up to whole steps; or None.
+        minutes: Budget in wall-clock minutes from ``started``; or None.
+        batch: Images per step.
+        lr: Adam's learning rate.
+        seed: Seed of everything.
+        device: Where to compute.
+        precision: dtype of autocast.
+        started: ``time.monotonic()`` at the command's start.
+        holdout: Share of the images, by content, that is never trained on.
+        score_every: Score the averaged weights once per as many images; 0 for never, None for
+            as often as costs little.
+        conditional: Whether a model that can be is conditional on the classes of the data.
+        policy: What intake did to the images, for those who look at other images later.
+        augment: What is done to them in training, by names joined by +; ``none``.
+        stop_after: Stop as if asked once this command has seen as many images; or None.
+        save_every: Save once per as many images; 0 for every few minutes.
+        keep: Which models stay beside the last one.
+        override: Whether a run may go on with other settings than it began with.
+        deterministic: Whether only algorithms that repeat bit for bit may be used on a GPU.
+        preset: Name of the preset that the settings began with; None where there was none.
+    """
+
+    model: str
+    config: BaseConfig
+    out: Path
+    images: int | None
+    minutes: float | None
+    batch: int
+    lr: float
+    seed: int
+    device: torch.device
+    precision: torch.dtype
+    started: float
+    holdout: float = 0.0
+    score_every: int | None = None
+    conditional: bool = True
+    stop_after: int | None = None
+    policy: Policy | None = None
+    augment: str = "none"
+    save_every: int = 0
+    keep: Keep = field(default_factory=Keep)
+    override: bool = False
+    deterministic: bool = False
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a state file holds the tensors of."""
+
+    model: Model
+    average: Model
+    phases: tuple[Phase, ...]
+    optimisers: Optimisers
+    powers: Tensors
+
+
+def identity_of(settings: TrainSettings, policy: Policy) -> Header:
+    """What two commands must share to be the same run, but for the images."""
+    return {
+        "model": settings.model,
+        **{f"-o {k}": v for k, v in to_json(settings.config).items()},
+        "--size and --mode": str(policy.shape),
+        "--fit": policy.fit,
+        "--background": policy.background,
+        "--margin": policy.margin,
+        "--augment": settings.augment,
+        "--batch": settings.batch,
+        "--lr": settings.lr,
+        "--seed": settings.seed,
+        "--holdout": settings.holdout,
+        "--unconditional": not settings.conditional,
+        "--precision": str(settings.precision).removeprefix("torch."),
+    }
+
+
+def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
+    """The error for a folder whose run had other settings: of each what it was, and is."""
+    some = islice(differing.items(), 20)
+    lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
+    return UsageError(
+        f"{path} holds a run with other settings: {lines}. Choose another --out, or "
+        "go on with these by --override"
+    )
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        settings: The run's.
+        dataset: Its images.
+        rows: Numbers of those that it trains on.
+    """
+
+    def __init__(self, settings: TrainSettings, dataset: Dataset, rows: NDArray[np.int64]) -> None:
+        self.settings, self._dataset, self._rows = settings, dataset, rows
+        self._policy = settings.policy or Policy(dataset.shape)
+        self.path = settings.out
+        self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
+        self._kept_out: Header | None = None
+        self.overridden: dict[str, tuple[object, object]] = {}  # setting: was, is
+
+    def prepare(self) -> None:
+        """Make what is missing and remove what a killed command left; only its trainer may."""
+        previews, snapshots = self.path / PREVIEWS_NAME, self.path / SNAPSHOTS_NAME
+        previews.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, previews, snapshots):
+            remove_scratch(folder)
+
+    def bytes_needed(self, learner: Learner) -> int:
+        """Bytes that the next save takes beyond what lies here: new files stand beside old ones."""
+        keep = self.settings.keep
+        model = tensor_bytes(exported_tensors(learner.average))
+        moments = sum(2 * tensor_bytes(dict(p.module.named_parameters())) for p in learner.phases)
+        state = model + moments + tensor_bytes(learner.model.state_dict())
+        best = model if keep.best and self.settings.score_every != 0 else 0
+        previews = 2 * _PREVIEW_IMAGES * self._dataset.shape.dims
+        names = (STATE_NAME, MODEL_NAME, BEST_NAME)
+        here = sum(f.stat().st_size for n in names if (f := self.path / n).is_file())
+        return max(2 * (state + model + best) - here, state) + previews
+
+    def identity(self) -> Header:
+        """What two commands must share to be the same run."""
+        images = {"--data (its images)": self._dataset.fingerprint[:16]}
+        return identity_of(self.settings, self._policy) | images
+
+    def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
+        """Write the averaged weights; ``more`` goes into the training record."""
+        record = {**self._record(images), **more}
+        header = model_header(self.settings.model, average, self._dataset.classes, record)
+        write_file(self.path / name, exported_tensors(average), header)
+        if name == MODEL_NAME:
+            keep_snapshot(self.model_path, images, self.settings.keep)
+
+    def complete_best(self, learner: Learner, images: int) -> None:
+        """Give the best model the parts that learned after it was scored, if its samples stay.
+
+        An encoder that is trained when the game is over fits the last generator, and the best one
+        only if that has the same weights, bit for bit. (What is measured on them is no weight: on
+        a GPU it need not come out the same twice.)
+        """
+        path, parts = self.path / BEST_NAME, learner.average.exported_parts().items()
+        still = [p.module for p in learner.phases if not p.changes_samples]
+        late = tuple(f"{k}." for k, m in learner.model.exported_parts().items() if m in still)
+        if not late or not path.is_file():
+            return
+        try:
+            header, best = read_file(path)
+        except ModelFileError:
+            return
+        weights = {f"{k}.{n}": w for k, part in parts for n, w in part.named_parameters()}
+        shared = {name: w for name, w in weights.items() if not name.startswith(late)}
+        if all(name in best and torch.equal(best[name], shared[name].cpu()) for name in shared):
+            score = header["training"].get("score")
+            self.write_model(learner.average, images, BEST_NAME, score=score)
+
+    def kept_out(self, poll: Callable[[], None] = lambda: None) -> Header:
+        """What the model file says of the images that are kept out, worked out once."""
+        if self._kept_out is None:
+            self._kept_out = keep_out(self._dataset, self.settings.holdout, poll).to_json()
+        return self._kept_out
+
+    def _record(self, images: int) -> Header:
+        """What the model file says of its training; no time and no path, so files are stable."""
+        settings, data = self.settings, self._dataset
+        kept = {"kept_out": self.kept_out()} if settings.holdout else {}
+        return {
+            "images": images,
+            "seed": settings.seed,
+            "batch": settings.batch,
+            "lr": settings.lr,
+            "precision": str(settings.precision).removeprefix("torch."),
+            "device": settings.device.type,
+            # On a CPU the last bits depend on these two.
+            "threads": torch.get_num_threads(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "data": {
+                "name": data.name,
+                "images": len(self._rows),
+                "fingerprint": data.fingerprint,
+                "holdout": settings.holdout,
+                **kept,
+                "fit": self._policy.fit,
+                "background": self._policy.background,
+                "margin": self._policy.margin,
+                "augment": settings.augment,
+            },
+        }
+
+    def write_state(self, learner: Learner, counters: Counters) -> None:
+        """Write everything needed to go on."""
+        best = counters.best_score
+        header = {
+            "kind": "state",
+            "preset": self.settings.preset,
+            "device": self.settings.device.type,
+            "identity": self.identity(),
+            "images": counters.images,
+            "step": counters.step,
+            "seconds": counters.seconds,
+            "best_score": best if math.isfinite(best) else None,
+            "scored": counters.scored,
+            "setbacks": counters.setbacks,
+            "part": counters.part,
+            "began": dict(counters.began),
+            "settled": list(counters.settled),
+            "lengths": {name: list(some) for name, some in counters.lengths.items()},
+            "skips": {name: list(some) for name, some in counters.skips.items()},
+        }
+        write_file(self.path / STATE_NAME, self.tensors(learner), header)
+
+    def tensors(self, learner: Learner) -> Tensors:
+        """What a state file holds."""
+        return pack(
+            learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
+        )
+
+    def holds_model_of(self, images: int) -> bool:
+        """Whether the models of this count were written; a kill may have come before."""
+        if not self.model_path.is_file():
+            return False
+        header, _ = read_header(self.model_path)
+        training = header.get("training")
+        written = isinstance(training, dict) and training.get("images") == images
+        return written and snapshot_is_kept(self.model_path, images, self.settings.keep)
+
+    def read_state(self, learner: Learner) -> Counters | None:
+        """Fill ``learner`` from the state in the folder; None if there is none.
+
+        Raises:
+            UsageError: it belongs to a run with other settings, or there is only a model.
+            ModelFileError: it is damaged.
+        """
+        path = self.path / STATE_NAME
+        if not path.exists():
+            refuse_foreign_run(self.path)
+            return None
+        header, table = verify(path)  # first: a damaged name is no other setting
+        self._check(header)
+        weights = (learner.model, learner.average, learner.phases)
+        try:
+            compare(path, expected(table, *weights, learner.powers), table)
+            found = read_counters(header)
+            unpack(read_file(path)[1], *weights, learner.optimisers, learner.powers)
+        except _DAMAGE as error:
+            if self.overridden:
+                names = ", ".join(self.overridden)
+                raise UsageError(
+                    f"{path} does not fit a run with another {names:.200}. Choose another --out"
+                ) from error
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(
+                f"{path} is damaged ({error!s:.80}). Choose another --out"
+            ) from error
+        return found
+
+    def _check(self, header: dict[str, Any]) -> None:
+        """Whether a state's header is that of this run."""
+        path = self.path / STATE_NAME
+        if header.get("kind") != "state":
+            raise ModelFileError(f"{path} is not a training state. Choose another --out")
+        before, now = header.get("identity"), self.identity()
+        if not isinstance(before, dict):
+            raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
+        config = self.settings.config
+        options = {k.removeprefix("-o "): v for k, v in before.items() if k.startswith("-o ")}
+        unsaid = type(config).absent(options)
+        before = {**{f"-o {k}": v for k, v in unsaid.items()}, **before}
+        pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
+        differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+        if differing and not self.settings.override:
+            raise other_settings(self.path, differing)
+        self.overridden = differing
+
+    def write_previews(self, average: Model, images: int) -> None:
+        """A grid of samples with fixed latents; with an encoder, also reconstructions."""
+        folder = self.path / PREVIEWS_NAME
+        made = {
+            "gentool": __version__,
+            "made_by": "train",
+            "model": self.settings.model,
+            "images": images,
+        }
+        draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]
+        samples = grid(decode_blocks(average, prior_blocks(average, draws)))
+        _put_preview(folder / f"{images:09d}.png", encode(samples, ".png", made))
+        chosen = np.linspace(0, len(self._rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
+        originals = self._dataset.images[self._rows[chosen]]
+        try:
+            codes = encode_blocks(average, originals)
+        except NoEncoder:
+            return
+        pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
+        sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
+        _put_preview(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))
+
+
+def _put_preview(path: Path, data: bytes) -> None:
+    """Write a preview, unless a file that gentool did not make stands there; it is kept."""
+    if not os.path.lexists(path) or read_mark(path) is not None:
+        put(path, data)
