@@ -49,7 +49,9 @@ from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.models.priors import draw_normal
-from gentool.training.loop import TrainSettings, train
+from gentool.training.loop import train
+from gentool.training.settings import Settings
+from gentool.training.setup import Setup
 
 try:
     from matplotlib.axes import Axes
@@ -113,21 +115,21 @@ class Sheet:
 
 def train_model(name: str, dataset: Dataset, arguments: argparse.Namespace) -> Model:
     """Train, or go on with, one model; the averaged weights that its file holds."""
-    settings = TrainSettings(
-        model=name,
-        config=from_json(MODELS.get(name).Config, OPTIONS[name]),
-        out=arguments.runs / name,
+    settings = Settings(
+        out=str(arguments.runs / name),
+        size=f"{dataset.shape.height}x{dataset.shape.width}",
+        mode=dataset.shape.mode,
         images=arguments.images,
-        minutes=None,
         batch=BATCH,
         lr=RATE,
         seed=arguments.seed,
-        device=CPU,
-        precision=torch.float32,
-        started=time.monotonic(),
+        device="cpu",
+        precision="float32",
     )
+    config = from_json(MODELS.get(name).Config, OPTIONS[name])
+    setup = Setup(name, config, settings, started=time.monotonic())
     with StopFlag() as stop:
-        result = train(dataset, settings, Progress(name), stop)
+        result = train(dataset, setup, Progress(name), stop)
     return load_model(result.model_path).model
 
 

@@ -32,7 +32,9 @@ from gentool.inference.latents import Latents, decode, read_latents, write_laten
 from gentool.models import MODELS
 from gentool.models.gan.model import GAN
 from gentool.networks import PAIRS
-from gentool.training.loop import Trainer, TrainSettings
+from gentool.training.loop import Trainer
+from gentool.training.settings import Settings
+from gentool.training.setup import Setup
 
 PROMISE = "files that lie: refused in a line or opened, soon, in little memory, nothing run"
 MEMORY_BYTES = 300 * 2**20  # that a file may cost above the base
@@ -153,13 +155,12 @@ def test_whole_models_with_hostile_settings_are_refused_or_draw(
 def trainer(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Trainer:
     """A run of three steps, saved."""
     stop = StopFlag()
-    settings = TrainSettings(
-        "gan", GAN.Config(width=4, latent_size=8), tmp_path_factory.mktemp("state") / "run",
-        images=48, minutes=None, batch=16, lr=1e-3, seed=0, device=torch.device("cpu"),
-        precision=torch.float32, started=time.monotonic(),
-    )  # fmt: skip
+    settings = Settings(out=str(tmp_path_factory.mktemp("state") / "run"), size="16", mode="rgb",
+                        images=48, batch=16, lr=1e-3, device="cpu",
+                        precision="float32")  # fmt: skip
+    setup = Setup("gan", GAN.Config(width=4, latent_size=8), settings, time.monotonic())
     found = Trainer(
-        open_dataset(str(image_folder), size="16"), settings, Display(stop, 48, quiet=True)
+        open_dataset(str(image_folder), size="16"), setup, Display(stop, 48, quiet=True)
     )
     found.run(stop)
     return found
@@ -179,7 +180,7 @@ def weights(trainer: Trainer) -> str:
 def test_a_state_that_lies_is_refused_and_fills_nothing(
     count: int, trainer: Trainer, attacked: Watch, tmp_path: Path
 ) -> None:
-    path = trainer.settings.out / "state.safetensors"
+    path = trainer.setup.out / "state.safetensors"
     good, learner = path.read_bytes(), trainer.learner()
 
     before = weights(trainer)

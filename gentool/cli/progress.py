@@ -13,7 +13,9 @@ from gentool.cli.console import say
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
+    from gentool.data import Dataset
     from gentool.evaluation.quick_score import Score
+    from gentool.training.plan import Plan
 
 _PLAIN_SECONDS = 10.0  # between lines off a terminal
 _USED_NATS = 0.1  # per image, of a layer of latents that is in use
@@ -30,6 +32,15 @@ def _layers(record: dict[str, float]) -> list[str]:
     nats = [value for name, value in record.items() if name.startswith("kl/")]
     used = sum(value > _USED_NATS for value in nats)
     return [f"layers in use {used} of {len(nats)}"] if nats else []
+
+
+def _sizes(plan: "Plan") -> str:
+    """Return width, batch, learning rate and budget of a run in words."""
+    settings = plan.setup.settings
+    budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
+    batch = "to be measured" if plan.batch_is_measured else f"of {settings.batch}"
+    width, lr = plan.setup.config.width, settings.lr
+    return f"width {width}, batches {batch}, lr {lr:g}, {budget} (--dry-run: all settings, and why)"
 
 
 class IntakeBar:
@@ -121,6 +132,32 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+    def planned(self, plan: "Plan") -> None:
+        """Print what will be trained on what, and why."""
+        setup, settings = plan.setup, plan.setup.settings
+        if plan.random_seed:
+            say(f"seed {settings.seed}, {plan.values['seed'].origin}")
+        if not self._quiet:
+            where = " and ".join(settings.data)
+            say(f"{setup.preset} on {len(plan.source):,} images from {where}, {setup.device.type}")
+            for note in [*plan.notes, _sizes(plan)]:
+                self.note(note)
+        if plan.continued:
+            say(plan.continued)
+
+    def note(self, message: str) -> None:
+        """Print one line below the first."""
+        say(f"  {message}")
+
+    def prepared(self, dataset: "Dataset", total: int) -> None:
+        """Print what preparing the images showed, and which of them cannot be read."""
+        for note in dataset.notes:
+            self.note(note)
+        for path, reason in dataset.bad[:3]:
+            say(f"skipped {path}: {reason}")
+        if dataset.bad:
+            say(f"skipped {len(dataset.bad):,} of {total:,} images that cannot be read")
 
     def intake(self, done: int, total: int) -> None:
         """Called while images are prepared."""

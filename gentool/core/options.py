@@ -21,7 +21,7 @@ C = TypeVar("C")
 
 
 def option(
-    default: Scalar,
+    default: object,
     meaning: str,
     *,
     low: float = -math.inf,
@@ -30,11 +30,18 @@ def option(
     joined: bool = False,
     automatic: bool = False,
     weighted: bool = False,
+    word: tuple[str, str] | None = None,
+    panel: str = "",
+    metavar: str | None = None,
+    identity: bool = False,
+    record: str = "",
+    of_model: bool = False,
 ) -> Any:
-    """Declare one setting of a frozen dataclass.
+    """Declare one setting of a frozen dataclass: an option of a model, or a setting of a run.
 
     Args:
-        default: Its default; the field's annotation (int, float, bool or str) is its type.
+        default: Its default, or ``dataclasses.MISSING`` where it has none; the field's annotation
+            (int, float, bool or str) is its type.
         meaning: One line for people, with the unit.
         low: Smallest number allowed.
         high: Largest number allowed.
@@ -42,10 +49,18 @@ def option(
         joined: Whether several of them may be joined by +, and ``none`` stands for none.
         automatic: Whether ``auto`` leaves the choice to the model, which knows the images.
         weighted: Whether each of the joined words may bear a weight and an interval, as ``Term``.
+        word: A word that may stand for the number, and in words what the number is.
+        panel: Section of ``--help`` in which the flag of a run's setting stands.
+        metavar: What ``--help`` writes for its value.
+        identity: Whether two commands that differ in it are different runs.
+        record: Part of the model file's training record that holds it: ``training``, ``data`` or
+            none.
+        of_model: Whether the setting of a run is only another spelling of a model's option.
     """
     metadata = {
         "meaning": meaning, "low": low, "high": high, "choices": choices, "joined": joined,
-        "automatic": automatic, "weighted": weighted,
+        "automatic": automatic, "weighted": weighted, "word": word, "panel": panel,
+        "metavar": metavar, "identity": identity, "record": record, "of_model": of_model,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 

@@ -15,7 +15,7 @@ from gentool.data import Dataset
 from gentool.evaluation.quick_score import Score
 from gentool.training.divergence import explaining
 from gentool.training.loop import Trainer
-from gentool.training.run_folder import TrainSettings
+from gentool.training.setup import Setup
 
 _MOST_DOUBLINGS = 3  # beyond the preset's, as its learning rate no longer suits
 _GAIN = 1.3  # in images per second, for which a doubling is worth it
@@ -41,51 +41,54 @@ class _Silent:
         """Of parts, which are what is looked for."""
 
 
-def choose_batch(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[int, str]:
+def with_batch(setup: Setup, batch: int) -> Setup:
+    """Return the setup with another batch."""
+    return replace(setup, settings=replace(setup.settings, batch=batch))
+
+
+def choose_batch(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
     """Images per step, and why, in words.
 
     Args:
         dataset: Prepared images.
-        settings: With the preset's batch.
+        setup: Of the run, with the preset's batch.
         stop: Polled between steps.
 
     Raises:
         DeviceError: not even one image fits.
     """
-    with explaining(settings):
-        return _choose(dataset, settings, stop)
+    with explaining(setup):
+        return _choose(dataset, setup, stop)
 
 
-def _choose(dataset: Dataset, settings: TrainSettings, stop: StopFlag) -> tuple[int, str]:
-    most = len(dataset.split(settings.holdout)[0])
-    batch = min(settings.batch, most)
-    while (speed := _images_per_second(dataset, settings, batch, stop)) is None and batch > 1:
+def _choose(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
+    most = len(dataset.split(setup.settings.holdout)[0])
+    batch = min(setup.settings.batch, most)
+    while (speed := _images_per_second(dataset, setup, batch, stop)) is None and batch > 1:
         batch //= 2
-    if speed is None or batch < min(settings.batch, most):
+    if speed is None or batch < min(setup.settings.batch, most):
         return batch, f"batch {batch}: {2 * batch} do not fit into memory"
     for _ in range(_MOST_DOUBLINGS):
         more = 2 * batch
-        faster = _images_per_second(dataset, settings, more, stop) if more <= most else None
+        faster = _images_per_second(dataset, setup, more, stop) if more <= most else None
         if faster is None or faster < _GAIN * speed:
             break
         batch, speed = more, faster
     return batch, f"batch {batch}: fits into memory, {speed:.0f} images/s in {_STEPS} steps"
 
 
-def _images_per_second(
-    dataset: Dataset, settings: TrainSettings, batch: int, stop: StopFlag
-) -> float | None:
+def _images_per_second(dataset: Dataset, setup: Setup, batch: int, stop: StopFlag) -> float | None:
     """Speed of whole steps; None where they had to be taken in parts."""
-    trainer = Trainer(dataset, replace(settings, batch=batch), _Silent())
+    trainer = Trainer(dataset, with_batch(setup, batch), _Silent())
     began = 0.0
     for step in range(1 + _STEPS):
         if step == 1:
-            began = _now(settings.device)
+            began = _now(setup.device)
         stop.poll("stopped before the first step; nothing was lost")
         trainer.take_step(0.0)
         if trainer.parts.size < batch:
             return None
-    return _STEPS * batch / (_now(settings.device) - began)
+    return _STEPS * batch / (_now(setup.device) - began)
 
 
 def _now(device: torch.device) -> float:

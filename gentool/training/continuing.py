@@ -11,18 +11,19 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError, ModelFileError, UsageError
 from gentool.core.options import from_json
-from gentool.training.run_folder import TrainSettings, identity_of, other_settings
-from gentool.training.settings import AUTO, Layers, Setting, with_values
+from gentool.training.run_folder import other_settings
+from gentool.training.settings import AUTO, SHAPE, Layers, Setting, default_identity, with_values
+from gentool.training.setup import Setup
 
-_SHAPE, _OPTION = "--size and --mode", "-o "
+_OPTION = "-o "
 
 
-def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[Layers, str]:
-    """What was given to ``train``, and for the rest what the run in ``settings.out`` has.
+def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layers, str]:
+    """What was given to ``train``, and for the rest what the run in ``setup.out`` has.
 
     Args:
         layers: What was given.
-        settings: What that and this machine would make a new run of.
+        setup: What that and this machine would make a new run of.
         override: Whether what was given may differ from what the run has.
 
     Returns:
@@ -33,7 +34,7 @@ def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[L
         UsageError: something was given that the run does not have.
         ModelFileError: its state is damaged.
     """
-    path = settings.out / STATE_NAME
+    path = setup.out / STATE_NAME
     try:
         there = path.is_file()
     except OSError:  # a name that no folder can have: who makes the folder says so
@@ -44,15 +45,14 @@ def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[L
     before = header.get("identity")
     if header.get("kind") != "state" or not isinstance(before, dict):
         return layers, ""  # who reads the state says so
-    if before.get("model") != settings.model or header.get("preset") not in (None, layers.preset):
+    if before.get("model") != setup.model or header.get("preset") not in (None, layers.preset):
         return layers, ""
-    assert settings.policy is not None
-    was = _parts(type(settings.config).absent(_options(before)), before)
-    now = _parts({}, identity_of(settings, settings.policy))
+    was = _parts(type(setup.config).absent(_options(before)), {**default_identity(), **before})
+    now = _parts({}, setup.identity())
     differing = {key: (was[key], now[key]) for key in now if key in was and was[key] != now[key]}
     given = {key: pair for key, pair in differing.items() if _is_given(layers, key)}
     if given and not override:
-        raise other_settings(settings.out, given)
+        raise other_settings(setup.out, given)
     taken = {key: was[key] for key in differing if key not in given}
     words = [f"{key} {value!s:.60} (not {now[key]!s:.60})" for key, value in taken.items()]
     if "batch" in layers.values and layers.get("batch") == AUTO and "--batch" in was:
@@ -60,13 +60,13 @@ def go_on(layers: Layers, settings: TrainSettings, *, override: bool) -> tuple[L
         words = [w for w in words if not w.startswith("--batch ")]
         words.append(f"--batch {was['--batch']!s:.60} (auto measures for a new run)")
     try:
-        layers = _with(layers, settings, taken) if taken else layers
+        layers = _with(layers, setup, taken) if taken else layers
     except UsageError as error:
         raise ModelFileError(
             f"{path} is damaged (identity: {error!s:.120}). Choose another --out"
         ) from error
-    layers, device = _device(layers, settings, header)
-    return layers, "; ".join(filter(None, [_told(words, taken, settings), device]))
+    layers, device = _device(layers, setup, header)
+    return layers, "; ".join(filter(None, [_told(words, taken, setup), device]))
 
 
 def _options(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _options(identity: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(unsaid: Mapping[str, object], identity: Mapping[str, Any]) -> dict[str, Any]:
     """An identity by flags: size and mode apart, and with the options that it does not say."""
     parts = {**{_OPTION + k: v for k, v in unsaid.items()}, **identity}
-    size, _, mode = str(parts.pop(_SHAPE, "")).partition(" ")
+    size, _, mode = str(parts.pop(SHAPE, "")).partition(" ")
     return {"--size": size, "--mode": mode, **parts} if mode else parts
 
 
@@ -95,14 +95,14 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _with(layers: Layers, settings: TrainSettings, taken: Mapping[str, Any]) -> Layers:
+def _with(layers: Layers, setup: Setup, taken: Mapping[str, Any]) -> Layers:
     """Layers with what the run has, whose types and bounds are checked: a file may say anything."""
-    origin = f"the run in {settings.out}"
+    origin = f"the run in {setup.out}"
     options = _options(taken)
-    from_json(type(settings.config), options)
+    from_json(type(setup.config), options)
     values = {_name(k): v for k, v in taken.items() if not k.startswith(_OPTION)}
     if "precision" in values:
-        select_precision(settings.device, str(values["precision"]))
+        select_precision(setup.device, str(values["precision"]))
     return with_values(
         layers,
         {k: Setting(v, origin) for k, v in values.items()},
@@ -110,23 +110,21 @@ def _with(layers: Layers, settings: TrainSettings, taken: Mapping[str, Any]) -> 
     )
 
 
-def _told(words: list[str], taken: Mapping[str, Any], settings: TrainSettings) -> str:
+def _told(words: list[str], taken: Mapping[str, Any], setup: Setup) -> str:
     """One line of what is not as it would be here, and what that means."""
     told = f"going on as the run began, with {', '.join(words[:20])}" if words else ""
-    slow = taken.get("--precision") == "bfloat16" and settings.device.type == "cpu"
+    slow = taken.get("--precision") == "bfloat16" and setup.device.type == "cpu"
     return told + "; this CPU has no instructions for bfloat16, which makes it slow" * slow
 
 
-def _device(
-    layers: Layers, settings: TrainSettings, header: Mapping[str, Any]
-) -> tuple[Layers, str]:
+def _device(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> tuple[Layers, str]:
     """The layers with the device that the run was on, where ``auto`` would take another."""
-    device, here = header.get("device"), settings.device.type
+    device, here = header.get("device"), setup.device.type
     if not isinstance(device, str) or device == here or layers.get("device") != AUTO:
         return layers, ""
     try:
         select_device(device)
     except GentoolError:
         return layers, f"the run was on {device:.20}, which is not here; it continues on {here}"
-    found = {"device": Setting(device, f"the run in {settings.out}")}
+    found = {"device": Setting(device, f"the run in {setup.out}")}
     return with_values(layers, found, {}), f"it continues on {device}, as it began (not {here})"

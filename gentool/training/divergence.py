@@ -16,7 +16,8 @@ from gentool.core.atomic_files import is_full, no_room
 from gentool.core.errors import DeviceError, Diverged, UsageError
 from gentool.models.base import Phase
 from gentool.training.accumulation import is_out_of_memory
-from gentool.training.run_folder import Learner, RunFolder, TrainSettings
+from gentool.training.run_folder import Learner, RunFolder
+from gentool.training.setup import Setup
 from gentool.training.state import Counters
 
 _MOST_SETBACKS = 3
@@ -121,7 +122,7 @@ def go_back(
         Diverged: it was done as often as it may be.
     """
     if now.setbacks >= _MOST_SETBACKS:
-        raise _diagnosis(fault, folder.settings, now.images) from None
+        raise _diagnosis(fault, folder.setup, now.images) from None
     for optimiser in learner.optimisers.values():
         optimiser.state.clear()
     found = folder.read_state(learner)
@@ -133,21 +134,21 @@ def go_back(
     return replace(before, setbacks=now.setbacks + 1, seconds=now.seconds, part=now.part)
 
 
-def _diagnosis(fault: NotFinite, settings: TrainSettings, images: int) -> Diverged:
+def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:
     """The end of a run that went back as often as it may: what, where, and what to change."""
-    tries = [f"--lr {settings.lr / 2 ** (_MOST_SETBACKS + 1):g}"]
-    if settings.precision != torch.float32:
+    tries = [f"--lr {setup.settings.lr / 2 ** (_MOST_SETBACKS + 1):g}"]
+    if setup.precision != torch.float32:
         tries.insert(0, "--precision float32")
     return Diverged(
         f"{fault} left the finite numbers at {images:,} images, after going back {_MOST_SETBACKS} "
-        f"times with half the learning rate. Files in {settings.out} hold the last good state. "
+        f"times with half the learning rate. Files in {setup.out} hold the last good state. "
         f"Try {' or '.join(tries)}, with another --out or with --override; look for odd images "
         "with 'gentool data check'"
     )
 
 
 @contextlib.contextmanager
-def explaining(settings: TrainSettings) -> Iterator["Needs"]:
+def explaining(setup: Setup) -> Iterator["Needs"]:
     """Turn errors of memory, disk and device into gentool's own."""
     needs = Needs()
     try:
@@ -155,18 +156,18 @@ def explaining(settings: TrainSettings) -> Iterator["Needs"]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise DeviceError(
-                f"out of memory on {settings.device}, even with parts of the batch. "
+                f"out of memory on {setup.device}, even with parts of the batch. "
                 "Use a smaller --size or --width"
             ) from error
-        if settings.deterministic and "deterministic" in str(error):
+        if setup.settings.deterministic and "deterministic" in str(error):
             reason = str(error).partition(". ")[0]
             raise DeviceError(f"{reason}. Leave --deterministic out, or use the CPU") from error
         raise
     except OSError as error:
         reason = error.strerror or str(error)
         if is_full(error):
-            raise no_room(reason, settings.out, needs.bytes) from error
-        raise UsageError(f"cannot write the run folder {settings.out}: {reason}") from error
+            raise no_room(reason, setup.out, needs.bytes) from error
+        raise UsageError(f"cannot write the run folder {setup.out}: {reason}") from error
 
 
 @dataclass

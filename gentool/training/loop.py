@@ -48,12 +48,11 @@ from gentool.training.divergence import (
 from gentool.training.ema import Averaging, averaged_copy
 from gentool.training.log import RunLog
 from gentool.training.optimisers import is_left_out, open_optimiser, skipped_share
-from gentool.training.run_folder import BEST_NAME, Learner, RunFolder, TrainSettings
+from gentool.training.run_folder import BEST_NAME, Learner, RunFolder
 from gentool.training.run_lock import locked
 from gentool.training.score_schedule import Looks
+from gentool.training.setup import Setup
 from gentool.training.state import Counters
-
-__all__ = ["Reporter", "TrainResult", "TrainSettings", "Trainer", "classes_of", "cosine", "train"]
 
 _LOG_SECONDS = 5.0
 
@@ -79,17 +78,23 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run leaves: the model file, images seen, whether it was done before."""
+    """What a finished run leaves.
+
+    Attributes:
+        model_path: The model file.
+        images: Images seen.
+        already_complete: Whether the run was over before this command.
+        seed: Of the run.
+    """
 
     model_path: Path
     images: int
     already_complete: bool
+    seed: int
 
 
-def train(
-    dataset: Dataset, settings: TrainSettings, reporter: Reporter, stop: StopFlag
-) -> TrainResult:
-    """Train, or go on with, the run in ``settings.out``.
+def train(dataset: Dataset, setup: Setup, reporter: Reporter, stop: StopFlag) -> TrainResult:
+    """Train, or continue, the run in ``setup.out``.
 
     Raises:
         UsageError: the folder holds a run with other settings, or another process trains there.
@@ -98,6 +103,7 @@ def train(
         Diverged: numbers are not finite, again and again; the last good files are untouched.
         DeviceError: out of memory, or an operation that ``deterministic`` forbids.
     """
+    settings = setup.settings
     count = len(dataset.split(settings.holdout)[0])
     if count < settings.batch:
         raise DataError(
@@ -105,29 +111,30 @@ def train(
             f"Add images, or use --batch {max(count, 1)}"
         )
     with (
-        explaining(settings) as needs,
-        locked(settings.out) if Ranks().first else contextlib.nullcontext(),
+        explaining(setup) as needs,
+        locked(setup.out) if Ranks().first else contextlib.nullcontext(),
         deterministic_algorithms(settings.deterministic),
     ):
-        trainer = Trainer(dataset, settings, reporter)
+        trainer = Trainer(dataset, setup, reporter)
         needs.bytes = trainer.folder.bytes_needed(trainer.learner())
         if trainer.ranks.first:
-            require_room(settings.out, needs.bytes)
+            require_room(setup.out, needs.bytes)
         return trainer.run(stop)
 
 
 class Trainer:
     """One run: live weights, averaged weights, optimisers and the counter."""
 
-    def __init__(self, dataset: Dataset, settings: TrainSettings, reporter: Reporter) -> None:
+    def __init__(self, dataset: Dataset, setup: Setup, reporter: Reporter) -> None:
+        settings = setup.settings
         self.ranks = Ranks()
         self.rows_of_step = self.ranks.share(settings.batch)
-        self.dataset, self.settings, self.reporter = dataset, settings, reporter
+        self.dataset, self.setup, self.settings, self.reporter = dataset, setup, settings, reporter
         self.rows, held_out = dataset.split(settings.holdout)
         self.looks = Looks(dataset, self.rows, held_out, settings.score_every)
         self.feeder = Feeder(
             dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
-            self.rows_of_step[1] - self.rows_of_step[0], settings.device, settings.augment,
+            self.rows_of_step[1] - self.rows_of_step[0], setup.device, settings.augment,
             settings.batch,
         )  # fmt: skip
         self.model = self._initial_model()
@@ -136,7 +143,7 @@ class Trainer:
         self.phases = self.model.phases()
         self.optimisers = {p.name: open_optimiser(p, settings.lr) for p in self.phases}
         self.counters = Counters()
-        self.folder = RunFolder(settings, dataset, self.rows)
+        self.folder = RunFolder(setup, dataset, self.rows)
         self._images_at_start = self._images_of_step = 0
         self._ailing = set[str]()  # what was warned of
         self.log = RunLog(self.folder.log_path)
@@ -146,13 +153,13 @@ class Trainer:
         self.parts = self._parts()
 
     def _initial_model(self) -> Model:
-        settings = self.settings
+        setup, device = self.setup, self.setup.device
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(settings.seed, "initial weights"))
-            model: Model = MODELS.get(settings.model)(
-                settings.config, self.dataset.shape, classes_of(settings, self.dataset)
+            torch.manual_seed(derive_seed(self.settings.seed, "initial weights"))
+            model: Model = MODELS.get(setup.model)(
+                setup.config, self.dataset.shape, classes_of(setup, self.dataset)
             )
-        model = model.to(settings.device).to(memory_format=memory_format(settings.device))
+        model = model.to(device).to(memory_format=memory_format(device))
         model.begin(self.feeder.to_begin)
         return model
 
@@ -165,7 +172,6 @@ class Trainer:
     def run(self, stop: StopFlag) -> TrainResult:
         """Train until the budget is spent; see ``train``."""
         stop.poll("stopped before the first step; nothing was lost")
-        model_path = self.folder.model_path
         before = self.folder.read_state(self.learner())
         self.counters = before or self.counters
         spent = self.share() >= 1
@@ -176,7 +182,7 @@ class Trainer:
         if self.ranks.first:
             self.folder.prepare()  # a killed command may have left something in a finished run, too
         if done and whole:
-            return TrainResult(model_path, self.counters.images, already_complete=True)
+            return self._result(already_complete=True)
         self._images_at_start = self.counters.images
         if self.ranks.first:
             self.looks.recall(self.log.cut(self.counters.images))
@@ -194,7 +200,12 @@ class Trainer:
             except NotFinite as fault:
                 self._go_back(fault)
             else:
-                return TrainResult(model_path, self.counters.images, already_complete=False)
+                return self._result(already_complete=False)
+
+    def _result(self, *, already_complete: bool) -> TrainResult:
+        """Return what the run leaves."""
+        images, seed = self.counters.images, self.settings.seed
+        return TrainResult(self.folder.model_path, images, already_complete, seed)
 
     def _train_on(self, stop: StopFlag) -> None:
         """Steps, log, scores and saves from here to the end of the budget."""
@@ -215,7 +226,7 @@ class Trainer:
                 self.budget.saved()
         self.write_log(1.0)
         self.save(last=True)
-        if (verdict := self.looks.verdict()) is not None and self.settings.keep.best:
+        if (verdict := self.looks.verdict()) is not None and self.setup.keep.best:
             self.reporter.warned(verdict)
 
     def _save_is_due(self, late: bool) -> bool:
@@ -255,7 +266,7 @@ class Trainer:
 
     def _stop_if_asked(self, stop: StopFlag, late: bool) -> bool:
         """Save and stop if any process is asked to; returns whether any is ``late`` to save."""
-        limit = self.settings.stop_after
+        limit = self.setup.stop_after
         seen = self.counters.images - self._images_at_start
         reached = limit is not None and seen >= limit and self.share() < 1
         asked = stop.asked is not None or reached
@@ -263,7 +274,7 @@ class Trainer:
         if asked:
             self.save()
             self.ranks.wait()  # torchrun ends all when one has left
-            message = f"stopped at {self.counters.images:,} images; saved in {self.settings.out}"
+            message = f"stopped at {self.counters.images:,} images; saved in {self.setup.out}"
             raise Stopped(message, interrupted=interrupted)
         return late
 
@@ -273,7 +284,7 @@ class Trainer:
 
     def seconds(self) -> float:
         """Wall-clock seconds that the run has taken, over all its commands."""
-        return self.counters.seconds + time.monotonic() - self.settings.started
+        return self.counters.seconds + time.monotonic() - self.setup.started
 
     def take_step(self, share: float) -> None:
         """One step: every phase that is due, then the averages."""
@@ -295,24 +306,22 @@ class Trainer:
         counters.step += 1
         ages = {p.name: counters.images - counters.began[p.name] for p in active}
         check_averaged(self.averaging.live(ages), self.model)
-        self.averaging.update(ages, self._images_of_step, self.settings.config.ema_images)
+        self.averaging.update(ages, self._images_of_step, self.setup.config.ema_images)
 
     def _update(self, phase: Phase, start: int, share: float) -> None:
         """One gradient step of one phase on the batch that begins at image ``start``."""
-        settings = self.settings
+        settings, device, precision = self.settings, self.setup.device, self.setup.precision
         first, last = self.rows_of_step
         indices = np.arange(start + first, start + last, dtype=np.int64)
         self.model.requires_grad_(False)
         phase.module.requires_grad_(True)
-        batch, half = self.feeder.batch(start + first), settings.precision != torch.float32
-        draw = Draw(
-            settings.seed, phase.name, indices, self.counters.step, settings.device, min(share, 1.0)
-        )
+        batch, half = self.feeder.batch(start + first), precision != torch.float32
+        draw = Draw(settings.seed, phase.name, indices, self.counters.step, device, min(share, 1.0))
 
         def partial_loss(first: int, last: int) -> LossTerms:
             part = slice(first, last)
             labels = None if batch.labels is None else batch.labels[part]
-            with torch.autocast(settings.device.type, settings.precision, enabled=half):
+            with torch.autocast(device.type, precision, enabled=half):
                 return phase.loss(
                     Batch(batch.images[part], labels), replace(draw, indices=indices[part])
                 )
@@ -367,7 +376,7 @@ class Trainer:
             return
         self.folder.write_previews(self.average, self.counters.images)
         self.budget.measure(time.monotonic() - began, more)
-        if last and self.settings.keep.best:
+        if last and self.setup.keep.best:
             self.folder.complete_best(self.learner(), self.counters.images)
         # Files last: a kill before leaves the old pair, a kill between leaves a good state.
         seconds = max(self.seconds(), self.budget.seconds if last else 0.0)  # all, when it is over
@@ -447,7 +456,7 @@ class Trainer:
         self.reporter.scored(images, score)
         if score.distance < self.counters.best_score:
             self.counters.best_score = score.distance
-            if self.settings.keep.best:
+            if self.setup.keep.best:
                 self.folder.write_model(self.average, images, BEST_NAME, score=score.record)
 
     def _fit_batches(self) -> Iterator[Batch]:
@@ -455,15 +464,16 @@ class Trainer:
         return self.feeder.to_fit(self.counters.images)
 
 
-def classes_of(settings: TrainSettings, data: Dataset | Source) -> int:
+def classes_of(setup: Setup, data: Dataset | Source) -> int:
     """How many classes of the data the model is conditional on.
 
     Raises:
         UsageError: a model file cannot hold the classes' names.
     """
     check_classes(data.classes)
-    count = len(data.classes) if settings.conditional and data.labels is not None else 0
-    return count if MODELS.get(settings.model).conditional(settings.config, count) else 0
+    wanted = data.labels is not None and not setup.settings.unconditional
+    count = len(data.classes) if wanted else 0
+    return count if MODELS.get(setup.model).conditional(setup.config, count) else 0
 
 
 def cosine(share: float, floor: float) -> float:

@@ -8,7 +8,7 @@ for. The identity in the state says which commands are the same run.
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,15 @@ from gentool.checkpoint import (
 from gentool.core.atomic_files import LOG_NAME, PREVIEWS_NAME, put, remove_scratch
 from gentool.core.errors import ModelFileError, NoEncoder, UsageError
 from gentool.core.images import encode, grid
-from gentool.core.options import to_json
 from gentool.core.version import __version__
-from gentool.data import Dataset, Policy
+from gentool.data import Dataset
 from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.held_out import keep_out
-from gentool.models.base import BaseConfig, Model, Phase
+from gentool.models.base import Model, Phase
 from gentool.outputs.ownership import read_mark, refuse_foreign_run
-from gentool.training.snapshots import SNAPSHOTS_NAME, Keep, keep_snapshot, snapshot_is_kept
+from gentool.training.settings import default_identity, record_of
+from gentool.training.setup import Setup
+from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept
 from gentool.training.state import (
     Counters,
     Optimisers,
@@ -57,60 +58,6 @@ _DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, Runt
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides a run, resolved.
-
-    Attributes:
-        model: Name in the table of models.
-        config: Its options.
-        out: The run folder.
-        images: Budget in images, rounded up to whole steps; or None.
-        minutes: Budget in wall-clock minutes from ``started``; or None.
-        batch: Images per step.
-        lr: Adam's learning rate.
-        seed: Seed of everything.
-        device: Where to compute.
-        precision: dtype of autocast.
-        started: ``time.monotonic()`` at the command's start.
-        holdout: Share of the images, by content, that is never trained on.
-        score_every: Score the averaged weights once per as many images; 0 for never, None for
-            as often as costs little.
-        conditional: Whether a model that can be is conditional on the classes of the data.
-        policy: What intake did to the images, for those who look at other images later.
-        augment: What is done to them in training, by names joined by +; ``none``.
-        stop_after: Stop as if asked once this command has seen as many images; or None.
-        save_every: Save once per as many images; 0 for every few minutes.
-        keep: Which models stay beside the last one.
-        override: Whether a run may go on with other settings than it began with.
-        deterministic: Whether only algorithms that repeat bit for bit may be used on a GPU.
-        preset: Name of the preset that the settings began with; None where there was none.
-    """
-
-    model: str
-    config: BaseConfig
-    out: Path
-    images: int | None
-    minutes: float | None
-    batch: int
-    lr: float
-    seed: int
-    device: torch.device
-    precision: torch.dtype
-    started: float
-    holdout: float = 0.0
-    score_every: int | None = None
-    conditional: bool = True
-    stop_after: int | None = None
-    policy: Policy | None = None
-    augment: str = "none"
-    save_every: int = 0
-    keep: Keep = field(default_factory=Keep)
-    override: bool = False
-    deterministic: bool = False
-    preset: str | None = None
-
-
-@dataclass(frozen=True)
 class Learner:
     """What a state file holds the tensors of."""
 
@@ -119,25 +66,6 @@ class Learner:
     phases: tuple[Phase, ...]
     optimisers: Optimisers
     powers: Tensors
-
-
-def identity_of(settings: TrainSettings, policy: Policy) -> Header:
-    """What two commands must share to be the same run, but for the images."""
-    return {
-        "model": settings.model,
-        **{f"-o {k}": v for k, v in to_json(settings.config).items()},
-        "--size and --mode": str(policy.shape),
-        "--fit": policy.fit,
-        "--background": policy.background,
-        "--margin": policy.margin,
-        "--augment": settings.augment,
-        "--batch": settings.batch,
-        "--lr": settings.lr,
-        "--seed": settings.seed,
-        "--holdout": settings.holdout,
-        "--unconditional": not settings.conditional,
-        "--precision": str(settings.precision).removeprefix("torch."),
-    }
 
 
 def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
@@ -154,15 +82,14 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        settings: The run's.
+        setup: Of the run.
         dataset: Its images.
         rows: Numbers of those that it trains on.
     """
 
-    def __init__(self, settings: TrainSettings, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        self.settings, self._dataset, self._rows = settings, dataset, rows
-        self._policy = settings.policy or Policy(dataset.shape)
-        self.path = settings.out
+    def __init__(self, setup: Setup, dataset: Dataset, rows: NDArray[np.int64]) -> None:
+        self.setup, self.settings, self._dataset, self._rows = setup, setup.settings, dataset, rows
+        self.path = setup.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
         self._kept_out: Header | None = None
         self.overridden: dict[str, tuple[object, object]] = {}  # setting: was, is
@@ -176,7 +103,7 @@ class RunFolder:
 
     def bytes_needed(self, learner: Learner) -> int:
         """Bytes that the next save takes beyond what lies here: new files stand beside old ones."""
-        keep = self.settings.keep
+        keep = self.setup.keep
         model = tensor_bytes(exported_tensors(learner.average))
         moments = sum(2 * tensor_bytes(dict(p.module.named_parameters())) for p in learner.phases)
         state = model + moments + tensor_bytes(learner.model.state_dict())
@@ -189,15 +116,15 @@ class RunFolder:
     def identity(self) -> Header:
         """What two commands must share to be the same run."""
         images = {"--data (its images)": self._dataset.fingerprint[:16]}
-        return identity_of(self.settings, self._policy) | images
+        return self.setup.identity() | images
 
     def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
         """Write the averaged weights; ``more`` goes into the training record."""
         record = {**self._record(images), **more}
-        header = model_header(self.settings.model, average, self._dataset.classes, record)
+        header = model_header(self.setup.model, average, self._dataset.classes, record)
         write_file(self.path / name, exported_tensors(average), header)
         if name == MODEL_NAME:
-            keep_snapshot(self.model_path, images, self.settings.keep)
+            keep_snapshot(self.model_path, images, self.setup.keep)
 
     def complete_best(self, learner: Learner, images: int) -> None:
         """Give the best model the parts that learned after it was scored, if its samples stay.
@@ -233,11 +160,8 @@ class RunFolder:
         kept = {"kept_out": self.kept_out()} if settings.holdout else {}
         return {
             "images": images,
-            "seed": settings.seed,
-            "batch": settings.batch,
-            "lr": settings.lr,
-            "precision": str(settings.precision).removeprefix("torch."),
-            "device": settings.device.type,
+            **record_of(settings, "training"),
+            "device": self.setup.device.type,
             # On a CPU the last bits depend on these two.
             "threads": torch.get_num_threads(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -245,12 +169,8 @@ class RunFolder:
                 "name": data.name,
                 "images": len(self._rows),
                 "fingerprint": data.fingerprint,
-                "holdout": settings.holdout,
                 **kept,
-                "fit": self._policy.fit,
-                "background": self._policy.background,
-                "margin": self._policy.margin,
-                "augment": settings.augment,
+                **record_of(settings, "data"),
             },
         }
 
@@ -259,8 +179,8 @@ class RunFolder:
         best = counters.best_score
         header = {
             "kind": "state",
-            "preset": self.settings.preset,
-            "device": self.settings.device.type,
+            "preset": self.setup.preset,
+            "device": self.setup.device.type,
             "identity": self.identity(),
             "images": counters.images,
             "step": counters.step,
@@ -289,7 +209,7 @@ class RunFolder:
         header, _ = read_header(self.model_path)
         training = header.get("training")
         written = isinstance(training, dict) and training.get("images") == images
-        return written and snapshot_is_kept(self.model_path, images, self.settings.keep)
+        return written and snapshot_is_kept(self.model_path, images, self.setup.keep)
 
     def read_state(self, learner: Learner) -> Counters | None:
         """Fill ``learner`` from the state in the folder; None if there is none.
@@ -330,13 +250,14 @@ class RunFolder:
         before, now = header.get("identity"), self.identity()
         if not isinstance(before, dict):
             raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
-        config = self.settings.config
+        config = self.setup.config
         options = {k.removeprefix("-o "): v for k, v in before.items() if k.startswith("-o ")}
         unsaid = type(config).absent(options)
-        before = {**{f"-o {k}": v for k, v in unsaid.items()}, **before}
+        unsaid_options = {f"-o {k}": v for k, v in unsaid.items()}
+        before = {**default_identity(), **unsaid_options, **before}
         pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
         differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
-        if differing and not self.settings.override:
+        if differing and not self.setup.override:
             raise other_settings(self.path, differing)
         self.overridden = differing
 
@@ -346,7 +267,7 @@ class RunFolder:
         made = {
             "gentool": __version__,
             "made_by": "train",
-            "model": self.settings.model,
+            "model": self.setup.model,
             "images": images,
         }
         draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]

@@ -20,14 +20,16 @@ from pathlib import Path
 import torch
 from torch.nn.functional import softplus
 
-from gentool.core.devices import memory_format, select_device, select_precision
+from gentool.core.devices import memory_format, select_device
 from gentool.core.images import to_unit
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, open_dataset
 from gentool.evaluation.quick_score import Score
 from gentool.models.gan.losses import squared_gradient_norm
 from gentool.models.gan.model import GAN
-from gentool.training.loop import TrainSettings, train
+from gentool.training.loop import train
+from gentool.training.settings import Settings
+from gentool.training.setup import Setup
 
 
 class Silent:
@@ -49,9 +51,10 @@ class Silent:
         """Ignore."""
 
 
-def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
+def bare_loop(data: torch.Tensor, model: GAN, setup: Setup) -> float:
     """Seconds of a hand-written loop over ``settings.images`` images."""
-    config, half = model.config, settings.precision != torch.float32
+    settings = setup.settings
+    config, half = model.config, setup.precision != torch.float32
     average = copy.deepcopy(model.generator)
     optimisers = [
         torch.optim.Adam(part.parameters(), lr=settings.lr, betas=(0.0, 0.99), fused=True)
@@ -62,7 +65,7 @@ def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
     for step in range(-(-settings.images // settings.batch)):
         real_images = data[torch.randint(len(data), (settings.batch,))]
         latents = torch.randn(2, settings.batch, config.latent_size)
-        with torch.autocast("cpu", settings.precision, enabled=half):
+        with torch.autocast("cpu", setup.precision, enabled=half):
             with torch.no_grad():
                 fakes = model.generator(latents[0])
             if step % config.penalty_every == 0:
@@ -74,7 +77,7 @@ def bare_loop(data: torch.Tensor, model: GAN, settings: TrainSettings) -> float:
                 penalty = torch.zeros(settings.batch)
         _descend(optimisers[0], (softplus(fake - real) + penalty).mean())
         model.discriminator.requires_grad_(False)
-        with torch.autocast("cpu", settings.precision, enabled=half):
+        with torch.autocast("cpu", setup.precision, enabled=half):
             with torch.no_grad():
                 real = model.discriminator(real_images)
             fake = model.discriminator(model.generator(latents[1]))
@@ -93,11 +96,12 @@ def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.step()
 
 
-def gentool_loop(dataset: Dataset, settings: TrainSettings) -> float:
+def gentool_loop(dataset: Dataset, setup: Setup) -> float:
     """Seconds of ``train`` in a run folder of its own."""
     with tempfile.TemporaryDirectory() as folder, StopFlag() as stop:
         began = time.perf_counter()
-        now = replace(settings, out=Path(folder) / "run", started=time.monotonic())
+        settings = replace(setup.settings, out=str(Path(folder) / "run"))
+        now = replace(setup, settings=settings, started=time.monotonic())
         train(dataset, now, Silent(), stop)
         return time.perf_counter() - began
 
@@ -112,23 +116,22 @@ def main() -> None:
     device = select_device("cpu")
     dataset = open_dataset(arguments.data, "32", "rgb")
     config = GAN.Config()
-    settings = TrainSettings(
-        "gan", config, Path(), arguments.images, None, 64, 5e-4, 0, device,
-        select_precision(device), time.monotonic(),
-    )  # fmt: skip
+    settings = Settings(out="", size="32", mode="rgb", images=arguments.images, batch=64, lr=5e-4,
+                        device="cpu")  # fmt: skip
+    setup = Setup("gan", config, settings, time.monotonic())
     tensors = to_unit(torch.from_numpy(dataset.images[:])).contiguous(
         memory_format=memory_format(device)
     )
     ratios = []
     for number in range(arguments.rounds + 1):
         model = GAN(config, dataset.shape)
-        bare = bare_loop(tensors, model.to(memory_format=memory_format(device)), settings)
-        ours = gentool_loop(dataset, settings)
+        bare = bare_loop(tensors, model.to(memory_format=memory_format(device)), setup)
+        ours = gentool_loop(dataset, setup)
         if number:  # the first turn warms both up
             ratios.append(bare / ours)
             print(f"bare {arguments.images / bare:.0f} images/s, "
                   f"gentool {arguments.images / ours:.0f}, ratio {ratios[-1]:.3f}")  # fmt: skip
-    print(f"median ratio {statistics.median(ratios):.3f} ({settings.precision}, 32x32 rgb)")
+    print(f"median ratio {statistics.median(ratios):.3f} ({setup.precision}, 32x32 rgb)")
 
 
 if __name__ == "__main__":

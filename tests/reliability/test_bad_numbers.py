@@ -19,7 +19,9 @@ from gentool.core.signals import StopFlag
 from gentool.data import open_dataset
 from gentool.models.vae.model import VAE
 from gentool.training.divergence import NotFinite, check_weights
-from gentool.training.loop import Trainer, TrainSettings
+from gentool.training.loop import Trainer
+from gentool.training.settings import Settings
+from gentool.training.setup import Setup
 
 PROMISE = "numbers gone wrong: back to the last good state, or exit 6 with good files"
 BATCH, STEPS, SAVE_STEPS, LR = 16, 110, 20, 1e-3
@@ -72,13 +74,11 @@ def test_numbers_whose_sum_would_overflow_are_finite() -> None:
 
 def test_a_prior_that_cannot_be_fitted_is_a_setback(image_folder: Path, tmp_path: Path) -> None:
     """Its weights are finite, and yet what the encoder makes of an image is not."""
-    settings = TrainSettings(
-        "vae", VAE.Config(width=4, latent_size=4), tmp_path / "run",
-        images=48, minutes=None, batch=16, lr=1e-3, seed=0, device=torch.device("cpu"),
-        precision=torch.float32, started=time.monotonic(),
-    )  # fmt: skip
+    settings = Settings(out=str(tmp_path / "run"), size="16", mode="rgb", images=48, batch=16,
+                        lr=1e-3, device="cpu", precision="float32")  # fmt: skip
+    setup = Setup("vae", VAE.Config(width=4, latent_size=4), settings, time.monotonic())
     data = open_dataset(str(image_folder), size="16")
-    trainer = Trainer(data, settings, Display(StopFlag(), 48, quiet=True))
+    trainer = Trainer(data, setup, Display(StopFlag(), 48, quiet=True))
     for weight in trainer.average.get_submodule("encoder").parameters():
         weight.data.fill_(1e38)
     with pytest.raises(NotFinite, match="fitted to"):

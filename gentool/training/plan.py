@@ -1,0 +1,238 @@
+"""From what a person gives to a run that is ready: every choice, with its reason, in one place.
+
+``gentool train``, its ``--dry-run`` and ``gentool.train`` all execute the ``Plan`` that
+``make_plan`` returns. Nothing is trained and nothing is written here; a sample of the images is
+inspected.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gentool.checkpoint import STATE_NAME, read_header
+from gentool.core.devices import select_device, select_precision
+from gentool.core.errors import GentoolError
+from gentool.core.options import Scalar, from_json, from_words, to_json
+from gentool.data import Policy, Source, glance, make_policy, resolve_shape
+from gentool.models import MODELS
+from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
+from gentool.training.continuing import continue_run
+from gentool.training.loop import classes_of
+from gentool.training.settings import (
+    AS_WORDS,
+    AUTO,
+    RANDOM,
+    Layers,
+    Setting,
+    Settings,
+    draw_seed,
+    resolve,
+)
+from gentool.training.setup import Setup
+
+if TYPE_CHECKING:
+    import torch
+
+    from gentool.models.base import BaseConfig
+
+FOUND = "found from the data"
+_SEED_LIMIT = 2**63
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to be trained, and why it is as it is.
+
+    Attributes:
+        setup: What decides the run.
+        source: Its images.
+        notes: One sentence for each choice that was found from the images.
+        values: Every setting and where it comes from, by name.
+        options: Every model option and where it comes from, by name.
+        continued: In words, what the run in the folder has that this machine would choose
+            otherwise; empty where nothing differs.
+        random_seed: Whether the seed was drawn, so that several processes have to agree on it.
+    """
+
+    setup: Setup
+    source: Source
+    notes: tuple[str, ...]
+    values: dict[str, Setting]
+    options: dict[str, Setting]
+    continued: str = ""
+    random_seed: bool = False
+
+    @property
+    def batch_is_measured(self) -> bool:
+        """Whether the batch is chosen by timing steps; until then it is the preset's."""
+        return bool(self.values["batch"].value == AUTO)
+
+    def shown(self) -> dict[str, Setting]:
+        """Return every setting and option with its origin, as ``--dry-run`` prints them."""
+        settings = self.setup.settings
+        found = {
+            "size": Setting(settings.size, FOUND),
+            "mode": Setting(settings.mode, FOUND),
+            "out": Setting(str(self.setup.out), "default"),
+            "score_every": Setting("now and then", "default"),
+        }
+        values = {**found, **self.values}
+        chosen = {"device": self.setup.device.type, "precision": settings.precision}
+        chosen["data"] = " ".join(settings.data)
+        values |= {k: Setting(v, values[k].origin) for k, v in chosen.items()}
+        return values | {f"-o {name}": setting for name, setting in self.options.items()}
+
+
+def make_plan(
+    layers: Layers,
+    opened: Callable[[], Source],
+    started: float,
+    *,
+    stop_after: int | None = None,
+    override: bool = False,
+) -> Plan:
+    """Choose all that was left open.
+
+    Args:
+        layers: What was given.
+        opened: Opens the images; called once the device and the options are known to be right.
+        started: As in ``Setup``.
+        stop_after: As in ``Setup``.
+        override: As in ``Setup``.
+
+    Raises:
+        UsageError: a setting or option that is not allowed, or another run in the folder.
+        DataError: images that cannot be used.
+        DeviceError: a device that this machine does not have.
+        ModelFileError: the run in the folder is damaged.
+    """
+    opens_once: list[Source] = []
+
+    def source() -> Source:
+        if not opens_once:
+            opens_once.append(opened())
+        return opens_once[0]
+
+    limits = {"started": started, "stop_after": stop_after, "override": override}
+    plan = _plan(layers, source, limits)
+    more, words = continue_run(layers, plan.setup, override=override)
+    return replace(plan if more is layers else _plan(more, source, limits), continued=words)
+
+
+def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) -> Plan:
+    """Return the plan of a new run with these settings."""
+    device = select_device(layers.get("device"))
+    values, options = resolve(layers, device.type)
+    config, options = _configure(layers.preset, options)
+    augment = values["augment"].value
+    changes_levels = augment != "none" and not open_augmentation(augment).keeps_levels
+    source = opened()
+    shape, notes = resolve_shape(
+        source, layers.get("size"), layers.get("mode"), largest_side(device.type)
+    )
+    notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
+    count = round(len(source) * (1 - values["holdout"].value))
+    notes += _budget(layers, values, device.type, count)
+    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
+    some = None if changes_levels else partial(glance, source, policy)
+    config, choices = MODELS.get(PRESETS[layers.preset].model).suit(config, count)
+    config, more = MODELS.get(PRESETS[layers.preset].model).look(config, some)
+    for key, chosen in to_json(config).items():
+        if options[key].value != chosen:
+            options[key] = Setting(chosen, FOUND)
+    out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
+    random_seed = values["seed"].value == RANDOM
+    values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
+    settings = _settings(layers.preset, values, policy, str(out), device)
+    setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
+    notes += [*choices, *more, *_classes(setup, source)]
+    return Plan(setup, source, tuple(notes), values, options, random_seed=random_seed)
+
+
+def _for_large_images(
+    layers: Layers, values: dict[str, Setting], device_kind: str, pixels: int
+) -> list[str]:
+    """Put what suits large images into ``values``, where nothing was given, and say so."""
+    notes = []
+    for key, value in of_large(layers.preset, device_kind, pixels).items():
+        if key not in layers.values:
+            values[key] = Setting(value, FOUND)
+            notes.append(f"{key} {value:g}: at this size there are few steps in a minute")
+    return notes
+
+
+def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count: int) -> list[str]:
+    """Put the budget that suits the number of images into ``values``, unless one was given."""
+    budget = budget_of(layers.preset, device_kind, count)
+    if budget is None or {"images", "minutes"} & layers.values.keys():
+        return []
+    values["images"] = Setting(budget, FOUND)
+    return [f"{budget:,} images seen in all: more of so few would be learned by heart"]
+
+
+def _classes(setup: Setup, source: Source) -> list[str]:
+    """Return a sentence on the classes of the images: whether the model learns them, and why."""
+    if (count := classes_of(setup, source)) > 0:
+        return [f"conditional on {count} classes (--unconditional takes no notice of them)"]
+    if setup.settings.unconditional or source.labels is None:
+        return []
+    known = len(source.classes)
+    why = MODELS.get(setup.model).why_unconditional(setup.config, known)
+    return [f"no notice is taken of the {known:,} classes: {why}"]
+
+
+def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
+    """Return the model's options, checked, and each with its origin."""
+    config_class = MODELS.get(PRESETS[preset].model).Config
+    listing = f"gentool list {preset}"
+    words = {k: s.value for k, s in options.items() if s.origin in AS_WORDS}
+    plain: dict[str, Scalar] = {k: s.value for k, s in options.items() if k not in words}
+    config = from_json(config_class, plain | from_words(config_class, words, listing), listing)
+    origins = {k: options[k].origin if k in options else "default" for k in to_json(config)}
+    return config, {k: Setting(v, origins[k]) for k, v in to_json(config).items()}
+
+
+def _settings(
+    preset: str, values: dict[str, Setting], policy: Policy, out: str, device: "torch.device"
+) -> Settings:
+    """Return the settings with every value known."""
+    value = {name: setting.value for name, setting in values.items()}
+    if value["batch"] == AUTO:
+        value["batch"] = PRESETS[preset].settings(device.type)["batch"]
+    precision = select_precision(device, value["precision"])
+    known = {
+        "data": tuple(value.get("data", ())),
+        "out": out,
+        "size": f"{policy.shape.height}x{policy.shape.width}",
+        "mode": policy.shape.mode,
+        "device": str(device),
+        "precision": str(precision).removeprefix("torch."),
+    }
+    return Settings(**{**value, **known})
+
+
+def _settle_seed(setting: Setting, out: Path) -> Setting:
+    """Return the seed; a random one is that of the run in ``out``, or drawn for a new run.
+
+    So the same command again continues the run that it began.
+    """
+    if setting.value != RANDOM:
+        return setting
+    seed = _seed_of_run(out)
+    if seed is not None:
+        return Setting(seed, f"that of the run in {out} ({setting.origin})")
+    return Setting(draw_seed(), f"drawn ({setting.origin})")
+
+
+def _seed_of_run(out: Path) -> int | None:
+    """Return the seed of the run in a folder; None where there is no run to continue."""
+    try:
+        header, _ = read_header(out / STATE_NAME)
+    except (GentoolError, OSError):
+        return None
+    identity = header.get("identity")
+    seed = identity.get("--seed") if isinstance(identity, dict) else None
+    return seed if type(seed) is int and 0 <= seed < _SEED_LIMIT else None

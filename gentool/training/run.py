@@ -1,0 +1,97 @@
+"""Executing a plan: prepare the images, measure the batch, train, and list the bad files.
+
+This is what ``gentool train`` and ``gentool.train`` have in common. It prints nothing; an
+``Observer`` is informed of what happens.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from gentool.core.distributed import Ranks
+from gentool.core.errors import Stopped, UsageError
+from gentool.core.signals import StopFlag
+from gentool.data import Dataset, prepare, write_bad_files
+from gentool.outputs.ownership import refuse_foreign_run
+from gentool.training.batch_size import choose_batch, with_batch
+from gentool.training.loop import Reporter, TrainResult, train
+from gentool.training.plan import Plan
+from gentool.training.run_lock import refuse_if_locked
+
+
+class Observer(Reporter, Protocol):
+    """What is informed of the preparation of images, and then of the training."""
+
+    def planned(self, plan: Plan) -> None:
+        """The plan is about to be executed."""
+
+    def intake(self, done: int, total: int) -> None:
+        """So many images of all are prepared."""
+
+    def prepared(self, dataset: Dataset, total: int) -> None:
+        """All images of a source of ``total`` images are prepared."""
+
+    def note(self, message: str) -> None:
+        """A choice was made while the run was set up."""
+
+
+def execute(
+    plan: Plan, observer: Observer, stop: StopFlag, ranks: Ranks, *, strict: bool = False
+) -> tuple[TrainResult, Path | None]:
+    """Train, or continue, the run of a plan.
+
+    Args:
+        plan: What ``make_plan`` returned.
+        observer: Is informed of what happens.
+        stop: Ends the run when it is set; the state is saved first.
+        ranks: The processes that train together.
+        strict: Whether the first bad file ends the run.
+
+    Returns:
+        The result, and the list of bad files if there were any.
+
+    Raises:
+        Stopped: asked to stop, and the state is saved; or the disk is full.
+        UsageError, DataError, Diverged, DeviceError: as in ``loop.train``.
+    """
+    plan = _agree_on_seed(plan, ranks)
+    setup, source = plan.setup, plan.source
+    if ranks.first:
+        refuse_if_locked(setup.out)
+        refuse_foreign_run(setup.out)
+    observer.planned(plan)
+    with ranks.first_before_others():  # the others find the cache that the first one made
+        settings = setup.settings
+        dataset = prepare(
+            source, setup.policy, observer.intake,
+            cache=settings.cache, max_bad=settings.max_bad, strict=strict,
+        )  # fmt: skip
+    observer.prepared(dataset, len(source))
+    if plan.batch_is_measured:
+        if ranks.count > 1:
+            raise UsageError(
+                f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all "
+                "together"
+            )
+        batch, why = choose_batch(dataset, setup, stop)
+        observer.note(why)
+        setup = with_batch(setup, batch)
+    try:
+        result = train(dataset, setup, observer, stop)
+    except Stopped:
+        if ranks.first:
+            write_bad_files(setup.out, dataset.bad)
+        raise
+    return result, write_bad_files(setup.out, dataset.bad) if ranks.first else None
+
+
+def _agree_on_seed(plan: Plan, ranks: Ranks) -> Plan:
+    """Return the plan with the random seed that the first process drew, for all processes."""
+    if not plan.random_seed:
+        return plan
+    high, low = divmod(plan.setup.settings.seed, 2**32)
+    high, low = (int(ranks.agree(float(part))) for part in (high, low))  # a float holds each part
+    setup = plan.setup
+    return replace(
+        plan, setup=replace(setup, settings=replace(setup.settings, seed=high * 2**32 + low))
+    )
