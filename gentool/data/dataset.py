@@ -75,8 +75,8 @@ class Dataset:
     def training_rows(self, holdout: float, seed: int) -> Rows:
         """Return the row numbers of the training images, int64, each repeated by its weight.
 
-        With weight 2.5 each image occurs twice, and half of the images of that weight, chosen by the
-        seed, once more.
+        With weight 2.5 each image occurs twice, and half of the images of that weight, chosen by
+        the seed, once more.
 
         Raises:
             UsageError: as in ``split``.
