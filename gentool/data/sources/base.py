@@ -76,7 +76,10 @@ class Source(ABC):
 
     @abstractmethod
     def open(self, index: int) -> Image.Image:
-        """Return image ``index``, upright but not prepared otherwise; raises errors like ``load``."""
+        """Return image ``index``, upright but not prepared otherwise.
+
+        It raises the same errors as ``load``.
+        """
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
