@@ -1,7 +1,7 @@
-"""Data: from a spec (folder, zip, ``builtin:NAME``) to prepared uint8 images.
+"""Data: from a spec (folder, archive, ``.npz`` file, ``builtin:NAME``) to prepared uint8 images.
 
-``open_dataset`` is the whole way; ``open_source``, ``resolve_shape`` and ``prepare`` are its
-three steps, for callers that want to say what they found in between.
+``open_dataset`` does everything in one call. ``open_source``, ``resolve_shape`` and ``prepare``
+are its three steps, for callers that want to report what was found between two steps.
 """
 
 from gentool.data.badfiles import MAX_BAD, write_bad_files

@@ -1,4 +1,4 @@
-"""Files that cannot become an image: how many are too many, and the list of them."""
+"""Bad files, which cannot become an image: how many are allowed, and the list ``bad_files.txt``."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from gentool.core.escapes import printable
 
 MAX_BAD = 0.01
 BAD_FILES_NAME = "bad_files.txt"
-_SURELY = 100  # too many bad files stop the work early only if they are as many
+_SURELY = 100  # before all images are read, fewer bad files than this never stop the work
 
 BadFile = tuple[str, str]  # (path, reason)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is still acceptable.
+    """How many bad files are allowed.
 
     Args:
-        max_bad: Share of the images that may be bad, 0 to 1.
-        strict: Whether not a single one may.
+        max_bad: Fraction of the images that may be bad, 0 to 1.
+        strict: Whether a single bad image is already an error.
 
     Raises:
-        UsageError: not a share.
+        UsageError: ``max_bad`` is not from 0 to 1.
     """
 
     max_bad: float = MAX_BAD
@@ -36,10 +36,10 @@ class Tolerance:
             raise UsageError(f"max-bad {self.max_bad:g}: a share from 0 to 1, such as {MAX_BAD:g}")
 
     def check(self, bad: Sequence[BadFile], seen: int, total: int) -> None:
-        """Judge the bad files among the first ``seen`` of ``total`` images.
+        """Check the bad files found among the first ``seen`` of ``total`` images.
 
         Raises:
-            DataError: they are too many; names the first three and what to do.
+            DataError: there are too many; the message names the first three and what to do.
         """
         if bad and self.strict:
             path, reason = bad[0]
@@ -59,9 +59,10 @@ class Tolerance:
 
 
 def write_bad_files(folder: Path, bad: Sequence[BadFile]) -> Path | None:
-    """Write ``bad_files.txt``, a line of path TAB reason each; none bad removes an older list.
+    """Write ``bad_files.txt`` into ``folder``, with one line "path TAB reason" per file.
 
-    Both are escaped by ``printable``, so that each file is one line.
+    Path and reason are escaped by ``printable``, so that each file takes exactly one line. If
+    ``bad`` is empty, an older list is removed and None is returned, else the path of the list.
 
     Raises:
         UsageError: the folder cannot be written.

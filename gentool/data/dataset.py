@@ -1,4 +1,4 @@
-"""The prepared images of a source, as training and scores see them. Touches no files."""
+"""The prepared images of a source, as training and evaluation use them. Reads no files itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,18 +22,19 @@ class Dataset:
     Attributes:
         name: Short name of the source.
         images: uint8 (N, H, W, C): a memory-mapped array, an array, or ``StreamedImages``, which
-            is no array but gives its images by number. With a margin, the centre.
-        stored: The same with the margin around, uint8 (N, H + h, W + w, C).
+            is not an array but can be indexed like one. If there is a margin, the centre window.
+        stored: The same images with their margin, uint8 (N, H + h, W + w, C).
         labels: Class index per image, int64 (N,), or None.
         classes: Class names.
         shape: Shape of one of ``images``.
-        hashes: 64 bits of the SHA-256 of each image's source (its file's bytes), uint64 (N,):
-            what a split goes by, so that it outlives renaming and copying. Empty when streaming.
-        fingerprint: SHA-256 of the stored pixels and labels: the same on every machine. When
-            streaming, of the source's fingerprint and the policy.
+        hashes: 64 bits of the SHA-256 of each image's source (the bytes of its file), uint64
+            (N,). A split depends on them, so renaming and copying files does not change it.
+            Empty when streaming.
+        fingerprint: SHA-256 of the stored pixels and labels, the same on every machine. When
+            streaming, a hash of the source's fingerprint and the policy.
         bad: (path, reason) of the files that were left out; grows when streaming.
-        repeats: Weight of each image, float32 (N,), or None if all are 1.
-        notes: What the user should know of how this came about, a sentence each.
+        repeats: Weight of each image, float32 (N,), or None if all weights are 1.
+        notes: What the user should know about the preparation, one sentence each.
     """
 
     name: str
@@ -52,13 +53,14 @@ class Dataset:
         return len(self.images)
 
     def split(self, holdout: float) -> tuple[Rows, Rows]:
-        """Numbers of the images to train on and of those kept out.
+        """Return the row numbers of the training images and of the held-out images, both int64.
 
         Args:
-            holdout: Share that is kept out, by content: copies fall on one side together.
+            holdout: Fraction of the images to hold out. The split depends on the content of the
+                files, so identical files are always on the same side.
 
         Raises:
-            UsageError: images that are streamed, whose content nobody has read yet.
+            UsageError: the images are streamed, so that their content has not been read.
         """
         if holdout == 0:
             return np.arange(len(self)), np.empty(0, dtype=np.int64)
@@ -71,18 +73,19 @@ class Dataset:
         return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
 
     def training_rows(self, holdout: float, seed: int) -> Rows:
-        """Numbers of the images to train on, each as often as its weight says.
+        """Return the row numbers of the training images, int64, each repeated by its weight.
 
-        Weight 2.5 is twice each and a half of them, chosen by the seed, once more.
+        With weight 2.5 each image occurs twice, and half of the images of that weight, chosen by
+        the seed, once more.
 
         Raises:
-            UsageError: as ``split``.
-            DataError: weights so small that nothing is left.
+            UsageError: as in ``split``.
+            DataError: the weights are so small that no image is left.
         """
         return self.repeated(self.split(holdout)[0], seed)
 
     def repeated(self, rows: Rows, seed: int) -> Rows:
-        """Numbers of images, each as often as its weight says; see ``training_rows``."""
+        """Return ``rows`` with each row number repeated by its weight, as in ``training_rows``."""
         if self.repeats is None:
             return rows
         repeated = _repeat(rows, self.repeats[rows], seed)
@@ -100,7 +103,7 @@ def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:
     for value in np.unique(share[share > 0]):
         same = np.flatnonzero(share == value)
         count = round(float(value) * len(same))
-        for start in range(0, count, _AT_ONCE):  # in pieces, as ten million take much memory
+        for start in range(0, count, _AT_ONCE):  # in pieces: ten million at once take much memory
             once_more = np.arange(start, min(start + _AT_ONCE, count))
             times[same[permute(once_more, len(same), key)]] += 1
     return np.repeat(rows, times)

@@ -1,6 +1,6 @@
-"""A look at every image of a source: what is there, what is broken, what is there twice.
+"""Inspect every image of a source: what there is, what is broken and what occurs twice.
 
-Nothing is cached and nothing changed. ``gentool data check`` prints it.
+Nothing is cached and nothing is changed. ``gentool data check`` prints the result.
 """
 
 import io
@@ -22,25 +22,25 @@ from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
-_CHUNK = 256  # images looked at between two looks at the stop flag
-_NEAR_BITS = 4  # perceptual hashes that differ in so few of 64 bits count as near
-_BANDS = 5  # one more than that: two near hashes agree in at least one band (pigeonhole)
-_NEAR_COLOURS = 6.0  # grey levels that near images differ by in the mean
+_CHUNK = 256  # images inspected between two calls of `progress`, which may raise to stop
+_NEAR_BITS = 4  # near images: the perceptual hashes differ in at most this many of 64 bits
+_BANDS = 5  # _NEAR_BITS + 1: two near hashes agree in at least one band (pigeonhole principle)
+_NEAR_COLOURS = 6.0  # near images: the largest mean difference of their colours, of 255
 _THUMBNAIL = Policy(ImageShape(32, 32, 3))
-_WINDOW = 32  # compared within a band's bucket, so that a million white pages stay cheap
+_WINDOW = 32  # comparisons per hash in a band's bucket, so that a million white pages stay cheap
 
 
 @dataclass(frozen=True)
 class Look:
-    """One image.
+    """What was found out about one image.
 
     Attributes:
         mode: PIL's colour mode of the file.
-        format: Of the file, or ``drawn``.
-        size: (width, height).
-        content: Hash of the file's bytes.
-        perceptual: 64-bit pHash, which knows no colours; None if nobody looked.
-        colours: The image at 8x8, uint8 (192,), which knows little else.
+        format: PIL's name of the file format, or ``drawn`` for an image without a file.
+        size: (width, height) in pixels.
+        content: 64-bit hash of the file's bytes, or of the pixels if there is no file.
+        perceptual: 64-bit pHash, which ignores colours; None if ImageHash is not installed.
+        colours: The image resized to 8x8 RGB, uint8 (192,).
     """
 
     mode: str
@@ -53,17 +53,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a source.
+    """Summary of the images of a source.
 
     Attributes:
-        total: Images named by the source.
-        modes: PIL's colour modes, most frequent first.
-        formats: File formats, most frequent first.
-        sizes: (width, height), most frequent first.
-        classes: Readable images per class; empty without classes.
-        duplicates: Names of images of equal content, in groups.
-        near: Names of images that look alike, in groups; None if nobody looked.
-        bad: (name, reason) of those that cannot be read.
+        total: Number of images in the source.
+        modes: Number of images per PIL colour mode, most frequent first.
+        formats: Number of images per file format, most frequent first.
+        sizes: Number of images per (width, height), most frequent first.
+        classes: Number of readable images per class; empty if the source has no classes.
+        duplicates: Groups of images with equal content, by name.
+        near: Groups of similar images, by name; None if ImageHash is not installed.
+        bad: (name, reason) of the images that cannot be read.
     """
 
     total: int
@@ -77,7 +77,7 @@ class Survey:
 
 
 def survey(source: Source, progress: Progress) -> Survey:
-    """Look at every image of ``source``.
+    """Inspect every image of ``source`` and return the summary.
 
     Args:
         source: Where the images come from.
@@ -112,10 +112,10 @@ def survey(source: Source, progress: Progress) -> Survey:
 
 
 def sheet_of(source: Source, policy: Policy, count: int = 64) -> Pixels:
-    """Up to ``count`` prepared images, spread over the source, uint8 (N, H, W, C).
+    """Return up to ``count`` prepared images, spread evenly over the source, uint8 (N, H, W, C).
 
     Raises:
-        BadImage: none of those looked at can be read.
+        BadImage: none of the chosen images can be read.
     """
     shown = []
     reason = BadImage("there are none")
@@ -130,7 +130,7 @@ def sheet_of(source: Source, policy: Policy, count: int = 64) -> Pixels:
 
 
 def _perceptual_hash() -> Callable[[Image.Image], int] | None:
-    """The 64-bit pHash of the library ImageHash, or None where it is not installed."""
+    """Return the 64-bit pHash of the library ImageHash, or None if it is not installed."""
     try:
         from imagehash import phash
     except ImportError:
@@ -146,7 +146,10 @@ def _perceptual_hash() -> Callable[[Image.Image], int] | None:
 def _looks(
     source: Source, perceptual: Callable[[Image.Image], int] | None, progress: Progress
 ) -> Iterator[tuple[int, Look | BadImage]]:
-    """Every image in order, looked at in threads (Pillow works outside the interpreter lock)."""
+    """Inspect every image in threads and yield (index, result) in the order of the source.
+
+    Threads suffice because Pillow releases the interpreter lock while it decodes.
+    """
 
     def look(index: int) -> tuple[int, Look | BadImage]:
         try:
@@ -188,7 +191,7 @@ def _named(source: Source, groups: list[list[int]]) -> list[list[str]]:
 
 
 def _groups_of_equals(values: dict[int, int]) -> list[list[int]]:
-    """Keys whose values agree, in groups of two and more."""
+    """Return the keys whose values are equal, in groups of at least two."""
     groups = defaultdict(list)
     for key, value in values.items():
         groups[value].append(key)
@@ -196,7 +199,10 @@ def _groups_of_equals(values: dict[int, int]) -> list[list[int]]:
 
 
 def _near_groups(looks: dict[int, Look], exact: list[list[int]]) -> list[list[int]]:
-    """Images near in hash and colours, in linked groups; exact duplicates stand once."""
+    """Return groups of images with near hashes and near colours; near pairs are linked into groups.
+
+    Of each group of exact duplicates only the first image is compared.
+    """
     copies = {index for group in exact for index in group[1:]}
     keys = np.array([k for k in looks if k not in copies], dtype=np.int64)
     hashes = np.array([looks[int(k)].perceptual for k in keys], dtype=np.uint64)
@@ -220,11 +226,12 @@ def _near_groups(looks: dict[int, Look], exact: list[list[int]]) -> list[list[in
 
 
 def near_pairs(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """Pairs of 64-bit hashes (N,) that differ in at most 4 bits.
+    """Yield pairs of positions in ``hashes``, uint64 (N,), whose hashes differ in at most 4 bits.
 
-    The bits are cut into five bands; near hashes agree in one of them, so only neighbours in
-    the order of a band are compared: O(N log N). In a band's bucket each hash is compared with
-    the next 32, which links every group but may leave out pairs of very crowded buckets.
+    The 64 bits are cut into five bands. Near hashes agree in at least one band, so only hashes
+    with an equal band are compared, after sorting: O(N log N). Each hash is compared with the
+    next 32 hashes of equal band. This may miss pairs where very many hashes share a band, but
+    equal hashes are adjacent and are always linked.
     """
     edges = np.linspace(0, 64, _BANDS + 1).astype(int)
     for low, high in pairwise(edges):

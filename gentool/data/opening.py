@@ -1,4 +1,4 @@
-"""From a spec (a folder, an archive, ``builtin:NAME``) to prepared images, in one call."""
+"""Open a spec (a folder, an archive, ``builtin:NAME``) as prepared images, in one call."""
 
 from pathlib import Path
 
@@ -22,13 +22,14 @@ def open_dataset(
     max_bad: float = MAX_BAD,
     strict: bool = False,
 ) -> Dataset:
-    """Prepared images of ``spec``; see ``resolve_shape`` for what is found when not given.
+    """Return the prepared images of ``spec``.
 
-    ``spec`` is as for ``open_source``, the rest as for ``prepare``.
+    ``spec`` is as in ``open_source``. A size or mode that is None is chosen by
+    ``resolve_shape``. The other arguments are as in ``prepare``.
 
     Raises:
-        DataError: nothing usable there.
-        UsageError: a size or mode that is not allowed.
+        DataError: there are no usable images.
+        UsageError: the size or mode is not allowed.
     """
     source = open_source(spec)
     words = None if size is None else str(size)

@@ -1,7 +1,8 @@
-"""The hash of the file that a packed image was made from, inside its PNG.
+"""The hash of the file that a packed image was made from, stored inside its PNG.
 
-``data pack`` changes the bytes of every file, and a hold-out split goes by them. So each packed
-PNG carries the hash of its source in a text chunk right after its header (PNG 1.2, 11.3.4.3).
+``data pack`` changes the bytes of every file, but a hold-out split depends on these bytes. So
+each packed PNG carries the hash of its source file in a text chunk right after its header (PNG
+1.2, 11.3.4.3).
 """
 
 import re
@@ -12,14 +13,14 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _AFTER_HEADER = len(_SIGNATURE) + 25  # the chunk IHDR is always 25 bytes long
 _KEY = b"gentool-source\0"
 _LENGTH = len(_KEY) + 16
-_SEARCHED = 2**12  # bytes: other programs may put chunks of their own before it
+_SEARCHED = 2**12  # bytes: other programs may insert their own chunks before this one
 _CHUNK = re.compile(
     re.escape(struct.pack(">I", _LENGTH) + b"tEXt" + _KEY) + b"([0-9a-f]{16})(.{4})", re.DOTALL
 )
 
 
 def with_origin(png: bytes, mark: int) -> bytes:
-    """The same PNG, with the 64-bit hash of the file that it was made from."""
+    """Return the PNG with ``mark``, the 64-bit hash of its source file, added as a text chunk."""
     assert png.startswith(_SIGNATURE)
     body = b"tEXt" + _KEY + f"{mark:016x}".encode()
     chunk = struct.pack(">I", _LENGTH) + body + struct.pack(">I", zlib.crc32(body))
@@ -27,7 +28,7 @@ def with_origin(png: bytes, mark: int) -> bytes:
 
 
 def origin_of(content: bytes) -> int | None:
-    """The hash that an encoded image carries; None where it carries none, or a damaged one."""
+    """Return the 64-bit source hash in an encoded image; None if it is missing or damaged."""
     if not content.startswith(_SIGNATURE):
         return None
     found = _CHUNK.search(content, _AFTER_HEADER, _SEARCHED)

@@ -1,8 +1,9 @@
-"""Prepared images as a .zip of PNG files, to look at, to move or to give away.
+"""Write prepared images as a .zip of PNG files, for viewing or for copying to other places.
 
-The zip is itself a source: training on it gives the same pixels as training on what it was
-made from. Class folders are kept or, for labels from elsewhere, made. Every PNG carries the hash
-of the file that it was made from, so that a hold-out split of the zip is that of its source.
+The zip is itself a source: training on it uses the same pixels as training on the original
+source. Class folders are kept; for labels that do not come from folders they are created. Every
+PNG carries the hash of its source file, so that a hold-out split of the zip equals that of the
+original source.
 """
 
 import zipfile
@@ -18,8 +19,8 @@ from gentool.data.sources.base import is_hidden
 from gentool.data.sources.table import Source
 
 Progress = Callable[[int, int], None]
-_POLL = 64  # images between two looks at the stop flag
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that equal images make equal zips
+_POLL = 64  # images between two calls of `progress`, which may raise to stop
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # date of every member, so that equal images give equal zips
 
 
 def pack(
@@ -29,17 +30,18 @@ def pack(
     progress: Progress,
     comment: Callable[[int], bytes] = lambda count: b"",
 ) -> tuple[int, list[tuple[str, str]]]:
-    """Write the prepared images of ``source``.
+    """Write the prepared images of ``source`` into a .zip.
 
     Args:
         source: Where the images come from.
-        policy: What they become.
-        out: The .zip; replaced when all is written.
+        policy: How the images are prepared.
+        out: Path of the .zip; an older file is replaced when everything has been written.
         progress: Called with (done, total); may raise to stop.
-        comment: Gives the comment of the zip, which says how it came about, for so many images.
+        comment: Takes the number of images and returns the comment of the zip, which says how
+            the zip was made.
 
     Returns:
-        How many were written, and (name, reason) of those that could not be read.
+        The number of images written, and (name, reason) of those that could not be read.
 
     Raises:
         UsageError: the file cannot be written.
@@ -71,13 +73,16 @@ def pack(
 
 
 def _folder(kind: str) -> str:
-    """A class as the name of a folder that neither points elsewhere nor is passed over."""
+    """Return a class name as a folder name that is neither hidden nor leads to another place."""
     plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in kind)
     return f"_{plain}" if is_hidden(plain) or not plain else plain
 
 
 def _member(source: Source, index: int, taken: set[str]) -> str:
-    """``class/name.png``, numbered where two files differ only in their suffix."""
+    """Return a new member name ``class/name.png``, and add it to ``taken``.
+
+    A number is appended if two files differ only in their suffix.
+    """
     own = PurePosixPath(source.paths[index]) if source.paths else PurePosixPath(f"{index:08d}")
     stem = str(own.with_suffix(""))
     if source.labels is not None:

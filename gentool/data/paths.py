@@ -1,4 +1,4 @@
-"""Where gentool keeps what it can make again: caches and indexes. Touches the environment only."""
+"""The folder for files that gentool can create again: caches and indexes. Reads no files."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where cached sets live: ``GENTOOL_CACHE``, else the system's place for caches."""
+    """Return the cache folder: ``GENTOOL_CACHE`` if set, else the usual one of the system."""
     if chosen := os.environ.get("GENTOOL_CACHE"):
         return Path(chosen).expanduser()
     try:

@@ -1,16 +1,16 @@
-"""Intake: what is done to every image file before a model sees it.
+"""Preprocessing: what is done to every image file before a model sees it.
 
-The policy, in order:
+The steps, in order:
 
-1. Only formats on the list are opened, and no image of more than 67 million pixels.
-2. The frame is turned upright as its EXIF tag says.
-3. An ICC profile is converted to sRGB; a broken one is ignored.
-4. Deep grey is scaled to 8 bits, never clipped: 16-bit and 32-bit grey by the range of their
-   kind, floating point from [0, 1] if it stays within, else from [0, 255].
-5. The image gets the wanted colour mode; transparency is laid on the background unless alpha is
-   kept.
+1. Only the formats in ``FORMATS`` are opened, and no image of more than 67 million pixels.
+2. The image is turned upright as its EXIF tag says.
+3. An ICC profile is converted to sRGB; a broken profile is ignored.
+4. Grey images with more than 8 bits are scaled to 8 bits: 16-bit and 32-bit integers by the
+   range of their type, floating point from [0, 1] if no value is above 1, else from [0, 255].
+5. The image is converted to the wanted colour mode. Transparent images are laid on the
+   background unless alpha is kept.
 6. It is cropped in the centre, padded or stretched to the wanted shape, with an antialiasing
-   filter; under alpha, colours are premultiplied meanwhile.
+   filter. If alpha is kept, colours are premultiplied by alpha during resizing.
 """
 
 import io
@@ -28,31 +28,32 @@ from gentool.core.errors import UsageError
 from gentool.core.images import MODES, ImageShape, Pixels, lay_on, pil_mode
 from gentool.core.registry import name_error
 
-POLICY_VERSION = 2  # raise when the same file would become other pixels: it keys the cache
+POLICY_VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
-_MOST_PIXELS = 2**26  # 8192 x 8192: what more would take is memory, and it is mostly an attack
-_BAND = 2**22  # pixels of deep grey scaled at once
+_MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
+_BAND = 2**22  # pixels with more than 8 bits that are scaled at once
 _MOST_PROFILE = 2**22  # bytes of an ICC profile
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF 6.0
 _WHITE = "gentool white"  # key in an image's info: the value that means white
 
 
 class BadImage(Exception):
-    """One file that cannot become an image; the text says why."""
+    """A file cannot become an image; the message says why."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What intake does, beside what it always does.
+    """The settings of preprocessing; the steps that never change are listed in the module.
 
     Attributes:
-        shape: Of the images that a model sees.
+        shape: Shape of the images that a model sees.
         fit: ``crop`` the centre, ``pad`` with the background, or ``stretch``.
-        background: What transparency is laid on and padding is made of: a colour's name or #rrggbb.
-        margin: Images are stored larger than ``shape`` by this share, so that training can cut a
-            window of it at random.
+        background: Colour behind transparent images and in the padding (where alpha is kept,
+            padding is transparent): a colour's name or #rrggbb.
+        margin: Images are stored larger than ``shape`` by this fraction, 0 to 1, so that training
+            can cut out a window at random.
     """
 
     shape: ImageShape
@@ -62,14 +63,14 @@ class Policy:
 
     @property
     def stored_shape(self) -> ImageShape:
-        """The shape with its margin, an even number of pixels more on each axis."""
+        """The shape with its margin; each side is larger by an even number of pixels."""
         sides = (self.shape.height, self.shape.width)
         height, width = (side + 2 * round(side * self.margin / 2) for side in sides)
         return ImageShape(height, width, self.shape.channels)
 
     @property
     def words(self) -> str:
-        """What it makes of images, for people."""
+        """Short description for people, without the policy version."""
         more = f", margin {self.margin:g}" if self.margin else ""
         return f"{self.shape}, {self.fit}, on {self.background}{more}"
 
@@ -80,10 +81,10 @@ class Policy:
 def make_policy(
     shape: ImageShape, fit: str = "crop", background: str = "white", margin: float = 0.0
 ) -> Policy:
-    """A policy of words that were given.
+    """Return a policy after checking the given values.
 
     Raises:
-        UsageError: no such fit or colour, or a margin beyond 0 to 1.
+        UsageError: there is no such fit or colour, or the margin is not from 0 to 1.
     """
     if fit not in FITS:
         raise name_error("fit", fit, list(FITS), f"choices: {', '.join(FITS)}")
@@ -99,16 +100,16 @@ def make_policy(
 
 
 def decode(data: bytes, policy: Policy, frame: int = 0) -> Pixels:
-    """One encoded image as uint8 (H, W, C).
+    """Decode and prepare one encoded image, and return it as uint8 (H, W, C).
 
     Raises:
-        BadImage: not one of ``FORMATS``, cut short, too large, or otherwise broken.
+        BadImage: the data are not in one of ``FORMATS``, cut short, too large, or otherwise broken.
     """
     return convert(open_image(data, frame), policy)
 
 
 def convert(image: Image.Image, policy: Policy) -> Pixels:
-    """One decoded image as uint8 (H, W, C)."""
+    """Prepare one decoded image, and return it as uint8 (H, W, C) in the policy's stored shape."""
     shape = policy.stored_shape
     ready = _to_mode(image, shape.channels, policy.background)
     fitted = _fit(ready, (shape.width, shape.height), policy)
@@ -116,7 +117,7 @@ def convert(image: Image.Image, policy: Policy) -> Pixels:
 
 
 def _fit(image: Image.Image, size: tuple[int, int], policy: Policy) -> Image.Image:
-    """``image`` at ``size``; Pillow premultiplies RGBA while it resizes."""
+    """Return ``image`` at ``size`` (width, height); Pillow premultiplies RGBA while it resizes."""
     if image.size == size:
         return image
     if policy.fit == "crop":
@@ -132,16 +133,17 @@ def _fit(image: Image.Image, size: tuple[int, int], policy: Policy) -> Image.Ima
 
 
 def open_image(data: bytes, frame: int = 0) -> Image.Image:
-    """Decode a frame, the first unless said, turned upright.
+    """Decode one frame (by default the first), turn it upright and convert it to sRGB.
 
     Raises:
-        BadImage: as in ``decode``, or no such frame.
+        BadImage: as in ``decode``, or there is no such frame.
     """
     if not data:
         raise BadImage("the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about metadata, or about size: see below
+            # Warnings are about metadata, or about the size, which _open checks.
+            warnings.simplefilter("ignore")
             image = _open(data)
             if frame:
                 image.seek(frame)
@@ -161,7 +163,10 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
 
 
 def frame_count(data: bytes) -> int:
-    """How many frames an encoded image has; 1 if it cannot be read, which intake then says."""
+    """Return the number of frames of an encoded image.
+
+    An unreadable image counts as one frame; the error is reported when it is decoded.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -171,10 +176,10 @@ def frame_count(data: bytes) -> int:
 
 
 def _open(data: bytes) -> Image.Image:
-    """The header of an image, whose pixels are not decoded yet.
+    """Open an image without decoding its pixels.
 
     Raises:
-        BadImage: it claims too many pixels.
+        BadImage: its header claims too many pixels.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -191,7 +196,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _white(image: Image.Image) -> float:
-    """The value that means white in an image of 32-bit integers or of floats."""
+    """Return the value that means white in an image of mode ``I`` or ``F``."""
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode == "F":
         top = max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image))
@@ -203,7 +208,7 @@ def _white(image: Image.Image) -> float:
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
-    """``image`` in the colours of its ICC profile, as sRGB; as it is without a usable one."""
+    """Convert an image from its ICC profile to sRGB; unchanged if it has no usable profile."""
     if image.mode == "LAB":
         profile: Any = ImageCms.createProfile("LAB")
     else:
@@ -225,7 +230,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _through(image: Image.Image, profile: Any) -> Image.Image:
-    """``image`` from ``profile`` to sRGB; grey stays grey."""
+    """Convert ``image`` from ``profile`` to sRGB; grey stays grey."""
     target = ImageCms.createProfile("sRGB")
     found = ImageCms.profileToProfile(image, profile, target, outputMode="RGB")
     assert found is not None
@@ -233,7 +238,7 @@ def _through(image: Image.Image, profile: Any) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
-    """``image`` in the mode with ``channels`` channels, deep grey scaled, never clipped."""
+    """Convert ``image`` to the mode with ``channels`` channels; grey above 8 bits is scaled."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _to_eight_bits(image)
     if has_alpha(image):
@@ -245,32 +250,41 @@ def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit, 32-bit or float grey as 8 bits: the full range of its kind becomes 0 to 255."""
+    """Convert 16-bit, 32-bit or float grey to 8 bits; the range of its type becomes 0 to 255."""
     white = float(image.info.get(_WHITE, 65535.0))
     parts = []
     for values in _bands(image):
         if image.mode == "I" and white == 2**32 - 1:
-            values = values.view(np.uint32)  # Pillow keeps unsigned numbers in signed ones
+            values = values.view(np.uint32)  # Pillow stores unsigned values in signed integers
         scaled = np.nan_to_num(values.astype(np.float64) / white * 255)
         parts.append(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
     return Image.fromarray(np.concatenate(parts))
 
 
 def _bands(image: Image.Image) -> Iterator[NDArray[Any]]:
-    """The values of an image, a few million at a time: eight bytes each would fill the memory."""
+    """Yield the pixel values in bands of rows, so that large images do not fill the memory.
+
+    A conversion to float64 takes eight bytes per pixel, hence a few million pixels at a time.
+    """
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
         yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether the image can hold transparency."""
+    """Return whether the image can hold transparency."""
     return image.mode in _ALPHA_MODES or "transparency" in image.info
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a sample of decoded images looks like: (width, height) of each, and the colours."""
+    """Sizes and colours of a sample of images.
+
+    Attributes:
+        sizes: (width, height) of each image, in pixels.
+        mode: ``grey``, ``rgb`` or ``rgba``.
+        reason: Why this mode was chosen, for a message.
+    """
 
     sizes: tuple[tuple[int, int], ...]
     mode: str
@@ -278,9 +292,9 @@ class Probe:
 
 
 def probe(images: Iterable[Image.Image]) -> Probe:
-    """Look at a sample: sizes, and the smallest colour mode that holds all of them.
+    """Return the sizes of the images, and the smallest colour mode that holds all of them.
 
-    Transparency counts only if a pixel uses it; RGB whose three channels agree is grey.
+    Transparency counts only if a pixel uses it. RGB with three equal channels counts as grey.
     """
     sizes, kinds = [], Counter[str]()
     for image in images:

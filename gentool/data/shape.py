@@ -1,4 +1,4 @@
-"""The shape that images are trained at: height, width and colours, chosen from a sample of them."""
+"""Choose the shape of the training images (height, width and colour mode) from a sample of them."""
 
 import math
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from gentool.data.preprocessing import BadImage, Policy, Probe, probe
 from gentool.data.sources.table import BuiltinSource, Source
 
 T = TypeVar("T")
-_SAMPLE = 64  # images looked at to find size and colours
-_SQUARE_BAND = 0.25  # |log(width / height)| below which images count as square
+_SAMPLE = 64  # images that are read to find size and colours
+_SQUARE_BAND = 0.25  # images count as square if |log(width / height)| is below this
 
 
 def parse_size(word: str) -> tuple[int, int]:
-    """``64`` -> (64, 64); ``48x64`` -> (48, 64), height first.
+    """Return (height, width) of a size: ``64`` -> (64, 64); ``48x64`` -> (48, 64).
 
     Raises:
         UsageError: not a size, or a side that is not a multiple of 4 from 16 to 512.
@@ -44,16 +44,21 @@ def parse_size(word: str) -> tuple[int, int]:
 def resolve_shape(
     source: Source, size: str | None, mode: str | None, largest_side: int
 ) -> tuple[ImageShape, list[str]]:
-    """The shape to train at, and in words why, for whatever the caller left open.
+    """Return the training shape; a size or mode that is None is chosen from the images.
 
     Args:
-        source: Where the images come from; a sample of them is looked at.
-        size: As for ``parse_size``, or None to find one.
-        mode: ``grey``, ``rgb`` or ``rgba``, or None to find one.
-        largest_side: Largest side chosen unasked; it depends on the device.
+        source: Where the images come from; up to 64 of them are read.
+        size: As in ``parse_size``, or None to choose one.
+        mode: ``grey``, ``rgb`` or ``rgba``, or None to choose one.
+        largest_side: Limit for a chosen size. Square images get at most this side; other images
+            get sides whose geometric mean is at most this.
 
     Returns:
-        The shape, and one sentence per choice that was made here.
+        The shape, and one sentence for each choice that was made here.
+
+    Raises:
+        UsageError: the size or mode is not allowed.
+        DataError: no image of the sample can be read.
     """
     if mode is not None and mode not in MODES:
         raise UsageError(f"no colour mode '{mode}'. Modes: {', '.join(MODES)}")
@@ -80,12 +85,12 @@ def resolve_shape(
 
 
 def _sample(source: Source) -> list[Image.Image]:
-    """Up to 64 readable images, evenly spread over the source, or the first of a stream."""
+    """Return up to 64 readable images, spread evenly over the source, or the first of a stream."""
     return _read(source, source.open)
 
 
 def glance(source: Source, policy: Policy) -> Pixels:
-    """The same images prepared, uint8 (N, H, W, C).
+    """Prepare the same sample of images that ``resolve_shape`` reads, uint8 (N, H, W, C).
 
     Raises:
         DataError: none of them can be read.
@@ -96,7 +101,7 @@ def glance(source: Source, policy: Policy) -> Pixels:
 def _read(source: Source, read: Callable[[int], T]) -> list[T]:
     images, reason = [], ""
     spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
-    if source.access == "sequential":  # a stream: its first images, or all of it would be read
+    if source.access == "sequential":  # a spread sample would read the whole stream
         spread = np.arange(min(_SAMPLE, len(source)))
     for index in spread:
         try:
@@ -109,19 +114,24 @@ def _read(source: Source, read: Callable[[int], T]) -> list[T]:
 
 
 def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:
-    """A shape with the images' aspect, no larger than they are or than ``largest_side`` allows."""
+    """Return (height, width) with the aspect of the images, limited by their size.
+
+    ``largest_side`` limits the side of a square, else the geometric mean of both sides. The
+    aspect is limited to 1:2 and 2:1. No side is below 16.
+    """
     width, height = (float(np.median(side)) for side in zip(*found.sizes, strict=True))
     aspect = float(np.median([w / h for w, h in found.sizes]))
     if abs(math.log(aspect)) < _SQUARE_BAND:
         side = _round_side(min(width, height, largest_side))
         return side, side
-    stretch = math.sqrt(min(max(aspect, 0.5), 2.0))  # beyond 1:2 a crop loses less than it saves
+    # Beyond 1:2, cropping loses less than the smaller shape saves.
+    stretch = math.sqrt(min(max(aspect, 0.5), 2.0))
     scale = min(largest_side, width / stretch, height * stretch)
     return _round_side(scale / stretch), _round_side(scale * stretch)
 
 
 def _round_side(side: float) -> int:
-    """Down to a multiple of 8 (of 4 below 32), within the allowed sides."""
+    """Round down to a multiple of 8 (of 4 below 32), within 16 to 512."""
     step = SIDE_MULTIPLE if side < 32 else 2 * SIDE_MULTIPLE
     return int(min(max(side // step * step, MIN_SIDE), MAX_SIDE))
 

@@ -1,1 +1,1 @@
-"""Prepared images on disk: made once by worker processes, kept, and shared by all runs."""
+"""Prepared images on disk: worker processes make them once, and all runs share them."""

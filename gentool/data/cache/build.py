@@ -1,7 +1,8 @@
-"""Preparing all images of a source once, chunk by chunk, in order of the chunks.
+"""Prepare all images of a source once, chunk by chunk.
 
-Whoever prepares them (``crew``) works ahead; here the finished chunks are taken in order, put
-into the fingerprint, noted, and judged by their bad files.
+A pool of workers (``crew``) prepares several chunks ahead. This module takes the finished chunks
+in order, adds them to the fingerprint, records them in the store and checks the number of bad
+files.
 """
 
 import hashlib
@@ -27,19 +28,19 @@ from gentool.data.sources.table import Source
 Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
-_CHUNKS_EACH = 16  # at least as many for each of a crew, so that all end at about the same time
-_AHEAD = 4  # chunks of each of a crew that may be done before their turn
+_CHUNKS_EACH = 16  # chunks per worker, at least, so that all workers end at about the same time
+_AHEAD = 4  # chunks per worker that may be prepared before the ones before them are taken
 _LABELS_AT_ONCE = 100_000
 
 
 @dataclass
 class Built:
-    """What a pass over the source found.
+    """The result of one pass over the source.
 
     Attributes:
-        bad: What could not be prepared, in order.
-        digest: SHA-256 over the shape and the pixels, to be completed with the labels.
-        notes: For the user.
+        bad: Images that could not be prepared, in order.
+        digest: SHA-256 over the shape and the pixels; ``fingerprint`` adds the labels.
+        notes: Sentences for the user.
     """
 
     bad: list[Bad] = field(default_factory=list)
@@ -48,18 +49,18 @@ class Built:
 
     @property
     def bad_rows(self) -> NDArray[np.int64]:
-        """Their numbers, sorted."""
+        """Row numbers of the bad images, int64, sorted."""
         return np.array([bad.number for bad in self.bad], dtype=np.int64)
 
     def fingerprint(self, classes: tuple[str, ...], labels: NDArray[np.int64] | None) -> str:
-        """SHA-256 of shape, pixels and labels: the same on every machine."""
+        """Return the SHA-256 of shape, pixels and labels, which is the same on every machine."""
         digest = self.digest.copy()
         update_with_labels(digest, classes, labels)
         return digest.hexdigest()
 
 
 def dims_of(shape: ImageShape) -> tuple[int, int, int]:
-    """(H, W, C)."""
+    """Return (H, W, C)."""
     return shape.height, shape.width, shape.channels
 
 
@@ -74,13 +75,16 @@ def build(
 
     Args:
         source: Where the images come from.
-        policy: What they become.
-        store: Where they go; what it has already is not done again.
-        tolerance: How many may be bad.
+        policy: How the images are prepared.
+        store: Where the pixels are written; chunks that it already has are not prepared again.
+        tolerance: How many images may be bad.
         progress: Called with (done, total) several times a second; may raise to stop.
 
+    Returns:
+        The bad images, the hash of the pixels, and the notes.
+
     Raises:
-        DataError: too many bad files, or not one image.
+        DataError: there are too many bad files, or no image is good.
         OSError: the store cannot be written.
     """
     shape = policy.stored_shape
@@ -88,7 +92,7 @@ def build(
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []
-    with closing(_in_order(job, store, built.notes, progress)) as chunks:  # and the workers with it
+    with closing(_in_order(job, store, built.notes, progress)) as chunks:  # also ends the workers
         for chunk in chunks:
             built.bad += chunk.bad
             names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
@@ -110,7 +114,7 @@ def _update_with_pixels(digest: "hashlib._Hash", pixels: Pixels, chunk: Chunk) -
 def update_with_labels(
     digest: "hashlib._Hash", classes: tuple[str, ...], labels: NDArray[np.int64] | None
 ) -> None:
-    """Put classes and labels into a fingerprint, as their JSON, a piece at a time."""
+    """Add classes and labels to a fingerprint as JSON, in pieces to save memory."""
     if labels is None:
         digest.update(json.dumps([classes, None]).encode())
         return
@@ -124,7 +128,7 @@ def update_with_labels(
 def _in_order(
     job: Job, store: DiskStore | MemoryStore, notes: list[str], progress: Progress
 ) -> Generator[Chunk, None, None]:
-    """All chunks in order, prepared by worker processes if these can do it, else by threads."""
+    """Yield all chunks in order, prepared by worker processes or, if these fail, by threads."""
     total = len(job.source)
     start = 0
     try:
@@ -149,7 +153,10 @@ def _by_crew(
     progress: Progress,
     total: int,
 ) -> Generator[Chunk, None, None]:
-    """The chunks of ``spans`` in order, recalled or made now, a few of them ahead."""
+    """Yield the chunks of ``spans`` in order, from the store or from the workers in ``crew``.
+
+    The workers prepare a few chunks ahead.
+    """
     ahead: deque[Chunk | Future[list[Chunk]]] = deque()
     done = 0
     try:
@@ -175,6 +182,9 @@ def _by_crew(
 
 
 def _chunk_size(total: int, dims: tuple[int, int, int], crew: int) -> int:
-    """Images in a chunk: small enough for memory and for an even end."""
+    """Return the number of images in a chunk.
+
+    Chunks are small enough for memory and for all workers to end at about the same time.
+    """
     by_bytes = _CHUNK_BYTES // int(np.prod(dims))
     return max(1, min(_CHUNK_IMAGES, by_bytes, total // (_CHUNKS_EACH * crew)))

@@ -1,9 +1,9 @@
-"""One entry of the cache on disk: how it is laid out, written, opened and verified.
+"""One entry of the cache on disk: its layout, and how it is written, opened and verified.
 
-A folder with ``images.u8`` (the pixels (N, H, W, C), back to back), ``hashes.npy``,
-``labels.npy`` where there are classes, ``bad.json``, and ``meta.json``, which is written last:
-an entry without it is not finished. All arrays are memory-mapped, so that opening costs nothing
-and processes share the pages.
+An entry is a folder with ``images.u8`` (the pixels, uint8 (N, H, W, C), without a header),
+``hashes.npy``, ``labels.npy`` if there are labels, ``bad.json`` and ``meta.json``. The last is
+written last: an entry without it is not finished. All arrays are memory-mapped, so that opening
+is fast and processes share the memory pages.
 """
 
 import contextlib
@@ -32,13 +32,23 @@ from gentool.data.sources.table import Source
 META, BAD = "meta.json", "bad.json"
 HASHES, LABELS = "hashes.npy", "labels.npy"
 _FORMAT = 2
-_CHECKED = 10**9  # bytes of an entry whose checksum is looked at whenever it is opened
-_BLOCK = 2**24  # bytes of one checksum
+_CHECKED = 10**9  # bytes: the pixels of larger entries get no checksums, as reading takes long
+_BLOCK = 2**24  # bytes per checksum
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What an entry holds; arrays are memory-mapped and read-only."""
+    """The contents of an entry; arrays are memory-mapped and read-only.
+
+    Attributes:
+        stored: Pixels with their margin, uint8 (N, H, W, C).
+        labels: Class index per image, int64 (N,), or None.
+        classes: Class names.
+        hashes: Content hash per image, uint64 (N,).
+        fingerprint: SHA-256 of shape, pixels and labels.
+        bad: Images of the source that were left out.
+        bad_names: Their names.
+    """
 
     stored: Pixels
     labels: NDArray[np.int64] | None
@@ -50,7 +60,7 @@ class Opened:
 
 
 def finish(store: DiskStore, source: Source, shape: ImageShape, built: Built) -> None:
-    """Make a whole entry of what a build has put into ``store``.
+    """Turn the result of a build in ``store`` into a finished entry.
 
     Raises:
         OSError: the disk is full.
@@ -82,19 +92,19 @@ def finish(store: DiskStore, source: Source, shape: ImageShape, built: Built) ->
 
 
 def kept_labels(source: Source, bad: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Labels of the images that are not ``bad``."""
+    """Return the labels of the images that are not ``bad``, int64, or None without labels."""
     if source.labels is None:
         return None
     return np.delete(source.labels, bad).astype(np.int64)
 
 
 def open_entry(folder: Path, shape: ImageShape, *, check: bool = True) -> Opened | None:
-    """The entry if it is there and whole, else None.
+    """Open an entry; return None if it is missing or damaged.
 
     Args:
-        folder: Of the entry.
-        shape: That its images should have.
-        check: Whether to compare the checksums of an entry of up to a gigabyte.
+        folder: Folder of the entry.
+        shape: Shape that its images must have.
+        check: Whether to compare the checksums (pixels have them only up to a gigabyte).
     """
     try:
         meta = _read_meta(folder)
@@ -123,9 +133,9 @@ def open_entry(folder: Path, shape: ImageShape, *, check: bool = True) -> Opened
 
 
 def verify_entry(folder: Path) -> str | None:
-    """Read a finished entry whole; what is wrong with it, or None if nothing is.
+    """Read a finished entry completely; return what is wrong with it, or None.
 
-    The pixels and labels must have the fingerprint, everything else its checksum.
+    Pixels and labels must match the fingerprint, and every file with checksums must match them.
     """
     try:
         meta = _read_meta(folder)
@@ -159,7 +169,10 @@ def _shape(meta: dict[str, Any]) -> ImageShape:
 
 
 def _map(path: Path, dims: tuple[int, ...]) -> Pixels:
-    """A file as a read-only array; in use, for pruning, as long as the array lives."""
+    """Memory-map a file as a read-only uint8 array.
+
+    Pruning treats the file as in use while the array exists.
+    """
     if path.stat().st_size != np.prod(dims) or dims[0] < 1:
         raise ValueError(f"{path} has another size")
     with path.open("rb") as file:
@@ -169,14 +182,14 @@ def _map(path: Path, dims: tuple[int, ...]) -> Pixels:
 
 
 def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
-    """One label per image, each naming a class."""
+    """Return whether there is one label per image, and each is the index of a class."""
     if labels.shape != (count,) or labels.dtype != np.int64:
         return False
     return int(labels.min()) >= 0 and int(labels.max()) < classes
 
 
 def _checked(folder: Path) -> list[Path]:
-    """Files that get checksums: small arrays always, the pixels of small entries."""
+    """Return the files that get checksums: the small arrays, and the pixels of small entries."""
     large = (folder / IMAGES).stat().st_size > _CHECKED
     names = (HASHES, LABELS) if large else (IMAGES, HASHES, LABELS)
     return [folder / name for name in names if (folder / name).exists()]
@@ -187,7 +200,7 @@ def _checks_hold(folder: Path, checks: dict[str, list[int]]) -> bool:
 
 
 def _checks(path: Path) -> list[int]:
-    """CRC-32 of every 16 MB of a file."""
+    """Return the CRC-32 of every 16 MiB of a file."""
     places = range(0, path.stat().st_size, _BLOCK)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
@@ -198,6 +211,6 @@ def _checks(path: Path) -> list[int]:
 
 
 def mark_used(folder: Path) -> None:
-    """Note that the entry is used now, for pruning the least recently used."""
-    with contextlib.suppress(OSError):  # a cache that may only be read
+    """Record that the entry was used now, so that pruning drops other entries first."""
+    with contextlib.suppress(OSError):  # the cache may be read-only
         os.utime(folder)

@@ -1,8 +1,8 @@
-"""Who may change a cache entry: one builder at a time, and nobody while it is in use.
+"""Locks of cache entries: one process builds an entry at a time, and nobody changes one in use.
 
-Builders hold a lock file (``filelock``). Readers hold a shared lock on the pixels themselves,
-which lives as long as the memory-mapping does and ends with the process, however that ends; on
-Windows, where that kind of lock is missing, a mapped file cannot be deleted anyway.
+Builders hold a lock file (``filelock``). Readers hold a shared lock on the file of pixels. It
+lasts as long as the memory mapping and ends with the process, even if the process is killed.
+Windows lacks this kind of lock, but there a mapped file cannot be deleted anyway.
 """
 
 import contextlib
@@ -22,11 +22,12 @@ _POLL_SECONDS = 0.1
 
 @contextlib.contextmanager
 def building(entry: Path, poll: Callable[[], None]) -> Iterator[None]:
-    """Hold the right to build ``entry``.
+    """Hold the exclusive right to build ``entry``.
 
     Args:
-        entry: Where it is or will be.
-        poll: Called now and then while another process holds it; may raise to give up.
+        entry: Folder of the entry, which need not exist yet.
+        poll: Called about ten times a second while another process holds the right; may raise
+            to give up.
     """
     lock = _lock(entry)
     while True:
@@ -42,7 +43,7 @@ def building(entry: Path, poll: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def free(entry: Path) -> Iterator[bool]:
-    """Whether nobody builds or reads ``entry``; if so, nobody can begin to build in the block."""
+    """Yield whether nobody builds or reads ``entry``; no build can begin within the block if so."""
     lock = _lock(entry)
     try:
         lock.acquire(blocking=False)
@@ -62,9 +63,9 @@ def _lock(entry: Path) -> FileLock:
 
 
 def hold(file: BinaryIO) -> None:
-    """Mark an open file as in use, for as long as it or a mapping of it is open."""
+    """Mark an open file as in use while it or a memory mapping of it is open."""
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # the file system may lack locks
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 

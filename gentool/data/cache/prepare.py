@@ -1,7 +1,8 @@
-"""The cache: every image prepared once and kept, shared by all runs on this machine.
+"""The cache of prepared images: every image is prepared once, for all runs on this machine.
 
-``prepare`` is the whole of it: from the cache if the images are there, else built there now,
-into memory, or streamed. An entry is named by what it depends on (source and policy).
+``prepare`` takes the images from the cache if they are there. Otherwise it builds the entry,
+keeps the images in memory, or streams them. The name of an entry is a hash of what it depends
+on: the source and the policy.
 """
 
 import hashlib
@@ -29,9 +30,9 @@ from gentool.data.sources.table import Loaded, Source
 
 CacheMode = Literal["auto", "disk", "ram", "never"]
 CACHE_MODES: tuple[CacheMode, ...] = get_args(CacheMode)
-_SPARE = 2**26  # bytes of the disk that a new entry leaves free
+_SPARE = 2**26  # bytes of the disk that must stay free beside a new entry
 _NONE = np.empty(0, dtype=np.int64)
-_TRIED_AGAIN = 16  # files whose fault may have passed, looked at when an entry is opened
+_TRIED_AGAIN = 16  # files with a temporary fault that are tried again when an entry is opened
 
 
 def prepare(
@@ -43,22 +44,23 @@ def prepare(
     max_bad: float = MAX_BAD,
     strict: bool = False,
 ) -> Dataset:
-    """The images of ``source``, prepared.
+    """Return the prepared images of ``source``.
 
     Args:
         source: Where the images come from.
-        policy: What they become.
-        progress: Called with (done, total) several times a second; may raise to stop. What is
-            done by then is kept, and the next call goes on from there.
-        cache: ``disk`` keeps them in the cache folder; ``ram`` in memory, for this process alone;
-            ``never`` decodes each whenever it is asked for; ``auto`` is ``disk`` where they fit,
-            else ``never``, with a note that says so.
-        max_bad: Share of the images that may be bad, 0 to 1.
-        strict: Whether a single bad one is an error.
+        policy: How the images are prepared.
+        progress: Called with (done, total) several times a second; may raise to stop. The images
+            prepared so far stay on disk, and the next call continues after them.
+        cache: ``disk`` keeps the images in the cache folder; ``ram`` keeps them in the memory of
+            this process; ``never`` decodes each image whenever it is read; ``auto`` is ``disk``
+            if they fit, else ``never`` with a note.
+        max_bad: Fraction of the images that may be bad, 0 to 1.
+        strict: Whether a single bad image is already an error.
 
     Raises:
-        DataError: too many bad files, not one good one, or the cache cannot be written.
-        UsageError: no such ``cache``, or not a share.
+        DataError: there are too many bad files or no good one, the cache cannot be written, the
+            images do not fit, or the source cannot be streamed.
+        UsageError: there is no such ``cache``, or ``max_bad`` is not from 0 to 1.
     """
     if cache not in CACHE_MODES:
         raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
@@ -82,7 +84,7 @@ def prepare(
 
 
 def _place(source: Source, policy: Policy) -> Path:
-    """Where the entry of ``source`` under ``policy`` lies."""
+    """Return the folder of the entry of ``source`` under ``policy``."""
     name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
     word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
     return cache_folder() / f"{word}-{hashlib.sha256(_key(source, policy)).hexdigest()[:16]}"
@@ -93,7 +95,10 @@ def _key(source: Source, policy: Policy) -> bytes:
 
 
 def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
-    """The entry if it is whole and what it says of bad files still holds."""
+    """Open an entry; return None if it must be built again.
+
+    That is so if it is missing or damaged, or if a file with a temporary fault can now be read.
+    """
     found = open_entry(entry, policy.stored_shape)
     if found is None:
         return None
@@ -104,7 +109,7 @@ def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
 
 
 def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
-    """Drop old entries as far as needed; in words what is lacking, or None if it fits."""
+    """Drop old entries as far as needed; return a message if the images still do not fit."""
     need = len(source) * (policy.stored_shape.dims + 24) - size_of(entry) + _SPARE
     place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
@@ -122,7 +127,7 @@ def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
 def _on_disk(
     entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
 ) -> Dataset:
-    """The entry, built now or, meanwhile, by another process."""
+    """Return the images of an entry, after building it here or waiting for another process."""
     shape, total = policy.stored_shape, len(source)
     notes: list[str] = []
     try:
@@ -217,12 +222,12 @@ def _streamed(
 
 
 def _window(shape: ImageShape, stored: ImageShape) -> Window:
-    """Where the centre of ``shape`` lies in what is stored."""
+    """Return the rows and columns of the centre window of ``shape`` in the stored image."""
     top, left = (stored.height - shape.height) // 2, (stored.width - shape.width) // 2
     return slice(top, top + shape.height), slice(left, left + shape.width)
 
 
 def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """Weights of the images that are not ``bad``."""
+    """Return the weights of the images that are not ``bad``, float32, or None without weights."""
     repeats = getattr(source, "repeats", None)
     return None if repeats is None else np.delete(repeats, bad)

@@ -1,8 +1,8 @@
-"""What is in the cache folder: listed, verified, and dropped when it is too much.
+"""List and verify the cache folder, and delete entries when it gets too large.
 
-Only what gentool has put there is seen; another file in that folder is neither counted nor
-touched. Nothing that is being built or read goes. Sets that were downloaded count, but as they
-are not made again for free they go only when everything does.
+Only entries that gentool has written are considered; other files in the folder are neither
+counted nor deleted. Images that are being built or read are never deleted. Downloaded sets are
+counted, but since downloading them again is costly, they are deleted only when everything is.
 """
 
 import json
@@ -18,22 +18,22 @@ from gentool.data.cache.locks import free as free_to_change
 from gentool.data.cache.store import IMAGES, JOURNAL
 from gentool.data.paths import cache_folder
 
-_FILES = ("classifier", "features", "index")  # files that others keep here: KIND-HASH
+_FILES = ("classifier", "features", "index")  # kinds of single files, named KIND-HASH
 _DOWNLOADS = "torchvision-"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache.
+    """One file or folder in the cache.
 
     Attributes:
         path: File or folder.
-        kind: ``images``, ``unfinished``, ``download``, or what a file holds.
-        bytes: Room that it takes on the disk.
-        used: When it was last used, seconds since 1970.
-        about: What is in it, in words.
-        in_use: Whether a process builds or reads it now.
+        kind: ``images``, ``unfinished``, ``download``, or the kind of a single file.
+        bytes: Bytes that it takes on the disk.
+        used: When it was last used, in seconds since 1970.
+        about: Short description of its contents.
+        in_use: Whether a process builds or reads the images now; False for other kinds.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Entry:
 
 
 def list_entries() -> list[Entry]:
-    """Everything that gentool keeps in the cache folder, least recently used first."""
+    """Return the entries in the cache folder, least recently used first."""
     try:
         paths = list(cache_folder().iterdir())
     except OSError:
@@ -60,16 +60,16 @@ def prune(
     free: int | None = None,
     everything: bool = False,
 ) -> list[Entry]:
-    """Drop entries that are not in use, least recently used first.
+    """Delete entries that are not in use, least recently used first.
 
     Args:
-        older_than: Drop what was not used for as many seconds.
-        max_bytes: Drop until the rest takes at most as much.
-        free: Drop until as many bytes have become free.
-        everything: Drop all, downloads too.
+        older_than: Delete entries that were not used for this many seconds.
+        max_bytes: Delete until the rest takes at most this many bytes.
+        free: Delete until this many bytes have become free.
+        everything: Delete all entries, including downloads.
 
     Returns:
-        What was dropped.
+        The deleted entries.
     """
     entries = list_entries()
     total, freed = sum(e.bytes for e in entries), 0
@@ -90,10 +90,10 @@ def prune(
 
 
 def verify(entry: Entry | Path) -> str | None:
-    """Read finished images whole; what is wrong with them, or None.
+    """Read a finished entry of images completely; return what is wrong with it, or None.
 
     Raises:
-        DataError: not a finished entry of images.
+        DataError: it is not a finished entry of images.
     """
     path = entry.path if isinstance(entry, Entry) else entry
     if not (path / IMAGES).exists() or (path / JOURNAL).exists():
@@ -102,12 +102,13 @@ def verify(entry: Entry | Path) -> str | None:
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may take: ``GENTOOL_CACHE_BYTES`` (as in 50G), else half of its disk.
+    """Return how many bytes the cache may take.
 
-    What is in use now may be more.
+    It is ``GENTOOL_CACHE_BYTES`` (such as 50G), else half of the size of its disk. Entries in use
+    are never deleted, so they may take more.
 
     Raises:
-        UsageError: not a number of bytes.
+        UsageError: the variable is not a number of bytes.
     """
     word = os.environ.get("GENTOOL_CACHE_BYTES", "").strip().upper().removesuffix("B")
     if not word:
@@ -121,11 +122,11 @@ def cache_limit() -> int:
 
 
 def size_of(path: Path) -> int:
-    """Bytes that a file or folder takes on the disk; 0 if there is none."""
+    """Return the bytes that a file or folder takes on the disk; 0 if it does not exist."""
     try:
         files = [Path(top) / f for top, _, names in os.walk(path) for f in names] or [path]
         return sum(_room(file) for file in files)
-    except OSError:  # it goes while we look
+    except OSError:  # it may be deleted meanwhile
         return 0
 
 
@@ -135,7 +136,7 @@ def _room(file: Path) -> int:
 
 
 def _entry(path: Path) -> Entry | None:
-    """What stands at ``path``, or None if it is not gentool's."""
+    """Return the entry at ``path``, or None if gentool did not write it."""
     try:
         info = path.stat()
         if path.is_file():
@@ -153,7 +154,7 @@ def _entry(path: Path) -> Entry | None:
         with free_to_change(path) as free:
             about = _about(path) if kind == "images" else ""
             return Entry(path, kind, size_of(path), info.st_mtime, about, not free)
-    except OSError:  # it goes while we look
+    except OSError:  # it may be deleted meanwhile
         return None
 
 
@@ -167,7 +168,7 @@ def _about(path: Path) -> str:
 
 
 def _drop(entry: Entry) -> bool:
-    """Remove it, unless it is in use."""
+    """Delete an entry unless it is in use; return whether it was deleted."""
     try:
         if not entry.path.is_dir():
             entry.path.unlink()
@@ -177,7 +178,8 @@ def _drop(entry: Entry) -> bool:
             return True
         with free_to_change(entry.path) as free:
             if free:
-                (entry.path / META).unlink(missing_ok=True)  # first: what is left is no entry
+                # First: if the deletion is interrupted, the rest is not taken for an entry.
+                (entry.path / META).unlink(missing_ok=True)
                 shutil.rmtree(entry.path)
             return free
     except OSError:

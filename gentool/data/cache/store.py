@@ -1,8 +1,8 @@
-"""Where prepared images go while a set is being made: into memory, or into files with a journal.
+"""Where images are written during a build: into memory, or into files with a journal.
 
-On disk every image has its slot from the start, so that workers write in any order. The
-journal names the chunks that are done, each with its checksum: a build that was killed goes on
-after the last of them.
+On disk every image has a fixed place from the start, so that workers may write in any order. The
+journal lists the finished chunks with their checksums. A build that was killed continues after
+the last of them.
 """
 
 import json
@@ -20,19 +20,23 @@ from gentool.data.cache.worker import Bad, Chunk, Slots, checksum
 
 JOURNAL = "journal"
 IMAGES = "images.u8"
-_HASHES = "hashes.u64"  # a slot for every image, while building
+_HASHES = "hashes.u64"  # content hash of every image, while building
 _MOVED = 2**24  # bytes moved at once
-_TAIL = 2**20  # bytes of the journal that surely hold a whole line
+_TAIL = 2**20  # bytes at the end of the journal: enough to contain a whole line
 
 Dims = tuple[int, int, int]
 Rows = NDArray[np.int64]
 
 
 class MemoryStore:
-    """All images in one array.
+    """All images in one array in memory.
+
+    Attributes:
+        pixels: uint8 (N, H, W, C).
+        hashes: uint64 (N,).
 
     Raises:
-        DataError: there is not as much memory.
+        DataError: the machine does not have enough memory.
     """
 
     slots = None
@@ -48,26 +52,26 @@ class MemoryStore:
         self.hashes = np.zeros(total, dtype=np.uint64)
 
     def spans(self, size: int) -> Iterator[tuple[int, int]]:
-        """Chunks of ``size`` images."""
+        """Return the (start, stop) of chunks of ``size`` images."""
         return _spans(0, len(self.pixels), size)
 
     def recall(self, start: int, stop: int) -> Chunk | None:
-        """Nothing: memory begins empty."""
+        """Return None: nothing is kept from an earlier build."""
         return None
 
     def accept(self, chunk: Chunk) -> None:
-        """Take what a chunk brings."""
+        """Copy the pixels and hashes of a chunk."""
         assert chunk.pixels is not None
         assert chunk.hashes is not None
         self.pixels[chunk.start : chunk.stop] = chunk.pixels
         self.hashes[chunk.start : chunk.stop] = chunk.hashes
 
     def read(self, start: int, stop: int) -> Pixels:
-        """The pixels of images ``start`` to ``stop``."""
+        """Return the pixels of images ``start`` to ``stop`` (exclusive), uint8 (B, H, W, C)."""
         return self.pixels[start:stop]
 
     def keep(self, bad: Rows) -> tuple[Pixels, NDArray[np.uint64]]:
-        """Pixels and hashes of all but the images ``bad`` (sorted), moved together in place."""
+        """Return pixels and hashes without the images ``bad`` (sorted); pixels move up in place."""
         total = len(self.pixels)
         for to, first, last in _runs(bad, total):
             if to == first:
@@ -82,10 +86,10 @@ class DiskStore:
     """Files in the folder of a cache entry.
 
     Args:
-        folder: The entry; made if it is not there.
-        key: What the entry depends on; another key's leavings are thrown away.
-        total: Images of the source.
-        dims: (H, W, C) of what is stored.
+        folder: Folder of the entry; created if missing.
+        key: What the entry depends on; files left by a build with another key are deleted.
+        total: Number of images in the source.
+        dims: (H, W, C) of the stored images.
 
     Raises:
         OSError: the folder cannot be written.
@@ -104,7 +108,7 @@ class DiskStore:
         self._journal = (folder / JOURNAL).open("a", encoding="utf-8")
 
     def _resume(self, header: dict[str, object], total: int) -> "dict[int, Chunk] | None":
-        """What an earlier build left, by its first image; None if that is of no use."""
+        """Return the chunks of an earlier build by their first image, or None if unusable."""
         try:
             lines = (self.folder / JOURNAL).read_text(encoding="utf-8").split("\n")
             if json.loads(lines[0]) != header:
@@ -115,19 +119,19 @@ class DiskStore:
                 return None
         except (OSError, ValueError):
             return None
-        chunks = filter(None, map(_parsed, lines[1:-1]))  # the last may be cut short
-        return {chunk.start: chunk for chunk in chunks}  # of two lines the later counts
+        chunks = filter(None, map(_parsed, lines[1:-1]))  # the last line may be cut short
+        return {chunk.start: chunk for chunk in chunks}  # of two lines the later one counts
 
     def _begin(self, header: dict[str, object], total: int) -> None:
-        for path in self.folder.iterdir():  # new files, as others may still read the old ones
+        for path in self.folder.iterdir():  # files are made new: others may still read the old ones
             path.unlink()
         for path, size in zip(self.slots, (total * self._size, total * 8), strict=True):
             with path.open("wb") as file:
-                file.truncate(size)  # room is taken as it is written
+                file.truncate(size)  # the file is sparse: writing takes the disk space
         (self.folder / JOURNAL).write_text(json.dumps(header) + "\n", encoding="utf-8")
 
     def spans(self, size: int) -> Iterator[tuple[int, int]]:
-        """The chunks that an earlier build has done, then more of ``size`` images."""
+        """Yield the finished chunks of an earlier build, then further ones of ``size`` images."""
         start = 0
         while chunk := self._done.get(start):
             yield start, chunk.stop
@@ -135,9 +139,9 @@ class DiskStore:
         yield from _spans(start, self._total, size)
 
     def recall(self, start: int, stop: int) -> Chunk | None:
-        """A chunk as an earlier build left it, or None if it must be done (again).
+        """Return a chunk of an earlier build, or None if it must be prepared (again).
 
-        That is so if its pixels do not have their checksum, or if a fault may have passed.
+        It must be prepared again if its checksum is wrong or if it has a temporary fault.
         """
         chunk = self._done.get(start)
         if chunk is None or chunk.stop != stop or any(bad.passing for bad in chunk.bad):
@@ -146,20 +150,24 @@ class DiskStore:
         return chunk if checksum(self.read(start, stop), hashes) == chunk.crc else None
 
     def accept(self, chunk: Chunk) -> None:
-        """Note that a chunk is done."""
+        """Record in the journal that a chunk is finished."""
         words = [chunk.start, chunk.stop, chunk.crc, chunk.bad]
         self._journal.write(json.dumps(words) + "\n")
-        self._journal.flush()  # to the system, which outlives this process
+        self._journal.flush()  # to the operating system: survives the end of this process
 
     def read(self, start: int, stop: int) -> Pixels:
-        """The pixels of images ``start`` to ``stop``."""
+        """Return the pixels of images ``start`` to ``stop`` (exclusive), uint8 (B, H, W, C)."""
         data = _read_at(self.slots.images, start * self._size, (stop - start) * self._size)
         return np.frombuffer(data, np.uint8).reshape(stop - start, *self._dims)
 
     def keep(self, bad: Rows) -> NDArray[np.uint64]:
-        """Move all images but ``bad`` (sorted) together in place; returns their hashes.
+        """Remove the images ``bad`` (sorted) from the file of pixels.
 
-        A build that is killed in between begins anew: slots no longer hold what the journal says.
+        Pixels move up in place, and no longer match the journal. So the journal is emptied first,
+        and a build that is killed meanwhile starts again from the beginning.
+
+        Returns:
+            The hashes of the remaining images, uint64.
         """
         if len(bad):
             self._journal.close()
@@ -172,7 +180,7 @@ class DiskStore:
         return np.delete(np.fromfile(self.slots.hashes, np.uint64), bad)
 
     def sync(self) -> None:
-        """Have the pixels survive a power cut."""
+        """Flush the pixels to the disk, so that they survive a power cut."""
         with self.slots.images.open("r+b") as file:
             os.fsync(file.fileno())
 
@@ -181,14 +189,14 @@ class DiskStore:
         self._journal.close()
 
     def clear(self) -> None:
-        """Remove what only building needs."""
+        """Remove the files that only a build needs."""
         self.close()
         self.slots.hashes.unlink(missing_ok=True)
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
 
 def reached(folder: Path) -> int:
-    """How many images the build in ``folder`` has done so far, for those who wait for it."""
+    """Return how many images the build in ``folder`` has finished so far, for waiting processes."""
     try:
         with (folder / JOURNAL).open("rb") as file:
             file.seek(-min(_TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
@@ -200,7 +208,7 @@ def reached(folder: Path) -> int:
 
 
 def _parsed(line: str) -> Chunk | None:
-    """A line of the journal, or None if it is the header or damaged."""
+    """Return the chunk of a line of the journal, or None for the header or a damaged line."""
     try:
         start, stop, crc, bad = json.loads(line)
         faults = tuple(Bad(int(i), str(reason), bool(passing)) for i, reason, passing in bad)
@@ -215,7 +223,7 @@ def _spans(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _runs(bad: Rows, total: int) -> Iterator[tuple[int, int, int]]:
-    """(place, start, stop) of every run of images between bad ones, and where it goes."""
+    """Yield (place, start, stop) for every run of good images: where it moves to, and its range."""
     start = 0
     for number, index in enumerate([*bad.tolist(), total]):
         if start < index:
@@ -224,7 +232,7 @@ def _runs(bad: Rows, total: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _move(file: BinaryIO, to: int, start: int, stop: int) -> None:
-    """Move bytes towards the beginning of a file."""
+    """Move the bytes ``start`` to ``stop`` (exclusive) of a file to the lower offset ``to``."""
     for here in range(start, stop, _MOVED):
         file.seek(here)
         data = file.read(min(_MOVED, stop - here))
@@ -239,7 +247,7 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
 
 
 def _memory() -> float:
-    """Bytes of memory of this machine; endless where it does not say."""
+    """Return the bytes of memory of this machine; infinity if the system does not report it."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):

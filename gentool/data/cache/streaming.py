@@ -1,7 +1,7 @@
-"""Images that are decoded when they are asked for, for sets that no disk of ours can hold.
+"""Images that are decoded whenever they are read, for sets that do not fit on the disk.
 
-The interface of the array that a cached set has, as far as batches need it. A file that turns
-out bad is replaced by the next good one of its class, so that labels stay true.
+``StreamedImages`` can be indexed like the array of a cached set, as far as batches need it. A bad
+file is replaced by the next good file of its class, so that labels stay right.
 """
 
 import threading
@@ -19,19 +19,19 @@ from gentool.data.cache.workers import cores
 from gentool.data.preprocessing import Policy
 from gentool.data.sources.table import Loaded, Source
 
-_READERS = 16  # threads at least: reading waits for disks and servers more than it computes
+_READERS = 16  # threads, at least: they mostly wait for disks and servers
 
 Window = tuple[slice, slice]
 
 
 class StreamedImages:
-    """Images by number, uint8.
+    """Images that can be indexed like an array uint8 (N, H, W, C).
 
     Args:
-        source: Where they come from; ``load`` is called from threads.
-        policy: What they become.
-        shape: Of one image as loaded.
-        tolerance: How many may be bad.
+        source: Where the images come from; ``load`` is called from threads.
+        policy: How the images are prepared.
+        shape: Shape of one image as loaded.
+        tolerance: How many images may be bad.
     """
 
     dtype = np.dtype(np.uint8)
@@ -45,7 +45,7 @@ class StreamedImages:
         self.shape = (len(source), shape.height, shape.width, shape.channels)
 
     def cropped(self, window: Window) -> "StreamedImages":
-        """A view of the same images that shows a part of each."""
+        """Return a view that shows the same window of every image."""
         view = object.__new__(StreamedImages)
         view._loader, view._window = self._loader, window
         rows, columns = window
@@ -56,18 +56,20 @@ class StreamedImages:
 
     @property
     def bad(self) -> list[BadFile]:
-        """(path, reason) of the bad files met so far."""
+        """(path, reason) of the bad files found so far."""
         return self._loader.bad
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | NDArray[Any] | list[int]) -> Pixels:
-        """One image (H, W, C) by a number; several (B, H, W, C) by a slice or array of numbers.
+        """Return one image (H, W, C) for a number, or several (B, H, W, C) for any other index.
+
+        Other indices are a slice, a list or array of numbers, or a boolean mask (N,).
 
         Raises:
-            DataError: too many bad files.
-            IndexError: no such image.
+            DataError: there are too many bad files.
+            IndexError: there is no such image.
         """
         if isinstance(rows, int | np.integer):
             one: Pixels = self[np.array([rows])][0]
@@ -89,7 +91,7 @@ class StreamedImages:
 
 
 class _Loader:
-    """Loads in threads, and remembers which files are bad and what stands in for them."""
+    """Load images in threads, and remember the bad files and their replacements."""
 
     def __init__(self, source: Source, policy: Policy, tolerance: Tolerance) -> None:
         self._source, self._policy, self._tolerance = source, policy, tolerance
@@ -110,7 +112,7 @@ class _Loader:
         return pixels
 
     def _try(self, number: int) -> Loaded | None:
-        """Image ``number``, or None if it is bad, which is noted."""
+        """Load image ``number``; record it and return None if it is bad."""
         if number in self._known_bad:
             return None
         found = attempt(self._source, number, self._policy)
@@ -124,7 +126,7 @@ class _Loader:
         return None
 
     def _replace(self, number: int) -> Loaded:
-        """The next good image of the same class, after the last the first."""
+        """Load the next good image of the same class; after the last image comes the first."""
         total, labels = len(self._source), self._source.labels
         same = np.arange(total) if labels is None else np.flatnonzero(labels == labels[number])
         after = np.searchsorted(same, number, side="right")

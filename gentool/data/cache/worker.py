@@ -1,8 +1,8 @@
-"""Preparing a run of images, in this process or in a worker process of our own.
+"""Prepare a chunk of images, in this process or in a worker process.
 
-A worker is a fresh interpreter that is told its job over stdin and answers over stdout. It
-imports neither torch nor the caller's ``__main__``, writes pixels straight to their place in
-the file, and ends at once when the pipe to its parent closes, however the parent died.
+A worker process is a new interpreter that receives its job over stdin and replies over stdout.
+It imports neither torch nor the caller's ``__main__``. It writes pixels directly to their place
+in the file. When the pipe to its parent closes, for whatever reason, it exits at once.
 """
 
 import os
@@ -27,7 +27,13 @@ READY = "ready"
 
 
 class Bad(NamedTuple):
-    """An image that could not be prepared; ``passing`` if the next time may be different."""
+    """An image that could not be prepared.
+
+    Attributes:
+        number: Its number in the source.
+        reason: Why it could not be prepared.
+        passing: Whether the fault may be temporary, so that trying again may succeed.
+    """
 
     number: int
     reason: str
@@ -35,22 +41,22 @@ class Bad(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Two files with room for every image of the source: its pixels, and its content hash."""
+    """Two files with a fixed place for every image of the source: for pixels and content hashes."""
 
     images: Path
     hashes: Path
 
 
 class Chunk(NamedTuple):
-    """Images ``start`` to ``stop``, prepared.
+    """The prepared images ``start`` to ``stop`` (exclusive).
 
     Attributes:
-        start: Number of the first.
-        stop: Number after the last.
-        crc: CRC-32 of their pixels and hashes, with zeros for bad ones.
-        bad: Those that could not be prepared.
-        pixels: uint8 (stop - start, H, W, C), or None if they are in the file.
-        hashes: uint64 (stop - start,), or None likewise.
+        start: Number of the first image.
+        stop: Number after the last image.
+        crc: CRC-32 of the pixels and hashes, which are zero for bad images.
+        bad: Images that could not be prepared.
+        pixels: uint8 (stop - start, H, W, C), or None if they were written to the file.
+        hashes: uint64 (stop - start,), or None if they were written to the file.
     """
 
     start: int
@@ -67,9 +73,9 @@ class Job:
 
     Attributes:
         source: Where the images come from.
-        policy: What they become.
-        dims: (H, W, C) of what is stored.
-        slots: Files to write to, or None to hand the pixels back.
+        policy: How the images are prepared.
+        dims: (H, W, C) of the stored images.
+        slots: Files to write to, or None to return the pixels.
     """
 
     source: Source
@@ -78,7 +84,7 @@ class Job:
     slots: Slots | None
 
     def run(self, start: int, stop: int) -> Chunk:
-        """Prepare images ``start`` to ``stop``.
+        """Prepare images ``start`` to ``stop`` (exclusive).
 
         Raises:
             GentoolError: the source as a whole cannot be read.
@@ -97,7 +103,7 @@ class Job:
         return self._put(start, stop, pixels, hashes, tuple(bad))
 
     def give_up(self, index: int, reason: str) -> Chunk:
-        """Image ``index`` as a bad one, without looking at it."""
+        """Return a chunk that reports image ``index`` as bad, without reading it."""
         pixels, hashes = np.zeros((1, *self.dims), dtype=np.uint8), np.zeros(1, dtype=np.uint64)
         return self._put(index, index + 1, pixels, hashes, (Bad(index, reason, False),))
 
@@ -118,12 +124,12 @@ class Job:
 
 
 def checksum(pixels: Pixels, hashes: NDArray[np.uint64]) -> int:
-    """CRC-32 of both, one after the other."""
+    """Return the CRC-32 of the pixels followed by the hashes."""
     return zlib.crc32(hashes.data, zlib.crc32(np.ascontiguousarray(pixels).data))
 
 
 def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
-    """One image, or why it cannot be one.
+    """Load one image, or return why it is bad.
 
     Raises:
         GentoolError: the source as a whole cannot be read.
@@ -134,7 +140,7 @@ def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
         raise
     except BadImage as error:
         return Bad(index, str(error), False)
-    except OSError as error:  # a file without permission, a disk or server that fails
+    except OSError as error:  # missing permission, or a disk or server that fails
         return Bad(index, f"cannot be read: {error.strerror or error}", True)
     except Exception as error:  # decoders raise almost anything on broken data
         words = f"{type(error).__name__}: {error}".strip().splitlines()
@@ -142,16 +148,19 @@ def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
 
 
 def _write_at(path: Path, offset: int, values: NDArray[Any]) -> None:
-    """Write into the middle of a file. Not by mapping it: a full disk must be an error."""
+    """Write ``values`` at ``offset`` in a file.
+
+    The file is not memory-mapped, so that a full disk raises an error.
+    """
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(values.data)
 
 
 def main() -> None:
-    """Serve chunks until stdin closes."""
+    """Prepare chunks on request until stdin closes."""
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints must not end up among the replies
+    os.dup2(2, 1)  # what a decoder prints goes to stderr, not among the replies
     try:
         job: Job = pickle.load(requests)
     except Exception as error:
@@ -169,7 +178,7 @@ def main() -> None:
 
 
 def _listen(requests: BinaryIO, waiting: "queue.SimpleQueue[tuple[int, int]]") -> None:
-    """Pass requests on; end the process when there can be no more, even within a chunk."""
+    """Put requests into the queue; end the process when stdin closes, even during a chunk."""
     try:
         while True:
             waiting.put(pickle.load(requests))

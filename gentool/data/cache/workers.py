@@ -1,7 +1,7 @@
-"""Who prepares the images: threads of this process, or worker processes that it starts.
+"""Pools of workers that prepare images: threads of this process, or worker processes.
 
-Threads share the interpreter's lock, which does not matter for a few or for large images;
-processes use every core for many small ones. Both answer chunks of images by futures.
+Threads share the interpreter lock, which does not matter for few or for large images. Processes
+use every core for many small images. Both return chunks of images as futures.
 """
 
 import contextlib
@@ -18,39 +18,43 @@ from typing import Protocol
 from gentool.core.signals import unheard_by_children
 from gentool.data.cache.worker import READY, Chunk, Job
 
-_FEWEST_FOR_PROCESSES = 3000  # images; below, starting workers costs more than they save
+_FEWEST_FOR_PROCESSES = 3000  # images; for fewer, starting processes costs more than it saves
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _START += "from gentool.data.cache.worker import main; main()"
 
 
 class WorkersFailed(Exception):
-    """Worker processes cannot do this job; the text says why."""
+    """Worker processes cannot do this job; the message says why."""
 
 
 class Crew(Protocol):
-    """Prepares chunks. ``size`` is how many at once."""
+    """A pool of workers that prepares chunks.
+
+    Attributes:
+        size: Number of chunks prepared at the same time.
+    """
 
     size: int
 
     def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Have images ``start`` to ``stop`` prepared."""
+        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
 
     def close(self) -> None:
-        """Stop, dropping what is not done."""
+        """Stop, and drop the chunks that are not finished."""
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def make_crew(job: Job, left: int) -> Crew:
-    """The crew for a job with ``left`` images to do.
+    """Return the pool of workers for a job with ``left`` images still to prepare.
 
     Raises:
-        WorkersFailed: worker processes are called for, but the source does not pickle.
+        WorkersFailed: worker processes are needed, but the source cannot be pickled.
     """
     access = getattr(job.source, "access", "processes")
     if access == "sequential":
@@ -61,12 +65,12 @@ def make_crew(job: Job, left: int) -> Crew:
 
 
 def _can_start() -> bool:
-    """Whether there is an interpreter to start, which an embedded or frozen Python lacks."""
+    """Return whether an interpreter can be started; embedded and frozen Pythons have none."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 class ThreadCrew:
-    """Threads of this process."""
+    """A pool of threads of this process."""
 
     def __init__(self, job: Job, size: int) -> None:
         self.size = size
@@ -74,23 +78,23 @@ class ThreadCrew:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="intake")
 
     def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Have images ``start`` to ``stop`` prepared."""
+        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
         return self._pool.submit(lambda: [self._job.run(start, stop)])
 
     def close(self) -> None:
-        """Stop, dropping what has not begun."""
+        """Finish the chunks that were begun, and drop the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ProcessCrew:
-    """Worker processes, each with a thread here that talks to it.
+    """A pool of worker processes, each served by a thread of this process.
 
-    A worker that dies (a decoder that crashes, the system short of memory) is replaced, and its
-    chunk halved until the image that does it is found.
+    A worker that dies (because a decoder crashes or memory runs out) is replaced. Its chunk is
+    halved repeatedly until the image that causes it is found.
 
     Raises:
-        WorkersFailed: the source does not pickle; from ``submit``'s future also if workers
-            cannot unpickle it.
+        WorkersFailed: the source cannot be pickled. The future from ``submit`` also raises it if
+            workers cannot unpickle the source.
     """
 
     def __init__(self, job: Job, size: int) -> None:
@@ -107,11 +111,11 @@ class ProcessCrew:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="intake")
 
     def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Have images ``start`` to ``stop`` prepared."""
+        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
         return self._pool.submit(self._run, start, stop)
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
+        """Kill the workers at once, and drop the chunks that are not finished."""
         with self._closing:
             self._closed = True
             for worker in self._workers:
@@ -127,7 +131,7 @@ class ProcessCrew:
         try:
             return [worker.ask(start, stop)]
         except (EOFError, OSError, pickle.UnpicklingError):
-            if self._closed or worker.alive():  # else the error is the job's own
+            if self._closed or worker.alive():  # an error of the job, not the death of the worker
                 raise
             self._own.worker = None
             worker.clean()
@@ -147,12 +151,12 @@ class ProcessCrew:
 
 
 class _Worker:
-    """One process: its job, then questions and answers, over pipes that end with either side."""
+    """One worker process, with pipes for its job, requests and replies."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by clean
         command = [sys.executable, "-c", _START, json.dumps(sys.path)]
-        # In a group of its own Ctrl-C goes to the parent alone, which decides.
+        # The worker has its own process group, so that Ctrl-C reaches only the parent.
         try:
             with unheard_by_children():
                 self._process = subprocess.Popen(
@@ -167,7 +171,11 @@ class _Worker:
             raise WorkersFailed(f"{sys.executable}: {error.strerror or error}") from error
 
     def begin(self, pickled: bytes) -> None:
-        """Hand the job over and wait until it is understood."""
+        """Send the job and wait until the worker has read it.
+
+        Raises:
+            WorkersFailed: the worker cannot read the job.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(pickled)
@@ -179,7 +187,12 @@ class _Worker:
             raise WorkersFailed(str(answer))
 
     def ask(self, start: int, stop: int) -> Chunk:
-        """Images ``start`` to ``stop``; raises what the worker raised, EOFError if it died."""
+        """Have images ``start`` to ``stop`` (exclusive) prepared.
+
+        Raises:
+            EOFError: the worker died.
+            Exception: whatever the worker raised.
+        """
         assert self._process.stdin is not None
         pickle.dump((start, stop), self._process.stdin)
         self._process.stdin.flush()
@@ -194,7 +207,7 @@ class _Worker:
         return pickle.load(self._process.stdout)
 
     def alive(self) -> bool:
-        """Whether it still runs; a moment is given to one that has closed its pipes."""
+        """Return whether the process still runs, after waiting up to 0.5 s for it to end."""
         try:
             self._process.wait(0.5)
         except subprocess.TimeoutExpired:
@@ -202,25 +215,25 @@ class _Worker:
         return False
 
     def ended(self) -> str:
-        """How it ended, in words."""
+        """Wait for the end of the process; return ``signal N`` or ``exit code N``."""
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _said(self) -> str:
-        """The last line that it wrote on stderr."""
+        """Return the last line that the process wrote to stderr."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no reason given"
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process at once."""
         self._process.kill()
 
     def clean(self) -> None:
-        """Close what belonged to it."""
+        """Close the pipes and the file of stderr."""
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with contextlib.suppress(OSError):  # bytes left for a process that is no more
+            with contextlib.suppress(OSError):  # bytes may be left for a process that has ended
                 pipe.close()
         self._errors.close()

@@ -1,1 +1,1 @@
-"""Where images come from: folders, archives, built-in sets, torchvision's, the hub's, shards."""
+"""Sources of images: folders, archives, built-in and torchvision sets, the hub, and shards."""

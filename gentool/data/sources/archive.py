@@ -1,7 +1,8 @@
-"""Archives of images: .zip, .tar and compressed tars, read by member and never extracted.
+"""Archives of images: .zip, .tar and compressed tars, read member by member without extracting.
 
-The index of a large archive is kept, keyed by the file's path, size and time. Reading takes
-the member's bytes from their place in the file, in any process and thread.
+A compressed tar is first decompressed to a plain tar in the cache folder. The index of a large
+archive is kept there too; its name depends on the file's path, size and time. A member is read
+from its offset in the file, from any process or thread.
 """
 
 import os
@@ -22,15 +23,15 @@ from gentool.data.sources.zip import LOCAL_SIZE, is_zip, list_zip, local_length,
 
 
 class ArchiveSource(FileSource):
-    """A .zip or .tar of a folder; a single folder at its top is looked through.
+    """The images of a .zip or .tar; leading folders that all images have in common are removed.
 
     Args:
-        path: The file.
-        labels: As for ``find_labels``; a label file inside counts unasked.
-        refresh: Trust no index.
+        path: The archive.
+        labels: As in ``find_labels``; if None, a label file inside is used if there is one.
+        refresh: Whether to ignore an existing index.
 
     Raises:
-        DataError: no sound archive of images, or one that is refused (see ``Members``).
+        DataError: it is no intact archive of images, or it is refused (see ``Members``).
         OSError: the file cannot be opened.
     """
 
@@ -69,7 +70,7 @@ class ArchiveSource(FileSource):
                 raise DataError(f"{name}: the labels in it cannot be read: {error}") from error
 
     def read(self, index: int) -> bytes:
-        """The bytes of member ``index``."""
+        """Return the bytes of member ``index``."""
         offset, packed, size, crc, method = (int(column[index]) for column in self._columns)
         file = self._opened()
         if not self.is_zip:
@@ -99,14 +100,14 @@ class ArchiveSource(FileSource):
 
 
 class _File:
-    """A file that threads read from at will; closed with the last reference to it."""
+    """An open file that several threads may read; it closes with the last reference to it."""
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("rb", buffering=0)
         self._lock = threading.Lock()
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Up to ``size`` bytes from ``offset``."""
+        """Return up to ``size`` bytes from ``offset``."""
         if sys.platform != "win32":
             return os.pread(self._file.fileno(), size, offset)
         with self._lock:
@@ -118,19 +119,20 @@ class _File:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file is a zip or a tar, compressed or not, by its content."""
+    """Return whether the file is a zip or a tar, compressed or not, judged by its content."""
     with open_regular(path) as file:
         return compression(file.read(8)) is not None or is_tar(file) or is_zip(file)
 
 
 def begins_as_archive(path: Path) -> bool:
-    """Whether a file begins as a zip or a tar does, and not as a model file that looks like one.
+    """Return whether a file begins as a zip or a tar, compressed or not.
 
-    Pictures that end as a zip are pictures.
+    Files in the safetensors format are excluded, as their first bytes may be anything. An image
+    with a zip appended counts as an image.
     """
     with open_regular(path) as file:
         head = file.read(9)
-        if head[8:] == b"{":  # safetensors, whose first bytes, a length, may be any
+        if head[8:] == b"{":  # safetensors: its first eight bytes are a length and may be anything
             return False
         return (
             head.startswith((b"PK\3\4", b"PK\5\6")) or compression(head) is not None or is_tar(file)
@@ -138,7 +140,10 @@ def begins_as_archive(path: Path) -> bool:
 
 
 def _plain_archive(path: Path) -> tuple[Path, bool]:
-    """The file to read from, and whether it is a zip (else a tar)."""
+    """Return the file to read from, and whether it is a zip (else it is a plain tar).
+
+    A compressed tar is decompressed first.
+    """
     with open_regular(path) as file:
         kind = compression(file.read(8))
         if kind is None:
@@ -153,7 +158,7 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
 
 
 def _place(path: Path, labels: str | None) -> Path:
-    """Where the index of this archive with these labels is kept."""
+    """Return the path where the index of this archive with these labels is kept."""
     info = path.stat()
     key = labels or ""
     if labels not in (None, FROM_FOLDERS, NO_LABELS):

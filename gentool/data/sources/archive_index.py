@@ -1,8 +1,8 @@
-"""What is found in an archive: its members, checked, sorted and made into an index.
+"""Collect the members of an archive, check them, and make a sorted index of them.
 
-A member is refused, and with it the archive, if its name points outside or if it claims to
-unpack to more than an image can be: nothing is ever extracted, but such an archive is not
-what it seems. Touches no file.
+The archive is refused if the name of a member points outside, or if a member claims to unpack to
+more than an image can be. Nothing is ever extracted, but such an archive is probably an attack.
+Reads no file itself.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from gentool.data.sources.base import MAX_FILE, is_hidden, is_image, no_images
 from gentool.data.sources.index import Index, Names
 from gentool.data.sources.labels import LABEL_FILES, Labelling, find_labels
 
-MAX_RATIO = 200  # how much smaller a member may be than what it unpacks to ...
-_RATIO_FROM = 2**24  # ... if that is more bytes than this
-Stored = tuple[int, int, int, int, int]  # offset, bytes stored, bytes in full, CRC-32, method
+MAX_RATIO = 200  # largest ratio of unpacked to packed size ...
+_RATIO_FROM = 2**24  # ... for members that unpack to more bytes than this
+Stored = tuple[int, int, int, int, int]  # offset, packed bytes, unpacked bytes, CRC-32, method
 
 
 class Members:
-    """The images of an archive as they are found, and its label files.
+    """The images and label files of an archive, collected one by one.
 
     Args:
         archive: The archive's name, for messages.
@@ -39,10 +39,12 @@ class Members:
         self.label_files: dict[bytes, Stored] = {}
 
     def wants(self, name: str) -> tuple[bytes, bool] | None:
-        """The name in its plain form and whether it is an image; None if it is passed over.
+        """Return the name in its plain form and whether it is an image, or None to skip the member.
+
+        The name is UTF-8 with surrogateescape. Images and label files are wanted.
 
         Raises:
-            DataError: it points outside.
+            DataError: the name points outside the archive.
         """
         parts = self.check(name)
         if name.endswith("/") or not parts or any(map(is_hidden, parts)):
@@ -53,14 +55,22 @@ class Members:
         return "/".join(parts).encode("utf-8", "surrogateescape"), image
 
     def check(self, name: str) -> list[str]:
-        """The parts of a member's name; DataError if it points outside."""
+        """Return the parts of a member's name.
+
+        Raises:
+            DataError: the name points outside the archive.
+        """
         parts = name.replace("\\", "/").split("/")
         if name[:1] in ("/", "\\") or ".." in parts or name[1:3] in (":\\", ":/"):
             raise self.refuse(name, "points outside the archive")
         return [part for part in name.split("/") if part not in ("", ".")]
 
     def check_link(self, name: str, target: str) -> None:
-        """DataError if a link, which is passed over otherwise, points outside."""
+        """Check the target of a link; links are otherwise skipped.
+
+        Raises:
+            DataError: the link points outside the archive.
+        """
         depth = len(self.check(name)) - 1
         if target[:1] in ("/", "\\") or target[1:3] in (":\\", ":/"):
             raise self.refuse(name, "is a link that points outside the archive")
@@ -70,7 +80,11 @@ class Members:
                 raise self.refuse(name, "is a link that points outside the archive")
 
     def add(self, name: bytes, stored: Stored, *, image: bool) -> None:
-        """Take in a member whose name is wanted; DataError if it is a bomb."""
+        """Add a member that ``wants`` accepted.
+
+        Raises:
+            DataError: it claims to be too large, or to unpack to far more than it takes.
+        """
         offset, packed, size, crc, method = stored
         if size > MAX_FILE or packed > MAX_FILE:
             raise self.refuse(name.decode(errors="replace"), f"claims {size:,} bytes")
@@ -89,21 +103,21 @@ class Members:
         self.methods.append(method)
 
     def refuse(self, name: str, why: str) -> DataError:
-        """The error for a member that must not be."""
+        """Return the error for a member because of which the archive is refused."""
         return DataError(
             f"{self.archive} is refused: its member {name[:200]} {why}. "
             "Pack the images anew, from a folder"
         )
 
     def index(self, labels: str | None, read: Callable[[Stored], bytes]) -> Index:
-        """The index of the images, sorted; of two members of one name the later counts.
+        """Return the sorted index of the images; of two members with one name the later one counts.
 
         Args:
-            labels: As for ``find_labels``.
-            read: Gives the bytes of a member.
+            labels: As in ``find_labels``.
+            read: Returns the bytes of a member.
 
         Raises:
-            DataError: no image, or labels that do not match.
+            DataError: there is no image, or the labels do not match.
         """
         if not self.names:
             raise no_images(self.archive)
@@ -134,9 +148,10 @@ class Members:
         return Index(names, numbers, classes, digest.hexdigest(), columns)
 
     def _common_top(self, first: bytes, last: bytes) -> int:
-        """Length of the folders that all share; the first and last of sorted names tell.
+        """Return the length in bytes of the leading folders that all names have in common.
 
-        It ends at a file of labels, whose folder is the root.
+        The first and the last of the sorted names suffice to find them. A folder with a label file
+        is the root, so that its subfolders are not included.
         """
         top: list[bytes] = []
         for a, b in zip(first.split(b"/")[:-1], last.split(b"/")[:-1], strict=False):
@@ -150,7 +165,7 @@ class Members:
 
 
 def _sorted_order(names: list[bytes]) -> list[int]:
-    """Positions of the names in sorted order, of equal names the last alone."""
+    """Return the positions of the names in sorted order; of equal names only the last is kept."""
     order = sorted(range(len(names)), key=names.__getitem__)
     kept = [a for a, b in pairwise(order) if names[a] != names[b]]
     return [*kept, order[-1]]

@@ -1,7 +1,7 @@
 """Images of a ``.npz``: one array uint8 (N, H, W, C), as ``sample -o samples.npz`` writes it.
 
-The array is called ``images``, or stands alone as ``arr_0``. Nothing is unpickled, and nothing is
-unpacked that is much larger than its file before its own header was found to be that of images.
+The array is called ``images`` or ``arr_0``. Nothing is unpickled. An array is refused before it
+is unpacked if it claims more than 8 GiB, or if it is suspiciously larger than when packed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from gentool.data.sources.zip import find_members, read_member
 
 _NAMES = ("images.npy", "arr_0.npy")
 _MOST_BYTES = 2**33  # of all images, unpacked
-_SMALL = 2**26  # bytes that may be unpacked whatever the ratio
+_SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
 _MOST_SIDE = 2**13
 
 
@@ -34,7 +34,7 @@ class ArraySource(Source):
         path: The file.
 
     Raises:
-        DataError: it holds no such array, or is damaged.
+        DataError: it contains no such array, or is damaged.
         OSError: the file cannot be opened.
     """
 
@@ -56,17 +56,17 @@ class ArraySource(Source):
         self.fingerprint = digest.hexdigest()
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared."""
+        """Return image ``index``, prepared."""
         image = self.open(index)
         return Loaded(convert(image, policy), image_hash(image))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is."""
+        """Return image ``index`` unprepared."""
         return to_pil(self._images[index])
 
 
 def is_array_file(path: Path) -> bool:
-    """Whether a file is a zip with an array of images in it, by its content."""
+    """Return whether a file is a zip with an array of images, judged by its content."""
     with open_regular(path) as file:
         if file.read(4) != b"PK\3\4":
             return False
@@ -77,7 +77,11 @@ def is_array_file(path: Path) -> bool:
 
 
 def _read(file: BinaryIO) -> Pixels:
-    """The array; ValueError if it is none of images, or damaged."""
+    """Return the array, uint8 (N, H, W, C).
+
+    Raises:
+        ValueError: it is not an array of images, or damaged.
+    """
     found = find_members(file, _NAMES)
     stored = next(found[name] for name in _NAMES if name in found)
     _, packed, size, _, _ = stored
@@ -87,7 +91,7 @@ def _read(file: BinaryIO) -> Pixels:
 
 
 def _parse(data: bytes, stored: Stored) -> Pixels:
-    """The array of an ``.npy`` in memory, without a copy."""
+    """Return the array of an ``.npy`` file in memory, without copying it if it is in C order."""
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
     header: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(

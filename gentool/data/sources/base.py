@@ -1,7 +1,7 @@
-"""What a source is: images by number, with names, labels and a fingerprint. Opens nothing itself.
+"""The base classes of sources. A source gives images by number, names, labels and a fingerprint.
 
-A source finds and names images and hands out their bytes; what happens to the bytes is
-``intake``'s business.
+A source finds and names images and returns their bytes; ``preprocessing`` turns the bytes into
+pixels. This module opens no file itself.
 """
 
 import hashlib
@@ -20,12 +20,17 @@ from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Policy, decode, open_image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-MAX_FILE = 2**30  # bytes of one image file; more is not read into memory
+MAX_FILE = 2**30  # bytes of one image file; larger files are not read into memory
 Access = Literal["processes", "threads", "sequential"]
 
 
 class Loaded(NamedTuple):
-    """A prepared image, and 64 bits of the SHA-256 of what it was made from."""
+    """A prepared image.
+
+    Attributes:
+        pixels: uint8 (H, W, C).
+        content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+    """
 
     pixels: Pixels
     content_hash: int
@@ -36,13 +41,14 @@ class Source(ABC):
 
     Attributes:
         name: Short name for folders and messages.
-        paths: Path of every image inside the source, sorted; empty where images have none.
+        paths: Path of every image inside the source, sorted; empty if images have no paths.
         classes: Class names; () without classes.
         labels: Index into ``classes`` per image, int32 (N,), or None.
-        fingerprint: Changes when the images or labels do; cheap to compute.
-        access: How ``load`` may be called: pickled into worker processes, from threads, or in
-            order 0, 1, 2 ... by one thread, for streams (any other order works, slowly).
-        repeats: Weight of each image, float32 (N,), where sources are joined with weights.
+        fingerprint: Changes when the images or labels change; cheap to compute.
+        access: How ``load`` may be called. ``processes``: the source may be pickled into worker
+            processes. ``threads``: from threads of one process. ``sequential``: a stream, which
+            one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
+        repeats: Weight of each image, float32 (N,), if sources are joined with weights, else None.
     """
 
     name: str
@@ -57,19 +63,30 @@ class Source(ABC):
         return len(self.paths)
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message."""
+        """Return the name of image ``index`` for messages."""
         return self.paths[index]
 
     @abstractmethod
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared; BadImage, OSError and others if it cannot be read."""
+        """Return image ``index``, prepared.
+
+        Raises:
+            BadImage: the image is broken. OSError and other errors are possible too.
+        """
 
     @abstractmethod
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is, upright, for looking at; raises like ``load``."""
+        """Return image ``index``, upright but not prepared otherwise.
+
+        It raises the same errors as ``load``.
+        """
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
-        """Which mode each picture (N, H, W, C) shows, for sets that know a rule; else None."""
+        """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
+
+        Args:
+            images: uint8 (N, H, W, C).
+        """
         return None
 
 
@@ -78,46 +95,51 @@ class FileSource(Source):
 
     @abstractmethod
     def read(self, index: int) -> bytes:
-        """The bytes of file ``index``; BadImage or OSError if it cannot be read."""
+        """Return the bytes of file ``index``.
+
+        Raises:
+            BadImage: the file cannot be used.
+            OSError: the file cannot be read.
+        """
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared."""
+        """Return image ``index``, prepared."""
         content = self.read(index)
         return Loaded(decode(content, policy), source_hash(content))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is."""
+        """Return image ``index``, upright but not prepared otherwise."""
         return open_image(self.read(index))
 
 
 def content_hash(content: bytes) -> int:
-    """64 bits of the SHA-256: what a holdout split goes by, so that it outlives renaming."""
+    """Return 64 bits of the SHA-256; splits use it, as it does not change with a file's name."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little")
 
 
 def source_hash(content: bytes) -> int:
-    """The hash of the file that an encoded image was made from, where it says so, else its own."""
+    """Return the source hash that a packed PNG carries, else the hash of ``content`` itself."""
     origin = origin_of(content)
     return content_hash(content) if origin is None else origin
 
 
 def image_hash(image: Image.Image) -> int:
-    """``content_hash`` of an image that comes without a file."""
+    """Return ``content_hash`` of an image that has no file."""
     return content_hash(f"{image.mode} {image.size} ".encode() + image.tobytes())
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is passed over."""
+    """Return whether a file or folder with this name is skipped."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name (without folders) counts as an image."""
+    """Return whether a file with this name (without folders) counts as an image."""
     return not is_hidden(name) and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def no_images(where: str) -> DataError:
-    """The error for a place without a single image."""
+    """Return the error for a place without any image."""
     return DataError(
         f"no images in {where} (searched deeply for {', '.join(sorted(IMAGE_SUFFIXES))}, any case)"
     )

@@ -1,4 +1,4 @@
-"""Built-in sets as a source: ``builtin:NAME[:COUNT]``. Draws; touches no file."""
+"""Built-in sets as a source: ``builtin:NAME[:COUNT]``. Images are drawn; no file is read."""
 
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,7 @@ BUILTIN: Registry[ProceduralSet] = Registry(
 
 
 class BuiltinSource(Source):
-    """A procedural set: images are drawn, never read."""
+    """A procedural set: images are drawn, not read from files."""
 
     def __init__(self, procedural: ProceduralSet, count: int) -> None:
         self.name = procedural.name
@@ -44,28 +44,28 @@ class BuiltinSource(Source):
 
     @cached_property
     def labels(self) -> NDArray[np.int32] | None:  # type: ignore[override]
-        """The label of every image, worked out when first asked for."""
+        """Label of every image, int32 (N,), computed at first use; None without classes."""
         if not self.classes:
             return None
         labels = map(self.procedural.label, range(self._count))
         return np.fromiter(labels, dtype=np.int32, count=self._count)
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
-        """By the set's own rule."""
+        """Return the mode that each image shows, by the rule of the set; None if it has no rule."""
         return self.procedural.read(images)
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message."""
+        """Return the name of image ``index`` for messages."""
         return f"{BUILTIN_PREFIX}{self.name} image {index}"
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, drawn at the wanted size."""
+        """Return image ``index``, drawn at the wanted size."""
         shape = policy.stored_shape
         drawn = self.procedural.render(index, shape.height, shape.width)
         return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` at the set's own size."""
+        """Return image ``index`` at the default size of the set."""
         side = self.procedural.default_side
         return to_pil(self.procedural.render(index, side, side))
 
@@ -77,7 +77,7 @@ class BuiltinSource(Source):
 
 
 def _match_channels(drawn: Pixels, channels: int) -> Pixels:
-    """A drawn image in another colour mode than its own."""
+    """Convert a drawn image to the colour mode with ``channels`` channels."""
     if drawn.shape[2] == channels:
         return drawn
     converted = to_pil(drawn).convert(pil_mode(channels))
@@ -85,7 +85,11 @@ def _match_channels(drawn: Pixels, channels: int) -> Pixels:
 
 
 def open_builtin(words: str) -> BuiltinSource:
-    """The set called ``NAME`` or ``NAME:COUNT``; UsageError if there is no such set or count."""
+    """Open the set called ``NAME`` or ``NAME:COUNT``.
+
+    Raises:
+        UsageError: there is no such set, or the count is not allowed.
+    """
     name, _, count_word = words.partition(":")
     procedural = BUILTIN.get(name)
     if not count_word:

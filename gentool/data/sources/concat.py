@@ -1,4 +1,4 @@
-"""Several sources as one, with weights: ``a`` and ``b@2``. Opens nothing itself."""
+"""Several sources joined to one, with weights such as in ``b@2``. Opens no file itself."""
 
 import hashlib
 import math
@@ -22,12 +22,12 @@ _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
 class JoinedSource(Source):
     """The images of several sources, one source after the other.
 
-    Classes are united by name; if one of the sources has none, neither has the whole. How
-    ``load`` may be called is what the strictest of the sources allows.
+    Classes with the same name are merged. If one of the sources has no labels, the joined source
+    has none. ``access`` is that of the most restricted source.
 
     Args:
-        sources: At least one.
-        weights: How often an image of each counts; ``repeats`` is None where all are 1.
+        sources: At least one source.
+        weights: Weight of the images of each source; ``repeats`` is None if all are 1.
     """
 
     def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
@@ -48,24 +48,24 @@ class JoinedSource(Source):
         return self._ends[-1]
 
     def place(self, index: int) -> tuple[Source, int]:
-        """The source that image ``index`` comes from, and its number there."""
+        """Return the source that contains image ``index``, and the number of the image there."""
         if not 0 <= index < len(self):
             raise IndexError(f"no image {index} among {len(self)}")
         which = bisect_right(self._ends, index)
         return self.sources[which], index - (self._ends[which - 1] if which else 0)
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message, with its source's name."""
+        """Return the name of image ``index`` for messages, with the name of its source."""
         source, inside = self.place(index)
         return f"{source.name}: {source.describe(inside)}"
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared."""
+        """Return image ``index``, prepared."""
         source, inside = self.place(index)
         return source.load(inside, policy)
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is."""
+        """Return image ``index`` unprepared."""
         source, inside = self.place(index)
         return source.open(inside)
 
@@ -74,7 +74,7 @@ class JoinedSource(Source):
 
 
 class _JoinedPaths(Sequence[str]):
-    """Paths of all sources in turn; "" where a source's images have none."""
+    """The paths of all sources, one source after the other; "" for images without a path."""
 
     def __init__(self, joined: JoinedSource) -> None:
         self._joined = joined
@@ -100,7 +100,10 @@ class _JoinedPaths(Sequence[str]):
 
 
 def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32] | None]:
-    """Classes of all by name, in the order in which they first come, and labels into them."""
+    """Return the classes of all sources in order of first occurrence, and labels into them.
+
+    Without labels in one of the sources, the result is ((), None).
+    """
     labelled = [(source.classes, source.labels) for source in sources]
     classes = tuple(dict.fromkeys(name for names, _ in labelled for name in names))
     rank = {name: k for k, name in enumerate(classes)}
@@ -113,10 +116,10 @@ def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32
 
 
 def split_weight(spec: str) -> tuple[str, float]:
-    """``SPEC@WEIGHT`` -> (SPEC, WEIGHT), the weight 1 where there is none.
+    """Split ``SPEC@WEIGHT`` into (SPEC, WEIGHT); without a weight it is 1.
 
     Raises:
-        UsageError: a weight that is not a number above 0.
+        UsageError: the weight is not a number above 0, or is too large.
     """
     head, at, tail = spec.rpartition("@")
     try:

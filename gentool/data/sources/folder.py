@@ -1,9 +1,9 @@
-"""Folders of images, searched deeply. Reads the folder; writes an index of a large one.
+"""Folders of images, including all subfolders. An index of a large folder is kept.
 
-Every file is looked at (name, size, time) each time, up to ``TRUSTED_ABOVE`` of them. Of a
-larger set the index is trusted while every folder in it keeps its own time, which changes
-when files come, go or are renamed, but not when one is written over in place: ``refresh``
-looks at all of them again.
+Up to ``TRUSTED_ABOVE`` images, name, size and time of every file are read each time. For a larger
+set the index is used again as long as the modification times of all folders are the same. These
+change when files are added, removed or renamed, but not when a file is overwritten in place;
+``refresh`` reads all files again.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FolderSource(FileSource):
-    """A folder, searched deeply; hidden files and folders are passed over.
+    """The images in a folder and its subfolders; hidden files and folders are skipped.
 
-    So are the previews of a training run, which may write into the folder that it reads.
+    Previews of a training run are skipped too, since a run may write into the folder it reads.
 
     Args:
-        folder: Where.
-        labels: As for ``find_labels``.
-        refresh: Trust no index.
+        folder: The folder.
+        labels: As in ``find_labels``.
+        refresh: Whether to ignore an existing index.
 
     Raises:
-        DataError: no image in it, or labels that do not match.
+        DataError: there is no image, or the labels do not match.
         OSError: the folder itself cannot be listed.
     """
 
@@ -55,9 +55,9 @@ class FolderSource(FileSource):
         self.fingerprint = self.index.fingerprint
 
     def read(self, index: int) -> bytes:
-        """The bytes of file ``index``."""
+        """Return the bytes of file ``index``."""
         path = self.folder / self.paths[index]
-        file = os.open(path, _OPEN)  # without waiting for the other end, should it be a pipe
+        file = os.open(path, _OPEN)  # does not block if the file is a named pipe
         with os.fdopen(file, "rb") as stream:
             info = os.fstat(file)
             if not stat.S_ISREG(info.st_mode):
@@ -77,7 +77,7 @@ class FolderSource(FileSource):
 
 
 def _trusted(folder: Path, place: Path) -> Index | None:
-    """The index of a large folder, if the folders in it are as old as it says."""
+    """Return the index of a large folder if the times of all folders in it are unchanged."""
     index = look_up(place)
     if index is None or len(index) <= TRUSTED_ABOVE:
         return None
@@ -94,7 +94,7 @@ def _trusted(folder: Path, place: Path) -> Index | None:
 
 
 def _build(folder: Path, labelling: Labelling) -> Index:
-    """Look at every file."""
+    """Read the names, sizes and times of all files, and return a new index."""
     walk = _Walk(os.fsencode(folder))
     names = Names.of(walk.files())
     if not names:
@@ -112,9 +112,10 @@ def _build(folder: Path, labelling: Labelling) -> Index:
 
 
 class _Walk:
-    """One walk in the order of the sorted paths, with the memory of one folder at a time.
+    """One walk through a folder in the order of the sorted paths.
 
-    Folders behind links are walked once; links to what lies in the tree anyway are not.
+    It keeps the entries of only one folder per level in memory. A folder that several links lead
+    to is walked once. Links to folders that the walk reaches anyway are not followed.
     """
 
     def __init__(self, root: bytes) -> None:
@@ -126,10 +127,10 @@ class _Walk:
         self._seen: set[tuple[int, int]] = set()
 
     def files(self) -> Iterator[bytes]:
-        """Names of all images below the root, which are noted in ``digest`` as they come.
+        """Yield the names of all images below the root, and add each to ``digest``.
 
-        A folder that cannot be listed is given as a name that ends in a slash; reading it fails
-        for the same reason, so that it is reported as a file would be.
+        A folder that cannot be listed is yielded as a name with a final slash. Reading that name
+        fails too, so that the folder is reported like a bad file.
         """
         levels = [self._enter(b"")]
         while levels:
@@ -146,12 +147,12 @@ class _Walk:
                 levels.pop()
 
     def _noted(self, name: bytes, entry: "os.DirEntry[bytes]") -> bytes:
-        """Put the file's name, size and time into the fingerprint."""
+        """Add the name, size and time of a file to the fingerprint, and return the name."""
         self.digest.update(name + b"\0" + _stamp(entry))
         return name
 
     def _enter(self, name: bytes) -> Iterator[tuple[bytes, "os.DirEntry[bytes]"]]:
-        """Images and folders directly in folder ``name``, sorted; nothing if it was seen."""
+        """Return images and folders directly in folder ``name``, sorted; nothing if seen before."""
         where = os.path.join(self.root, name)  # noqa: PTH118 - bytes
         info = os.stat(where)  # noqa: PTH116 - bytes
         if (info.st_dev, info.st_ino) in self._seen:
@@ -174,7 +175,7 @@ class _Walk:
         return iter(sorted(found, key=lambda pair: pair[0]))
 
     def _leads_on(self, entry: "os.DirEntry[bytes]") -> bool:
-        """Whether this is a folder to walk."""
+        """Return whether this entry is a folder, or a link to one, that must be walked."""
         if entry.is_dir(follow_symlinks=False):
             return True
         if not (entry.is_symlink() and _is_folder(entry)):
@@ -189,7 +190,10 @@ class _Walk:
 
 
 def _is_run(folder: bytes, entries: "list[os.DirEntry[bytes]]") -> bool:
-    """Whether a folder is that of a training run, by its state or, before the first, its log."""
+    """Return whether a folder is that of a training run.
+
+    It is recognised by its state file or, before the first state is written, by its log.
+    """
     names = {entry.name for entry in entries}
     if os.fsencode(PREVIEWS_NAME) not in names:
         return False
@@ -198,12 +202,12 @@ def _is_run(folder: bytes, entries: "list[os.DirEntry[bytes]]") -> bool:
     try:
         with open_regular(Path(os.fsdecode(folder), LOG_NAME)) as file:
             return file.read(len(LOG_START)) == LOG_START
-    except OSError:  # there is none
+    except OSError:  # there is no log
         return False
 
 
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
-    """Whether it is a folder or a link to one; a link in a circle is none."""
+    """Return whether the entry is a folder or a link to one; False for circular links."""
     try:
         return entry.is_dir()
     except OSError:
@@ -211,7 +215,7 @@ def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
 
 
 def _stamp(entry: "os.DirEntry[bytes]") -> bytes:
-    """Size and time of a file, or nothing if it cannot be looked at (reading tells why)."""
+    """Return size and time of a file; if they cannot be read, reading it reports the error."""
     try:
         info = entry.stat()
     except OSError:

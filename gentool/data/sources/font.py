@@ -1,14 +1,14 @@
 """Pen strokes of the digits 0 to 9, as plain data.
 
-Each digit has one or more styles; a style is a tuple of strokes, a stroke a curve through
-points (x, y) in the unit square, y downwards. Corners are where two strokes meet.
+Each digit has one or more styles. A style is a tuple of strokes, and a stroke is a curve through
+points (x, y) in the unit square, with y pointing downwards. Two strokes meet at each corner.
 """
 
 from typing import NamedTuple
 
 
 class Stroke(NamedTuple):
-    """A smooth curve through ``points``, back to its start if ``closed``."""
+    """A smooth curve through ``points`` (x, y), which returns to its start if ``closed``."""
 
     points: tuple[tuple[float, float], ...]
     closed: bool = False

@@ -1,4 +1,4 @@
-"""Every frame of animated files as an image of its own: ``--all-frames``."""
+"""Every frame of animated files as an image of its own, for ``--all-frames``."""
 
 import hashlib
 import os
@@ -15,19 +15,19 @@ from gentool.data.preprocessing import Policy, decode, frame_count, open_image
 from gentool.data.sources.base import FileSource, Loaded, Source, content_hash, source_hash
 
 Progress = Callable[[int, int], None]
-_CHUNK = 256  # files looked at between two looks at the stop flag
+_CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
 _ANIMATED = {".gif", ".webp", ".png", ".tif", ".tiff"}
 
 
 class FramesSource(FileSource):
-    """The frames of the files of another source, in order; labels and weights are the file's.
+    """The frames of the files of another source, in order, with the label and weight of their file.
 
     Args:
         files: A source of files.
         progress: Called with (done, total) while the frames are counted; may raise to stop.
 
     Raises:
-        UsageError: a source whose images are no files.
+        UsageError: the images of the source are not files.
     """
 
     def __init__(self, files: Source, progress: Progress) -> None:
@@ -45,11 +45,11 @@ class FramesSource(FileSource):
         self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
 
     def read(self, index: int) -> bytes:
-        """The bytes of the file that holds image ``index``."""
+        """Return the bytes of the file that contains image ``index``."""
         return self._files.read(int(self._file[index]))
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared."""
+        """Return image ``index``, prepared."""
         content, frame = self.read(index), int(self._frame[index])
         pixels = decode(content, policy, frame)
         if not frame:
@@ -57,12 +57,12 @@ class FramesSource(FileSource):
         return Loaded(pixels, content_hash(content + frame.to_bytes(4, "little")))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is."""
+        """Return image ``index``, upright but not prepared otherwise."""
         return open_image(self.read(index), int(self._frame[index]))
 
 
 class _FramePaths(Sequence[str]):
-    """``cat.gif``, ``cat.gif#1``, ``cat.gif#2``: named when asked for."""
+    """Names of frames such as ``cat.gif``, ``cat.gif#1``, ``cat.gif#2``, made on demand."""
 
     def __init__(self, paths: Sequence[str], file: np.ndarray, frame: np.ndarray) -> None:
         self._paths, self._file, self._frame = paths, file, frame
@@ -82,7 +82,10 @@ class _FramePaths(Sequence[str]):
 
 
 def _count(files: FileSource, progress: Progress) -> np.ndarray:
-    """Frames of every file; 1 where it cannot be read, which preparing it will say."""
+    """Return the number of frames of every file, int64 (N,).
+
+    An unreadable file counts as one frame; the error is reported when it is prepared.
+    """
 
     def frames(index: int) -> int:
         if PurePosixPath(files.paths[index]).suffix.lower() not in _ANIMATED:

@@ -1,9 +1,9 @@
-"""Data sets of the Hugging Face hub: ``hub:user/name[:column]``, or a folder of that form.
+"""Data sets of the Hugging Face hub: ``hub:user/name[:column]``, or a local folder in that form.
 
-Read through ``datasets`` (extra ``hub``) as a stream: one pass from front to end. Code that a
-data set may bring is never run, nor a pickle opened: ``datasets`` runs no scripts from version 4
-on, and of its readers only those in ``READERS`` are let near. How many images there are and
-their labels are found by a pass over the column of labels, once, and kept in the cache folder.
+They are read with ``datasets`` (extra ``hub``) as a stream, from front to end. Code inside a data
+set is never run and no pickle is opened: from version 4 on ``datasets`` runs no scripts, and of
+its readers only those in ``READERS`` are used. The number of images and their labels are found in
+one pass over the label column, and then kept in the cache folder.
 """
 
 import hashlib
@@ -23,16 +23,17 @@ from gentool.data.sources.base import MAX_FILE, FileSource
 from gentool.data.sources.index import index_place
 
 READERS = ("parquet", "arrow", "imagefolder", "webdataset")
-_WINDOW = 64  # rows that may come out of order
-_SPLIT = "train"  # taken where there is one, else the first
+_WINDOW = 64  # rows that may be read out of order
+_SPLIT = "train"  # used if it exists, else the first split
 
 Row = dict[str, Any]
 
 
 class HubSource(FileSource):
-    """A data set of the hub, or of the hub's form on a disk, as a stream.
+    """A data set of the hub, or a local folder in the same form, as a stream.
 
-    Reading image k after image k - 1 goes on with the stream; anything else begins it anew.
+    Reading images in order, or up to 64 rows out of order, continues the stream; any other order
+    restarts it.
 
     Args:
         words: ``user/name[:column]`` or ``./folder[:column]``.
@@ -77,11 +78,16 @@ class HubSource(FileSource):
         return self._count
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message."""
+        """Return the name of image ``index`` for messages."""
         return f"hub:{self.place} image {index}"
 
     def read(self, index: int) -> bytes:
-        """The bytes of image ``index``; DataError if the stream breaks."""
+        """Return the bytes of image ``index``.
+
+        Raises:
+            BadImage: there is no usable image in this row.
+            DataError: the stream breaks off.
+        """
         if not 0 <= index < self._count:
             raise IndexError(f"no image {index} among {self._count}")
         with self._lock:
@@ -89,7 +95,7 @@ class HubSource(FileSource):
         return self._bytes(row[self._column])
 
     def _row(self, index: int) -> Row:
-        """Row ``index``; rows that threads ask for a little out of order are kept meanwhile."""
+        """Return row ``index``; rows that are read before it are kept for other threads."""
         if index in self._ahead:
             return self._ahead.pop(index)
         if not self._next <= index <= self._next + _WINDOW:
@@ -100,12 +106,12 @@ class HubSource(FileSource):
             if number == index:
                 return row
             self._ahead[number] = row
-            if len(self._ahead) > _WINDOW:  # passed over, not late
+            if len(self._ahead) > _WINDOW:  # rows this old were skipped; no thread waits for them
                 del self._ahead[next(iter(self._ahead))]
 
     def _following(self) -> Row:
-        """The row that the stream gives next."""
-        number, self._next = self._next, -1 - _WINDOW  # begun anew, should it break
+        """Return the next row of the stream."""
+        number, self._next = self._next, -1 - _WINDOW  # if reading fails, the stream is restarted
         try:
             row: Row | None = next(self._rows, None)
         except Exception as error:
@@ -118,28 +124,28 @@ class HubSource(FileSource):
             raise BadImage("the data set ended before it")
         self._next = number + 1
         if self._next == self._count:
-            self._rows = iter(())  # else the reader complains when Python ends
+            self._rows = iter(())  # otherwise the reader prints an error when Python exits
         return row
 
     def _stream(self) -> Any:
         return self._builder.as_streaming_dataset(split=self._split)
 
     def _image_stream(self, start: int) -> Any:
-        """Rows from ``start`` on, the image as it is stored."""
+        """Return a stream of rows from ``start`` on, with the image as it is stored."""
         return self._stream().decode(False).select_columns([self._column]).skip(start)
 
     def _label_pass(self, where: str, label: str | None) -> Iterator[int]:
-        """The label of every image, -1 where there is none."""
+        """Yield the label of every image, -1 for images without a label."""
         features = self._stream().features
         column = label or min(features, key=lambda name: name == self._column)
         stream = self._stream()
-        if _reader(self._builder) == "parquet":  # which reads one column without the others
+        if _reader(self._builder) == "parquet":  # can read one column without the others
             stream = _find(where, columns=[column]).as_streaming_dataset(split=self._split)
         for row in stream.decode(False).select_columns([column]):
             yield -1 if label is None or row[label] is None else row[label]
 
     def _bytes(self, value: Any) -> bytes:
-        """The file behind a value: bytes, a path, or a mapping of both."""
+        """Return the bytes of an image from its value: bytes, a path, or a mapping with both."""
         if isinstance(value, dict):
             value = value.get("path") if value.get("bytes") is None else value["bytes"]
         if isinstance(value, bytes | bytearray | memoryview):
@@ -149,7 +155,7 @@ class HubSource(FileSource):
         return self._fetch(value)
 
     def _fetch(self, path: str) -> bytes:
-        """A file that a row names, from within the data set alone."""
+        """Return the bytes of a file that a row names; only files of the data set are allowed."""
         import fsspec
 
         outside = BadImage(f"its path {path!r:.100} points outside the data set")
@@ -176,12 +182,17 @@ class HubSource(FileSource):
 
 
 def open_hub(words: str, download: bool) -> HubSource:
-    """The data set that ``words`` name. It is streamed, so ``download`` makes no difference."""
+    """Open the data set that ``words`` name; it is streamed, so ``download`` is ignored."""
     return HubSource(words)
 
 
 def _find(where: str, **options: Any) -> Any:
-    """The reader of a data set, if it is one of those that run no code and open no pickle."""
+    """Return the reader of a data set.
+
+    Raises:
+        DataError: its reader is not one of ``READERS``, which run no code and open no pickle.
+        UsageError: ``datasets`` is not installed.
+    """
     try:
         from datasets import disable_progress_bars, load_dataset_builder
     except ImportError as error:
@@ -198,7 +209,10 @@ def _find(where: str, **options: Any) -> Any:
 
 
 def _reader(builder: Any) -> str:
-    """``parquet`` for ``datasets.packaged_modules.parquet.parquet``."""
+    """Return the short name of a reader.
+
+    It is ``parquet`` for ``datasets.packaged_modules.parquet.parquet``.
+    """
     module = str(type(builder).__module__)
     package, _, rest = module.partition(".packaged_modules.")
     return str(rest.partition(".")[0]) if package == "datasets" else module
@@ -212,7 +226,7 @@ def _choose_split(builder: Any) -> str:
 
 
 def _state(builder: Any, split: str) -> str:
-    """What changes when the files do: the commit, and what is known of each file."""
+    """Return a text that changes when the files change: the commit, and data about each file."""
     files = builder.config.data_files[split]
     known = zip(files, files.origin_metadata, strict=True)
     digest = hashlib.sha256(repr([(str(file), mark) for file, mark in known]).encode())
@@ -220,7 +234,7 @@ def _state(builder: Any, split: str) -> str:
 
 
 def _image_column(features: Mapping[str, Any], given: str, words: str) -> str:
-    """The column of images: the one given, else the first of the kind."""
+    """Return the given column, or the first column of images if none is given."""
     images = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
     if given in features:
         return given
@@ -233,13 +247,13 @@ def _image_column(features: Mapping[str, Any], given: str, words: str) -> str:
 
 
 def _label_column(features: Mapping[str, Any]) -> str | None:
-    """The first column of classes."""
+    """Return the first column of classes, or None."""
     kinds = ((name, type(kind).__name__) for name, kind in features.items())
     return next((name for name, kind in kinds if kind == "ClassLabel"), None)
 
 
 def _kept_labels(key: str, labels: Any) -> NDArray[np.int32]:
-    """Labels from the cache folder, or from a pass that is then kept."""
+    """Return the labels from the cache folder, else from ``labels()``, which are then kept."""
     place = index_place("hub", key).with_suffix(".npy")
     try:
         found: NDArray[np.int32] = np.load(place, allow_pickle=False)
@@ -258,5 +272,5 @@ def _keep(labels: NDArray[np.int32], place: Path) -> None:
         with os.fdopen(handle, "wb") as out:
             np.save(out, labels, allow_pickle=False)
         Path(scratch).replace(place)
-    except OSError:  # a cache that cannot be written is reported when images are to go there
+    except OSError:  # an unwritable cache is reported when images are written to it
         return

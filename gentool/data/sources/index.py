@@ -1,9 +1,10 @@
-"""The index: what a source knows of every image, in at most a few dozen bytes each.
+"""The index: what a source knows about every image, in at most a few dozen bytes per image.
 
-Names are kept sorted and front-coded (each as the number of bytes it shares with the one
-before, and the rest) in one buffer, with the place of every 16th; labels and offsets are
-plain arrays. All of it lies in one file of the cache folder and is memory-mapped, so that ten
-million images open at once and worker processes share the pages. Small indexes stay in memory.
+Names are kept sorted and front-coded in one buffer: each name is stored as the number of bytes it
+has in common with the name before, and the rest. Every 16th name is stored in full, and its
+offset is kept. Labels and offsets are plain arrays. A large index is one file in the cache
+folder. It is memory-mapped, so that ten million images open at once and worker processes share
+the memory pages. Small indexes stay in memory.
 """
 
 import contextlib
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 from gentool.core.errors import DataError
 from gentool.data.paths import cache_folder
 
-KEPT_ABOVE = 2000  # images; below, finding them again costs less than a file
-_BLOCK = 16  # names between two that are written in full
+KEPT_ABOVE = 2000  # images; for fewer, finding them again costs less than a file
+_BLOCK = 16  # names per block; the first of a block is stored in full
 _MAGIC = b"gentool-index-1\n"
 _ALIGN = 64
 _MAX_HEADER = 2**28
@@ -33,12 +34,12 @@ Columns = Mapping[str, NDArray[Any]]
 
 
 class Names(Sequence[str]):
-    """Names by number, decoded when asked for; equal to any sequence of the same names.
+    """Names by number, decoded when read; equal to any sequence of the same names.
 
     Args:
-        buffer: uint8, the front-coded names.
-        starts: uint64, where each block of ``_BLOCK`` names begins.
-        count: How many names.
+        buffer: Front-coded names, uint8.
+        starts: Offset of each block of ``_BLOCK`` names in ``buffer``, uint64.
+        count: Number of names.
     """
 
     def __init__(self, buffer: NDArray[np.uint8], starts: NDArray[np.uint64], count: int) -> None:
@@ -46,10 +47,10 @@ class Names(Sequence[str]):
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> "Names":
-        """Encode names, which come sorted if they are to take little room.
+        """Encode names; sorted names take little space.
 
         Raises:
-            ValueError: a name with a zero byte.
+            ValueError: a name contains a zero byte.
         """
         out, starts, count, last = bytearray(), array("Q"), 0, b""
         for name in names:
@@ -81,7 +82,12 @@ class Names(Sequence[str]):
         return os.fsdecode(self.raw(index))
 
     def raw(self, index: int) -> bytes:
-        """Name ``index`` as bytes; IndexError if there is none."""
+        """Return name ``index`` as bytes.
+
+        Raises:
+            IndexError: there is no such name.
+            ValueError: the index is damaged.
+        """
         if not -self._count <= index < self._count:
             raise IndexError(f"no name {index} among {self._count}")
         index %= self._count
@@ -91,7 +97,7 @@ class Names(Sequence[str]):
         raise ValueError("the index is damaged")
 
     def raws(self) -> Iterator[bytes]:
-        """All names as bytes."""
+        """Yield all names as bytes."""
         for block in range(len(self.starts)):
             yield from self._block(block)
 
@@ -122,7 +128,7 @@ class Names(Sequence[str]):
 
 
 def _shared(a: bytes, b: bytes) -> int:
-    """How many bytes two names share at the front, 255 at most."""
+    """Return how many leading bytes two names have in common, at most 255."""
     top = min(len(a), len(b), 255)
     differ = int.from_bytes(a[:top], "big") ^ int.from_bytes(b[:top], "big")
     return top - (differ.bit_length() + 7) // 8
@@ -130,15 +136,15 @@ def _shared(a: bytes, b: bytes) -> int:
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of the images of a source.
+    """What is known about the images of a source.
 
     Attributes:
-        names: Of the images, sorted.
+        names: Names of the images, sorted.
         labels: Index into ``classes`` per image, int32 (N,), or None.
         classes: Class names.
-        fingerprint: Changes when the images or labels do.
-        columns: Arrays of the source's own, by name.
-        file: Where it lies; None if in memory only.
+        fingerprint: Changes when the images or labels change.
+        columns: Further arrays of the source, by name.
+        file: The file that is memory-mapped; None if the index is in memory only.
     """
 
     names: Names
@@ -163,7 +169,11 @@ class Index:
         return arrays | {f"own {name}": column for name, column in self.columns.items()}
 
     def save(self, path: Path) -> "Index":
-        """Write the index and return it memory-mapped; OSError if it cannot be written."""
+        """Write the index and return it memory-mapped.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         arrays, entries, place = self._arrays(), [], 0
         for name, values in arrays.items():
             entries.append([name, values.dtype.str, place, len(values)])
@@ -188,11 +198,11 @@ class Index:
 
     @staticmethod
     def open(path: Path) -> "Index":
-        """Map an index file.
+        """Memory-map an index file.
 
         Raises:
             OSError: it cannot be read.
-            ValueError: it is no index or was cut short.
+            ValueError: it is not an index, was cut short or is damaged.
         """
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -219,7 +229,7 @@ class Index:
             raise ValueError(f"{path} is damaged") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the file's place: a worker process maps it again."""
+        """Pickle only the path if there is a file; a worker process maps the file again."""
         if self.file is not None:
             return _reopen, (self.file, self.fingerprint)
         own = (self.labels, self.classes, self.fingerprint, dict(self.columns))
@@ -239,13 +249,13 @@ def _rebuild(names: tuple[Any, ...], own: tuple[Any, ...]) -> Index:
 
 
 def index_place(*key: object) -> Path:
-    """Where the index of what ``key`` names is kept."""
+    """Return the path where the index for ``key`` is kept."""
     words = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
     return cache_folder() / f"index-{hashlib.sha256(words).hexdigest()[:16]}"
 
 
 def look_up(place: Path) -> Index | None:
-    """The index at ``place``, marked as used now, or None if there is no sound one."""
+    """Open the index at ``place`` and mark it as used now; return None if none is usable."""
     try:
         index = Index.open(place)
     except (OSError, ValueError):
@@ -256,7 +266,10 @@ def look_up(place: Path) -> Index | None:
 
 
 def keep(index: Index, place: Path) -> Index:
-    """The same index from a file, if it is large and the cache folder can be written."""
+    """Save a large index and return it memory-mapped.
+
+    A small index is returned unchanged, and so is any index if the cache cannot be written.
+    """
     if len(index) <= KEPT_ABOVE:
         return index
     known = look_up(place)
@@ -264,5 +277,5 @@ def keep(index: Index, place: Path) -> Index:
         return known
     try:
         return index.save(place)
-    except OSError:  # a cache that cannot be written is reported when images are to go there
+    except OSError:  # an unwritable cache is reported when images are written to it
         return index

@@ -1,6 +1,7 @@
 """Labels: from top folders, from ``dataset.json`` in StyleGAN's form, or from a CSV of path,label.
 
-Works on names and bytes that the caller read; opens a file only in ``find_labels``.
+Works on names and bytes that the caller has read; only ``find_labels`` and ``label_file`` access
+files themselves.
 """
 
 import csv
@@ -18,14 +19,19 @@ from numpy.typing import NDArray
 from gentool.core.errors import DataError, UsageError
 from gentool.data.sources.base import MAX_FILE
 
-LABEL_FILES = ("dataset.json", "labels.csv")  # looked for at a source's root, in this order
+LABEL_FILES = ("dataset.json", "labels.csv")  # searched at a source's root, in this order
 FROM_FOLDERS, NO_LABELS = "folders", "none"
 
 Label = int | str
 
 
 class Labels(NamedTuple):
-    """Class names, and the index of its class for every image, int32 (N,)."""
+    """Class names and labels.
+
+    Attributes:
+        classes: Class names.
+        labels: Index into ``classes`` per image, int32 (N,).
+    """
 
     classes: tuple[str, ...]
     labels: NDArray[np.int32]
@@ -36,10 +42,10 @@ class Labelling:
     """Where a source's labels come from.
 
     Attributes:
-        name: Name of a file for messages and its form (``.json``, else CSV); or ``folders``,
-            or ``none``.
-        key: Changes when the file does.
-        read: Gives the file's bytes; None if there is no file.
+        name: Name of the label file, for messages and for its form (``.json``, else CSV); or
+            ``folders``, or ``none``.
+        key: Changes when the file changes.
+        read: Returns the file's bytes; None if there is no file.
     """
 
     name: str
@@ -47,10 +53,10 @@ class Labelling:
     read: Callable[[], bytes] | None = None
 
     def of(self, names: Sequence[str]) -> Labels | None:
-        """The labels of these images.
+        """Return the labels of the images called ``names``, or None if they have no labels.
 
         Raises:
-            DataError: the file and the images do not match, or it cannot be read.
+            DataError: the file and the images do not match, or the file cannot be read.
         """
         if self.read is not None:
             told = _parse(self.name, self.read())
@@ -58,7 +64,7 @@ class Labelling:
         return by_folder(names) if self.key == FROM_FOLDERS else None
 
     def mark(self, found: Labels | None) -> bytes:
-        """What goes into a fingerprint: nothing if the names of the images say it all."""
+        """Return what labels add to a fingerprint; nothing if the image names determine them."""
         if self.key == FROM_FOLDERS:
             return b""
         if found is None:
@@ -67,14 +73,16 @@ class Labelling:
 
 
 def find_labels(given: str | None, at_root: Callable[[str], Labelling | None]) -> Labelling:
-    """Where labels come from: what was asked for, else a label file at the root, else folders.
+    """Return where labels come from.
+
+    That is the given choice, else a label file at the root, else the top folders.
 
     Args:
         given: ``folders``, ``none``, the path of a .csv or .json file, or None.
-        at_root: Looks for a label file of that name inside the source.
+        at_root: Takes a file name; returns that label file at the root of the source, or None.
 
     Raises:
-        DataError: the file that was asked for is not there.
+        DataError: the given file does not exist.
     """
     if given in (FROM_FOLDERS, NO_LABELS):
         return Labelling(given, given)
@@ -95,7 +103,11 @@ def find_labels(given: str | None, at_root: Callable[[str], Labelling | None]) -
 
 
 def refuse_labels(spec: str, given: str | None) -> None:
-    """Raise UsageError if labels were given to a source that brings its own."""
+    """Check that no labels are given for a source that has its own.
+
+    Raises:
+        UsageError: labels are given.
+    """
     if given is not None:
         raise UsageError(
             f"{spec:.200} brings its own labels; labels can be given for a folder or an archive"
@@ -103,7 +115,7 @@ def refuse_labels(spec: str, given: str | None) -> None:
 
 
 def label_file(path: Path) -> Labelling | None:
-    """A label file on disk, or None if there is none."""
+    """Return the label file at ``path``, or None if there is none."""
     try:
         info = path.stat()
         if not path.is_file():
@@ -123,7 +135,10 @@ def label_file(path: Path) -> Labelling | None:
 
 
 def by_folder(names: Iterable[str]) -> Labels | None:
-    """Top folders as classes, if every image stands in one of at least two."""
+    """Return top folders as classes, or None.
+
+    It is None unless every image is in a top folder and there are at least two such folders.
+    """
     found: dict[str, int] = {}
     numbers = array("i")
     for name in names:
@@ -137,14 +152,14 @@ def by_folder(names: Iterable[str]) -> Labels | None:
 
 
 def _ranked(found: list[str], classes: list[str], numbers: NDArray[np.int32]) -> Labels:
-    """Labels by rank among ``classes``, from labels by order of appearance."""
+    """Return labels that index ``classes``, from ``numbers`` that index ``found``."""
     place = {name: k for k, name in enumerate(classes)}
     rank = np.array([place[name] for name in found], dtype=np.int32)
     return Labels(tuple(classes), rank[numbers])
 
 
 def _parse(name: str, data: bytes) -> dict[str, Label] | None:
-    """Path -> label as the file tells; None for a dataset.json that has no labels."""
+    """Return path -> label from a label file; None for a dataset.json without labels."""
     try:
         if name.lower().endswith(".json"):
             return _parse_json(json.loads(data))

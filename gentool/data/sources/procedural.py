@@ -1,8 +1,8 @@
-"""Built-in image sets that are drawn, not read: no file, no network, known factors.
+"""Built-in image sets that are drawn. They need no file and no network; their factors are known.
 
-``shapes``: one coloured shape on a plain background; kind, colours, position, size and angle
-are drawn independently. ``digits``: 0 to 9 from pen strokes with varied slant, weight and
-form, in the manner of handwriting. Image i of a set is a function of (set, version, i).
+``shapes`` has one coloured shape on a plain background; kind, colours, position, size and angle
+are drawn independently. ``digits`` has the digits 0 to 9 from pen strokes with varied slant,
+weight and form, similar to handwriting. Image i depends only on the set, its version and i.
 """
 
 import colorsys
@@ -20,8 +20,8 @@ from gentool.data.sources.font import GLYPHS, Stroke
 
 Factors = dict[str, float | str]
 Plane = NDArray[np.float64]
-_SEED = 0  # the sets are fixed; a run's seed decides the order of images, not the images
-_SUPERSAMPLE = 4  # digits are drawn this much larger and averaged down
+_SEED = 0  # the sets are fixed: the seed of a run changes the order of images, not the images
+_SUPERSAMPLE = 4  # digits are drawn this many times larger and then averaged
 _CURVE_POINTS = 8  # line segments per piece of a stroke's curve
 
 
@@ -30,12 +30,12 @@ class ProceduralSet(ABC):
 
     Attributes:
         name: Name after ``builtin:``.
-        version: Raised when the drawing changes; keys the cache.
+        version: Raised when the drawing changes; part of the cache key.
         channels: 1 for grey, 3 for RGB.
-        default_side: Side unless ``--size`` says otherwise.
-        default_count: Images in the set unless ``builtin:NAME:COUNT`` says otherwise.
-        multiple_of: What COUNT must be a multiple of, for all kinds to be equally many.
-        classes: Names of the classes, which ``label`` indexes; empty where there are none.
+        default_side: Side in pixels unless ``--size`` is given.
+        default_count: Number of images unless ``builtin:NAME:COUNT`` is given.
+        multiple_of: COUNT must be a multiple of this, so that all modes are equally frequent.
+        classes: Class names, which ``label`` indexes; empty if there are no classes.
     """
 
     name: ClassVar[str]
@@ -47,30 +47,34 @@ class ProceduralSet(ABC):
     classes: ClassVar[tuple[str, ...]]
 
     def label(self, index: int) -> int:
-        """The class of image ``index``; classes take turns, so they are equally many."""
+        """Return the class of image ``index``; classes alternate, so all are equally frequent."""
         return index % len(self.classes)
 
     @abstractmethod
     def factors(self, index: int) -> Factors:
-        """What image ``index`` shows, by name."""
+        """Return the factors of image ``index``, by name."""
 
     def read(self, images: Pixels) -> NDArray[np.int64] | None:
-        """Which mode each picture (N, H, W, C) shows, by a rule; None where there is no rule."""
+        """Return the mode that each image shows, int64 (N,), or None if there is no rule for it.
+
+        Args:
+            images: uint8 (N, H, W, C).
+        """
         return None
 
     @abstractmethod
     def render(self, index: int, height: int, width: int) -> Pixels:
-        """Image ``index``, uint8 (height, width, channels)."""
+        """Return image ``index``, uint8 (height, width, channels)."""
 
     def _numbers(self, index: int, count: int) -> list[float]:
-        """``count`` uniform numbers in [0, 1) that belong to image ``index``."""
+        """Return ``count`` uniform numbers in [0, 1) that depend only on the set and ``index``."""
         purpose = f"builtin/{self.name}/v{self.version}"
         row: list[float] = uniform(_SEED, purpose, np.array([index]), count)[0].tolist()
         return row
 
 
 class Shapes(ProceduralSet):
-    """One coloured shape on a darker plain background; always wholly inside the frame."""
+    """One coloured shape on a darker plain background, always completely inside the image."""
 
     name = "shapes"
     version = 2
@@ -80,7 +84,11 @@ class Shapes(ProceduralSet):
     classes = ("circle", "square", "triangle", "star", "cross", "ring")
 
     def factors(self, index: int) -> Factors:
-        """Kind, hue, position (shares of the free space), size (share of the side), angle."""
+        """Return kind, hue, brightness, background, position, size and angle of image ``index``.
+
+        Position is a fraction of the free space, 0 to 1. Size is the radius of the circle around
+        the shape, as a fraction of the shorter side, 0.2 to 0.42. The angle is in radians.
+        """
         hue, bright, back_hue, back_light, x, y, size, angle = self._numbers(index, 8)
         return {
             "kind": self.classes[self.label(index)],
@@ -90,12 +98,12 @@ class Shapes(ProceduralSet):
             "background_lightness": 0.05 + 0.3 * back_light,
             "x": x,
             "y": y,
-            "size": 0.2 + 0.22 * size,  # radius of the circle around the shape
+            "size": 0.2 + 0.22 * size,
             "angle": 2 * math.pi * angle,
         }
 
     def render(self, index: int, height: int, width: int) -> Pixels:
-        """The shape's coverage of each pixel blends the two colours."""
+        """Return image ``index``: its two colours, blended by how much of each pixel is covered."""
         f = {k: v for k, v in self.factors(index).items() if isinstance(v, float)}
         radius = f["size"] * min(height, width)
         centre_x = radius + 1 + f["x"] * (width - 2 * radius - 2)
@@ -112,7 +120,7 @@ class Shapes(ProceduralSet):
 
 
 def _distance(kind: str, x: Plane, y: Plane) -> Plane:
-    """Signed distance (negative inside) to a shape inside the unit circle, on a grid."""
+    """Return the signed distance (negative inside) to a shape in the unit circle, on a grid."""
     r = np.hypot(x, y)
     if kind == "circle":
         return r - 0.8
@@ -124,7 +132,7 @@ def _distance(kind: str, x: Plane, y: Plane) -> Plane:
         a, b = np.abs(x), np.abs(y)
         return np.minimum(np.maximum(a - 0.9, b - 0.28), np.maximum(a - 0.28, b - 0.9))
     points = 3 if kind == "triangle" else 5
-    # Fold the plane into one wedge of the regular figure, where its edge is one line.
+    # By symmetry one wedge of the regular figure suffices, in which its edge is one line.
     wedge = np.abs(
         (np.arctan2(x, y) + math.pi / points) % (2 * math.pi / points) - math.pi / points
     )
@@ -135,12 +143,13 @@ def _distance(kind: str, x: Plane, y: Plane) -> Plane:
     edge = (dent[0] - tip[0], dent[1] - tip[1])
     normal = (edge[1], -edge[0])
     side = ((along - tip[0]) * normal[0] + (across - tip[1]) * normal[1]) / math.hypot(*normal)
-    # A line runs on past the sharp tip; without the circle its blur would reach the frame.
+    # The edge line extends beyond the sharp tip. The circle cuts it off, as its antialiasing
+    # would otherwise reach the border of the image.
     return np.maximum(side, r - tip[0])
 
 
 class Digits(ProceduralSet):
-    """White pen strokes on black, one digit an image."""
+    """White pen strokes on black, one digit per image."""
 
     name = "digits"
     version = 1
@@ -150,7 +159,10 @@ class Digits(ProceduralSet):
     classes = tuple("0123456789")
 
     def factors(self, index: int) -> Factors:
-        """Digit, style, slant, angle, scales, pen width (shares of the side), shift."""
+        """Return digit, style, slant, angle, scales, pen width and shift of image ``index``.
+
+        The angle is in radians. Scales, pen width and shift are fractions of the shorter side.
+        """
         style, slant, angle, wide, tall, pen, x, y = self._numbers(index, 8)
         return {
             "digit": self.classes[self.label(index)],
@@ -165,7 +177,7 @@ class Digits(ProceduralSet):
         }
 
     def render(self, index: int, height: int, width: int) -> Pixels:
-        """Draw the digit's strokes, each control point moved a little at random."""
+        """Return image ``index``: the digit's strokes, with each point moved a little at random."""
         f = {k: v for k, v in self.factors(index).items() if isinstance(v, float)}
         strokes = GLYPHS[self.label(index)][int(f["style"])]
         count = 2 * sum(len(s.points) for s in strokes)
@@ -179,7 +191,7 @@ class Digits(ProceduralSet):
         for stroke in strokes:
             own = jitter[start : start + len(stroke.points)]
             start += len(stroke.points)
-            # Strokes that share an end point keep sharing it.
+            # An end point that several strokes share is moved once, so that they stay joined.
             points = [
                 moved.setdefault(p, np.array(p) + d)
                 for p, d in zip(stroke.points, own, strict=True)
@@ -191,7 +203,7 @@ class Digits(ProceduralSet):
 
 
 def _curve(points: NDArray[np.float64], stroke: Stroke) -> NDArray[np.float64]:
-    """A Catmull-Rom curve (Catmull and Rom 1974) through ``points`` (K, 2)."""
+    """Return a Catmull-Rom curve (Catmull and Rom 1974) through ``points`` (K, 2)."""
     if len(points) == 2:
         return points
     if stroke.closed:
@@ -206,7 +218,7 @@ def _curve(points: NDArray[np.float64], stroke: Stroke) -> NDArray[np.float64]:
 
 
 def _place(path: NDArray[np.float64], f: dict[str, float]) -> NDArray[np.float64]:
-    """Scale, slant, turn and shift a path in the unit square, about its middle."""
+    """Scale, slant, rotate and shift a path (K, 2) in the unit square, about its middle."""
     x, y = (path[:, 0] - 0.5) * f["wide"], (path[:, 1] - 0.5) * f["tall"]
     x = x - f["slant"] * y
     cos, sin = math.cos(f["angle"]), math.sin(f["angle"])
@@ -214,7 +226,7 @@ def _place(path: NDArray[np.float64], f: dict[str, float]) -> NDArray[np.float64
 
 
 def _draw(pen: ImageDraw.ImageDraw, path: NDArray[np.float64], thickness: float) -> None:
-    """A line of ``thickness`` pixels with round joints and ends."""
+    """Draw a line of ``thickness`` pixels with round joints and ends."""
     pen.line([tuple(p) for p in path.tolist()], fill=255, width=round(thickness))
     half = thickness / 2
     for x, y in path.tolist():

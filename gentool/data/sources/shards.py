@@ -1,9 +1,9 @@
 """Streaming shards: ``shards:PATH-or-URL``, read and written by litdata (extra ``shards``).
 
-A folder or an ``s3://``, ``gs://`` or ``azure://`` place. The index says how every leaf of an
-item is stored; it is read here, against a list of what may be, before litdata opens anything:
-litdata would otherwise unpickle what a foreign index tells it to. Images are taken by number,
-so their order is the same for any number of workers and ranks.
+Shards are in a folder or at an ``s3://``, ``gs://`` or ``azure://`` URL. Their index says how
+every leaf of an item is stored. It is first checked here against a list of allowed kinds, because
+litdata would unpickle leaves if the index says so, and an index may come from an attacker. Images
+are read by number, so their order is the same for any number of workers and ranks.
 """
 
 import hashlib
@@ -35,13 +35,22 @@ _LEAVES = {*_ENCODED, "pil", "str", "text", "int", "float", "bool"}
 _MAX_INDEX = 2**28
 _CHUNK_NAME = re.compile(r"\w[\w.-]{0,200}", re.ASCII)
 _LABELS = "labels.npy"
-_BATCH = 256  # images prepared between two looks at the stop flag
+_BATCH = 256  # images prepared between two calls of `progress`, which may raise to stop
 
 Progress = Callable[[int, int], None]
 
 
 class _Layout(NamedTuple):
-    """What the index tells: how many images, which leaf is the image, classes, its hash."""
+    """What the index says about the shards.
+
+    Attributes:
+        images: Number of images.
+        image: Position of the image among the leaves of an item.
+        mark: Position of the source hash among the leaves, or None.
+        classes: Class names.
+        labels: Whether there is a file of labels.
+        digest: Hash of the index.
+    """
 
     images: int
     image: int
@@ -52,14 +61,14 @@ class _Layout(NamedTuple):
 
 
 class ShardSource(Source):
-    """Shards, opened.
+    """The images of shards.
 
     Args:
         place: A folder or a URL.
 
     Raises:
-        DataError: no shards there, or items of a kind that is not read.
-        UsageError: a URL of another kind, or litdata is not installed.
+        DataError: there are no shards, or their items are not of an allowed kind.
+        UsageError: litdata is not installed.
     """
 
     access = "threads"
@@ -83,25 +92,25 @@ class ShardSource(Source):
         return self._layout.images
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message."""
+        """Return the name of image ``index`` for messages."""
         return f"shards:{self.name} image {index}"
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared; of gentool's own shards with the hash of its first file."""
+        """Return image ``index``, prepared, with the source hash if the shards contain it."""
         image, mark = self._item(index)
         if isinstance(image, bytes):
             return Loaded(decode(image, policy), source_hash(image) if mark is None else mark)
         return Loaded(convert(image, policy), image_hash(image))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as it is."""
+        """Return image ``index`` unprepared."""
         image, _ = self._item(index)
         return open_image(image) if isinstance(image, bytes) else image
 
     def _item(self, index: int) -> tuple[bytes | Image.Image, int | None]:
         if not 0 <= index < len(self):
             raise IndexError(f"no image {index} among {len(self)}")
-        with self._lock:  # litdata reads for one thread at a time
+        with self._lock:  # only one thread at a time may read from litdata
             item = self._dataset[index]
         leaves = list(item.values()) if isinstance(item, dict) else item
         leaves = leaves if isinstance(leaves, list | tuple) else [leaves]
@@ -113,7 +122,11 @@ class ShardSource(Source):
 
 
 def import_litdata() -> Any:
-    """litdata, or a UsageError that names the extra."""
+    """Import and return litdata.
+
+    Raises:
+        UsageError: it is not installed; the message names the extra.
+    """
     try:
         import litdata
     except ImportError as error:
@@ -124,7 +137,11 @@ def import_litdata() -> Any:
 
 
 def open_shards(words: str, download: bool) -> ShardSource:
-    """The shards at a path or URL."""
+    """Open the shards at a path or URL; ``download`` is ignored.
+
+    Raises:
+        UsageError: the URL begins with http:// or https://, which litdata does not read.
+    """
     if words.startswith(("http://", "https://")):
         raise UsageError(
             f"litdata reads no shards over http. Give a folder, or {', '.join(REMOTE)} in place "
@@ -134,7 +151,11 @@ def open_shards(words: str, download: bool) -> ShardSource:
 
 
 def _fetch(place: str, name: str, scratch: Path) -> bytes:
-    """A file of the shards; DataError if it cannot be read or is too large."""
+    """Return the bytes of a file of the shards.
+
+    Raises:
+        DataError: it cannot be read, or the index is too large.
+    """
     try:
         if place.startswith(REMOTE):
             from litdata.streaming.downloader import get_downloader
@@ -149,7 +170,7 @@ def _fetch(place: str, name: str, scratch: Path) -> bytes:
         return local.read_bytes()
     except DataError:
         raise
-    except Exception as error:  # every store has its own errors
+    except Exception as error:  # every kind of storage raises its own errors
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise DataError(
             f"no shards at {place:.200}: {name} cannot be read ({reason:.200}). "
@@ -158,7 +179,11 @@ def _fetch(place: str, name: str, scratch: Path) -> bytes:
 
 
 def _check_index(data: bytes, place: str) -> _Layout:
-    """The layout that an index tells, if all in it is on the list; nothing is opened yet."""
+    """Return the layout from the bytes of an index; nothing else is opened yet.
+
+    Raises:
+        DataError: the index is damaged, or it contains a kind that is not allowed.
+    """
     try:
         whole = json.loads(data)
         config, chunks = whole["config"], whole["chunks"]
@@ -189,7 +214,11 @@ def _check_index(data: bytes, place: str) -> _Layout:
 
 
 def _fields(spec: str, count: int) -> list[str]:
-    """Names of an item's leaves, "" without; ValueError for anything but one flat container."""
+    """Return the names of an item's leaves, "" for leaves without names.
+
+    Raises:
+        ValueError: an item is not a single leaf or one flat dict, list or tuple.
+    """
     _, tree = json.loads(spec)
     kind, children = tree["type"], tree["children_spec"]
     if kind is None and not children and count == 1:
@@ -220,10 +249,10 @@ def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:
 
 
 def _open(place: str, digest: str, scratch: Path) -> Any:
-    """Litdata's data set over an index that was checked."""
+    """Open the data set with litdata, after its index was checked."""
     from litdata.streaming.serializers import BytesSerializer
 
-    # What is encoded stays so, for intake to decode; and nothing is ever unpickled.
+    # Images stay encoded, since preprocessing decodes them; and nothing is ever unpickled.
     serializers = {name: BytesSerializer() for name in ("jpeg", "image", "pickle", "graph")}
     litdata = import_litdata()
     try:
@@ -234,7 +263,7 @@ def _open(place: str, digest: str, scratch: Path) -> Any:
         found = litdata.StreamingDataset(
             place, cache_dir=str(local), serializers=serializers, index_path=str(scratch)
         )
-        _ = found[0:0]  # a slice makes litdata fetch whole chunks, not image by image
+        _ = found[0:0]  # a slice makes litdata fetch whole chunks instead of single images
         return found
     except Exception as error:
         reason = str(error).partition("\n")[0]
@@ -252,24 +281,24 @@ def write_shards(
 ) -> list[tuple[str, str]]:
     """Write the prepared images of ``source`` as shards.
 
-    Each item is a PNG and the hash of the file that it was made from, by which a holdout split
-    goes, so that it is the same split. Labels stand in a file beside.
+    Each item is a PNG and the hash of its source file. A hold-out split depends on this hash, so
+    the shards give the same split as ``source``. Labels are in a separate file.
 
     Args:
-        source: The images.
-        policy: What they become.
-        out: A folder that is not there yet, or shards that may be replaced; the new folder
-            appears whole or not at all.
+        source: Where the images come from.
+        policy: How the images are prepared.
+        out: A folder that does not exist yet, or that ``replace`` allows to be replaced. It is
+            complete or does not appear at all.
         progress: Called with (done, total) now and then; may raise to stop.
-        recipe: How the shards come about, kept in their index.
-        replace: Whether a folder that is there may be replaced, with all that is in it.
+        recipe: How the shards were made; stored in their index.
+        replace: Whether an existing folder may be replaced, with all its contents.
 
     Returns:
         (name, reason) of the images that could not be read.
 
     Raises:
-        DataError: none could be read, or the folder cannot be written.
-        UsageError: the folder is there and may not be replaced, or litdata is not installed.
+        DataError: no image could be read, or the folder cannot be written.
+        UsageError: the folder exists and may not be replaced, or litdata is not installed.
     """
     import_litdata()
     from litdata.streaming.writer import BinaryWriter
@@ -302,7 +331,10 @@ def write_shards(
 
 
 def _put_in_place(folder: Path, out: Path, old: Path) -> None:
-    """Move a finished folder to its place; what stood there goes to ``old``, or stays."""
+    """Move a finished folder to ``out``.
+
+    An older folder at ``out`` is moved to ``old``, and is moved back if this fails.
+    """
     if out.exists():
         out.rename(old)
     try:
@@ -316,7 +348,7 @@ def _put_in_place(folder: Path, out: Path, old: Path) -> None:
 def _prepared(
     source: Source, policy: Policy, progress: Progress | None
 ) -> Iterator[tuple[bytes, int] | str]:
-    """Every image as a PNG with its hash, or the reason why not, in order."""
+    """Yield every image in order, as a PNG with its source hash, or the reason why it is bad."""
 
     def one(index: int) -> tuple[bytes, int] | str:
         try:
@@ -339,7 +371,7 @@ def _prepared(
 def _add_labels(
     folder: Path, source: Source, kept: list[int], recipe: Mapping[str, object] | None
 ) -> None:
-    """Write classes and recipe into the index, and labels beside it."""
+    """Write classes and recipe into the index, and labels into a file in the same folder."""
     index = folder / "index.json"
     whole = json.loads(index.read_bytes())
     whole["gentool"] = {

@@ -1,10 +1,10 @@
-"""``builtin:modes``: exactly 1,000 equally likely modes, which a rule reads back from a picture.
+"""``builtin:modes``: exactly 1,000 equally likely modes, which a rule recognises in an image.
 
-How many modes a generator covers is asked of it with stacked digits: three digits, one in each
-colour channel, make a number from 000 to 999 (StackedMNIST, Metz et al. 2017, arXiv:1611.02163,
-appendix D). There a classifier counts them, with errors of its own; here the digits are those of
-a pocket calculator, seven segments which are lit or not, drawn with varied place, size, weight
-and brightness, and the rule that reads them is a comparison with the undistorted digits.
+Stacked digits measure how many modes a generator covers: three digits, one in each colour
+channel, make a number from 000 to 999 (StackedMNIST, Metz et al. 2017, arXiv:1611.02163, appendix
+D). In the paper a classifier counts the modes, and makes errors. Here the digits are those of a
+pocket calculator: seven segments that are lit or not, drawn with varied position, size, thickness
+and brightness. The rule compares each channel with the undistorted digits.
 
 ``gentool train gan --data builtin:modes``, ``gentool evaluate MODEL --data builtin:modes``
 """
@@ -20,23 +20,23 @@ from gentool.data.sources.procedural import Factors, Plane, ProceduralSet
 
 MODES = 1000
 UNREADABLE = -1
-# Segments: top, upper left, upper right, middle, lower left, lower right, bottom; in a box that
-# is 1 wide and 2 high: (x, y) of both ends.
+# (x, y) of both ends of the segments top, upper left, upper right, middle, lower left, lower
+# right and bottom, in a box that is 1 wide and 2 high.
 _SEGMENTS = np.array([
     [[0, 0], [1, 0]], [[0, 0], [0, 1]], [[1, 0], [1, 1]], [[0, 1], [1, 1]],
     [[0, 1], [0, 2]], [[1, 1], [1, 2]], [[0, 2], [1, 2]],
 ], dtype=np.float64)  # fmt: skip
 _LIT = ("012456", "25", "02346", "02356", "1235", "01356", "013456", "025", "0123456", "012356")
 _LIT_SEGMENTS = [sorted({int(c) for c in word}) for word in _LIT]
-_WIDE = 0.3  # of a digit, as a share of the picture's smaller side; it is twice as high
-_PEN = 0.1  # thickness of a segment, likewise
-_SHIFT = 0.1  # the middle lies at most as far from the picture's
-_PLACES = 7  # along each axis at which the rule looks for a digit
-_LIKE_ENOUGH = 0.75  # correlation with the nearest undistorted digit
+_WIDE = 0.3  # width of a digit, as a fraction of the image's shorter side; its height is twice that
+_PEN = 0.1  # thickness of a segment, as a fraction of the shorter side
+_SHIFT = 0.1  # largest shift of a digit from the middle along each axis, as the same fraction
+_PLACES = 7  # positions along each axis at which the rule tries each digit
+_LIKE_ENOUGH = 0.75  # smallest correlation with an undistorted digit
 
 
 class Modes(ProceduralSet):
-    """Three seven-segment digits, one in each of red, green and blue."""
+    """Three seven-segment digits, one each in red, green and blue."""
 
     name = "modes"
     version = 1
@@ -47,7 +47,10 @@ class Modes(ProceduralSet):
     classes = ()
 
     def factors(self, index: int) -> Factors:
-        """The number, and per channel: place, size, thickness, brightness."""
+        """Return the number, and per channel position, width, thickness and brightness.
+
+        Lengths are fractions of the image's shorter side.
+        """
         numbers = iter(self._numbers(index, 15))
         found: Factors = {"number": f"{index % MODES:03d}"}
         for channel in "rgb":
@@ -61,7 +64,7 @@ class Modes(ProceduralSet):
         return found
 
     def render(self, index: int, height: int, width: int) -> Pixels:
-        """Each channel is one digit, lit on black."""
+        """Return image ``index``; each channel is one bright digit on black."""
         factors = self.factors(index)
         planes = []
         for digit, channel in zip(f"{index % MODES:03d}", "rgb", strict=True):
@@ -73,14 +76,17 @@ class Modes(ProceduralSet):
         return pixels
 
     def read(self, images: Pixels) -> NDArray[np.int64]:
-        """``read_modes``."""
+        """Return the number that each image shows, as ``read_modes`` does."""
         return read_modes(images)
 
 
 def _draw(
     digit: int, height: int, width: int, shift: tuple[float, float], wide: float, pen: float
 ) -> Plane:
-    """Coverage (height, width) of one digit; lengths are shares of the smaller side."""
+    """Return the coverage of each pixel by a digit, 0 to 1, float64 (height, width).
+
+    ``shift``, ``wide`` and ``pen`` are fractions of the shorter side.
+    """
     side = min(height, width)
     x = (np.arange(width) + 0.5 - width / 2) / side - shift[0]
     y = (np.arange(height) + 0.5 - height / 2) / side - shift[1]
@@ -94,13 +100,13 @@ def _draw(
 
 
 def read_modes(images: Pixels) -> NDArray[np.int64]:
-    """The number that each picture shows.
+    """Return the number that each image shows.
 
     Args:
         images: uint8 (N, H, W, 3).
 
     Returns:
-        Shape (N,), 0 to 999, or ``UNREADABLE`` where a channel resembles no digit.
+        int64 (N,), 0 to 999, or ``UNREADABLE`` (-1) if a channel resembles no digit.
     """
     count, height, width, _ = images.shape
     planes = np.moveaxis(images, 3, 1).reshape(-1, height * width).astype(np.float32)
@@ -115,7 +121,10 @@ def read_modes(images: Pixels) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=4)
 def _templates(height: int, width: int) -> NDArray[np.float32]:
-    """Undistorted digits at every place, of mean 0 and norm 1: (10 * places, H * W)."""
+    """Return the undistorted digits at all positions, float32 (10 * positions, H * W).
+
+    Each row has mean 0 and norm 1.
+    """
     places = np.linspace(-_SHIFT, _SHIFT, _PLACES)
     drawn = [
         _draw(digit, height, width, (x, y), _WIDE, _PEN).ravel()
@@ -129,10 +138,12 @@ def _templates(height: int, width: int) -> NDArray[np.float32]:
 
 
 def coverage(numbers: NDArray[np.int64]) -> dict[str, float]:
-    """What ``read_modes`` found: modes present, KL to the uniform distribution, share unreadable.
+    """Return scores of the numbers, int64 (N,), that ``read_modes`` found.
 
-    The KL is that of the readable pictures, sum_k p_k log(1000 p_k) in nats. Counted from n
-    pictures of a perfect generator it is not 0 but about 999 / 2n: 0.05 for 10,000.
+    "modes" is how many of the 1,000 modes occur. "modes kl" is the KL divergence of the readable
+    images from the uniform distribution, sum_k p_k log(1000 p_k), in nats. For n images of a
+    perfect generator it is not 0 but about 999 / 2n, which is 0.05 for 10,000. "modes unreadable"
+    is the fraction of unreadable images.
     """
     counts = np.bincount(numbers[numbers >= 0], minlength=MODES)
     shares = counts[counts > 0] / max(counts.sum(), 1)

@@ -1,7 +1,7 @@
-"""Where images come from: the table of the kinds of source, and how a spec is read.
+"""The table of all kinds of sources, and how a spec is read.
 
-A source finds and names images and hands out their bytes; what happens to the bytes is
-``intake``'s business. Each kind lives in a file of its own.
+A source finds and names images and returns their bytes; ``preprocessing`` turns the bytes into
+pixels. Each kind of source is in its own file.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ __all__ = [
     "open_sources",
 ]
 
-# What follows the prefix, and whether it may be fetched -> the source.
+# Each function takes the spec without its prefix, and whether downloading is allowed.
 PREFIXES: dict[str, Callable[[str, bool], Source]] = {
     BUILTIN_PREFIX: lambda words, download: open_builtin(words),
     "torchvision:": open_imageset,
@@ -54,7 +54,7 @@ PREFIXES: dict[str, Callable[[str, bool], Source]] = {
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder stands at ``path``; no for a name that no file can have."""
+    """Return whether ``path`` is a folder; False if no file can have such a name."""
     try:
         return path.is_dir()
     except OSError:
@@ -62,15 +62,15 @@ def is_folder(path: Path) -> bool:
 
 
 def open_images(path: Path) -> Source | None:
-    """The images of a folder, an archive or a ``.npz``; None for any other file, or for none.
+    """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
 
     Raises:
-        DataError: it holds no images, or is damaged.
+        DataError: it contains no images, or is damaged.
     """
     try:
         if not is_folder(path) and not (path.is_file() and begins_as_archive(path)):
             return None
-    except OSError:  # whoever reads it as another kind of file says why it cannot be read
+    except OSError:  # the error is reported when it is read as another kind of file
         return None
     try:
         if path.is_dir():
@@ -83,20 +83,20 @@ def open_images(path: Path) -> Source | None:
 def open_source(
     spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
 ) -> Source:
-    """The source that ``spec`` names: a folder, an archive, or one of ``PREFIXES``.
+    """Open the source that ``spec`` names: a path, or a name with one of ``PREFIXES``.
 
     Args:
-        spec: A path; ``builtin:NAME[:COUNT]``, ``torchvision:NAME[:test]``,
-            ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
-        download: Whether what is not here may be fetched.
+        spec: A folder, an archive or a ``.npz``; or ``builtin:NAME[:COUNT]``,
+            ``torchvision:NAME[:test]``, ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
+        download: Whether missing files may be downloaded.
         labels: For a folder or an archive: the path of a CSV of path,label or of a
-            ``dataset.json``; ``folders``; ``none``. Unasked a ``dataset.json`` or ``labels.csv``
-            at the root counts, else top folders are classes.
-        refresh: Look at every file of a large folder again.
+            ``dataset.json``; ``folders``; ``none``. If None, a ``dataset.json`` or
+            ``labels.csv`` at the root is used if it exists, else top folders are classes.
+        refresh: Whether to ignore an existing index of a folder or an archive.
 
     Raises:
-        DataError: nothing there, no images in it, or it cannot be read.
-        UsageError: a name or count that stands in no table.
+        DataError: there is nothing, or no images, or it cannot be read.
+        UsageError: a name or count is not allowed, or labels are given for another kind of source.
     """
     spec = str(spec)
     for prefix, opener in PREFIXES.items():
@@ -130,17 +130,18 @@ def open_sources(
     labels: str | None = None,
     refresh: bool = False,
 ) -> Source:
-    """Several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
+    """Open several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
 
     Args:
-        specs: At least one; a path that is there is taken as it stands, whatever it ends in.
-        download: As for ``open_source``.
-        labels: As for ``open_source``; a file of labels only for a single source.
-        refresh: As for ``open_source``.
+        specs: At least one; a path that exists is never split at an ``@``.
+        download: As in ``open_source``.
+        labels: As in ``open_source``; a label file is allowed only for a single source.
+        refresh: As in ``open_source``.
 
     Raises:
-        DataError: as ``open_source``.
-        UsageError: no source, a weight that is none, or one file of labels for several.
+        DataError: as in ``open_source``.
+        UsageError: there is no source, a weight is not allowed, or there is one label file for
+            several sources; also as in ``open_source``.
     """
     if not specs:
         raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())

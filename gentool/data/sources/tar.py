@@ -1,6 +1,6 @@
-"""Tar files: their members, and a compressed one unpacked to a plain tar in the cache folder.
+"""Tar files: listing their members, and decompressing a compressed tar into the cache folder.
 
-The standard library reads the headers, once; images are then read from their offsets.
+The standard library reads the headers once; after that, images are read at their offsets.
 """
 
 import bz2
@@ -18,18 +18,18 @@ from gentool.core.errors import DataError
 from gentool.data.sources.archive_index import MAX_RATIO, Members
 
 _BLOCK = 2**20
-_SMALL = 2**26  # bytes that may be unpacked whatever the ratio
-_KEPT_FREE = 2**30  # bytes left free on the disk
+_SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
+_KEPT_FREE = 2**30  # bytes that must stay free on the disk
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 
 
 def compression(head: bytes) -> str | None:
-    """``gzip``, ``xz`` or ``bzip2``, by the first bytes of a file."""
+    """Return ``gzip``, ``xz`` or ``bzip2``, judged by the first bytes of a file, else None."""
     return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), None)
 
 
 def is_tar(file: BinaryIO) -> bool:
-    """Whether an open file begins with a tar header."""
+    """Return whether an open file begins with a tar header."""
     file.seek(0)
     try:
         tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
@@ -39,17 +39,17 @@ def is_tar(file: BinaryIO) -> bool:
 
 
 def list_tar(file: BinaryIO, members: Members) -> None:
-    """Take in all members of an open, plain tar.
+    """Add all members of an open, uncompressed tar to ``members``.
 
     Raises:
-        DataError: no sound tar, or one to be refused (see ``Members``).
+        DataError: it is not an intact tar, or it is refused (see ``Members``).
     """
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
             while (found := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined] # else an object is kept for each
+                archive.members = []  # type: ignore[attr-defined] # frees the object of each member
                 _take(found, members, end)
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -80,10 +80,10 @@ def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
 
 
 def unpack_tar(path: Path, kind: str, place: Path) -> Path:
-    """Decompress a tar to ``place``, unless that was done before.
+    """Decompress a tar to ``place``, unless that was done before, and return ``place``.
 
     Raises:
-        DataError: the file is damaged, unpacks to far more than it is, or does not fit.
+        DataError: the file is damaged, is suspiciously larger unpacked, or does not fit.
     """
     if place.exists():
         os.utime(place)
@@ -108,13 +108,13 @@ def unpack_tar(path: Path, kind: str, place: Path) -> Path:
 
 
 def _opened(path: Path, kind: str) -> BinaryIO:
-    """What is packed in the file, as a stream."""
+    """Open a compressed file as a stream of its decompressed bytes."""
     module = {"gzip": gzip, "xz": lzma, "bzip2": bz2}[kind]
     return cast(BinaryIO, module.open(path, "rb"))
 
 
 def _copy(packed: BinaryIO, out: BinaryIO, path: Path, folder: Path) -> None:
-    """Decompress, within what the disk holds and the file's own size makes likely."""
+    """Decompress within the space on the disk and ``MAX_RATIO`` times the size of the file."""
     largest = max(_SMALL, MAX_RATIO * path.stat().st_size)
     done = 0
     while data := packed.read(_BLOCK):

@@ -1,8 +1,8 @@
-"""The image sets of torchvision: ``torchvision:NAME[:test]``. Its own code does the reading.
+"""The image sets of torchvision: ``torchvision:NAME[:test]``, read by torchvision's own code.
 
-The files lie in the cache folder, a folder for each set, and are fetched only when asked. The
-part that is meant for training is taken, unless ``test`` follows the name. CIFAR files are
-pickles, which torchvision opens after it has compared their MD5 with its own list.
+Each set has a folder in the cache folder. Files are downloaded only on request. The training part
+is used unless ``:test`` follows the name. CIFAR files are pickles; torchvision opens them after
+comparing their MD5 with its own list.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Policy, convert
 from gentool.data.sources.base import Loaded, Source, image_hash
 
-# The sets that give (image, class), each with what its constructor needs beside the root.
+# The sets that give (image, class), each with further arguments that its constructor needs.
 SETS: dict[str, dict[str, str]] = {
     "CIFAR10": {},
     "CIFAR100": {},
@@ -52,7 +52,7 @@ SETS: dict[str, dict[str, str]] = {
     "StanfordCars": {},
     "USPS": {},
 }
-# What gives the part that is meant for testing, for the sets that have one.
+# Arguments that select the test part, for the sets that have one.
 _NOT_TRAIN: dict[str, object] = {"train": False}
 _TEST: dict[str, object] = {"split": "test"}
 TESTS: dict[str, dict[str, object]] = {
@@ -70,19 +70,19 @@ TESTS: dict[str, dict[str, object]] = {
 
 
 class ImageSetSource(Source):
-    """A set of torchvision, opened.
+    """A set of torchvision.
 
     Args:
-        name: As in ``SETS``.
-        download: Whether to fetch what is not here.
-        test: Whether the part for testing is meant, not that for training.
+        name: A name in ``SETS``.
+        download: Whether to download missing files.
+        test: Whether to use the test part instead of the training part.
 
     Raises:
-        UsageError: no such set, or it has no such part.
-        DataError: its files are not here, are damaged or cannot be fetched.
+        UsageError: there is no such set, or it has no test part.
+        DataError: its files are missing, damaged or cannot be downloaded.
     """
 
-    access = "threads"  # most of these sets lie in memory as a whole
+    access = "threads"  # many of these sets are completely in memory
 
     def __init__(self, name: str, *, download: bool, test: bool = False) -> None:
         if name not in SETS:
@@ -104,16 +104,16 @@ class ImageSetSource(Source):
         return len(self._set)
 
     def describe(self, index: int) -> str:
-        """What to call image ``index`` in a message."""
+        """Return the name of image ``index`` for messages."""
         return f"{self._spec} image {index}"
 
     def load(self, index: int, policy: Policy) -> Loaded:
-        """Image ``index``, prepared."""
+        """Return image ``index``, prepared."""
         image = self.open(index)
         return Loaded(convert(image, policy), image_hash(image))
 
     def open(self, index: int) -> Image.Image:
-        """Image ``index`` as torchvision gives it."""
+        """Return image ``index`` as torchvision gives it."""
         image = self._set[index][0]
         if not isinstance(image, Image.Image):
             raise BadImage(f"torchvision gives {type(image).__name__}, not an image")
@@ -121,11 +121,11 @@ class ImageSetSource(Source):
 
 
 def open_imageset(words: str, download: bool) -> ImageSetSource:
-    """The set called ``NAME``, or with ``NAME:test`` its part for testing.
+    """Open the set called ``NAME``, or the test part of a set for ``NAME:test``.
 
     Raises:
-        UsageError: as ``ImageSetSource``; or another part.
-        DataError: as ``ImageSetSource``.
+        UsageError: as in ``ImageSetSource``; or another part is named.
+        DataError: as in ``ImageSetSource``.
     """
     name, colon, part = words.partition(":")
     if colon and part != "test":
@@ -137,20 +137,20 @@ def open_imageset(words: str, download: bool) -> ImageSetSource:
 
 
 def _construct(name: str, root: Path, options: dict[str, object], *, download: bool) -> Any:
-    """The set of torchvision, built with ``options``."""
+    """Return the data set object of torchvision, built with ``options``."""
     from torchvision import datasets
 
     kind = getattr(datasets, name)
     try:
         if download:
             root.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision tells how far it is
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints its progress
             return kind(os.fspath(root), **options, download=download)
     except ImportError as error:
         raise DataError(
             f"torchvision:{name} needs {error.name}: pip install {error.name}"
         ) from error
-    except Exception as error:  # every set has its own way to say that files are missing
+    except Exception as error:  # every set raises its own errors for missing files
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if download:
             raise DataError(
@@ -162,7 +162,10 @@ def _construct(name: str, root: Path, options: dict[str, object], *, download: b
 
 
 def _labels(found: Any) -> tuple[tuple[str, ...], NDArray[np.int32]] | None:
-    """Class names and labels of a set, where it holds one class per image without decoding."""
+    """Return class names and labels, int32 (N,), or None.
+
+    It is None unless the set has one class per image that can be read without decoding images.
+    """
     values = None
     for name in ("targets", "labels", "_labels", "y"):
         values = getattr(found, name, values)
@@ -182,7 +185,7 @@ def _labels(found: Any) -> tuple[tuple[str, ...], NDArray[np.int32]] | None:
 
 
 def _fingerprint(name: str, root: Path, count: int) -> str:
-    """Of the names, sizes and times of the set's files."""
+    """Return a SHA-256 of the names, sizes and times of the set's files."""
     digest = hashlib.sha256(f"torchvision {name} {count}".encode())
     for top, folders, files in os.walk(root):
         folders.sort()

@@ -1,7 +1,7 @@
-"""The directory of a zip file, read straight into compact columns.
+"""Read the directory of a zip file directly into compact columns.
 
-Written for archives of millions of members, of which the standard library's reader would keep
-an object each. Zip64 is read; anything odd is a DataError. (APPNOTE.TXT 6.3.10, section 4.3)
+It serves archives of millions of members; the standard library's reader would keep an object
+for each. Zip64 is read; anything unusual is a DataError. (APPNOTE.TXT 6.3.10, section 4.3)
 """
 
 import os
@@ -34,11 +34,11 @@ class _Entry(NamedTuple):
 
 
 def list_zip(file: BinaryIO, members: Members) -> None:
-    """Take in all members of an open zip.
+    """Add all members of an open zip to ``members``.
 
     Raises:
-        DataError: no sound zip, or one to be refused (see ``Members``); encrypted, or packed in
-            a way that is not read here.
+        DataError: it is not an intact zip, it is refused (see ``Members``), it is encrypted, or
+            it uses a compression method that is not supported.
     """
     try:
         for entry in _entries(file):
@@ -67,7 +67,7 @@ def list_zip(file: BinaryIO, members: Members) -> None:
 
 
 def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
-    """Some members of an open zip by their names, those that are there and can be read.
+    """Return those members of an open zip that are in ``names`` and can be read.
 
     Raises:
         ValueError: it is damaged.
@@ -85,7 +85,11 @@ def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
 
 
 def read_member(file: BinaryIO, stored: Stored) -> bytes:
-    """The bytes of a member by way of a file object; ValueError if it is damaged."""
+    """Read the bytes of a member from an open file.
+
+    Raises:
+        ValueError: the member is damaged.
+    """
     offset, packed, _, _, _ = stored
     file.seek(offset)
     file.seek(offset + local_length(file.read(LOCAL_SIZE)))
@@ -93,7 +97,11 @@ def read_member(file: BinaryIO, stored: Stored) -> bytes:
 
 
 def local_length(header: bytes) -> int:
-    """Length of a local header and what stands before the data, from its fixed part."""
+    """Return the bytes from the start of a local header to the data, given its fixed part.
+
+    Raises:
+        ValueError: the header is damaged.
+    """
     if len(header) < LOCAL_SIZE or header[:4] != b"PK\3\4":
         raise ValueError("its header is damaged")
     _, name, extra = _LOCAL.unpack(header)
@@ -101,7 +109,11 @@ def local_length(header: bytes) -> int:
 
 
 def unpack(data: bytes, stored: Stored) -> bytes:
-    """What a member holds, checked; ValueError if length or CRC are wrong."""
+    """Return the decompressed bytes of a member, after checking length and CRC.
+
+    Raises:
+        ValueError: the data are damaged, or length or CRC are wrong.
+    """
     _, packed, size, crc, method = stored
     if len(data) != packed:
         raise ValueError("the archive is cut short")
@@ -118,7 +130,7 @@ def unpack(data: bytes, stored: Stored) -> bytes:
 
 
 def _entries(file: BinaryIO) -> Iterator[_Entry]:
-    """All entries of the central directory."""
+    """Yield all entries of the central directory."""
     size, count, offset, shift = _find_directory(file)
     file.seek(offset + shift)
     directory = file.read(size)
@@ -145,7 +157,12 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
-    """Bytes, entries and offset of the directory, and what stands before the archive."""
+    """Find the central directory.
+
+    Returns:
+        Its size in bytes, its number of entries, its offset in the archive, and the number of
+        bytes before the archive.
+    """
     tail_at, tail, at = _find_end(file)
     if at < 0:
         raise ValueError("it has no directory; was it cut short?")
@@ -153,7 +170,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
     ends_at = tail_at + at
     if tail[max(at - 20, 0) : at].startswith(_LOCATOR):
         (end64_at,) = struct.unpack_from("<Q", tail, at - 12)
-        for candidate in (end64_at, ends_at - 20 - 56):  # the latter if something stands before
+        for candidate in (end64_at, ends_at - 20 - 56):  # the second if bytes precede the archive
             file.seek(candidate)
             end64 = file.read(56)
             if end64.startswith(_END64):
@@ -169,9 +186,10 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 def _find_end(file: BinaryIO) -> tuple[int, bytes, int]:
-    """Where the last bytes begin, these bytes, and where in them the end record stands, or -1.
+    """Return (offset of the tail, tail of the file, position of the end record in it or -1).
 
-    The record's comment must reach to the end of the file: it may hold the record's magic.
+    The record's comment must reach to the end of the file, since it may contain the record's
+    magic itself.
     """
     end = file.seek(0, os.SEEK_END)
     tail_at = max(0, end - _END_SIZE - _FULL16)
@@ -184,13 +202,13 @@ def _find_end(file: BinaryIO) -> tuple[int, bytes, int]:
 
 
 def is_zip(file: BinaryIO) -> bool:
-    """Whether an open file begins as a zip does, or ends as one."""
+    """Return whether an open file begins like a zip or ends like one."""
     file.seek(0)
     return file.read(4) == b"PK\3\4" or _find_end(file)[2] >= 0
 
 
 def _widened(extra: bytes, *values: int) -> list[int]:
-    """64-bit values from the extra field 1, for those that do not fit in 32 bits."""
+    """Return ``values`` with each value that exceeds 32 bits replaced from the extra field 1."""
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)
