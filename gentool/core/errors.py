@@ -11,7 +11,7 @@
     ├── ModelFileError            4  a model file that cannot be trusted or read
     ├── DeviceError               5  the device is absent or out of memory
     ├── Diverged                  6  a loss or weight is not finite
-    ├── PartialSuccess            7  some of the inputs failed
+    ├── PartialSuccess            7  some of the inputs or results failed
     ├── Stopped              75/130  a signal or limit stopped the run; it can be continued
     ├── OutputClosed            141  the reader of stdout has closed it
     ├── NoEncoder                 1  the model has no encoder (inversion is used instead)
@@ -83,7 +83,7 @@ class Diverged(GentoolError):
 
 
 class PartialSuccess(GentoolError):
-    """Some inputs of a command failed; the others were processed."""
+    """Some inputs or results of a command failed; the others are done."""
 
     exit_code = 7
 
