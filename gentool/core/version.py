@@ -1,3 +1,3 @@
-"""The version of gentool, which is stored in the model and state files and in recipes."""
+"""The version of gentool, which is stored in model files and recipes."""
 
 __version__ = "0.1.0"
