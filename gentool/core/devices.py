@@ -1,7 +1,7 @@
 """Selection of the device and the precision, and the limits of each device.
 
-Apple GPUs have no float64, and channels_last gives wrong gradients there without an error
-(pytorch #175189). On a CPU bfloat16 is faster only if the processor has instructions for it.
+Apple GPUs have no float64, and with channels_last they give wrong gradients without an error
+(pytorch #175189). On a CPU, bfloat16 is faster only if the processor has instructions for it.
 """
 
 import contextlib

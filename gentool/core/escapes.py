@@ -38,7 +38,8 @@ def escape(letter: str) -> str:
 def shell_line(words: Iterable[str]) -> str:
     """Return a shell command, one line of visible characters, with ``words`` as its arguments.
 
-    Words with invisible characters are written as ``$'...'``, which bash, zsh and POSIX 2024 read.
+    An argument with invisible characters is written as ``$'...'``, which bash, zsh and POSIX 2024
+    understand.
     """
     return " ".join(shlex.quote(word) if word.isprintable() else _quoted(word) for word in words)
 

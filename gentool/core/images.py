@@ -4,9 +4,9 @@ Inside gentool an image is uint8 (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA
 alpha). The input of a model is float32 (B, C, H, W) in [-1, 1]; only this module converts
 between the two.
 
-Every image file that gentool writes holds a recipe, which says how the image was made: a PNG in
-the text chunk ``gentool``, a JPEG or GIF in its comment, a WebP in the image description of its
-EXIF data.
+Every image file that gentool writes as a result holds a recipe, which describes how the image was
+made: a PNG in the text chunk ``gentool``, a JPEG or GIF in its comment, a WebP in the image
+description of its EXIF data.
 
 Torch is not imported at module level, so that commands which only prepare images start quickly.
 """

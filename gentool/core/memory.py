@@ -1,7 +1,7 @@
 """Checks of the free memory, so that work which does not fit is refused before it starts.
 
-Linux allocates more memory than there is, and kills a process when it uses it. An error before
-the work starts is clearer, and does not disturb other processes on the machine.
+Linux may grant more memory than exists, and kills a process that then uses it. An error before
+the work starts does not disturb other processes on the machine.
 """
 
 from pathlib import Path
