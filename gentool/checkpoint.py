@@ -1,15 +1,15 @@
-"""The waist: one safe file that every verb needs alone.
+"""Model files and state files: writing, safe reading, and building a model from a file.
 
-A gentool file is a safetensors file with ONE metadata key, ``gentool``, that holds sorted
-JSON: safetensors writes several keys in random order, one key keeps files byte-stable. Two
-kinds share the form: a *model* (the averaged weights of what the verbs need) and a *state*
-(everything needed to go on training).
+A gentool file is a safetensors file with exactly one metadata key, ``gentool``, which holds JSON
+with sorted keys. safetensors writes several metadata keys in random order; with one key, equal
+content gives equal bytes. There are two kinds: a *model* (the averaged weights of the parts that
+commands other than ``train`` need) and a *state* (everything that is needed to continue training).
 
-Writing is atomic: a temporary file in the same folder, flushed to the disk, then renamed.
-Reading decides by content, never by extension, checks the header against bounds and against
-the model's own names, shapes and dtypes before any weight is loaded, and never unpickles. A
-sha256 over all that a file says, in its header, tells a damaged file from a whole one; it is no
-signature, since who writes a file also writes its checksum.
+Writing is atomic: a temporary file in the same folder is flushed to the disk and then renamed.
+Reading depends on the content, not on the extension. It checks the header against bounds, and
+against the names, shapes and dtypes of the model's tensors, before it loads any weight; it never
+unpickles. The header holds a sha256 of the rest of the content, to detect damaged files. It is
+not a signature, because anybody who writes a file can write its checksum, too.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ from gentool.data import Policy, is_folder, make_policy
 from gentool.models import MODELS
 from gentool.models.base import Model
 
-FORMAT = 1  # raise when an older gentool could not read the file
+FORMAT = 1  # increase when older versions of gentool cannot read the file
 _KEY, _CHECKSUM = "gentool", "content_sha256"
 _CHUNK_BYTES = 2**20
-_MAX_CLASSES, _MAX_CLASSES_BYTES = 100_000, 4 * 2**20  # half of what a header may have
+_MAX_CLASSES, _MAX_CLASSES_BYTES = 100_000, 4 * 2**20  # half of the bytes allowed for a header
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 Header = dict[str, Any]
@@ -46,10 +46,10 @@ Tensors = dict[str, torch.Tensor]
 
 
 def locate(path: Path, name: str = MODEL_NAME) -> Path:
-    """The file meant by ``path``: itself, or ``name`` inside it when it is a run folder.
+    """Return ``path`` if it is a file, or the file ``name`` inside it if it is a run folder.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: There is no such file.
     """
     if is_folder(path):
         inside = path / name
@@ -69,10 +69,10 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
 
 
 def write_file(path: Path, tensors: Tensors, header: Header) -> None:
-    """Write a gentool file atomically; the old file stays whole until the new one is.
+    """Write a gentool file atomically: an old file stays until the new one is complete.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: The disk is full or the folder cannot be written.
     """
     table, block = dump(tensors)
     whole = {**header, "format": FORMAT}
@@ -81,15 +81,15 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     whole[_CHECKSUM] = digest.hexdigest()
     words = json.dumps(whole, sort_keys=True, allow_nan=False)
     top = json.dumps({"__metadata__": {_KEY: words}, **dict(sorted(table.items()))}).encode()
-    top += b" " * (-len(top) % 8)  # tensors begin at a multiple of 8 bytes
+    top += b" " * (-len(top) % 8)  # align the tensors to 8 bytes
     put(path, len(top).to_bytes(8, "little"), top, block, sync=True)
 
 
 def write_result(path: Path, tensors: Tensors, header: Header) -> None:
-    """Write a file that a command names, as ``write_file`` does; makes its folder.
+    """Write a gentool file to a path that the user gave, and create its folder.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,32 +99,36 @@ def write_result(path: Path, tensors: Tensors, header: Header) -> None:
 
 
 def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
-    """The sha256 of all that a file says but its checksum itself; the tensors' bytes follow."""
+    """Start the sha256 with the header (without the checksum) and the table of tensors.
+
+    The caller adds the bytes of the tensors.
+    """
     said = {k: v for k, v in header.items() if k != _CHECKSUM}
     return hashlib.sha256(json.dumps([said, table], sort_keys=True).encode())
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
-    """The gentool header and the table of tensors; leaves the file where the tensors begin."""
+    """Return the gentool header and the table of tensors; leave the file at the first tensor."""
     meta, table = read_table(path, file)
     return _parse_meta(path, meta), table
 
 
 def read_header(path: Path) -> tuple[Header, Table]:
-    """The gentool header of a file and its table of tensors; its checksum is not looked at.
+    """Return the gentool header and the table of tensors of a file, without the checksum test.
 
     Raises:
-        ModelFileError: no gentool file of a format this version knows.
+        ModelFileError: It is not a gentool file, or its format is newer than this version.
     """
     with opened(path) as file:
         return _read_header(path, file)
 
 
 def verify(path: Path) -> tuple[Header, Table]:
-    """Read a gentool file whole and compare it with its checksum, in little memory.
+    """Compare a gentool file with its checksum, in little memory; return header and table.
 
     Raises:
-        ModelFileError: no gentool file of a format this version knows, or it is damaged.
+        ModelFileError: It is not a gentool file, its format is newer than this version, or it is
+            damaged.
     """
     with opened(path) as file:
         header, table = _read_header(path, file)
@@ -148,7 +152,11 @@ def _compare_digest(path: Path, header: Header, found: str) -> None:
 
 
 def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
-    """The gentool header inside safetensors metadata."""
+    """Return the gentool header from safetensors metadata.
+
+    Raises:
+        ModelFileError: There is no valid header, or its format is newer than this version.
+    """
     words = meta.get(_KEY)
     if not isinstance(words, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
@@ -165,23 +173,31 @@ def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
 
 
 def read_file(path: Path) -> tuple[Header, Tensors]:
-    """A whole gentool file: header and tensors on the CPU.
+    """Return the header and the tensors (on the CPU) of a gentool file.
 
     Raises:
-        ModelFileError: as in ``verify``.
+        ModelFileError: As in ``verify``.
     """
     header, tensors, _ = read_checked(path, lambda header, table: None)
     return header, tensors
 
 
 def read_checked(path: Path, check: Callable[[Header, Table], None]) -> tuple[Header, Tensors, str]:
-    """Header, tensors and the sha256 of all bytes; ``check`` comes before any tensor is read."""
+    """Return the header, the tensors on the CPU and the sha256 of the whole file.
+
+    Args:
+        path: The file.
+        check: Called with the header and the table before any tensor is read; may raise.
+
+    Raises:
+        ModelFileError: As in ``verify``.
+    """
     with opened(path) as file:
         header, table = _read_header(path, file)
         check(header, table)
         start = file.tell()
         file.seek(0)
-        data = file.read()  # as a whole, once: the file may be replaced at any time
+        data = file.read()  # read only once: a training run may replace the file at any time
     digest = _begin_digest(header, table)
     digest.update(memoryview(data)[start:])
     _compare_digest(path, header, digest.hexdigest())
@@ -190,13 +206,13 @@ def read_checked(path: Path, check: Callable[[Header, Table], None]) -> tuple[He
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use: averaged weights, eval mode.
+    """A model from a file, with averaged weights and in eval mode.
 
     Attributes:
-        model: The model; parts that the file does not hold are left out.
-        header: What the file says of itself.
-        sha256: Hash of the file, for recipes.
-        path: Where it was read from.
+        model: The model, without the parts that the file does not hold.
+        header: Header of the file; see ``model_header``.
+        sha256: Hash of the whole file, for recipes.
+        path: Path of the file.
     """
 
     model: Model
@@ -206,10 +222,10 @@ class LoadedModel:
 
     @property
     def policy(self) -> Policy:
-        """What intake did to the images it was trained on, for images to come.
+        """Preprocessing of the training images (without margin), to apply to new images.
 
         Raises:
-            ModelFileError: the file says something impossible.
+            ModelFileError: The header has invalid settings.
         """
         data = self.header["training"].get("data")
         words = data if isinstance(data, dict) else {}
@@ -221,7 +237,11 @@ class LoadedModel:
 
     @property
     def training_policy(self) -> Policy:
-        """The same with the margin that training cut its windows from; see ``policy``."""
+        """Preprocessing with the margin from which training cut random windows; see ``policy``.
+
+        Raises:
+            ModelFileError: The header has invalid settings.
+        """
         data = self.header["training"].get("data")
         margin = data.get("margin", 0.0) if isinstance(data, dict) else 0.0
         policy = self.policy
@@ -232,16 +252,16 @@ class LoadedModel:
 
     @property
     def holdout(self) -> float:
-        """The share of the images that training kept out; 0 where the file says nothing usable."""
+        """Fraction of the images that training held out; 0 if the header has no valid value."""
         data = self.header["training"].get("data")
         share = data.get("holdout") if isinstance(data, dict) else None
         return share if isinstance(share, float) and 0 <= share < 1 else 0.0
 
     def class_number(self, name: str) -> int:
-        """The number of a class of a conditional model.
+        """Return the number of a class of a conditional model.
 
         Raises:
-            UsageError: the model is not conditional, or has no such class.
+            UsageError: The model is not conditional, or has no such class.
         """
         classes: list[str] = self.header["classes"]
         if not self.model.classes:
@@ -255,10 +275,10 @@ class LoadedModel:
 
 
 def check_classes(names: tuple[str, ...]) -> None:
-    """Refuse, before a run, the names of classes that no model file could be read with.
+    """Check, before a run, that the names of the classes fit into the header of a model file.
 
     Raises:
-        UsageError: there are too many, or they are too long.
+        UsageError: There are too many names, or they are too long.
     """
     written = len(json.dumps(json.dumps(names)))  # a header is JSON inside JSON
     if len(names) > _MAX_CLASSES or written > _MAX_CLASSES_BYTES:
@@ -272,7 +292,14 @@ def check_classes(names: tuple[str, ...]) -> None:
 def model_header(
     name: str, model: Model, classes: tuple[str, ...], training: Mapping[str, object]
 ) -> Header:
-    """The header of a model file: all that is needed to build the model again."""
+    """Return the header of a model file: everything that is needed to build the model again.
+
+    Args:
+        name: Name of the model in the registry.
+        model: The model.
+        classes: Names of the classes.
+        training: Record of the training run or fit, as JSON values.
+    """
     shape = model.shape
     return {
         "kind": "model",
@@ -287,16 +314,16 @@ def model_header(
 
 
 def exported_tensors(model: Model) -> Tensors:
-    """The tensors that a model file holds, by prefixed name."""
+    """Return the tensors of a model file; a name is ``part.name``, as in a state dict."""
     parts = model.exported_parts().items()
     return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
 
 
 def build(header: Header, path: Path) -> Model:
-    """The model that a header describes, on the meta device (no memory yet).
+    """Build the model of a header on the meta device, which allocates no memory.
 
     Raises:
-        ModelFileError: an unknown model, or settings that it does not have or allow.
+        ModelFileError: The model is unknown, or the header or its settings are invalid.
     """
     try:
         image = header["image"]
@@ -323,24 +350,24 @@ def build(header: Header, path: Path) -> Model:
 
 
 def _classes(header: Header) -> int:
-    """How many classes the model is conditional on."""
+    """Return the number of classes that the model is conditional on; 0 if it is not."""
     if type(header["conditional"]) is not bool or not isinstance(header["classes"], list):
         raise TypeError("classes")
     return len(header["classes"]) if header["conditional"] else 0
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Open a model file, or the one in a run folder, for sampling and the other verbs.
+    """Load a model file, or the one in a run folder, for sampling and other uses.
 
     Args:
         path: The file or run folder.
-        device: Where the weights go: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the
-            best of them that is here.
+        device: Device of the weights: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for the
+            first of cuda, mps and cpu that this machine has.
 
     Raises:
-        ModelFileError: not a gentool model file, damaged, or not what its header says.
-        UsageError: no such kind of device.
-        DeviceError: that device is not on this machine.
+        ModelFileError: It is not a gentool model file, is damaged, or does not match its header.
+        UsageError: ``device`` is not a kind of device.
+        DeviceError: This machine does not have that device.
     """
     where = select_device(str(device))
     file = locate(Path(path))
@@ -359,15 +386,19 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     model = built[0]
     weights = {k: v.to(where) for k, v in tensors.items()}
     for name in [n for n, _ in model.named_children() if n not in model.exported]:
-        delattr(model, name)  # the discriminator, for one, stays in the state file
-    # assign, not copy: to_empty and copy_ on the meta device import sympy, 0.3 s of every start
+        delattr(model, name)  # for example the discriminator, which only the state file holds
+    # assign instead of copy: to_empty and copy_ on the meta device import sympy, which takes 0.3 s
     model.load_state_dict(weights, assign=True)
     model.eval().requires_grad_(False)
     return LoadedModel(model, header, sha256, file)
 
 
 def _check_header(path: Path, header: Header) -> None:
-    """The rest of the header: class names and the training record, as plain as they should be."""
+    """Check the types of the rest of the header: the class names and the training record.
+
+    Raises:
+        ModelFileError: A type is wrong, or there are too many classes.
+    """
     classes, training = header.get("classes"), header.get("training")
     plain = isinstance(classes, list) and len(classes) <= _MAX_CLASSES
     if not plain or not all(isinstance(c, str) for c in cast("list[object]", classes)):
@@ -377,10 +408,10 @@ def _check_header(path: Path, header: Header) -> None:
 
 
 def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
-    """Compare a file's table with the names, shapes and dtypes that it has to hold.
+    """Compare the names, shapes and dtypes in the table of a file with those of ``expected``.
 
     Raises:
-        ModelFileError: they differ.
+        ModelFileError: They differ.
     """
     wanted = {k: (list(t.shape), _DTYPES[t.dtype]) for k, t in expected.items()}
     found = {k: (row["shape"], row["dtype"]) for k, row in table.items()}

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, randomness, devices, images, options, safe files."""
+"""Base of the package: errors, randomness, devices, images, options, atomic files, signals."""

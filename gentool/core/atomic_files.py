@@ -1,4 +1,8 @@
-"""Writing files so that a stop, a full disk or a power cut never leaves half of one."""
+"""Atomic writing of files: a stop or a full disk never leaves half a file.
+
+A file is written under a temporary name in the same folder and then renamed. With ``sync`` it
+also survives a power cut.
+"""
 
 import contextlib
 import errno
@@ -16,29 +20,30 @@ from typing import BinaryIO
 from gentool.core.errors import Stopped, UsageError
 
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run folder
-LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"  # there too
-LOG_START = b'{"images": '  # every line of a log begins so
+LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"  # in a run folder
+LOG_START = b'{"images": '  # start of every line of a log
 _CHUNK_BYTES = 4 * 2**20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest file allowed
-_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # what _scratch_name gives
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file too large
+_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # names that _scratch_name returns
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
 
-# Told of every step of a write. gentool puts nothing here; tests put failures and kills.
+# Functions that are called after every step of a write. gentool itself adds none; they make it
+# possible to cause an error or to kill the process at an exact step.
 observers: list[Callable[[str, Path], None]] = []
 
 
 def reached(step: str, path: Path) -> None:
-    """Say that a step of a write is done."""
+    """Call all observers after a step of a write."""
     for observer in observers:
         observer(step, path)
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file for reading, and never wait for one: opening a named pipe would.
+    """Open a regular file for reading without blocking, as a named pipe would block.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe or a device.
+        OSError: The file cannot be opened, or it is a pipe or a device.
     """
     file = open(os.fspath(path), "rb", opener=_open_at_once)  # noqa: SIM115 - the opener
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -48,26 +53,26 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """What ``open`` opens a file with, but without waiting for the other end of a pipe."""
+    """Open a file descriptor without waiting for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
-    """Open a new file for ``path``, which takes its place only when the block ends well.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
 
     Args:
-        path: Where the file goes; its folder must be there.
-        sync: Whether it must survive a power cut (costs a few milliseconds).
+        path: File to replace or create; its folder must exist.
+        sync: Whether the file must survive a power cut (costs a few milliseconds).
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: The disk is full or the folder cannot be written.
     """
-    if path.is_symlink():  # what it leads to is written, and the link stays
+    if path.is_symlink():  # replace the target of the link and keep the link
         path = Path(os.path.realpath(path))
     scratch = path.with_name(_scratch_name(path))
     try:
-        with scratch.open("wb") as out:  # open() applies the umask, as the user expects
+        with scratch.open("wb") as out:  # unlike tempfile, open() applies the user's umask
             reached("open", path)
             yield out
             out.flush()
@@ -86,16 +91,16 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
 
 
 def _scratch_name(path: Path) -> str:
-    """A short name for the new file, so that a long name of the result leaves room for it."""
+    """Return a temporary name, which is short even if the name of the result is very long."""
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     return f".{digest}.{os.getpid()}.tmp"
 
 
 def put(path: Path, *parts: bytes | memoryview, sync: bool = False) -> None:
-    """Write a whole file, part after part, through ``replacing``.
+    """Write the parts of a file one after another, atomically; see ``replacing``.
 
     Raises:
-        OSError: as there.
+        OSError: The disk is full or the folder cannot be written.
     """
     with replacing(path, sync=sync) as out:
         for part in parts:
@@ -106,10 +111,10 @@ def put(path: Path, *parts: bytes | memoryview, sync: bool = False) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Add a line to a file; a kill or a full disk may leave the line cut short.
+    """Append a line to a file; a kill or a full disk may leave the line incomplete.
 
     Raises:
-        OSError: the disk is full or the file cannot be written.
+        OSError: The disk is full or the file cannot be written.
     """
     with path.open("a", encoding="utf-8") as out:
         out.write(line + "\n")
@@ -117,7 +122,7 @@ def append(path: Path, line: str) -> None:
 
 
 def remove_scratch(folder: Path) -> None:
-    """Remove what a killed process left of ``replacing``; nobody may be writing there."""
+    """Remove the temporary files of killed processes; no process may be writing in the folder."""
     for scratch in folder.glob(".*.tmp"):
         if _SCRATCH.fullmatch(scratch.name):
             with contextlib.suppress(OSError):
@@ -125,29 +130,29 @@ def remove_scratch(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that may still be written to the disk of a folder that need not be there yet."""
+    """Return the number of free bytes on the disk of a folder, which need not exist yet."""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """See that ``needed`` bytes will go on the disk of ``folder``.
+    """Check that ``needed`` bytes are free on the disk of ``folder``.
 
     Raises:
-        Stopped: they will not.
+        Stopped: Fewer bytes are free.
     """
     if free_bytes(folder) < needed:
         raise no_room("too little room", folder, needed)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed for lack of room."""
+    """Return whether a write failed because the disk, quota or file size limit was reached."""
     return error.errno in _FULL
 
 
 def no_room(reason: str, folder: Path, needed: int) -> Stopped:
-    """The error of a write that lacks room, with bytes needed and free."""
+    """Return the error for a full disk; its message gives the bytes needed and free."""
     message = (
         f"{reason} in {folder}: {needed:,} bytes needed, {free_bytes(folder):,} free. "
         "The last files there are whole. Make room"
@@ -156,7 +161,7 @@ def no_room(reason: str, folder: Path, needed: int) -> Stopped:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can open folders."""
+    """Flush a folder to disk so that a rename survives a power cut; not all systems can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -166,16 +171,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_bad_name(error: OSError) -> bool:
-    """Whether a write failed because of the file's name alone, so that others may succeed."""
+    """Return whether a write failed only because of the file's name; other names may work."""
     return error.errno in _BAD_NAME
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file for a result of a command, as ``replacing`` does; makes its folder.
+    """Create the folder of ``path`` and open a temporary file that replaces ``path``.
+
+    For results of a command; see ``replacing``.
 
     Raises:
-        UsageError: the file cannot be written there.
+        UsageError: The file cannot be written.
     """
     try:
         Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
@@ -186,10 +193,10 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a result of a command, whole or not at all; makes the folder.
+    """Write a result of a command atomically, and create its folder; return the path.
 
     Raises:
-        UsageError: the file cannot be written there.
+        UsageError: The file cannot be written.
     """
     with writing(path) as out:
         out.write(data)
@@ -197,13 +204,13 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def require_writable(path: Path) -> None:
-    """Check, before the work, that a file or folder can be made at ``path``.
+    """Check, before the work starts, that a file or folder can be created at ``path``.
 
-    A file is made and removed again in the nearest folder that is there, since permissions alone
-    do not tell (a read-only disk, for one).
+    The check creates a temporary file in the nearest folder that exists, because permissions
+    alone are not enough (the disk may be read-only).
 
     Raises:
-        UsageError: nothing can be written there.
+        UsageError: Nothing can be written there.
     """
     try:
         folder = path if path.is_dir() else Path(os.path.realpath(path)).parent

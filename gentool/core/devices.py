@@ -1,7 +1,7 @@
-"""Device and precision selection, and what each device may not do.
+"""Selection of the device and the precision, and the limits of each device.
 
-Facts that bind: no float64 and no channels_last on Apple GPUs (silently wrong gradients,
-pytorch #175189); bfloat16 on a CPU pays only where the processor has the instructions.
+Apple GPUs have no float64, and with channels_last they give wrong gradients without an error
+(pytorch #175189). On a CPU, bfloat16 is faster only if the processor has instructions for it.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def select_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: cuda, then mps, then cpu for ``auto``.
+    """Return the device called ``name``; ``auto`` prefers cuda, then mps, then cpu.
 
     Raises:
-        UsageError: no such kind of device.
-        DeviceError: that device is absent on this machine.
+        UsageError: ``name`` is not a kind of device.
+        DeviceError: This machine does not have that device.
     """
     kind = name.partition(":")[0]
     if kind not in DEVICES:
@@ -48,10 +48,13 @@ def select_device(name: str = "auto") -> torch.device:
 
 
 def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
-    """The dtype that autocast uses; weights and losses stay float32.
+    """Return the dtype for autocast; weights and losses stay float32.
 
-    ``auto`` looks at what the hardware has, never at a stopwatch, so that the same command
-    gives the same file.
+    ``auto`` depends only on what the hardware supports. It does not measure speed, so that the
+    same command gives the same file.
+
+    Raises:
+        UsageError: ``name`` is not a precision.
     """
     if name not in PRECISIONS:
         raise UsageError(f"no precision '{name}'. Precisions: {', '.join(PRECISIONS)}")
@@ -63,7 +66,7 @@ def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether Linux lists bfloat16 instructions (AVX-512 or AMX) for this processor."""
+    """Return whether Linux lists bfloat16 instructions (AVX-512 or AMX) for this processor."""
     try:
         flags = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
@@ -72,20 +75,21 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """channels_last where it is faster and right: everywhere but on Apple GPUs."""
+    """Return channels_last, which is faster; on Apple GPUs, where it is wrong, contiguous."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @contextlib.contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Allow only algorithms that repeat bit for bit, inside the block; slower on a GPU.
+    """Allow only deterministic algorithms inside the block; this is slower on a GPU.
 
-    An operation that has none raises RuntimeError. On a CPU gentool repeats without it.
+    An operation without a deterministic algorithm raises RuntimeError. On a CPU, the results of
+    gentool are the same bit for bit without this.
     """
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first runs
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
     before = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)

@@ -1,18 +1,20 @@
 """Training in several processes: ``torchrun --nproc-per-node 4 -m gentool train gan --data X``.
 
-Each process (rank) computes a share of the global batch; images, latents and noise are functions
-of the sample's number, so the batch does not depend on how many processes there are. Gradients
-are summed in one all-reduce per phase, each loss weighted by its share. Plain
-``torch.distributed``, no wrapper: several networks and double backward stay as they are.
+Each process (rank) computes some rows of the global batch. Images, latents and noise are functions
+of the sample index, so the global batch does not depend on the number of processes. Gradients are
+summed in one all-reduce per phase; the loss of a rank is weighted by its fraction of the batch.
+This uses plain ``torch.distributed`` without a module wrapper, so that a model may have several
+networks and may use double backward.
 
 Statistics over a batch (batch normalisation, minibatch deviation, the images' variance, running
-means, codebooks) are taken over all ranks, and differentiated through where they enter a loss. So
-one process and several agree but for rounding, and all ranks hold the same weights: what is not
-finite for one is not finite for all. Regularisers that compare images see a rank's share.
+means, codebooks) are computed over all ranks, and are differentiable where they enter a loss. So
+one process and several give the same result except for rounding, and all ranks hold the same
+weights: if a value is not finite on one rank, it is not finite on all. The exception is
+regularisers that compare images: they see only the rows of one rank.
 
-gloo on a CPU, nccl on CUDA. Only the first rank writes files and speaks. If a process goes, the
-collective operations of the others fail at once and they leave; with ``torchrun --max-restarts``
-all begin again from the last state.
+The back-end is gloo on a CPU and nccl on CUDA. Only the first rank writes files and prints. If a
+process ends early, the collective operations of the other ranks fail at once, and these processes
+exit; with ``torchrun --max-restarts`` all processes start again from the last state.
 """
 
 import contextlib
@@ -29,20 +31,27 @@ from torch.distributed.rendezvous import rendezvous
 
 from gentool.core.errors import DeviceError, Stopped, UsageError
 
+# Parts of the messages of errors that mean a lost connection.
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "Gloo", "NCCL", "Socket")
 _Value = TypeVar("_Value", bool, float)
-_STARTING = datetime.timedelta(minutes=5)
-_PATIENCE = datetime.timedelta(hours=6)  # images are prepared by the first rank alone
+_STARTING = datetime.timedelta(minutes=5)  # timeout until all ranks have joined
+_PATIENCE = datetime.timedelta(hours=6)  # long: the others wait while the first prepares images
 
 
 class OthersOutOfMemory(RuntimeError):
-    """Another rank ran out of memory, so this step begins anew here, too."""
+    """Another rank ran out of memory, so this rank must repeat the step, too."""
 
 
 class Ranks:
-    """This process among those of the run; alone where there is no process group.
+    """The rank of this process and the operations between ranks.
 
-    All methods but ``share`` must be called by all ranks, in the same order.
+    Without a process group there is one rank. ``share`` and ``only_first_speaks`` do not
+    communicate. All ranks must call the other methods in the same order, except
+    ``tell_out_of_memory``, which one rank calls in place of an all-reduce.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: Number of processes.
     """
 
     def __init__(self) -> None:
@@ -52,14 +61,14 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether it is this process that writes."""
+        """Whether this process is the first rank, which writes the files."""
         return self.rank == 0
 
     def share(self, batch: int) -> tuple[int, int]:
-        """First and last (exclusive) row of the global batch that this rank computes.
+        """Return the first and last (exclusive) row of the global batch for this rank.
 
         Raises:
-            UsageError: there are more processes than images.
+            UsageError: There are more processes than images in the batch.
         """
         if batch < self.count:
             raise UsageError(
@@ -73,7 +82,7 @@ class Ranks:
         """Sum tensors over ranks, in place and in one all-reduce.
 
         Raises:
-            OthersOutOfMemory: another rank has not come so far.
+            OthersOutOfMemory: Another rank ran out of memory before this sum.
         """
         if self.count == 1 or not tensors:
             return
@@ -85,12 +94,12 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def tell_out_of_memory(self) -> None:
-        """Make the others raise ``OthersOutOfMemory`` where they wait for this rank."""
+        """Make the other ranks raise ``OthersOutOfMemory`` in the all-reduce where they wait."""
         if self.count > 1:
             _meet(out_of_memory=True)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether any rank raises it."""
+        """Return, for each flag, whether it is true on any rank."""
         if self.count == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
@@ -98,7 +107,7 @@ class Ranks:
         return tuple(map(bool, raised.tolist()))
 
     def agree(self, value: _Value) -> _Value:
-        """The first rank's value; returns when all have come."""
+        """Return the first rank's value on all ranks, after all of them have called this."""
         if self.count == 1:
             return value
         held = torch.tensor(float(value) if self.first else 0.0, dtype=torch.float64)
@@ -106,12 +115,12 @@ class Ranks:
         return type(value)(held.item())
 
     def wait(self) -> None:
-        """Return when all ranks have come."""
+        """Wait until all ranks have called this."""
         self.any(False)
 
     @contextlib.contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """The first rank runs the block, and then the others do."""
+        """Run the block on the first rank, and then on the others."""
         if not self.first:
             self.wait()
         yield
@@ -120,7 +129,10 @@ class Ranks:
 
     @contextlib.contextmanager
     def of_first(self, kind: type[Exception]) -> Iterator[None]:
-        """An error of this kind in the first rank's block is raised in all."""
+        """Raise an error of this kind on all ranks if the block raises it on one of them.
+
+        It is meant for blocks in which only the first rank works.
+        """
         fault: Exception | None = None
         try:
             yield
@@ -132,7 +144,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def only_first_speaks(self) -> Iterator[None]:
-        """The other ranks' messages inside the block go nowhere; their errors go on."""
+        """Discard what the other ranks print to stderr inside the block; exceptions pass."""
         with contextlib.ExitStack() as stack:
             if not self.first:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
@@ -142,11 +154,11 @@ class Ranks:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that torchrun started; alone without it.
+    """Join the processes that torchrun started; without torchrun there is one rank.
 
     Raises:
-        DeviceError: more processes than GPUs, or a device that cannot be shared.
-        Stopped: another process has gone; the run goes on from its last state.
+        DeviceError: There are more processes than GPUs, or the device cannot be shared.
+        Stopped: Another process has ended; the run can continue from its last state.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
         yield Ranks()
@@ -158,18 +170,19 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         if number >= count:
             raise DeviceError(f"more processes than GPUs ({count}). Use --nproc-per-node {count}")
         torch.cuda.set_device(number)
-    # What is agreed lies on the CPU, where nobody waits for a GPU.
+    # gloo beside nccl: flags and agreed values are CPU tensors, so that no rank waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         store, rank, count = next(rendezvous("env://", timeout=_STARTING))
-        # torchrun keeps the store, in which the addresses of those that have gone still stand.
+        # After a restart torchrun's store still holds the addresses of processes that have ended,
+        # so each attempt uses its own prefix.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = PrefixStore(f"attempt {attempt}", store)
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE
         )
         yield Ranks()
-        Ranks().wait()  # torchrun ends all when one ends badly; the first may still be saving
+        Ranks().wait()  # the first rank may still be saving, and an exit with an error ends all
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
             message = "another process of this run has gone; the last state is whole"
@@ -181,7 +194,11 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def _meet(*, out_of_memory: bool = False) -> None:
-    """All ranks come to the same collective operation, or learn that one of them cannot."""
+    """Check, before a collective operation, that no rank has run out of memory.
+
+    Raises:
+        OthersOutOfMemory: Another rank has.
+    """
     flag = torch.tensor(int(out_of_memory))
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     if flag.item() and not out_of_memory:
@@ -189,35 +206,35 @@ def _meet(*, out_of_memory: bool = False) -> None:
 
 
 def _all_reduce(x: Tensor) -> None:
-    """Sum over ranks, in place. Memory is taken before, so that no rank fails half-way."""
+    """Sum x over ranks, in place. Allocate before the call, so that no rank fails half-way."""
     _meet()
     dist.all_reduce(x)
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """y = sum of x over ranks; so is its gradient, and that one's."""
+    """The sum of x over ranks. Its gradient and its second derivative are such sums, too."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        """The sum."""
+        """Return the sum of x over ranks."""
         total = x.clone(memory_format=torch.contiguous_format)
         _all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, slope: Tensor) -> Tensor:
-        """Every rank's loss depends on this rank's x."""
+        """Sum the gradient over ranks, because every rank's loss depends on this rank's x."""
         return _SumOverRanks.apply(slope)  # type: ignore[no-any-return]
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """The sum of x over ranks, differentiable; x where there is one."""
+    """Return the sum of x over ranks, differentiable; without a process group return x."""
     return _SumOverRanks.apply(x) if dist.is_initialized() else x
 
 
 @torch.no_grad()
 def rows_of_all_ranks(x: Tensor) -> Tensor:
-    """The rows of x (B, ...) of all ranks, the first rank's first; B need not be the same."""
+    """Return the rows of x (B, ...) of all ranks in rank order; B may differ between ranks."""
     if not dist.is_initialized():
         return x
     rank = dist.get_rank()
@@ -233,7 +250,7 @@ def rows_of_all_ranks(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def of_first_rank(x: Tensor) -> Tensor:
-    """The first rank's x, which has the same shape in all."""
+    """Return the first rank's x, which must have the same shape on all ranks."""
     if not dist.is_initialized():
         return x
     held = x.clone() if dist.get_rank() == 0 else torch.zeros_like(x)
@@ -242,7 +259,7 @@ def of_first_rank(x: Tensor) -> Tensor:
 
 
 def batch_mean(x: Tensor) -> Tensor:
-    """The mean of x (B, ...) over the global batch."""
+    """Return the mean of x (B, ...) over the global batch, differentiable."""
     if not dist.is_initialized():
         return x.mean(dim=0)
     total = x.sum(dim=0)
@@ -251,7 +268,10 @@ def batch_mean(x: Tensor) -> Tensor:
 
 
 def batch_moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance (over n, not n - 1) over dims, and n, of the global batch."""
+    """Return mean, variance and count n over ``dims`` of the global batch; differentiable.
+
+    The variance is divided by n, not n - 1.
+    """
     several = dist.is_initialized()
     count = float(torch.tensor([x.shape[d] for d in dims]).prod())
     total = x.sum(dims)
@@ -266,7 +286,10 @@ def batch_moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, flo
 
 
 def batch_variance(x: Tensor) -> Tensor:
-    """The variance of x (B, ...) over the global batch, over B and not B - 1; differentiable."""
+    """Return the variance of x (B, ...) over the global batch; differentiable.
+
+    It is divided by the global batch size B, not by B - 1.
+    """
     return batch_moments(x, (0,))[1] if dist.is_initialized() else x.var(dim=0, correction=0)
 
 
@@ -277,11 +300,11 @@ def _spread(value: Tensor, x: Tensor, dims: tuple[int, ...]) -> Tensor:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation (Ioffe and Szegedy 2015) with the statistics of the global batch.
 
-    Unlike ``nn.SyncBatchNorm`` it works on a CPU and can be differentiated twice.
+    Unlike ``nn.SyncBatchNorm``, it works on a CPU and can be differentiated twice.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Normalise x (B, C, H, W); the shape and dtype stay the same."""
         if not self.training:
             return super().forward(x)
         dims = (0, 2, 3)
@@ -291,7 +314,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             with torch.no_grad():
                 assert self.num_batches_tracked is not None
                 self.num_batches_tracked.add_(1)
-                # Without momentum it is a plain mean over all batches.
+                # With momentum None the running statistics are plain means over all batches.
                 rate = self.momentum or 1 / float(self.num_batches_tracked)
                 self.running_mean.lerp_(mean, rate)
                 self.running_var.lerp_(variance * count / max(count - 1, 1), rate)
@@ -303,7 +326,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Make batch normalisation see the global batch, in place, where there are several ranks."""
+    """Make batch normalisation use the global batch, in place, if there is a process group."""
     if dist.is_initialized():
         for module in model.modules():
             if type(module) is nn.BatchNorm2d:

@@ -1,30 +1,30 @@
-"""The exceptions a user can meet; the command line turns each into its exit code.
+"""The exceptions that a user can see, and the exit code of the command line for each.
 
 ::
 
     GentoolError                  1  unexpected
     ├── UsageError                2  options that make no sense
-    │   ├── UnknownName              a name in no table, with the nearest ones
-    │   ├── NoStyles                 a model that has no styles to mix or move in
-    │   └── OutsideSupport           images that a likelihood does not take
+    │   ├── UnknownName              a name that is in no table; suggests the nearest name
+    │   ├── NoStyles                 the model has no styles to mix or to edit
+    │   └── OutsideSupport           images with pixels outside the support of a likelihood
     ├── DataError                 3  images that cannot be used
     ├── ModelFileError            4  a model file that cannot be trusted or read
-    ├── DeviceError               5  a device or its memory
-    ├── Diverged                  6  training left the finite numbers
-    ├── PartialSuccess            7  some of the inputs failed
-    ├── Stopped              75/130  asked to stop; the run can go on
-    ├── OutputClosed            141  the reader of stdout has gone
-    ├── NoEncoder                 1  a model that has no encoder (inversion takes over)
-    └── NoLikelihood              1  a model that gives no log p(x)
+    ├── DeviceError               5  the device is absent or out of memory
+    ├── Diverged                  6  a loss or weight is not finite
+    ├── PartialSuccess            7  some of the inputs or results failed
+    ├── Stopped              75/130  a signal or limit stopped the run; it can be continued
+    ├── OutputClosed            141  the reader of stdout has closed it
+    ├── NoEncoder                 1  the model has no encoder (inversion is used instead)
+    └── NoLikelihood              1  the model has no bound on log p(x)
 
-A message says what was given, what is allowed and the next step, in one or two lines.
+A message has one or two lines: what was given, what is allowed, and what to do next.
 """
 
 from typing import ClassVar
 
 
 class GentoolError(Exception):
-    """Base of all errors that are shown as one line instead of a traceback."""
+    """Base class of all errors that the command line shows as one line, without a traceback."""
 
     exit_code: ClassVar[int] = 1
 
@@ -36,19 +36,19 @@ class UsageError(GentoolError):
 
 
 class UnknownName(UsageError):
-    """A name that stands in no table."""
+    """A name is in no table."""
 
 
 class NoStyles(UsageError):
-    """The model's images are not made from styles."""
+    """The model does not generate its images from styles."""
 
 
 class OutsideSupport(UsageError):
-    """Images have pixels that a likelihood gives no probability to.
+    """Images have pixel values outside the support of a likelihood.
 
     Args:
-        support: Which pixels it takes, in words.
-        otherwise: What to train with for others, in words.
+        support: Text that names the pixel values in the support.
+        otherwise: Text that names what to use for other images.
     """
 
     def __init__(self, support: str, otherwise: str) -> None:
@@ -65,13 +65,13 @@ class DataError(GentoolError):
 
 
 class ModelFileError(GentoolError):
-    """A model or state file is broken, foreign or not to be trusted."""
+    """A model or state file is damaged, not made by gentool, or not safe to use."""
 
     exit_code = 4
 
 
 class DeviceError(GentoolError):
-    """The device that was asked for is absent or out of memory."""
+    """The requested device is absent or out of memory."""
 
     exit_code = 5
 
@@ -83,21 +83,21 @@ class Diverged(GentoolError):
 
 
 class PartialSuccess(GentoolError):
-    """Some inputs of a batch failed; the others were done."""
+    """Some inputs or results of a command failed; the others are done."""
 
     exit_code = 7
 
 
 class Stopped(GentoolError):
-    """A signal (or a limit) asked the run to stop; what was done is saved.
+    """A signal or a limit stopped the run; the finished work is saved.
 
     Args:
-        message: What was saved and how to go on.
+        message: What was saved and how to continue.
         interrupted: True for Ctrl-C (exit 130), False for other signals and limits (exit 75).
-        wanted: Whether the user asked for it; a full disk is no wish, but an error.
+        wanted: Whether the user asked for the stop. False for an error, such as a full disk.
 
     Attributes:
-        again: The command that goes on, for a shell; None where there is nothing to go on with.
+        again: The shell command that continues the run; None if nothing can be continued.
     """
 
     exit_code = 75
@@ -109,21 +109,21 @@ class Stopped(GentoolError):
 
 
 class OutputClosed(GentoolError):
-    """Whoever read stdout has gone; a shell reports SIGPIPE by the same number."""
+    """The reader of stdout has closed it; a shell reports SIGPIPE with the same exit code."""
 
     exit_code = 141
 
 
 class NoEncoder(GentoolError):
-    """The model has no encoder; its latents must be found by inversion."""
+    """The model has no encoder; the latents of an image must be found by inversion."""
 
 
 class NoLikelihood(GentoolError):
-    """The model gives no bound on log p(x)."""
+    """The model has no bound on log p(x)."""
 
 
 def exit_code_of(error: GentoolError) -> int:
-    """The exit code that the command line returns for ``error``."""
+    """Return the exit code of the command line for ``error``."""
     if isinstance(error, Stopped) and error.interrupted:
         return 130
     return error.exit_code

@@ -1,7 +1,7 @@
-r"""Text from files and users, shown to people: always in one line, and never ambiguous.
+r"""Escapes for text from files and users, so that it prints in one line and without ambiguity.
 
-Names of files hold any byte and any character. They are kept as they are everywhere inside
-gentool, in its errors too, and are escaped once, where they leave it for people's eyes.
+Names of files may hold any byte and any character. Inside gentool, and in the messages of its
+errors, they are not changed; they are escaped once, where they are printed.
 """
 
 import os
@@ -12,11 +12,11 @@ _SHORT = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    r"""``text`` in one line of visible characters, from which it can be told exactly.
+    r"""Return ``text`` in one line of visible characters, without loss of information.
 
-    A backslash is always doubled, so that a single one begins an escape: ``\n``, ``\r``, ``\t``,
-    ``\x1b`` for another control character of ASCII, ``\xff`` for a byte that is no text,
-    ``\u202e`` or ``\U000e0001`` for any other character that cannot be seen.
+    A backslash is always doubled, so that a single one starts an escape: ``\n``, ``\r``, ``\t``,
+    ``\x1b`` for another control character of ASCII, ``\xff`` for a byte that is not valid text,
+    ``\u202e`` or ``\U000e0001`` for any other invisible character.
     """
     if "\\" not in text and text.isprintable():
         return text
@@ -24,11 +24,11 @@ def printable(text: str) -> str:
 
 
 def escape(letter: str) -> str:
-    """The escape of one character, as ``printable`` writes it."""
+    """Return the escape of one character; see ``printable``."""
     if letter in _SHORT:
         return _SHORT[letter]
     code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # what os.fsdecode makes of a byte that is no text
+    if 0xDC80 <= code <= 0xDCFF:  # os.fsdecode gives these for bytes that are not valid text
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -36,9 +36,10 @@ def escape(letter: str) -> str:
 
 
 def shell_line(words: Iterable[str]) -> str:
-    """A command that a shell takes apart into ``words`` again, in one line of visible characters.
+    """Return a shell command, one line of visible characters, with ``words`` as its arguments.
 
-    Words that cannot be seen are written as ``$'...'``, which bash, zsh and POSIX of 2024 read.
+    An argument with invisible characters is written as ``$'...'``, which bash, zsh and POSIX 2024
+    understand.
     """
     return " ".join(shlex.quote(word) if word.isprintable() else _quoted(word) for word in words)
 

@@ -1,11 +1,14 @@
-"""Images on their way in and out: uint8 <-> [-1, 1] (the only place), grids, files with recipes.
-
-Every picture that gentool writes says in its file how it came about: a PNG in the text chunk
-``gentool``, a JPEG and a GIF in their comment, a WebP in the image description of its EXIF data.
+"""Conversion of images between uint8 and [-1, 1], sheets of tiles, and image files with recipes.
 
 Inside gentool an image is uint8 (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA, straight
-alpha); a model sees float32 (B, C, H, W) in [-1, 1]. Torch is not imported here, so that what
-only prepares images starts quickly.
+alpha). The input of a model is float32 (B, C, H, W) in [-1, 1]; only this module converts
+between the two.
+
+Every image file that gentool writes as a result holds a recipe, which describes how the image was
+made: a PNG in the text chunk ``gentool``, a JPEG or GIF in its comment, a WebP in the image
+description of its EXIF data.
+
+Torch is not imported at module level, so that commands which only prepare images start quickly.
 """
 
 import contextlib
@@ -43,12 +46,12 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp")
 _LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
 _GRID_GAP = 2  # pixels between tiles
-_WEBP_PIXEL_BYTES = 28  # that its encoder takes beside the sheet, measured with noise
+_WEBP_PIXEL_BYTES = 28  # memory of the WebP encoder beside the sheet, measured with noise
 _WIDEST_STRIP = 2048  # pixels, unless a sheet that is nearly square is wider
-_GOOD_RATIO, _WORST_RATIO = 2.0, 3.0  # of the sides of a sheet
+_GOOD_RATIO, _WORST_RATIO = 2.0, 3.0  # of the longer to the shorter side of a sheet
 _EMPTY = {"L": "white", "RGB": "white", "RGBA": "#ffffff00"}
 _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
-_COMMENT_BYTES = 60_000  # a comment of a JPEG holds 65,533
+_COMMENT_BYTES = 60_000  # a comment of a JPEG holds at most 65,533
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 _SHORTEST_FRAME = 20  # milliseconds; browsers show shorter frames for about 100
 
@@ -65,12 +68,12 @@ class ImageShape:
 
     @property
     def mode(self) -> str:
-        """``grey``, ``rgb`` or ``rgba``."""
+        """Colour mode: ``grey``, ``rgb`` or ``rgba``."""
         return next(name for name, count in MODES.items() if count == self.channels)
 
     @property
     def dims(self) -> int:
-        """Number of sub-pixels, D = C H W."""
+        """Number of values in an image, D = C H W."""
         return self.channels * self.height * self.width
 
     def __str__(self) -> str:
@@ -78,7 +81,7 @@ class ImageShape:
 
 
 def side_problem(side: int) -> str | None:
-    """Why ``side`` is not allowed as a height or width, or None if it is."""
+    """Return why ``side`` (pixels) is not allowed as a height or width; None if it is allowed."""
     if MIN_SIDE <= side <= MAX_SIDE and side % SIDE_MULTIPLE == 0:
         return None
     near = round(min(max(side, MIN_SIDE), MAX_SIDE) / SIDE_MULTIPLE) * SIDE_MULTIPLE
@@ -89,40 +92,45 @@ def side_problem(side: int) -> str | None:
 
 
 def to_unit(pixels: "torch.Tensor") -> "torch.Tensor":
-    """uint8 (B, H, W, C) -> float32 (B, C, H, W) in [-1, 1]."""
+    """Convert uint8 (B, H, W, C) to float32 (B, C, H, W) in [-1, 1]."""
     return pixels.permute(0, 3, 1, 2).float().div(127.5).sub(1.0)
 
 
 def to_pixels(images: "torch.Tensor") -> Pixels:
-    """Float (B, C, H, W) in [-1, 1] (clipped) -> uint8 (B, H, W, C)."""
+    """Convert floats (B, C, H, W), clipped to [-1, 1], to uint8 (B, H, W, C)."""
     scaled = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
     found: Pixels = scaled.byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return found
 
 
 def to_pil(pixels: Pixels) -> Image.Image:
-    """uint8 (H, W, C) -> a PIL image of the matching mode."""
+    """Convert uint8 (H, W, C) to a PIL image of the matching mode."""
     squeezed = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     return Image.fromarray(np.ascontiguousarray(squeezed))
 
 
 def mean_squared_error(a: Pixels, b: Pixels) -> float:
-    """MSE of two uint8 images on the [0, 1] scale."""
+    """Return the mean squared error of two uint8 images, on the [0, 1] scale."""
     difference = a.astype(np.float64) - b.astype(np.float64)
     return float(np.mean(difference**2) / 255.0**2)
 
 
 def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB for an MSE on the [0, 1] scale."""
+    """Return the peak signal-to-noise ratio in dB for a mean squared error on the [0, 1] scale."""
     return math.inf if mse == 0 else -10.0 * math.log10(mse)
 
 
 def columns_for(count: int, height: int, width: int) -> int:
-    """Columns of a sheet of ``count`` images (height, width) that is nearly square in pixels.
+    """Return a number of columns that makes a sheet nearly square in pixels.
 
-    A last row that is half full at least counts most, as long as no side is more than three times
-    the other; then that none is more than twice the other; then the fewest empty places; then the
-    most nearly square sheet, and of two such the wider.
+    The criteria, in order: no side is more than three times the other; the last row is at least
+    half full; no side is more than twice the other; the fewest empty places; the most nearly
+    square sheet; the most columns.
+
+    Args:
+        count: Number of images.
+        height: Of each image, in pixels.
+        width: Of each image, in pixels.
     """
     high, wide = height + _GRID_GAP, width + _GRID_GAP
     middle = math.sqrt(count * high / wide)
@@ -138,13 +146,14 @@ def columns_for(count: int, height: int, width: int) -> int:
 
 
 def strip_columns(count: int, height: int, width: int, part: int = 1) -> int:
-    """Columns of a strip: one row, or several of about the same length where that gets too wide.
+    """Return the columns of a strip: one row, or several rows where one would be too wide.
 
     Args:
         count: Number of images.
-        height: Of each, in pixels.
-        width: Of each, in pixels.
-        part: Images that belong together; rows hold whole parts where these fill all rows.
+        height: Of each image, in pixels.
+        width: Of each image, in pixels.
+        part: Size of a group of images. Rows hold whole groups if such rows are all full and at
+            least a third of the greatest length; else they have about the same length.
     """
     most = max(
         (_WIDEST_STRIP + _GRID_GAP) // (width + _GRID_GAP), columns_for(count, height, width)
@@ -158,15 +167,15 @@ def strip_columns(count: int, height: int, width: int, part: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tiles of a sheet lie, row by row.
+    """Positions of the tiles of a sheet, row by row.
 
     Attributes:
         count: Number of tiles.
         height: Of a tile, in pixels.
         width: Of a tile, in pixels.
-        columns: Tiles a row.
-        top: Height of a margin above them, in pixels.
-        left: Width of a margin beside them, in pixels.
+        columns: Tiles per row.
+        top: Height of the margin above the tiles, in pixels.
+        left: Width of the margin to the left of the tiles, in pixels.
     """
 
     count: int
@@ -178,7 +187,7 @@ class Layout:
 
     @classmethod
     def of(cls, count: int, height: int, width: int, columns: int | None = None) -> "Layout":
-        """The layout with so many columns, by default one that makes the sheet nearly square."""
+        """Return a layout with ``columns``, by default those of ``columns_for``."""
         columns = columns or columns_for(count, height, width)
         return cls(count, height, width, min(columns, max(count, 1)))
 
@@ -192,16 +201,17 @@ class Layout:
         )
 
     def corner(self, number: int) -> tuple[int, int]:
-        """Top and left of a tile, in pixels."""
+        """Return the top and left coordinate of a tile, in pixels."""
         row, column = divmod(number, self.columns)
         down, across = row * (self.height + _GRID_GAP), column * (self.width + _GRID_GAP)
         return self.top + down, self.left + across
 
 
 def grid(images: Pixels, columns: int | None = None) -> Pixels:
-    """Tile images (N, H, W, C) into one, row by row, nearly square unless ``columns`` is given.
+    """Tile uint8 images (N, H, W, C) into one image (height, width, C), row by row.
 
-    Gaps and empty places are white, transparent in RGBA.
+    By default the result is nearly square. Gaps and empty places are white; in RGBA they are
+    transparent.
     """
     count, height, width, channels = images.shape
     layout = Layout.of(count, height, width, columns)
@@ -217,15 +227,15 @@ def grid(images: Pixels, columns: int | None = None) -> Pixels:
 class Sheet:
     """A sheet that is filled tile by tile, so that no image is held twice.
 
-    It takes four bytes a pixel in RGB and RGBA, one in grey, and is written from there.
+    It needs four bytes of memory per pixel in RGB and RGBA, and one in grey.
 
     Args:
-        layout: Where the tiles go.
+        layout: Positions of the tiles.
         channels: Of each image: 1, 3 or 4.
-        suffix: Of the file that it will be written to, whose encoder needs memory too.
+        suffix: Of the file that will be written, because its encoder needs memory, too.
 
     Raises:
-        UsageError: there is no memory for so large a sheet.
+        UsageError: There is too little memory for the sheet.
     """
 
     def __init__(self, layout: Layout, channels: int, suffix: str = ".png") -> None:
@@ -244,7 +254,7 @@ class Sheet:
             ) from error
 
     def place(self, number: int, pixels: Pixels) -> None:
-        """Put an image (H, W, C) into a tile; RGBA is laid on white on a sheet of RGB."""
+        """Put a uint8 image (H, W, C) into a tile; RGBA on a sheet of RGB is laid on white."""
         top, left = self.layout.corner(number)
         tile = to_pil(pixels)
         flat = tile.mode == "RGBA" and self.image.mode == "RGB"
@@ -252,12 +262,12 @@ class Sheet:
 
 
 def encode(pixels: Pixels, suffix: str, recipe: Mapping[str, object] | None = None) -> bytes:
-    """The bytes of an image file; see ``save``.
+    """Return the bytes of an image file; see ``save``.
 
     Args:
         pixels: uint8 (H, W, C).
         suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
-        recipe: How the image came about; None for images that are data, not results.
+        recipe: How the image was made; None for images that are data, not results.
     """
     buffer = io.BytesIO()
     save(to_pil(pixels), buffer, suffix, recipe)
@@ -270,10 +280,13 @@ def save(
     """Write an image file with its recipe.
 
     Args:
-        image: Grey, RGB or RGBA; JPEG has no alpha, so that RGBA is laid on white there.
-        stream: Where to.
+        image: Grey, RGB or RGBA. A JPEG has no alpha, so RGBA is laid on white for it.
+        stream: Binary file to write to.
         suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
-        recipe: How the image came about, as values that JSON knows; or None.
+        recipe: How the image was made, as JSON values; or None.
+
+    Raises:
+        UsageError: The WebP encoder cannot encode this image.
     """
     kind = SUFFIXES[suffix]
     if kind == "PNG":
@@ -293,7 +306,11 @@ def save(
 
 @contextlib.contextmanager
 def _encoding_webp() -> Iterator[None]:
-    """Errors of the encoder, whose tables large and noisy pictures overflow, as gentool's own."""
+    """Convert errors of the WebP encoder, which fails on large and noisy images.
+
+    Raises:
+        UsageError: The encoder failed.
+    """
     try:
         yield
     except ValueError as error:
@@ -309,7 +326,18 @@ def save_film(
     milliseconds: int,
     recipe: Mapping[str, object],
 ) -> None:
-    """Write an endless animation, ``.gif`` or ``.webp``, of frames (H, W, C) with its recipe."""
+    """Write an animation that repeats for ever, with its recipe.
+
+    Args:
+        frames: uint8 (H, W, C) each.
+        stream: Binary file to write to.
+        suffix: ``.gif`` or ``.webp``.
+        milliseconds: Time per frame.
+        recipe: How the frames were made, as JSON values.
+
+    Raises:
+        UsageError: The WebP encoder cannot encode these frames.
+    """
     images = [to_pil(f) for f in frames]
     if suffix == ".gif":
         images = [lay_on(i, "white") if i.mode == "RGBA" else i for i in images]
@@ -329,7 +357,10 @@ def save_film(
 
 
 def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:
-    """The time per frame that a film's format can hold, and in words what viewers make of it."""
+    """Return the time per frame in ms that the format can hold, and a note for the user or None.
+
+    The note says that a GIF has rounded the time, or that many viewers show such frames longer.
+    """
     time, notes = milliseconds, []
     if suffix == ".gif" and milliseconds % 10:
         time = max(10, (milliseconds + 5) // 10 * 10)
@@ -340,10 +371,10 @@ def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:
 
 
 def check_sides(suffix: str, width: int, height: int) -> None:
-    """See that a picture of this size can be written.
+    """Check that the format allows an image of this size (pixels).
 
     Raises:
-        UsageError: the format allows no such side.
+        UsageError: A side is longer than the format allows.
     """
     longest = _LONGEST_SIDES.get(suffix)
     if longest is not None and max(width, height) > longest:
@@ -354,29 +385,29 @@ def check_sides(suffix: str, width: int, height: int) -> None:
 
 
 def read_recipe(path: Path) -> dict[str, object] | None:
-    """The recipe in a picture that gentool wrote; None for any other file."""
+    """Return the recipe in an image file that gentool wrote; None for any other file."""
     plugins = (
         PngImagePlugin.PngImageFile,
         JpegImagePlugin.JpegImageFile,
         GifImagePlugin.GifImageFile,
         WebPImagePlugin.WebPImageFile,
     )
-    for plugin in plugins:  # Image.open would refuse a large sheet
+    for plugin in plugins:  # not Image.open, which refuses large sheets
         try:
             with plugin(path) as image:
                 words = _words_in(image)
             found = parse_json(words)
-        except Exception:  # whatever a foreign file makes a decoder raise
+        except Exception:  # decoders raise many types of errors on files of other programs
             continue
         return found if isinstance(found, dict) and _CHUNK in found else None
     return None
 
 
 def _words_in(image: ImageFile.ImageFile) -> bytes:
-    """The JSON text in an opened picture.
+    """Return the JSON text of the recipe in an opened image.
 
     Raises:
-        ValueError: there is none.
+        ValueError: A file other than a PNG holds no recipe; for a PNG the text is empty then.
     """
     if isinstance(image, WebPImagePlugin.WebPImageFile):
         words = str(image.getexif().get(_DESCRIPTION, "")).encode()
@@ -391,19 +422,19 @@ def _words_in(image: ImageFile.ImageFile) -> bytes:
 
 
 def _json(recipe: Mapping[str, object]) -> str:
-    """A recipe as text, in ASCII."""
+    """Return a recipe as JSON text in ASCII, with sorted keys."""
     return json.dumps(dict(recipe), sort_keys=True)
 
 
 def _description(recipe: Mapping[str, object]) -> bytes:
-    """EXIF data whose image description is a recipe."""
+    """Return EXIF data with a recipe as the image description."""
     exif = Image.Exif()
     exif[_DESCRIPTION] = f"{_CHUNK} {_json(recipe)}"
     return exif.tobytes()
 
 
 def _comment(recipe: Mapping[str, object]) -> bytes:
-    """A recipe as a comment; where it is too long, its longest values become their hashes."""
+    """Return a recipe as a comment; while it is too long, its longest value becomes a hash."""
     short = dict(recipe)
     while True:
         words = f"{_CHUNK} {_json(short)}".encode()
@@ -414,16 +445,16 @@ def _comment(recipe: Mapping[str, object]) -> bytes:
 
 
 def hash_of_value(value: object) -> str:
-    """What stands in a recipe for a value that is too long for it."""
+    """Return the hash that replaces a value which is too long for a recipe (``sha256:...``)."""
     return f"sha256:{hashlib.sha256(json.dumps(value).encode()).hexdigest()}"
 
 
 def lay_on(image: Image.Image, background: str) -> Image.Image:
-    """An RGBA image composited on a background colour, as RGB."""
+    """Composite an RGBA image on a background colour; return it as RGB."""
     sheet = Image.new("RGBA", image.size, background)
     return Image.alpha_composite(sheet, image).convert("RGB")
 
 
 def pil_mode(channels: int) -> str:
-    """PIL's name of the colour mode with ``channels`` channels."""
+    """Return PIL's name of the colour mode with ``channels`` channels."""
     return _PIL_MODES[channels]

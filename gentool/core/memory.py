@@ -1,7 +1,7 @@
-"""How much memory is left, so that work which cannot fit is refused before it begins.
+"""Checks of the free memory, so that work which does not fit is refused before it starts.
 
-Linux gives memory without asking whether there is any, and ends a process that then uses it; a
-refusal in time leaves the other work of the machine alone.
+Linux may grant more memory than exists, and kills a process that then uses it. An error before
+the work starts does not disturb other processes on the machine.
 """
 
 from pathlib import Path
@@ -9,17 +9,17 @@ from pathlib import Path
 from gentool.core.errors import UsageError
 
 _MEMINFO = Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")  # of a container, control groups version 2
+_GROUP = Path("/sys/fs/cgroup")  # control groups version 2: the memory limit of a container
 
 
 def free_memory_bytes() -> int | None:
-    """Bytes that a process may still use; None on a system that does not tell."""
+    """Return how many bytes a process may still use; None where the system does not report it."""
     known = [count for count in (_of_machine(), _of_container()) if count is not None]
     return min(known, default=None)
 
 
 def _of_machine() -> int | None:
-    """What Linux says is available without swapping."""
+    """Return the bytes that Linux reports as available without swapping, or None."""
     try:
         for line in _MEMINFO.read_text(errors="replace").splitlines():
             if line.startswith("MemAvailable:"):
@@ -30,9 +30,12 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    """What the limit of a container leaves; cached files that nobody reads make room at need."""
+    """Return the bytes left below the memory limit of a container; None without a limit.
+
+    Inactive cached files count as free, because the kernel can drop them.
+    """
     try:
-        most = int((_GROUP / "memory.max").read_text())  # the word "max" where there is no limit
+        most = int((_GROUP / "memory.max").read_text())  # ValueError: "max" means no limit
         used = int((_GROUP / "memory.current").read_text())
         rows = (line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
         cached = int(dict(rows).get("inactive_file", "0"))
@@ -42,14 +45,14 @@ def _of_container() -> int | None:
 
 
 def require_memory(needed_bytes: int, what: str) -> None:
-    """See that memory for a piece of work is there.
+    """Check that there is enough free memory for the work.
 
     Args:
-        needed_bytes: What it will take.
-        what: Its name in the error, such as ``a sheet of 100x100 pixels``.
+        needed_bytes: Bytes that the work will need.
+        what: Name of the work in the error, such as ``a sheet of 100x100 pixels``.
 
     Raises:
-        UsageError: there is too little.
+        UsageError: There is too little memory.
     """
     free = free_memory_bytes()
     if free is not None and needed_bytes > free:

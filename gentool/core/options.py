@@ -1,9 +1,9 @@
-"""Settings as frozen dataclasses: to and from JSON, ``-o key=value`` and TOML. No torch.
+"""Settings as frozen dataclasses: conversion to and from JSON, ``-o key=value`` and TOML.
 
-A field is declared once, with its default, meaning and bounds (``option``); everything else
-reads that declaration: ``-o`` validates against it, ``gentool list MODEL`` prints it, the
-model file stores it. Settings from a file are a stranger's words: unknown keys, wrong types
-and values out of bounds are refused.
+``option`` declares a setting once, with its default, meaning and bounds. All code uses this
+declaration: ``-o`` validates against it, ``gentool list MODEL`` prints it, and the model file
+stores the settings. Settings from a file are not trusted: unknown keys, wrong types and values
+out of bounds are refused. This module does not import torch.
 """
 
 import math
@@ -40,15 +40,15 @@ def option(
     """Declare one setting of a frozen dataclass: an option of a model, or a setting of a run.
 
     Args:
-        default: Its default, or ``dataclasses.MISSING`` where it has none; the field's annotation
-            (int, float, bool or str) is its type.
-        meaning: One line for people, with the unit.
+        default: Default value, or ``dataclasses.MISSING`` for none; the field's annotation (int,
+            float, bool or str) is the type.
+        meaning: One line of help, with the unit.
         low: Smallest number allowed.
-        high: Largest number allowed.
-        choices: Table of the allowed words, checked when the setting is used as a name.
-        joined: Whether several of them may be joined by +, and ``none`` stands for none.
-        automatic: Whether ``auto`` leaves the choice to the model, which knows the images.
-        weighted: Whether each of the joined words may bear a weight and an interval, as ``Term``.
+        high: Largest number allowed; of a run's words, the most letters.
+        choices: Names that are allowed, such as a registry; None allows all values.
+        joined: Whether several names may be joined by +; ``none`` then means an empty list.
+        automatic: Whether ``auto`` is allowed, with which the model chooses for its images.
+        weighted: Whether each name may have a weight and an interval, as in ``Term``.
         word: A word that may stand for the number, and in words what the number is.
         panel: Section of ``--help`` in which the flag of a run's setting stands.
         metavar: What ``--help`` writes for its value.
@@ -67,12 +67,12 @@ def option(
 
 @dataclass(frozen=True)
 class Term:
-    """One of several joined words: ``name``, with ``:weight`` or ``/every`` or both after it.
+    """One name in a joined option: ``name``, ``name:weight``, ``name/every`` or with both.
 
     Attributes:
-        name: Of an entry.
-        weight: From 0 to 1e6; None for the entry's own.
-        every: Interval in steps, from 1 to 1024; None likewise.
+        name: Name of an entry in a table.
+        weight: From 0 to 1e6; None means the default of the entry.
+        every: Interval in steps, from 1 to 1024; None means the default of the entry.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Term:
 
     @classmethod
     def read(cls, word: str) -> "Term":
-        """Read one word.
+        """Parse one term, such as ``r1:0.5/16``.
 
         Raises:
-            UsageError: weight or interval are no numbers within their bounds.
+            UsageError: The weight or the interval is not a number within its bounds.
         """
         rest, slash, every = word.partition("/")
         name, colon, weight = rest.partition(":")
@@ -103,7 +103,7 @@ class Term:
 
 @dataclass(frozen=True)
 class OptionRow:
-    """One line of ``gentool list MODEL``."""
+    """One row of the table that ``gentool list MODEL`` prints."""
 
     name: str
     type: str
@@ -112,7 +112,7 @@ class OptionRow:
 
 
 def describe(cls: type) -> list[OptionRow]:
-    """The options that the dataclass ``cls`` declares, in order."""
+    """Return the options that the dataclass ``cls`` declares, in order."""
     hints = get_type_hints(cls)
     return [
         OptionRow(f.name, hints[f.name].__name__, cast("Scalar", f.default), f.metadata["meaning"])
@@ -121,15 +121,15 @@ def describe(cls: type) -> list[OptionRow]:
 
 
 def to_json(config: object) -> dict[str, Scalar]:
-    """The settings of a dataclass instance as plain JSON values."""
+    """Return the settings of a dataclass instance as plain JSON values."""
     return {f.name: getattr(config, f.name) for f in fields(config)}  # type: ignore[arg-type]
 
 
 def from_json(cls: type[C], values: Mapping[str, object], listing: str = "gentool list") -> C:
-    """Build ``cls`` from plain values, strictly.
+    """Build ``cls`` from plain values, strictly; ``listing`` is the command that errors name.
 
     Raises:
-        UsageError: an unknown key, a wrong type, or a value out of bounds.
+        UsageError: A key is unknown or missing, or a value has a wrong type or is out of bounds.
     """
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
@@ -144,7 +144,11 @@ def from_json(cls: type[C], values: Mapping[str, object], listing: str = "gentoo
 
 
 def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
-    """``value`` as ``kind`` and within the bounds of ``spec``, or a UsageError."""
+    """Return ``value`` as ``kind``.
+
+    Raises:
+        UsageError: The type is wrong, or the value is out of the bounds or choices of ``spec``.
+    """
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(2**63)), 2**63))
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -181,7 +185,11 @@ def _an(kind: type) -> str:
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, str]:
-    """Split ``key=value`` words; the last of a repeated key wins."""
+    """Split arguments of the form ``key=value``; a later value of the same key wins.
+
+    Raises:
+        UsageError: An argument does not have this form.
+    """
     out: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -192,7 +200,11 @@ def parse_options(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def from_words(cls: type, words: Mapping[str, str], listing: str) -> dict[str, Scalar]:
-    """Convert command-line words to the types that ``cls`` declares (values not yet bounded)."""
+    """Convert command-line values to the types that ``cls`` declares; bounds are not checked.
+
+    Raises:
+        UsageError: A key is unknown, or a value cannot be converted.
+    """
     hints = get_type_hints(cls)
     known = [f.name for f in fields(cls)]
     out: dict[str, Scalar] = {}
@@ -219,7 +231,11 @@ def _convert(key: str, kind: type, word: str) -> Scalar:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A settings file, or a UsageError that names the line."""
+    """Read a settings file.
+
+    Raises:
+        UsageError: The file cannot be read or is not TOML; the message names the line.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

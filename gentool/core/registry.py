@@ -1,7 +1,7 @@
-"""Tables of names: name -> (description, loader), and the nearest names for a typo.
+"""Tables of named objects: name -> (description, loader), with suggestions for misspelt names.
 
-A table is written out where its entries live; nothing registers itself by being imported.
-The loader runs at the first ``get``, so listing names costs no torch import.
+A table lists its entries explicitly in one module; no entry registers itself when it is
+imported. A loader runs only at ``get``, so listing the names does not import torch.
 """
 
 import difflib
@@ -18,24 +18,31 @@ _SHOWN = 60  # characters of a wrong name that a message repeats
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One row of a table: a one-line description and how to get the object."""
+    """One row of a table: a one-line description and a function that returns the object."""
 
     description: str
     load: Callable[[], T]
 
 
 def at(module: str, name: str) -> Callable[[], Any]:
-    """A loader that imports ``module`` when asked and returns its attribute ``name``."""
+    """Return a loader that imports ``module`` when called and returns its attribute ``name``."""
     return lambda: getattr(import_module(module), name)
 
 
 def unknown_name(kind: str, given: str, names: list[str], listing: str) -> UnknownName:
-    """The error for a name in no table, with the nearest name if one is near."""
+    """Return the error for an unknown name, with the nearest name if one is similar.
+
+    Args:
+        kind: What the name stands for, in the singular.
+        given: The unknown name.
+        names: Names that exist.
+        listing: The command that lists them.
+    """
     return name_error(kind, given, names, f"{listing} shows all {len(names)}")
 
 
 def name_error(kind: str, given: str, names: list[str], where: str) -> UnknownName:
-    """As ``unknown_name``, with other words for where the names are."""
+    """Return the same error as ``unknown_name``; ``where`` is the hint where the names are."""
     near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
@@ -47,7 +54,7 @@ class Registry(Generic[T]):
 
     Args:
         kind: What an entry is, in the singular, for messages ("GAN loss").
-        listing: The command that shows the table.
+        listing: The command that prints the table.
         entries: The rows.
     """
 
@@ -71,14 +78,14 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, list(self._entries), self.listing)
 
     def get(self, name: str) -> T:
-        """The object called ``name``.
+        """Return the object called ``name``.
 
         Raises:
-            UnknownName: it stands in no row.
+            UnknownName: The table has no such name.
         """
         self.check(name)
         return self._entries[name].load()
 
     def describe(self) -> dict[str, str]:
-        """Name -> one-line description, in the table's order."""
+        """Return name -> one-line description, in the table's order."""
         return {name: entry.description for name, entry in self._entries.items()}

@@ -1,11 +1,11 @@
-"""Randomness as a function of (seed, purpose, sample index), never a state.
+"""Random numbers as a function of (seed, purpose, sample index), without a generator state.
 
-Data order, latents and noise are looked up, not drawn: row ``i`` is the same whatever the
-batch size, the number of workers or where a run was resumed, so only the counter of images
-needs saving. The bits come from the counter-based generator Philox (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3") through numpy, keyed by ``SeedSequence``; the
-normal variates by Box and Muller (1958), which, unlike rejection methods, use a fixed number
-of bits per value and so can be indexed.
+Data order, latents and noise are computed from the sample index: row ``i`` does not depend on
+the batch size, the number of workers or the point where a run was resumed, so a run has to save
+only its count of images. The bits come from the counter-based generator Philox (Salmon et al.
+2011, "Parallel random numbers: as easy as 1, 2, 3") of numpy, with keys from ``SeedSequence``.
+Normal numbers use the method of Box and Muller (1958), which, unlike rejection methods, needs a
+fixed number of bits per value and so can be indexed.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _FEISTEL_ROUNDS = 8
 
 
 def derive_key(seed: int, *purpose: str | int) -> NDArray[np.uint64]:
-    """Mix ``seed`` and ``purpose`` into a Philox key of two 64-bit words."""
+    """Mix ``seed`` and ``purpose`` into a Philox key, uint64 (2,)."""
     words = [seed]
     for part in purpose:
         digest = hashlib.sha256(str(part).encode()).digest()
@@ -34,12 +34,12 @@ def derive_key(seed: int, *purpose: str | int) -> NDArray[np.uint64]:
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed for libraries that want one, such as torch's initialisers."""
+    """Return a 63-bit seed for code that needs a seed, such as torch's initialisers."""
     return int(derive_key(seed, *purpose)[0] >> np.uint64(1))
 
 
 def _runs(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Split ``indices`` into (start, length) of consecutive values."""
+    """Split ``indices`` into runs of consecutive values, (start, length) each."""
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1
     for run in np.split(indices, breaks):
         if len(run):
@@ -49,16 +49,16 @@ def _runs(indices: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 def random_words(
     seed: int, purpose: str, indices: NDArray[np.int64], size: int
 ) -> NDArray[np.uint64]:
-    """Raw 64-bit words, one row per index.
+    """Return random 64-bit integers, one row per index.
 
     Args:
         seed: Any integer in [0, 2^63).
-        purpose: Names the use; different names give independent words.
-        indices: Global sample indices, shape (N,).
-        size: Words per row.
+        purpose: Name of the use; different names give independent numbers.
+        indices: Global sample indices, int64 (N,).
+        size: Numbers per row.
 
     Returns:
-        Shape (N, size); row i depends on (seed, purpose, indices[i], size) alone.
+        uint64 (N, size); row i depends only on (seed, purpose, indices[i], size).
     """
     blocks = -(-size // _WORDS_PER_BLOCK)
     key = derive_key(seed, purpose, size)
@@ -72,13 +72,13 @@ def random_words(
 
 
 def uniform(seed: int, purpose: str, indices: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1) with 53 random bits, shape (N, size)."""
+    """Return uniform numbers in [0, 1) with 53 random bits, float64 (N, size)."""
     words = random_words(seed, purpose, indices, size)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def normal(seed: int, purpose: str, indices: NDArray[np.int64], size: int) -> NDArray[np.float32]:
-    """Standard normal numbers, shape (N, size), float32 (Box and Muller 1958)."""
+    """Return standard normal numbers, float32 (N, size) (Box and Muller 1958)."""
     pairs = -(-size // 2)
     u = uniform(seed, purpose, indices, 2 * pairs)
     radius = np.sqrt(-2.0 * np.log1p(-u[:, :pairs]))
@@ -90,11 +90,19 @@ def normal(seed: int, purpose: str, indices: NDArray[np.int64], size: int) -> ND
 def permute(
     positions: NDArray[np.int64], length: int, key: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """A keyed bijection of {0, ..., length - 1}, evaluated at ``positions`` only.
+    """Apply a pseudo-random permutation of {0, ..., length - 1} to ``positions``, int64 (N,).
 
-    A balanced Feistel network over the next power of four, walked until the value falls
-    inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Costs no memory,
-    so ten million images are shuffled as cheaply as ten.
+    It is a balanced Feistel network on the next power of four, applied again to a value until
+    the value is less than ``length`` (cycle walking: Black and Rogaway 2002, "Ciphers with
+    arbitrary finite domains"). It needs no table, so the cost does not depend on ``length``.
+
+    Args:
+        positions: Values in [0, length), int64 (N,).
+        length: Size of the permuted set.
+        key: uint64 (2,), from ``derive_key``; each key gives another permutation.
+
+    Returns:
+        int64 (N,).
     """
     half = max(1, -(-(length - 1).bit_length() // 2))
     mask = np.uint64((1 << half) - 1)
@@ -105,22 +113,25 @@ def permute(
     def encrypt(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         left, right = values >> np.uint64(half), values & mask
         for round_key in round_keys:
-            mixed = right + round_key  # wraps modulo 2^64, as the finaliser below expects
+            mixed = right + round_key  # wraps modulo 2^64, as the mixing steps below require
             mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & mask)
         return (left << np.uint64(half)) | right
 
     out = encrypt(np.asarray(positions, dtype=np.int64).astype(np.uint64))
-    while (outside := out >= length).any():  # at most 4 times the domain: 4 steps on average
+    while (outside := out >= length).any():  # the power is at most 4 length: 4 steps on average
         out[outside] = encrypt(out[outside])
     return out.astype(np.int64)
 
 
 def data_order(seed: int, start: int, count: int, length: int) -> NDArray[np.int64]:
-    """Which images stand at positions ``start ... start + count`` of an endless shuffle.
+    """Return the image numbers at ``count`` positions, from ``start``, of an endless shuffle.
 
-    Each pass over the ``length`` images is one permutation of its own.
+    Each pass over the ``length`` images has its own permutation.
+
+    Returns:
+        Numbers in [0, length), int64 (count,).
     """
     positions = np.arange(start, start + count, dtype=np.int64)
     epochs = positions // length
@@ -133,15 +144,15 @@ def data_order(seed: int, start: int, count: int, length: int) -> NDArray[np.int
 
 @dataclass(frozen=True)
 class Draw:
-    """The randomness of one step: rows belong to the step's global sample indices.
+    """Random numbers of one step, one row for each of its global sample indices.
 
     Attributes:
         seed: The run's seed.
-        phase: Name of the phase, so that two phases never share noise.
-        indices: Global sample indices, shape (B,).
-        step: How many steps came before, for penalties with an interval.
-        device: Where the noise is wanted.
-        share: How much of the run is over, from 0 to 1, for schedules.
+        phase: Name of the phase, so that two phases never use the same noise.
+        indices: Global sample indices, int64 (B,).
+        step: Number of earlier steps, for penalties with an interval.
+        device: Device of the random numbers.
+        share: Fraction of the run that is over, from 0 to 1, for schedules.
     """
 
     seed: int
@@ -152,18 +163,18 @@ class Draw:
     share: float = 0.0
 
     def normal(self, purpose: str, *shape: int) -> "torch.Tensor":
-        """Standard normal noise, shape (B, *shape), float32."""
-        import torch  # here, so that data and its worker processes start without it
+        """Return standard normal noise, float32 (B, *shape)."""
+        import torch  # not at module level: data and its worker processes start without torch
 
         values = normal(self.seed, f"{self.phase}/{purpose}", self.indices, int(np.prod(shape)))
         return torch.from_numpy(values).view(-1, *shape).to(self.device, non_blocking=True)
 
     def uniform(self, purpose: str, *shape: int) -> "torch.Tensor":
-        """Uniform numbers in [0, 1), multiples of 2^-24, shape (B, *shape), float32."""
+        """Return uniform numbers in [0, 1), multiples of 2^-24, float32 (B, *shape)."""
         import torch
 
         size = int(np.prod(shape))
         values = uniform(self.seed, f"{self.phase}/{purpose}", self.indices, size)
-        # Rounded down to the 24 bits that float32 holds: to nearest, the largest would become 1.
+        # Round down to the 24 bits of float32; rounding to nearest could give 1.
         rounded = (np.floor(values * 2.0**24) * 2.0**-24).astype(np.float32)
         return torch.from_numpy(rounded).view(-1, *shape).to(self.device, non_blocking=True)

@@ -1,9 +1,9 @@
-"""The one reader of safetensors files: strict, bounded, and for strangers' files above all.
+"""Reading and writing of safetensors files; the reader is safe for files that are not trusted.
 
-The format is eight bytes of length, a JSON table with a dtype, shape and place for every tensor,
-and the tensors' bytes (https://github.com/safetensors/safetensors). Everything in the table is
-checked before any tensor is read: nothing that it says can make the reader allocate more than a
-few times the file's own size, and nothing in the file names code to import or run.
+The format is eight bytes of length, a JSON table with the dtype, shape and byte offsets of every
+tensor, and the bytes of the tensors (https://github.com/safetensors/safetensors). The whole table
+is checked before any tensor is read, so a file cannot make the reader allocate more than a few
+times the size of the file. Nothing in a file can name code to import or run.
 """
 
 import json
@@ -23,9 +23,9 @@ from gentool.core.strict_json import parse_json
 
 Table = dict[str, Any]
 _MAX_HEADER_BYTES = 8 * 2**20
-_MAX_SIDES = 8  # of a tensor
+_MAX_SIDES = 8  # dimensions of a tensor
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_LOOKED_AT = 2**16  # bytes at each end of a zip
+_LOOKED_AT = 2**16  # bytes to read at each end of a zip
 _PICKLE = (
     "a pickle (PyTorch's own format), which can run code when opened. gentool opens only its own "
     "safetensors files"
@@ -35,7 +35,11 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # bytes per number
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, with the system's errors as gentool's own."""
+    """Open a file for reading.
+
+    Raises:
+        ModelFileError: The system cannot open or read the file.
+    """
     try:
         with open_regular(path) as file:
             yield file
@@ -44,10 +48,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_table(path: Path, file: BinaryIO) -> tuple[dict[str, Any], Table]:
-    """Metadata and table of tensors; leaves ``file`` where the tensors begin.
+    """Return the metadata and the table of tensors; leave ``file`` at the first tensor.
 
     Raises:
-        ModelFileError: anything but a safetensors file in its full length.
+        ModelFileError: It is not a complete safetensors file.
     """
     size = os.fstat(file.fileno()).st_size
     start = file.read(64)
@@ -64,10 +68,10 @@ def read_table(path: Path, file: BinaryIO) -> tuple[dict[str, Any], Table]:
 
 
 def parse(path: Path, data: bytes) -> Any:
-    """The value of a file's JSON text.
+    """Return the value of the JSON text in a file; see ``parse_json``.
 
     Raises:
-        ModelFileError: it is none, or not strict and bounded.
+        ModelFileError: The text is not JSON, or breaks the limits of ``parse_json``.
     """
     try:
         return parse_json(data)
@@ -76,10 +80,10 @@ def parse(path: Path, data: bytes) -> Any:
 
 
 def load(path: Path, data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of a whole file whose table was found good, on the CPU.
+    """Return the tensors, on the CPU, of a whole file whose table has been checked.
 
     Raises:
-        ModelFileError: the library does not agree.
+        ModelFileError: The safetensors library refuses the file.
     """
     try:
         return safetensors.torch.load(data)
@@ -88,7 +92,7 @@ def load(path: Path, data: bytes) -> dict[str, torch.Tensor]:
 
 
 def dump(tensors: dict[str, torch.Tensor]) -> tuple[Table, memoryview]:
-    """The table, without metadata, and the bytes of tensors on any device; see ``load``."""
+    """Return the table (without metadata) and the bytes of tensors, which may be on any device."""
     data = safetensors.torch.save(
         {k: tensors[k].detach().to("cpu").contiguous() for k in sorted(tensors)}
     )
@@ -97,10 +101,10 @@ def dump(tensors: dict[str, torch.Tensor]) -> tuple[Table, memoryview]:
 
 
 def read_foreign(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file of another program, on the CPU.
+    """Return the tensors, on the CPU, of a safetensors file that another program wrote.
 
     Raises:
-        ModelFileError: as in ``read_table``.
+        ModelFileError: It cannot be read, or is not a complete safetensors file.
     """
     with opened(path) as file:
         read_table(path, file)
@@ -109,10 +113,10 @@ def read_foreign(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _foreign(start: bytes, size: int) -> str | None:
-    """What a file is when it plainly is no safetensors file."""
+    """Return a description of a file that cannot be a safetensors file; None if it may be one."""
     if size == 0:
         return "empty"
-    if start[8:9] == b"{":  # first: the length before it may begin with any byte at all
+    if start[8:9] == b"{":  # comes first: the length in bytes 0 to 7 may be any bytes
         return None
     lowered = start.lstrip().lower()
     if start[:1] == b"\x80":
@@ -125,14 +129,17 @@ def _foreign(start: bytes, size: int) -> str | None:
 
 
 def _zip_kind(file: BinaryIO, start: bytes) -> str | None:
-    """What a zip holds, by the names of its members at both ends; None if the file is no zip."""
+    """Return a description of a zip, from the names of its members; None if it is not a zip.
+
+    Only the bytes at both ends of the file are searched for names.
+    """
     if start[8:9] == b"{" or not start.startswith(_ZIP):
         return None
     file.seek(0)
     names = file.read(_LOOKED_AT)
     file.seek(max(0, file.seek(0, os.SEEK_END) - _LOOKED_AT))
     names += file.read()
-    if b"data.pkl" in names:  # torch.save
+    if b"data.pkl" in names:  # written by torch.save
         return _PICKLE
     if b".npy" in names:
         return "a .npz file of arrays, not a model file"
@@ -140,17 +147,24 @@ def _zip_kind(file: BinaryIO, start: bytes) -> str | None:
 
 
 def is_torch_pickle(path: Path) -> bool:
-    """Whether a file is a zip that ``torch.save`` made.
+    """Return whether a file is a zip that ``torch.save`` wrote.
 
     Raises:
-        ModelFileError: it cannot be read.
+        ModelFileError: The file cannot be read.
     """
     with opened(path) as file:
         return _zip_kind(file, file.read(64)) == _PICKLE
 
 
 def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, Any]:
-    """Every tensor within the file, nothing overlapping, no holes."""
+    """Check that the tensors fill ``room`` bytes exactly, without overlaps or gaps.
+
+    Returns:
+        The table.
+
+    Raises:
+        ModelFileError: They do not, or a row of the table is malformed.
+    """
     spans = []
     try:
         for name, row in table.items():

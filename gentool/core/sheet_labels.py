@@ -1,7 +1,7 @@
-"""Labels of a sheet: a few words beside each row and above each column, in white margins.
+"""Labels of a sheet: short texts beside the rows and above the columns, in white margins.
 
-They are drawn in a size that can be read whatever the size of the images, with the font that comes
-with Pillow. It has no letters but those of ASCII: accents are left out, other letters are escaped.
+The size of the letters stays readable for every size of image. The font is the one that comes
+with Pillow and is used for ASCII only: accents are removed, and other letters are escaped.
 """
 
 import unicodedata
@@ -13,16 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 from gentool.core.images import Layout, Pixels, Sheet
 
 _SMALLEST, _SMALL, _LARGE = 8, 10, 16  # sizes of letters, in pixels
-_PADDING = 4  # pixels about a label
-_LONGEST = 12  # of a label, in sizes of its letters
-_INK = 32  # grey level
+_PADDING = 4  # pixels around a label
+_LONGEST = 12  # largest width of a label, in multiples of the size of its letters
+_INK = 32  # grey level of the letters
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
 class SheetLabels:
-    """What stands beside the rows and above the columns; none where there are no words."""
+    """Texts beside the rows and above the columns; no margin is drawn for an empty tuple."""
 
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
@@ -33,10 +33,10 @@ class _Style:
     """How the labels of one margin are drawn.
 
     Attributes:
-        texts: What they say, cut to what fits.
-        font: Theirs.
-        by_length: Whether the margin is as deep as they are long: beside rows, and above columns
-            that are too narrow for them, where they are read from below.
+        texts: Labels, cut to the allowed width.
+        font: Font of the labels.
+        by_length: Whether the depth of the margin depends on the width of the texts. It does
+            beside rows, and above columns that are too narrow, where the texts are rotated.
     """
 
     texts: tuple[str, ...]
@@ -45,7 +45,7 @@ class _Style:
 
     @property
     def room(self) -> int:
-        """How deep the margin is, in pixels."""
+        """Depth of the margin, in pixels."""
         if not self.texts:
             return 0
         widest = max(_width(self.font, text) for text in self.texts)
@@ -53,13 +53,13 @@ class _Style:
 
 
 def make_room(layout: Layout, labels: SheetLabels) -> Layout:
-    """The layout with margins for labels."""
+    """Return the layout with margins for labels."""
     rows, columns = _row_style(layout, labels), _column_style(layout, labels)
     return replace(layout, left=rows.room, top=columns.room)
 
 
 def write_labels(image: Image.Image, layout: Layout, labels: SheetLabels) -> None:
-    """Draw labels into the margins that ``make_room`` has made, on white in RGBA too."""
+    """Draw labels into the margins of a layout from ``make_room``; RGBA margins are white, too."""
     for box in ((0, 0, image.width, layout.top), (0, 0, layout.left, image.height)):
         image.paste("white", box)
     style = _row_style(layout, labels)
@@ -79,7 +79,7 @@ def write_labels(image: Image.Image, layout: Layout, labels: SheetLabels) -> Non
 
 
 def labelled(images: Pixels, columns: int, labels: SheetLabels) -> Pixels:
-    """Images (N, H, W, C) as one sheet with labels."""
+    """Return uint8 images (N, H, W, C) as one labelled sheet, uint8 (height, width, C)."""
     count, height, width, channels = images.shape
     layout = make_room(Layout.of(count, height, width, columns), labels)
     sheet = Sheet(layout, channels)
@@ -97,7 +97,7 @@ def _row_style(layout: Layout, labels: SheetLabels) -> _Style:
 
 
 def _column_style(layout: Layout, labels: SheetLabels) -> _Style:
-    """As large as fits above an image; turned where not even the smallest letters do."""
+    """Choose the largest letters that fit above an image; rotate the texts if none fit."""
     texts = [printable(text) for text in labels.columns[: layout.columns]]
     largest = min(max(layout.width // 5, _SMALL), _LARGE)
     for size in range(largest, _SMALLEST - 1, -1):
@@ -109,7 +109,7 @@ def _column_style(layout: Layout, labels: SheetLabels) -> _Style:
 
 
 def printable(text: str) -> str:
-    """A text in letters that the font has: ``é`` as ``e``, what has no such letter escaped."""
+    """Return a text in ASCII: accents are removed (``é`` to ``e``), other letters are escaped."""
     letters: list[str] = []
     for letter in text:
         parts = unicodedata.normalize("NFKD", letter)
@@ -120,8 +120,8 @@ def printable(text: str) -> str:
 
 
 def _fit(font: Font, text: str, width: int) -> str:
-    """A printable text, cut where it is too wide."""
-    text = printable(text[:width])[:width]  # a letter is at least a pixel wide
+    """Return a text in ASCII, cut and ended with ``...`` if it is wider than ``width`` pixels."""
+    text = printable(text[:width])[:width]  # a letter is at least one pixel wide
     if _width(font, text) <= width:
         return text
     while text and _width(font, f"{text}...") > width:
@@ -130,7 +130,7 @@ def _fit(font: Font, text: str, width: int) -> str:
 
 
 def _font(size: int) -> Font:
-    """Pillow's own font, in one size where Pillow was built without FreeType."""
+    """Return Pillow's own font; without FreeType, Pillow has it in one size only."""
     try:
         return ImageFont.load_default(size)
     except (ImportError, OSError):
@@ -143,13 +143,13 @@ def _width(font: Font, text: str) -> int:
 
 
 def _line(font: Font) -> tuple[int, int]:
-    """Top and height of a line, the same for every text."""
+    """Return the top and the height of a line in pixels, which are the same for every text."""
     _, top, _, bottom = font.getbbox("Ag|")
     return round(top), round(bottom - top)
 
 
 def _mask(text: str, font: Font) -> Image.Image:
-    """A text as grey levels."""
+    """Draw a text as a grey image: 0 is the background, 255 the letters."""
     top, height = _line(font)
     left = round(font.getbbox(text)[0])
     mask = Image.new("L", (max(1, _width(font, text)), height))
@@ -158,6 +158,6 @@ def _mask(text: str, font: Font) -> Image.Image:
 
 
 def _draw(image: Image.Image, mask: Image.Image, left: int, top: int) -> None:
-    """Ink where the mask says."""
+    """Paint the colour of the letters through the mask."""
     ink = Image.new("L", mask.size, _INK).convert(image.mode)
     image.paste(ink, (left, top), mask)

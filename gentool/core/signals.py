@@ -1,9 +1,9 @@
-"""Asked to stop: Ctrl-C, SIGTERM, SIGHUP, and what batch systems send set a flag.
+"""Signals that ask the program to stop: Ctrl-C, SIGTERM, SIGHUP and those of batch systems.
 
-SIGUSR1 and SIGUSR2 are the warnings that Slurm, LSF and Grid Engine send before the time is up,
-SIGXCPU that of the kernel at the soft limit of CPU time, each second again. The first signal
-asks; a second Ctrl-C ends the program at once. Loops call ``poll`` where stopping loses nothing,
-and whoever has something to save looks at ``asked`` instead.
+Slurm, LSF and Grid Engine send SIGUSR1 or SIGUSR2 as a warning before the time limit. The kernel
+sends SIGXCPU at the soft limit of CPU time, and then every second. The first signal only sets a
+flag; Ctrl-C after it ends the program at once. Loops call ``poll`` at points where a stop loses
+nothing; code that has something to save first checks ``asked`` instead.
 """
 
 import atexit
@@ -26,9 +26,9 @@ _SIGNALS: list[signal.Signals] = [signal.SIGINT, signal.SIGTERM, *_IGNORABLE]
 
 
 def leave_when_asked() -> None:
-    """End at once at a signal, with the documented exit code: for where nothing is to be saved.
+    """Exit at once at a signal, with the documented exit code, while there is nothing to save.
 
-    A ``StopFlag`` takes over where something is.
+    A ``StopFlag`` replaces these handlers while there is something to save.
     """
     heeded = _heeded()
     for number in heeded:
@@ -37,13 +37,13 @@ def leave_when_asked() -> None:
 
 
 def _ignore(numbers: list[signal.Signals]) -> None:
-    """Nothing is left to stop; Python's last act is to put the deadly defaults back."""
+    """Ignore signals at exit: Python then restores the default handlers, which kill a process."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded() -> list[signal.Signals]:
-    """All of them, but none that ``nohup`` or ``trap ''`` told this process to ignore."""
+    """Return the signals to handle: all but those that ``nohup`` or ``trap ''`` made ignored."""
     return [n for n in _SIGNALS if n not in _IGNORABLE or signal.getsignal(n) != signal.SIG_IGN]
 
 
@@ -54,10 +54,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def unheard_by_children() -> Iterator[None]:
-    """Processes that this thread starts in the block hear none of these signals, ever.
+    """Block these signals for good in child processes that this thread starts in the block.
 
-    Batch systems send them to every process of a job. This process decides what is done; a child
-    that ended by itself would look like one that crashed. The mask of a thread is inherited.
+    Batch systems send signals to every process of a job. Only this process must handle them: a
+    child that a signal ended would look like one that crashed. Children inherit the signal mask.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -70,9 +70,12 @@ def unheard_by_children() -> Iterator[None]:
 
 
 class StopFlag:
-    """A context manager that turns signals into a flag, and puts the old handlers back.
+    """A context manager in which signals set a flag; at the end it restores the old handlers.
 
-    Outside the main thread Python allows no handlers; there the flag simply stays down.
+    Outside the main thread Python allows no handlers, so there the flag is never set.
+
+    Attributes:
+        asked: The first signal that came, or None.
     """
 
     def __init__(self) -> None:
@@ -102,10 +105,10 @@ class StopFlag:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was Ctrl-C that asked."""
+        """Whether the first signal was Ctrl-C (SIGINT)."""
         return self.asked == signal.SIGINT
 
     def poll(self, message: str = "stopped; nothing was lost") -> None:
-        """Raise ``Stopped`` if a signal came."""
+        """Raise ``Stopped`` with ``message`` if a signal came."""
         if self.asked is not None:
             raise Stopped(message, interrupted=self.interrupted)

@@ -1,8 +1,8 @@
-"""JSON from strangers: strict, and of a bounded cost.
+"""A strict JSON parser of bounded cost, for text that is not trusted.
 
-Readers differ on which of two equal keys counts and on numbers that no float holds, so a text
-with either is refused; and since a parsed value costs up to a hundred times its bytes, their
-number is bounded before any is made.
+JSON parsers differ in how they read repeated keys and numbers that no float can hold, so text
+with either is refused. A parsed value needs up to a hundred times the memory of its text, so the
+number of values is bounded before parsing.
 """
 
 import json
@@ -16,11 +16,12 @@ _MAX_DEPTH = 16
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+    """Return the value of a JSON text in UTF-8.
 
     Raises:
-        ValueError: no JSON, a key given twice, a number that is not finite or a whole one of
-            more than 20 digits, more than 250,000 values, or nested over 16 deep.
+        ValueError: The text is not JSON, repeats a key, has a number that is not finite, an
+            integer of more than 20 characters or more than about 250,000 values, or is nested
+            16 levels deep or more.
     """
     if sum(data.count(mark) for mark in (b"{", b"[", b",")) > _MAX_VALUES:
         raise ValueError("more values than a header has")
@@ -39,7 +40,11 @@ def parse_json(data: bytes) -> Any:
 
 
 def _check_depth(value: object) -> None:
-    """Writing a value takes more of the stack than reading it: its depth is bounded well below."""
+    """Limit the depth far below that of the parser, because writing needs more stack than reading.
+
+    Raises:
+        ValueError: The value is nested too deeply.
+    """
     level: list[object] = [value]
     for _ in range(_MAX_DEPTH):
         inner = [v.values() if isinstance(v, dict) else v

@@ -1,3 +1,3 @@
-"""The version of gentool, which stands in every file that it writes."""
+"""The version of gentool, which is stored in model files and recipes."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""What this machine can do, and whether its device computes rightly."""
+"""Report on this machine, and a check that its device computes correctly."""

@@ -1,10 +1,10 @@
-"""Does a device compute our layers rightly? Each network against itself in float64 on the CPU.
+"""Check that a device computes the networks correctly, against float64 on the CPU.
 
 Some back-ends have given wrong gradients without an error (pytorch #175189, #177116 on Apple
 GPUs). So every network is run twice at a tiny size with the same weights and inputs: in float32
-on the device, as training runs it, and in float64 on the CPU. Compared are the outputs, the
-gradients of all weights, and for discriminators those of a penalty on the gradient (double
-backward). ``gentool doctor`` runs it.
+on the device, as in training, and in float64 on the CPU. The check compares the outputs and the
+gradients of the first input and of all weights; for discriminators the loss includes a penalty on
+the gradient (double backward). ``gentool doctor`` runs it.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from gentool.networks.grids import GridDecoder, GridEncoder, grids
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 from gentool.networks.velocity import VelocityNet
 
-TOLERANCE = 1e-3  # float32 gives 1e-6 to 1e-5 here; a wrong kernel gives 0.1 and more
+TOLERANCE = 1e-3  # errors are 1e-6 to 1e-5 in float32, and 0.1 or more with a wrong kernel
 _SHAPE, _WIDTH, _LATENT_SIZE, _CLASSES, _BATCH = ImageShape(16, 16, 3), 8, 8, 2, 4
 _SIDE = 8  # of the grid
-_SMALL = 1e-2  # a tensor is measured against at least this share of the largest one
-# A value within a rounding of a kink (leaky ReLU) may fall on its other side, which shows as 1e-3
-# in one draw in a dozen; a wrong kernel is wrong in every draw.
+_SMALL = 1e-2  # an error is relative to at least this fraction of the norm of the largest tensor
+# Rounding may move a value across the kink of a leaky ReLU, which gives an error of 1e-3 in about
+# one draw in twelve; a wrong kernel is wrong in every draw. So a network passes if one draw does.
 _DRAWS = 3
 _PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -38,13 +38,14 @@ Inputs = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a device made of one network.
+    """The largest error of a device for one network.
 
     Attributes:
-        name: Such as ``style generator``.
-        error: The largest ||a - b|| / ||b|| of any output or gradient; NaN if not finite.
-        worst: The tensor that it is of.
-        problem: The device's own words, if it would not compute at all; else empty.
+        name: Name of the network, such as ``style generator``.
+        error: Largest ||a - b|| / ||b|| of the output and all gradients; NaN if one is NaN or
+            ``problem`` is set. For small b, 1e-2 of the largest ||b|| replaces ||b||.
+        worst: Name of the tensor with this error.
+        problem: Error message of the device if it could not compute the network; else empty.
     """
 
     name: str
@@ -54,13 +55,13 @@ class Comparison:
 
     @property
     def right(self) -> bool:
-        """Whether the device may be trusted with this network."""
+        """Whether the device computes this network correctly."""
         return not self.problem and self.error <= TOLERANCE
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A network, its inputs, and whether its gradient is itself differentiated."""
+    """A network, its inputs, and whether a penalty on its gradient is added to the loss."""
 
     name: str
     build: Callable[[], nn.Module]
@@ -69,7 +70,7 @@ class _Case:
 
 
 def compare_networks(device: torch.device) -> Iterator[Comparison]:
-    """Run every network on ``device`` and in float64 on the CPU; leaves global generators alone."""
+    """Yield the comparison of every network; the state of torch's global generator is restored."""
     for case in _cases():
         for seed in range(_DRAWS):
             with torch.random.fork_rng(devices=[]):
@@ -84,15 +85,15 @@ def compare_networks(device: torch.device) -> Iterator[Comparison]:
 def compare(
     name: str, network: nn.Module, inputs: Inputs, device: torch.device, *, penalised: bool
 ) -> Comparison:
-    """One network, float32 on the CPU, on ``device`` against float64 on the CPU.
+    """Compare a network in float32 on ``device`` with the same network in float64 on the CPU.
 
     Args:
-        name: For the result.
-        network: Called as ``network(*inputs)``.
-        inputs: Floating tensors are converted; others (labels) are only moved.
-        device: Under test.
-        penalised: Whether to add the squared gradient by the first input to the loss (as R1
-            does: Mescheder et al. 2018, arXiv:1801.04406, Eq. 9).
+        name: Name of the network, for the result.
+        network: In float32 on the CPU; called as ``network(*inputs)`` and moved to ``device``.
+        inputs: Tensors on the CPU; for the reference, floats become float64.
+        device: Device under test.
+        penalised: Whether to add half of the squared gradient by the first input to the loss (as
+            R1 does: Mescheder et al. 2018, arXiv:1801.04406, Eq. 9).
     """
     exact = copy.deepcopy(network).double()
     wanted = _results(exact, tuple(_double(x) for x in inputs), penalised)
@@ -113,9 +114,10 @@ def compare(
 
 
 def try_precision(device: torch.device, precision: torch.dtype) -> str | None:
-    """Take one step of a small network under autocast; None if it works, else why not.
+    """Run a small network forward and backward under autocast; return None or what is wrong.
 
-    The gradient must be finite and within a few roundings of the one in float32.
+    The gradient may differ from that of float32 on the CPU by 8 eps + 1e-3 of its norm, where eps
+    is the machine epsilon of the precision.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -134,12 +136,12 @@ def try_precision(device: torch.device, precision: torch.dtype) -> str | None:
 
 
 def try_precisions(device: torch.device) -> dict[str, str | None]:
-    """``try_precision`` for float32, bfloat16 and float16, by name."""
+    """Return the results of ``try_precision`` for float32, bfloat16 and float16, by name."""
     return {str(p).removeprefix("torch."): try_precision(device, p) for p in _PRECISIONS}
 
 
 def _gradient(network: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
-    """All gradients of one loss as one vector, float32 on the CPU."""
+    """Return all gradients of a loss as one vector, float32 on the CPU."""
     half = precision != torch.float32
     with _full_precision(), torch.autocast(images.device.type, precision, enabled=half):
         loss = network(images).float().square().mean()
@@ -225,10 +227,10 @@ def _cases() -> Iterator[_Case]:
 
 
 def _results(network: nn.Module, inputs: Inputs, penalised: bool) -> dict[str, Tensor]:
-    """The output and the gradient of every weight, by name."""
+    """Return the output and the gradients of the first input and of every weight, by name."""
     first = inputs[0].requires_grad_()
     output = network(first, *inputs[1:])
-    # Unequal weights, so that no error cancels in the sum.
+    # Weight the outputs unequally, so that errors do not cancel in the sum.
     ramp = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype, device=output.device)
     loss = (output.flatten() * ramp).sum()
     if penalised:
@@ -244,7 +246,7 @@ def _results(network: nn.Module, inputs: Inputs, penalised: bool) -> dict[str, T
 
 @torch.no_grad()
 def _awake(network: nn.Module) -> nn.Module:
-    """Without zeros: behind a block that starts as zero, no gradient arrives to be compared."""
+    """Replace weights that are all zero, in place: behind them all gradients would be zero."""
     for weight in network.parameters():
         if not weight.any():
             weight.normal_(0.0, 0.1)
@@ -262,7 +264,7 @@ def _placed(x: Tensor, device: torch.device) -> Tensor:
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TensorFloat-32, whose rounding would hide a small mistake."""
+    """Turn off TensorFloat-32 inside the block, because its rounding would hide small errors."""
     matmul = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:

@@ -1,8 +1,8 @@
-"""What a bug report should say of a machine: versions, device, precisions, memory, disk, cache.
+"""The report of ``gentool doctor``: versions, device, precisions, memory, disk, cache, self-check.
 
-Nothing is sent and nothing is fetched: it reads this machine and computes on it. Folders below
-the home folder are written with ``~``, and of variables only the names are told, so that the
-report can be pasted anywhere.
+It is meant for bug reports. Nothing is sent or downloaded: the module only reads this machine and
+computes on it. Folders inside the home folder are shown with ``~``, and of environment variables
+named ``GENTOOL_...`` only the names are shown, so that the report can be published.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from gentool.diagnostics.device_check import TOLERANCE, compare_networks, try_pr
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "typer", "rich", "filelock")
 _EXTRAS = ("torch-fidelity", "huggingface-hub", "datasets", "litdata")
 _GIB = 2**30
-_LITTLE_SHARED = 64 * 2**20  # bytes; containers give this unless asked for more
+_LITTLE_SHARED = 64 * 2**20  # bytes; the default size of /dev/shm in a container
 _LITTLE_DISK = _GIB
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -37,9 +37,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        topic: Such as ``versions``.
-        name: What was looked at.
-        value: What was found.
+        topic: Section of the report, such as ``versions``.
+        name: What was examined, such as ``python``.
+        value: Text of the result.
         verdict: ``ok``, ``warning`` (it works, with a limit) or ``problem``.
     """
 
@@ -50,12 +50,12 @@ class Finding:
 
 
 def examine(device: torch.device, poll: Callable[[], None], out: Path) -> list[Finding]:
-    """Everything, in the order of the report.
+    """Examine everything; return the findings in the order of the report.
 
     Args:
-        device: Under test.
-        poll: Called now and then; may raise to stop.
-        out: A folder where runs are to be written, for its free space.
+        device: Device under test.
+        poll: Called after each network of the self-check; may raise to stop.
+        out: Folder for runs, which is checked for free space and writing.
     """
     found = [*_versions(), *_device(device), *_precisions(device), *_memory(), *_folders(out)]
     for comparison in compare_networks(device):
@@ -114,7 +114,7 @@ def _device(device: torch.device) -> list[Finding]:
 
 
 def _processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """Return the name of the processor from Linux, or what Python's ``platform`` reports."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
@@ -133,7 +133,7 @@ def _precisions(device: torch.device) -> list[Finding]:
 
 def _memory() -> list[Finding]:
     found = []
-    with contextlib.suppress(ValueError, OSError, AttributeError):  # not on every system
+    with contextlib.suppress(ValueError, OSError, AttributeError):  # not all systems have sysconf
         page = os.sysconf("SC_PAGE_SIZE")
         free, total = (os.sysconf(n) * page for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
         found.append(Finding("memory", "main", f"{_gib(free)} of {_gib(total)} free"))
@@ -151,14 +151,17 @@ def _folders(out: Path) -> list[Finding]:
     found = [_folder("disk", "runs", out)]
     try:
         found.append(_folder("disk", "temporary files", Path(tempfile.gettempdir())))
-    except OSError as error:  # no folder on the whole system can be written
+    except OSError as error:  # gettempdir found no folder that can be written
         found.append(Finding("disk", "temporary files", error.strerror or str(error), PROBLEM))
     found.append(_folder("cache", "folder", cache_folder()))
     return found
 
 
 def _folder(topic: str, name: str, folder: Path) -> Finding:
-    """Free space of a folder, made if need be, and whether a file can be written there."""
+    """Check the free space of a folder, and whether a file can be written there.
+
+    If the folder does not exist, the nearest folder above it is checked.
+    """
     shown = _without_home(folder)
     above = folder.absolute()
     while not above.exists():

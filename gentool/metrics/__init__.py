@@ -1,6 +1,6 @@
-"""Metrics: pure functions of features (N, D), or of pixels, and the feature extractors.
+"""Metrics: pure functions of features (N, D) or of pixels, and the feature extractors.
 
-No metric here knows a model, a file or the command line. ``frechet`` and ``kernel`` compare
-distributions, ``neighbours`` asks how samples lie among the reference, ``pixels`` compares
-image with image, ``extractors`` turns images into features.
+No metric depends on a model, a result file or the command line. ``frechet`` and ``kernel`` compare
+two distributions, ``neighbours`` compares samples with their nearest reference points, ``pixels``
+compares two images, ``extractors`` and ``pretrained`` compute features of images.
 """

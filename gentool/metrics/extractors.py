@@ -1,12 +1,12 @@
 """Feature extractors: uint8 images -> float32 features (N, D), with a name and a hash.
 
-``random``: a fixed convolutional network with weights from a pinned seed, for any data.
-``labels``: a small classifier trained once on the data's own class folders, kept beside the
-image cache. The pretrained ones stand in ``pretrained``. Only a distance in Inception's features
-may be called FID; the others say whose features they are.
+``random``: a fixed convolutional network with weights from a fixed seed, for any data.
+``labels``: a small classifier that is trained once on the classes of the data; the evaluation
+keeps it in the cache folder. The pretrained extractors are in ``pretrained``. Only a Frechet
+distance in Inception's features may be called FID; the names of other scores name the extractor.
 
-Every extractor sees RGB (grey repeated, alpha laid on white) and runs in eval mode and
-float32, so that an image's features do not depend on its neighbours.
+The input of every extractor is RGB (grey repeated, alpha laid on white). It runs in eval mode and
+float32, so that the features of an image do not depend on the other images in a batch.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ from torch.nn.functional import cross_entropy, interpolate, relu
 from gentool.core.images import Pixels
 from gentool.core.rng import data_order, derive_seed, normal
 
-BLOCK = 64  # images at once, the last block padded: features never depend on their number
-_SIDE = 32  # the random and labels networks see images at most this large
+BLOCK = 64  # images per batch; the last is padded, so features do not depend on the batch size
+_SIDE = 32  # larger images are resized to this short side for the random and labels networks
 
 
 def check_evaluating(module: nn.Module) -> None:
-    """Refuse a model in training mode, whose figures would depend on chance and on the batch.
+    """Refuse a module in training mode, whose scores would depend on chance and on the batch.
 
     Raises:
-        ValueError: it, or a part of it, is.
+        ValueError: The module or a part of it is in training mode.
     """
     if any(part.training for part in module.modules()):
         raise ValueError(
@@ -42,15 +42,15 @@ def check_evaluating(module: nn.Module) -> None:
 
 
 class Extractor(ABC):
-    """Images to features.
+    """Base class of networks that compute features of images.
 
     Args:
-        network: What computes them.
+        network: Network that computes the features; set to eval mode, on the CPU.
 
     Attributes:
-        name: In the table of extractors.
-        score: What a Frechet distance in these features is called.
-        hash: Of the weights: two figures compare only under the same one.
+        name: Name of the extractor.
+        score: Name of a Frechet distance in these features, such as ``FID``.
+        hash: Hash of the weights; two scores are comparable only if it is the same.
     """
 
     name: str
@@ -62,18 +62,22 @@ class Extractor(ABC):
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device | str) -> "Extractor":
-        """Compute on ``device`` from now on."""
+        """Move the network to ``device``; return the extractor."""
         self.device = torch.device(device)
         self.network.to(self.device)
         return self
 
     @abstractmethod
     def _features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) of RGB images (B, 3, H, W), uint8."""
+        """Return features (B, D) of RGB images (B, 3, H, W), uint8."""
 
     @torch.inference_mode()
     def blocks(self, pixels: Pixels) -> Iterator[torch.Tensor]:
-        """Features of uint8 images (N, H, W, C) in blocks (at most 64, D), float32, on the CPU."""
+        """Yield features of uint8 images (N, H, W, C) in batches (up to 64, D), float32, on CPU.
+
+        Raises:
+            ValueError: The network is in training mode.
+        """
         check_evaluating(self.network)
         for start in range(0, len(pixels), BLOCK):
             rows = torch.from_numpy(as_rgb(np.array(pixels[start : start + BLOCK])))
@@ -84,12 +88,12 @@ class Extractor(ABC):
             yield features[: len(rows)].float().cpu()
 
     def features(self, pixels: Pixels) -> torch.Tensor:
-        """Features (N, D) of uint8 images (N, H, W, C)."""
+        """Return features (N, D), float32 on the CPU, of uint8 images (N, H, W, C)."""
         return torch.cat(list(self.blocks(pixels)))
 
 
 def as_rgb(pixels: Pixels) -> Pixels:
-    """uint8 (N, H, W, C) as RGB: grey repeated, alpha laid on white."""
+    """Convert uint8 (N, H, W, C) to RGB (N, H, W, 3): grey repeated, alpha laid on white."""
     if pixels.shape[3] == 1:
         return np.repeat(pixels, 3, axis=3)
     if pixels.shape[3] == 4:
@@ -100,7 +104,7 @@ def as_rgb(pixels: Pixels) -> Pixels:
 
 
 def _to_small(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, 3, H, W) -> float32 in [-1, 1], at most 32 pixels on the short side."""
+    """Convert uint8 (B, 3, H, W) to float32 in [-1, 1], at most 32 pixels on the short side."""
     scaled = images.float() / 127.5 - 1
     short = min(images.shape[2:])
     if short <= _SIDE:
@@ -110,7 +114,7 @@ def _to_small(images: torch.Tensor) -> torch.Tensor:
 
 
 def hash_weights(module: nn.Module) -> str:
-    """12 hexadecimal digits of the SHA-256 of names and tensors."""
+    """Return 12 hex digits of the SHA-256 of the names and tensors of a module on the CPU."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
@@ -118,10 +122,11 @@ def hash_weights(module: nn.Module) -> str:
 
 
 class RandomExtractor(Extractor):
-    """Four strided convolutions with pinned random weights; means and deviations per channel.
+    """Four strided convolutions with fixed random weights.
 
-    Random features tell sharp from blurred and right from wrong colours, but know no objects:
-    good for watching one run, weak for comparing families.
+    The features are the mean and standard deviation of each channel after each layer. They
+    respond to sharpness and colours but not to objects: they suit the progress of one run, but
+    are weak for comparing model families.
     """
 
     name, score = "random", "FD-random"
@@ -147,7 +152,7 @@ class RandomExtractor(Extractor):
 
 
 class Classifier(nn.Module):
-    """A small residual network with group normalisation; its last pooled layer is the feature."""
+    """A small convolutional network with group normalisation; its pooled layer is the feature."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -164,12 +169,12 @@ class Classifier(nn.Module):
         self.head = nn.Linear(128, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
+        """Return logits (B, classes) of images (B, 3, H, W) in [-1, 1]."""
         return self.head(self.body(images))  # type: ignore[no-any-return]
 
 
 class LabelsExtractor(Extractor):
-    """The features of a classifier trained on the data's own classes."""
+    """Features (N, 128) of a classifier that was trained on the classes of the data."""
 
     name, score = "labels", "FD-labels"
 
@@ -181,27 +186,30 @@ class LabelsExtractor(Extractor):
 
 
 _TRAIN_BATCH, _TRAIN_LR = 128, 2e-3
-_EPOCHS, _FEWEST, _MOST = 40, 6_400, 150_000  # passes over the images, within these budgets
+_EPOCHS, _FEWEST, _MOST = 40, 6_400, 150_000  # epochs; least and most images seen in training
 
 
 def train_classifier(
     pixels: Pixels, labels: Any, classes: int, seed: int, images: int | None = None
 ) -> Classifier:
-    """Train the classifier: Adam, one cosine, random shifts; a function of its arguments.
+    """Train the classifier with Adam, a cosine schedule and random shifts; deterministic.
 
     Args:
         pixels: uint8 (N, H, W, C).
         labels: int64 (N,).
         classes: Number of classes.
-        seed: Of weights and order.
-        images: Budget; None: 40 passes, but 6,400 to 150,000.
+        seed: Seed of the weights, the order of the images and the shifts.
+        images: Images seen in training; None means 40 epochs, clipped to [6,400, 150,000].
+
+    Returns:
+        The classifier in eval mode, on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier"))
         network = Classifier(classes)
     network.train()
     optimiser = torch.optim.Adam(network.parameters(), lr=_TRAIN_LR, fused=True)
-    budget = images or min(max(_EPOCHS * len(pixels), _FEWEST), _MOST)  # more: learned by heart
+    budget = images or min(max(_EPOCHS * len(pixels), _FEWEST), _MOST)  # more would overfit
     steps = max(1, budget // _TRAIN_BATCH)
     for step in range(steps):
         order = data_order(seed, step * _TRAIN_BATCH, _TRAIN_BATCH, len(pixels))

@@ -1,13 +1,15 @@
-"""The Frechet distance of two Gaussians fitted to features.
+"""The Frechet distance between two Gaussians fitted to features.
 
-Dowson and Landau 1982; as a score of generative models Heusel et al. 2017 (arXiv:1706.08500):
+The distance is by Dowson and Landau (1982); as a score of generative models it is the FID of
+Heusel et al. 2017 (arXiv:1706.08500):
 
     d^2 = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2).
 
-It is biased upwards for few samples, by an amount that depends on the model (Chong and Forsyth
-2020, arXiv:1911.07023), so it is also extrapolated to infinitely many. They fit a line through
-random subsets; the jackknife (Quenouille 1956, Tukey 1958) takes the same 1 / N term away from
-ten fixed folds, with a smaller error and a standard error for nothing, and streams.
+For few samples it is biased upwards, by an amount that depends on the model (Chong and Forsyth
+2020, arXiv:1911.07023), so it is also extrapolated to infinitely many samples. Chong and Forsyth
+fit a line through random subsets. The jackknife (Quenouille 1956, Tukey 1958) used here removes
+the same term in 1 / N with ten fixed folds. Its error is smaller, it gives a standard error at no
+extra cost, and it needs only moments, not all features at once.
 """
 
 from collections.abc import Sequence
@@ -22,14 +24,18 @@ from numpy.typing import NDArray
 Features = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
-FOLDS = 10  # of the jackknife
+FOLDS = 10  # folds of the jackknife
 
 
 @dataclass
 class Moments:
-    """Mean and covariance of features, gathered batch by batch in float64: memory O(D^2).
+    """Mean and covariance of features, accumulated batch by batch in float64: memory O(D^2).
 
-    Sums are taken about the first batch's mean, so that large offsets cost no digits.
+    The mean of the first batch is subtracted from all rows before they are summed, so that large
+    means do not cost precision.
+
+    Attributes:
+        count: Number of rows so far.
     """
 
     count: int = 0
@@ -38,7 +44,7 @@ class Moments:
     _outer: Matrix = field(default_factory=lambda: np.zeros((0, 0)))
 
     def add(self, features: Features) -> None:
-        """Add rows (B, D)."""
+        """Add rows (B, D) of any float dtype."""
         rows = features.astype(np.float64)
         if not self.count:
             size = rows.shape[1]
@@ -50,7 +56,7 @@ class Moments:
         self._outer += rows.T @ rows
 
     def __add__(self, other: "Moments") -> "Moments":
-        """The moments of both sets of rows together."""
+        """Return the moments of both sets of rows together."""
         shift = other._origin - self._origin
         cross = np.outer(other._sum, shift)
         outer = other._outer + cross + cross.T + other.count * np.outer(shift, shift)
@@ -63,25 +69,25 @@ class Moments:
 
     @property
     def mean(self) -> Matrix:
-        """Shape (D,)."""
+        """Mean, float64 (D,)."""
         return self._origin + self._sum / self.count
 
     @property
     def covariance(self) -> Matrix:
-        """Unbiased, shape (D, D)."""
+        """Unbiased covariance, float64 (D, D)."""
         mean = self._sum / self.count
         return (self._outer - self.count * np.outer(mean, mean)) / (self.count - 1)
 
 
 def moments(features: Features) -> Moments:
-    """The moments of rows (N, D)."""
+    """Return the moments of rows (N, D)."""
     out = Moments()
     out.add(features)
     return out
 
 
 def _root(matrix: Matrix) -> Matrix:
-    """The symmetric square root of a positive semi-definite matrix."""
+    """Return the symmetric square root of a positive semi-definite matrix (D, D)."""
     values, vectors = np.linalg.eigh(matrix)
     root: Matrix = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     return root
@@ -90,9 +96,10 @@ def _root(matrix: Matrix) -> Matrix:
 def frechet_distance(
     mean_1: Matrix, covariance_1: Matrix, mean_2: Matrix, covariance_2: Matrix
 ) -> float:
-    """d^2 of N(mean_1, covariance_1) and N(mean_2, covariance_2), by eigenvalues in float64.
+    """Return d^2 of N(mean_1, covariance_1) and N(mean_2, covariance_2).
 
-    No general matrix root is taken, so nothing complex can come out of rounding.
+    Means are (D,), covariances (D, D), in float64. The roots come from eigenvalues of symmetric
+    matrices, so that rounding cannot give complex numbers, unlike a general matrix root.
     """
     return _rooted_distance(mean_1, covariance_1, mean_2, covariance_2, _root(covariance_2))
 
@@ -100,7 +107,7 @@ def frechet_distance(
 def _rooted_distance(
     mean_1: Matrix, covariance_1: Matrix, mean_2: Matrix, covariance_2: Matrix, root_2: Matrix
 ) -> float:
-    """The distance, given the root of ``covariance_2`` (half of the cost at 2,048 features)."""
+    """Return d^2, given the root of ``covariance_2``, which is half of the cost at D = 2,048."""
     eigenvalues = np.linalg.eigvalsh(root_2 @ covariance_1 @ root_2)
     cross = np.sqrt(np.clip(eigenvalues, 0, None)).sum()
     gap = mean_1 - mean_2
@@ -109,19 +116,25 @@ def _rooted_distance(
 
 
 def _distances(several: Sequence[Moments], reference: Moments) -> list[float]:
-    """The distance of each to ``reference``, whose root is taken once."""
+    """Return d^2 of each to ``reference``, whose covariance root is computed only once."""
     mean, covariance = reference.mean, reference.covariance
     root = _root(covariance)
     return [_rooted_distance(m.mean, m.covariance, mean, covariance, root) for m in several]
 
 
 def distance_between(a: Moments, b: Moments) -> float:
-    """The Frechet distance of two sets of moments."""
+    """Return the Frechet distance d^2 of two sets of moments."""
     return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
 class FrechetEstimate(NamedTuple):
-    """The distance at this many samples, at infinitely many, and the standard error."""
+    """A Frechet distance d^2 with its extrapolation.
+
+    Attributes:
+        value: Distance at the given number of samples.
+        extrapolated: Estimate for infinitely many samples; may be negative.
+        standard_error: Standard error by the jackknife.
+    """
 
     value: float
     extrapolated: float
@@ -129,14 +142,14 @@ class FrechetEstimate(NamedTuple):
 
 
 class Folds:
-    """Moments of samples in ten folds, gathered batch by batch: memory O(10 D^2)."""
+    """Moments of samples in ten folds, accumulated batch by batch: memory O(10 D^2)."""
 
     def __init__(self) -> None:
         self._folds = [Moments() for _ in range(FOLDS)]
         self.count = 0
 
     def add(self, features: Features) -> None:
-        """Add rows (B, D); row k of all belongs to fold k modulo 10, however they are batched."""
+        """Add rows (B, D); row k of all rows so far goes to fold k modulo 10."""
         numbers = np.arange(self.count, self.count + len(features)) % FOLDS
         for number, fold in enumerate(self._folds):
             if (rows := features[numbers == number]).size:
@@ -144,10 +157,11 @@ class Folds:
         self.count += len(features)
 
     def distance(self, reference: Moments) -> FrechetEstimate:
-        """The distance to ``reference``; needs at least 20 rows.
+        """Return the distance to ``reference``; at least 20 rows are needed.
 
-        With d_k the distance without fold k and g folds, the jackknife's bias is
-        (g - 1)(mean d_k - d) and its variance (g - 1) / g sum (d_k - mean d_k)^2.
+        Let d be the distance of all rows and d_k that without fold k, for g folds. The jackknife
+        estimates the bias as (g - 1)(mean d_k - d) and the variance as
+        (g - 1) / g sum (d_k - mean d_k)^2.
         """
         without = [reduce(add, self._folds[:k] + self._folds[k + 1 :]) for k in range(FOLDS)]
         total = without[0] + self._folds[0]

@@ -1,8 +1,9 @@
-"""The kernel distance: squared maximum mean discrepancy with a cubic kernel, unbiased.
+"""The kernel distance: the unbiased squared maximum mean discrepancy with a cubic kernel.
 
-Binkowski et al. 2018 (arXiv:1801.01401): k(x, y) = (x . y / D + 1)^3 and the unbiased
-estimator of Gretton et al. 2012, Eq. 3, averaged over subsets. Unlike the Frechet distance it
-has mean zero for equal distributions at any number of samples, so it suits small sets.
+Binkowski et al. 2018 (arXiv:1801.01401): the kernel is k(x, y) = (x . y / D + 1)^3, and the
+unbiased estimator of Gretton et al. 2012, Eq. 3, is averaged over subsets. Unlike the Frechet
+distance, its mean for equal distributions is zero at any number of samples, so it suits small
+sets.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ Features = NDArray[np.floating]
 
 
 class KernelDistance(NamedTuple):
-    """Mean over subsets, and its standard error."""
+    """Kernel distance: the mean over subsets, and the standard error of this mean."""
 
     value: float
     standard_error: float
@@ -26,7 +27,7 @@ def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def squared_mmd(x: Features, y: Features) -> float:
-    """The unbiased estimate of MMD^2 from features (N, D) and (M, D)."""
+    """Return the unbiased estimate of MMD^2 from features (N, D) and (M, D), in float64."""
     a, b = x.astype(np.float64), y.astype(np.float64)
     n, m = len(a), len(b)
     within_a, within_b = _kernel(a, a), _kernel(b, b)
@@ -40,10 +41,17 @@ def squared_mmd(x: Features, y: Features) -> float:
 def kernel_distance(
     x: Features, y: Features, rng: np.random.Generator, subsets: int = 100, size: int = 1000
 ) -> KernelDistance:
-    """MMD^2 over random subsets of ``size``, or of half when there are fewer than twice that.
+    """Return the mean of MMD^2 over random subsets.
 
-    The standard error is that of the mean over the subsets; subsets of one finite set overlap,
-    so it leaves out the error of the set itself.
+    The standard error is that of the mean over the subsets. Subsets of one finite set overlap, so
+    it does not include the error that comes from the set itself.
+
+    Args:
+        x: Features (N, D).
+        y: Features (M, D).
+        rng: Generator that draws the subsets.
+        subsets: Number of subsets.
+        size: Rows per subset; at most half of N and of M.
     """
     size = max(2, min(size, len(x) // 2, len(y) // 2))
     values = [

@@ -1,6 +1,6 @@
-"""Image against image: structural similarity (Wang et al. 2004, Eq. 13).
+"""Similarity of two images: the structural similarity SSIM (Wang et al. 2004, Eq. 13).
 
-MSE and PSNR stand in ``gentool.core.images``, since ``reconstruct`` prints them.
+MSE and PSNR are in ``gentool.core.images``, because ``reconstruct`` prints them, too.
 """
 
 import numpy as np
@@ -14,15 +14,17 @@ _C1, _C2 = 0.01**2, 0.03**2  # K1 and K2 of the paper, on the [0, 1] scale
 
 
 def ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """SSIM per image, mean over windows that lie inside the image and over channels.
+    """Return the SSIM of each pair of images, averaged over windows and channels.
+
+    The settings are those of the paper: an 11x11 Gaussian window with sigma 1.5, only windows that
+    are completely inside the image, biased variances, and a range of 1.
 
     Args:
         a: uint8 (N, H, W, C), H and W at least 11.
-        b: The same shape.
+        b: uint8 of the same shape.
 
     Returns:
-        Shape (N,), 1 for equal images. An 11x11 Gaussian window with sigma 1.5, biased
-        variances, range 1: the settings of the paper.
+        float64 (N,), 1 for equal images.
     """
     size = max(1, _NUMBERS_AT_ONCE // a[:1].size)
     blocks = (slice(start, start + size) for start in range(0, len(a), size))
@@ -30,7 +32,7 @@ def ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def _ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """``ssim``, of all images at once."""
+    """Return the same as ``ssim``, with all images in one batch."""
     x, y = (torch.from_numpy(p.astype(np.float64) / 255).permute(0, 3, 1, 2) for p in (a, b))
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x = _blur(x * x) - mean_x.square()
@@ -42,7 +44,7 @@ def _ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def _blur(maps: torch.Tensor) -> torch.Tensor:
-    """Means (B, C, H - 10, W - 10) over windows of maps (B, C, H, W), along one axis at a time."""
+    """Return Gaussian means (B, C, H - 10, W - 10) over the windows of maps (B, C, H, W)."""
     offsets = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     line = torch.exp(-offsets.square() / (2 * _SIGMA**2))
     line = line / line.sum()

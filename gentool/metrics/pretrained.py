@@ -1,10 +1,11 @@
-"""Pretrained feature extractors, the table of all extractors, and which may be used when.
+"""Pretrained feature extractors, the names of all extractors, and a check of their requirements.
 
-``inception``: Inception-v3 of the original FID through torch-fidelity (extra ``fid``), from its
-own weights file. ``dinov2``: ViT-B/14, from a safetensors file of the published weights, or, only
-when asked to download, through torch-fidelity and the code that its authors publish.
+``inception``: the Inception-v3 of the original FID, in the port of torch-fidelity (extra ``fid``)
+with its weights file. ``dinov2``: the ViT-B/14 of DINOv2, from a safetensors file of the published
+weights; or, only if a download is requested, through torch-fidelity and the code that the authors
+of DINOv2 publish.
 
-Weights are never unpickled: torch is told to read nothing but tensors.
+Weights cannot run code when they are read: torch.load is restricted to tensors.
 """
 
 import os
@@ -25,16 +26,20 @@ from gentool.metrics.vit import VisionTransformer
 
 EXTRACTORS = ("labels", "random", "inception", "dinov2")
 PRETRAINED = ("inception", "dinov2")
-_SIDE = 224  # of the images that DINOv2 sees here, as in torch-fidelity
+_SIDE = 224  # of the input images of DINOv2, as in torch-fidelity
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-_UNUSED = {"mask_token"}  # in the published file, for training alone
+_UNUSED = {"mask_token"}  # in the published file, but used only in training
 
 
 class InceptionExtractor(Extractor):
-    """The 2,048 pooled features that FID is defined by, in torch-fidelity's exact port.
+    """The 2,048 pooled features of the original FID, in the exact port of torch-fidelity.
 
     Args:
-        weights: The library's file of weights, or None to let it fetch its own.
+        weights: Weights file of torch-fidelity, or None to let torch-fidelity download it.
+
+    Raises:
+        GentoolError: torch-fidelity is missing, or the weights cannot be downloaded.
+        UsageError: The file does not hold these weights.
     """
 
     name, score = "inception", "FID"
@@ -47,7 +52,11 @@ class InceptionExtractor(Extractor):
 
 
 class DownloadedDinoExtractor(Extractor):
-    """DINOv2 through torch-fidelity, which fetches the code and the weights and runs them."""
+    """The class token of DINOv2 from torch-fidelity, which downloads code and weights.
+
+    Raises:
+        GentoolError: torch-fidelity is missing, or the download failed.
+    """
 
     name, score = "dinov2", "FD-dinov2"
 
@@ -59,13 +68,13 @@ class DownloadedDinoExtractor(Extractor):
 
 
 class DinoExtractor(Extractor):
-    """DINOv2's class token, from a safetensors file.
+    """The class token (768 features) of DINOv2, with weights from a safetensors file.
 
     Args:
-        weights: The published weights of ViT-B/14.
+        weights: Safetensors file of the published weights of ViT-B/14.
 
     Raises:
-        UsageError: not a safetensors file, or not of these weights.
+        UsageError: It is not a safetensors file, or does not hold these weights.
     """
 
     name, score = "dinov2", "FD-dinov2"
@@ -93,11 +102,11 @@ class DinoExtractor(Extractor):
 
 
 def load_pretrained(name: str, weights: Path | None) -> Extractor:
-    """The extractor called ``inception`` or ``dinov2``; without weights they are fetched.
+    """Return the extractor ``inception`` or ``dinov2``; if ``weights`` is None, download them.
 
     Raises:
-        GentoolError: torch-fidelity is missing.
-        UsageError: the file does not hold those weights.
+        GentoolError: torch-fidelity is missing, or the weights cannot be downloaded.
+        UsageError: The file does not hold these weights.
     """
     if name == "inception":
         return InceptionExtractor(weights)
@@ -121,7 +130,7 @@ def _from_library(name: str, layer: str, weights: Path | None) -> nn.Module:
             )
     except OSError as error:
         raise GentoolError(f"cannot fetch the weights of {name}: {error}") from error
-    except Exception as error:  # whatever a foreign file makes the unpickler or torch say
+    except Exception as error:  # torch raises many types of errors on files of other programs
         if weights is None:
             raise
         raise UsageError(
@@ -136,7 +145,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Let torch.load read nothing but tensors, whatever its caller asks for."""
+    """Make torch.load read only tensors inside the block, even if its caller allows more."""
     key = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(key)
     os.environ[key] = "1"
@@ -150,11 +159,18 @@ def _tensors_only() -> Iterator[None]:
 
 
 def check_extractor(name: str, *, labelled: bool, weights: Path | None, download: bool) -> None:
-    """Whether ``name`` can be used here.
+    """Check that the extractor ``name`` can be used.
+
+    Args:
+        name: Name of the extractor.
+        labelled: Whether the images have classes.
+        weights: Weights file of a pretrained extractor, or None.
+        download: Whether weights may be downloaded.
 
     Raises:
-        UsageError: no such extractor, or one whose weights are neither given nor asked for.
-        DataError: ``labels`` without classes.
+        UsageError: ``name`` is unknown, its weights are neither given nor may be downloaded, or
+            there is no file ``weights``.
+        DataError: ``name`` is ``labels`` and the images have no classes.
     """
     if name not in EXTRACTORS:
         raise unknown_name("feature extractor", name, list(EXTRACTORS), "gentool evaluate --help")

@@ -1,1 +1,1 @@
-"""Where results are written, and which files may be replaced."""
+"""Writing of results, and the rules for which existing files may be replaced."""

@@ -1,6 +1,7 @@
-"""What ``-o`` means: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
+"""Parsing of ``-o``: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
 
-It is parsed before a model is opened and the work begins, and then opened for what a verb plans.
+``parse_destination`` checks the option before a model is loaded. ``Destination.open`` then returns
+the sink for the images that a command plans.
 """
 
 import os
@@ -22,13 +23,13 @@ Form = Literal["tar", "folder", "sheet", "film", "arrays"]
 
 @dataclass(frozen=True)
 class Destination:
-    """A place for results, checked as far as it can be before anything is known of them.
+    """The file or folder for results, checked as far as possible before the results are known.
 
     Attributes:
-        form: What will be written.
-        path: The file or folder; of no use for a tar, which goes to stdout.
-        suffix: Of the single files in a folder or tar.
-        guard: Says what may be written over.
+        form: Kind of output.
+        path: The file or folder; not used for a tar, which goes to stdout.
+        suffix: Of the single files in a folder or tar, such as ``.png``.
+        guard: Decides which existing files may be replaced.
     """
 
     form: Form
@@ -37,14 +38,14 @@ class Destination:
     guard: Guard
 
     def foresee(self, recipe: Recipe, name: str) -> None:
-        """Refuse, before latents are looked for, what is known to be of another recipe.
+        """Check, before slow work starts, that no file of another recipe would be replaced.
 
         Args:
-            recipe: What is known of how the results will come about.
-            name: Of the first result, without its suffix.
+            recipe: The keys of the recipe that are known so far.
+            name: Name of the first result, without its suffix.
 
         Raises:
-            UsageError: what stands there is to be kept.
+            UsageError: A file exists and must be kept.
         """
         if self.form == "folder":
             first = self.path / f"{name}{self.suffix}"
@@ -61,17 +62,18 @@ class Destination:
         milliseconds: int = 60,
         labels: SheetLabels | None = None,
     ) -> Sink:
-        """The sink that takes the images of a plan.
+        """Return the sink that writes the images of a plan.
 
         Args:
-            plan: What will be made.
-            stdout: Where a tar goes.
-            columns: Columns of a sheet; nearly square by default.
+            plan: Names and recipes of the results.
+            stdout: Stream for a tar.
+            columns: Columns of a sheet; by default the sheet is nearly square.
             milliseconds: Time per frame of a film.
-            labels: Of the rows and columns of a sheet.
+            labels: Labels of the rows and columns of a sheet.
 
         Raises:
-            UsageError: something there is to be kept, or the format or memory is too small.
+            UsageError: A file exists and must be kept, or the results are too large for the
+                format or the memory.
         """
         if self.form == "tar":
             return TarSink(stdout, self.suffix)
@@ -87,17 +89,17 @@ class Destination:
 def parse_destination(
     output: str, image_format: str, guard: Guard, films: Iterable[str] = ()
 ) -> Destination:
-    """The destination that ``-o`` names.
+    """Return the destination that ``-o`` names.
 
     Args:
         output: ``-`` for a tar on stdout, a name that ends in .png, .jpg, .jpeg or .webp for one
             sheet, in .npz for arrays, a name without a suffix for a folder.
         image_format: Format of the single files: png, jpg, jpeg or webp.
-        guard: Says what may be written over.
-        films: Suffixes that mean a film to this verb.
+        guard: Decides which existing files may be replaced.
+        films: Suffixes for which this command writes a film.
 
     Raises:
-        UsageError: a suffix that the verb does not write, or a place that it may not write to.
+        UsageError: The command does not write this suffix, or may not write to this path.
     """
     suffix, path = suffix_of(image_format), Path(output).expanduser()
     if output == "-":
@@ -120,10 +122,10 @@ def parse_destination(
 
 
 def suffix_of(word: str) -> str:
-    """``png`` -> ``.png``.
+    """Return the suffix of an image format: ``png`` -> ``.png``.
 
     Raises:
-        UsageError: no such image format.
+        UsageError: ``word`` is not an image format.
     """
     if word.lower() not in FORMATS:
         raise UsageError(f"no image format '{word}'. Formats: {', '.join(FORMATS)}")

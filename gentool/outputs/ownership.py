@@ -1,8 +1,8 @@
-"""Which files a command may write over: its own from before, and no others.
+"""Rules for which existing files a command may replace: only files that gentool wrote.
 
-Everything that gentool writes can be recognised again: pictures and arrays by the recipe in them,
-models and latents by their header, zips by their comment, tables by their last column. A command
-asks a ``Guard`` before it works, so that a refusal costs nothing.
+Every kind of result can be recognised again: images and arrays by the recipe in them, models and
+latents by their header, zips by their comment, tables by their last column, folders of shards by
+their index. A command asks a ``Guard`` before the work starts, so that no work is lost.
 """
 
 import csv
@@ -36,31 +36,36 @@ PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
     "folder of shards",
 )  # fmt: skip
-RECIPE_KEY = "gentool"  # of arrays, and the first word of a zip's comment
-RECIPE_COLUMN = "recipe"  # the last of a table
+RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
+RECIPE_COLUMN = "recipe"  # last column of a table
 OF_A_RUN = (MODEL_NAME, STATE_NAME, "best.safetensors")
 _OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
-)  # known only when the work is done, or of no matter
+)  # not compared: the version, and keys that are known only after the work
 _COMMENT_BYTES = 65_535
-_END_BYTES = 22  # of a zip, before its comment
+_END_BYTES = 22  # of the end record of a zip, without its comment
 _MOST_NAMES = 10_000
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a file says of how gentool made it."""
+    """Kind and recipe of a file that gentool wrote.
+
+    Attributes:
+        kind: Such as ``PICTURE``.
+        recipe: How the file was made; empty if a model or latents file does not store it.
+    """
 
     kind: str
     recipe: Recipe
 
 
 def read_mark(path: Path) -> Mark | None:
-    """How gentool made a file; None for a file that it did not make, or that cannot be read."""
+    """Return the mark of a file or folder; None if gentool did not write it or it is unreadable."""
     try:
         if is_folder(path):
             return _mark_of_shards(path)
-        if not path.is_file():  # a pipe or device: reading it might wait for ever
+        if not path.is_file():  # reading a pipe or device could block for ever
             return None
         with open_regular(path) as file:
             start = file.read(16)
@@ -75,8 +80,8 @@ def read_mark(path: Path) -> Mark | None:
 
 
 def _mark_of_tensors(path: Path) -> Mark | None:
-    """The mark of a model or of latents; a training state is nobody's result."""
-    from gentool.checkpoint import read_header  # imports torch, which data check does without
+    """Return the mark of a model or latents file; None for a training state, which is no result."""
+    from gentool.checkpoint import read_header  # imports torch, which "data check" does not need
 
     try:
         header, _ = read_header(path)
@@ -93,7 +98,7 @@ def _mark_of_tensors(path: Path) -> Mark | None:
 
 
 def _mark_of_zip(path: Path) -> Mark | None:
-    """The mark of an archive of arrays, or of a zip of packed images."""
+    """Return the mark of an archive of arrays, or of a zip of packed images."""
     try:
         with open_regular(path) as file:
             file.seek(-min(path.stat().st_size, _COMMENT_BYTES + _END_BYTES), os.SEEK_END)
@@ -107,12 +112,12 @@ def _mark_of_zip(path: Path) -> Mark | None:
         with zipfile.ZipFile(path) as archive, archive.open(f"{RECIPE_KEY}.npy") as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
         return _mark(ARRAYS, str(array.item()).encode())
-    except Exception:  # whatever a foreign file makes the readers raise
+    except Exception:  # the readers raise many types of errors on files of other programs
         return None
 
 
 def _mark_of_table(path: Path) -> Mark | None:
-    """The mark of a CSV that ``evaluate`` wrote: the recipe's hash ends each of its rows."""
+    """Return the mark of a CSV that ``evaluate`` wrote: each row ends with the recipe's hash."""
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)
@@ -126,7 +131,7 @@ def _mark_of_table(path: Path) -> Mark | None:
 
 
 def _mark_of_shards(folder: Path) -> Mark | None:
-    """The mark of a folder that ``data shards`` wrote and that holds nothing else."""
+    """Return the mark of a folder that ``data shards`` wrote; None if it holds other files, too."""
     try:
         whole = json.loads((folder / "index.json").read_bytes())
         recipe = whole["gentool"]["recipe"]
@@ -138,26 +143,36 @@ def _mark_of_shards(folder: Path) -> Mark | None:
 
 
 def _mark(kind: str, words: bytes) -> Mark | None:
-    """The mark whose recipe is a JSON text."""
+    """Return a mark with the recipe in a JSON text; None if the text is not a JSON object.
+
+    Raises:
+        ValueError: The text is not JSON, or breaks the limits of ``parse_json``.
+    """
     recipe = parse_json(words)
     return Mark(kind, recipe) if isinstance(recipe, dict) else None
 
 
 def comment_of(recipe: Recipe, members: int) -> bytes:
-    """The comment that marks a zip as gentool's own, as long as it has so many members."""
+    """Return the comment that marks a zip as written by gentool.
+
+    The mark is valid only while the zip has exactly ``members`` members.
+    """
     told = {**recipe, "members": members}
     return f"{RECIPE_KEY} {json.dumps(told, sort_keys=True)}".encode()
 
 
 def _members_in(recipe: Recipe) -> bytes:
-    """The number of members as the end of a zip tells it, which holds 65,535 at most."""
+    """Return the number of members (at most 65,535) as the two bytes in the end of a zip."""
     members = recipe.get("members")
     count = members if isinstance(members, int) and members >= 0 else 0
     return min(count, 0xFFFF).to_bytes(2, "little")
 
 
 def hash_of_files(paths: Iterable[Path]) -> list[str]:
-    """Short hashes of what files hold, for recipes; of a folder or nothing, of its place."""
+    """Return hashes (16 hex digits) of the content of files, for recipes.
+
+    If a path is not a readable regular file, its absolute path is hashed instead.
+    """
     found = []
     for path in paths:
         try:
@@ -172,36 +187,43 @@ def hash_of_files(paths: Iterable[Path]) -> list[str]:
 
 
 def hash_of_recipe(recipe: Recipe) -> str:
-    """A recipe in twelve letters, for tables; the same for every version of gentool."""
+    """Return the hash (12 hex digits) of a recipe, for tables.
+
+    It does not depend on the version of gentool.
+    """
     told = {key: value for key, value in recipe.items() if key not in _OUTCOMES}
     return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def hash_of_place(spec: str) -> str:
-    """A short hash that tells equally named sets apart, and names no path of this machine."""
+    """Return a hash (12 hex digits) of where images are, so that sets of equal name differ.
+
+    Unlike the path itself, the hash can be stored in a recipe without showing the path.
+    """
     there = os.path.lexists(place_of(spec))  # else it is a name, such as builtin:digits
     return sha256(os.fsencode(os.path.realpath(spec) if there else spec)).hexdigest()[:12]
 
 
 def place_of(spec: str) -> Path:
-    """The file or folder that a spec of images names; where it names none, no such path is there.
+    """Return the path of the file or folder that a spec of images names.
 
-    A weight (``photos@2``) and the prefix of shards are no part of it.
+    A weight (``photos@2``) and the prefix ``shards:`` are removed, unless the whole spec is an
+    existing path. If the spec names no file, as ``builtin:digits``, the path does not exist.
     """
     try:
         whole = Path(spec).expanduser()
         if os.path.lexists(whole):
             return whole
         return Path(split_weight(spec)[0].removeprefix("shards:")).expanduser()
-    except (RuntimeError, UsageError):  # no such home, or no such weight: opening tells
+    except (RuntimeError, UsageError):  # unknown home or bad weight; opening reports the error
         return Path(spec)
 
 
 def free_name(path: Path) -> Path:
-    """A name like ``path`` that nothing has yet."""
+    """Return a path like ``path`` that does not exist yet, such as ``name-2.png``."""
     if not path.name:
         path = Path(os.path.realpath(path))
-    if not path.name:  # the root
+    if not path.name:  # the root folder
         return Path("results")
     for number in range(2, _MOST_NAMES):
         found = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -212,13 +234,13 @@ def free_name(path: Path) -> Path:
 
 @dataclass
 class Guard:
-    """Says which files a command may write over; every refusal comes before the work.
+    """Decides which files a command may replace, before the work starts.
 
     Attributes:
         inputs: Files and folders that the command reads.
-        overwrite: Whether gentool's own files of another recipe may be replaced.
-        may_mix: Whether a new picture may lie in a folder that the command reads.
-        tell: Is given what a person should know of files that stay beside the new ones.
+        overwrite: Whether files that gentool wrote with another recipe may be replaced.
+        may_mix: Whether a new image may be written into a folder that the command reads.
+        tell: Called with a warning for the user about old files beside the new ones.
     """
 
     inputs: Iterable[Path] = ()
@@ -233,18 +255,19 @@ class Guard:
         self._files = {found for path in there if (found := _identity(path)) is not None}
 
     def allow(self, path: Path, kind: str, option: str = "-o") -> Path:
-        """Check a file that is to be written, as far as nothing but its name and kind is known.
+        """Check a file that will be written, while only its path and kind are known.
 
         Args:
-            path: The file; it need not be there.
-            kind: What will be written, such as ``PICTURE``.
-            option: The option of the command that names it; no two may name one file.
+            path: The file; it need not exist.
+            kind: Kind of file that will be written, such as ``PICTURE``.
+            option: Command-line option that names the file; two options may not name one file.
 
         Returns:
             The path.
 
         Raises:
-            UsageError: it is an input, a model of a run, not gentool's own, or cannot be written.
+            UsageError: The file is an input or a model of a run, exists and was not written by
+                gentool, or cannot be written.
         """
         if str(path) == "-":
             raise UsageError(f"{option} - is no file; this output cannot go to stdout. Name a file")
@@ -260,12 +283,16 @@ class Guard:
         return path
 
     def _check_kind(self, path: Path, kind: str) -> Mark | None:
-        """The mark of a file that may be replaced, or None where nothing is there."""
+        """Return the mark of a file that may be replaced, or None if it does not exist.
+
+        Raises:
+            UsageError: The file may not be replaced by a file of this kind.
+        """
         if os.path.realpath(path) in self._inputs or _identity(path) in self._files:
             raise _refusal(path, "is an input of this command")
         if _is_of_a_run(path):
             raise _refusal(path, "belongs to a training run")
-        if not os.path.exists(path):  # noqa: PTH110 - a link that leads nowhere is written through
+        if not os.path.exists(path):  # noqa: PTH110 - the target of a broken link is created
             return None
         mark = read_mark(path)
         if mark is None or mark.kind != kind:
@@ -273,13 +300,14 @@ class Guard:
         return mark
 
     def allow_folder(self, folder: Path) -> Path:
-        """Check a folder that results are to be written into; it need not be there.
+        """Check a folder for results; it need not exist.
 
         Returns:
             The folder.
 
         Raises:
-            UsageError: it is an input of this command, or nothing can be written there.
+            UsageError: It is an input of the command or inside one, is a file, or cannot be
+                written.
         """
         if os.path.realpath(folder) in self._inputs or self._lies_in_an_input(folder):
             raise UsageError(
@@ -293,21 +321,22 @@ class Guard:
         return folder
 
     def names_taken(self, folder: Path) -> set[str]:
-        """Names below a folder that other outputs of the command will have."""
+        """Return the paths, relative to a folder, of other outputs of the command inside it."""
         above = os.path.realpath(folder) + os.sep
         return {real.removeprefix(above) for real in self._taken if real.startswith(above)}
 
     def allow_recipe(self, path: Path, kind: str, recipe: Recipe, *, partly: bool = False) -> None:
-        """Check a file again when the recipe of what will be written to it is known.
+        """Check a file again when the recipe of the new content is known.
 
         Args:
             path: The file.
             kind: As for ``allow``.
-            recipe: How it will come about.
-            partly: Whether the recipe is known in part, and the rest is not to be compared.
+            recipe: How the new content will be made.
+            partly: Whether ``recipe`` is incomplete, so that only its own keys are compared.
 
         Raises:
-            UsageError: as ``allow``; or it was made from another recipe, and is to be kept.
+            UsageError: As for ``allow``; or the file was made with another recipe, and
+                ``overwrite`` is not set.
         """
         mark = self._check_kind(path, kind)
         if mark is None:
@@ -325,24 +354,25 @@ class Guard:
             )
 
     def _lies_in_an_input(self, path: Path) -> bool:
-        """Whether a file lies in a folder that the command reads."""
+        """Return whether a file is inside a folder that the command reads."""
         above = Path(os.path.realpath(path)).parents
         return any(str(folder) in self._inputs for folder in above)
 
 
 def _refusal(path: Path, why: str) -> UsageError:
-    free = Path(path.name) if _is_of_a_run(path) else path  # no name beside it would be free
+    free = Path(path.name) if _is_of_a_run(path) else path  # suggest no name inside a run folder
     return UsageError(f"{path} {why}; it is kept. Write to {free_name(free)}")
 
 
 def refuse_foreign_run(folder: Path) -> None:
-    """Check, before the work, that a folder to train in holds nothing that is not a run's.
+    """Check, before training, that a folder holds no file that training would wrongly replace.
 
-    Where a state is, the folder is a run. Where none is, a run may have been stopped before its
-    first save, which leaves a log, previews and a list of bad files.
+    A folder with a state file is a run. Without one, a run may have been stopped before its first
+    save, which leaves a log, previews and a list of bad files.
 
     Raises:
-        UsageError: training would write over a file that gentool did not make.
+        UsageError: Training would replace a file that gentool did not write, the folder holds a
+            model without a state, or it is not a folder or cannot be written.
     """
     if str(folder) == "-":
         raise UsageError("--out - is no folder; a run cannot go to stdout. Name a folder")
@@ -359,7 +389,7 @@ def refuse_foreign_run(folder: Path) -> None:
     numbered = [*folder.glob("samples/*.png"), *folder.glob("snapshots/*.safetensors")]
     foreign = [p for p in numbered if p.stem.partition("-")[0].isdecimal() and not read_mark(p)]
     log, bad = folder / LOG_NAME, folder / "bad_files.txt"
-    begun = (folder / "samples").is_dir()  # made before the first of the others
+    begun = (folder / "samples").is_dir()  # a run creates it before the log and the list
     foreign += [log] * (log.exists() and not (begun and _lines_are(log, _is_record)))
     foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
     if foreign:
@@ -370,7 +400,7 @@ def refuse_foreign_run(folder: Path) -> None:
 
 
 def _lines_are(path: Path, allowed: Callable[[str], bool]) -> bool:
-    """Whether every line of a file is of a kind."""
+    """Return whether ``allowed`` is true for every line of a file; False if it is unreadable."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return all(map(allowed, file))
@@ -379,7 +409,7 @@ def _lines_are(path: Path, allowed: Callable[[str], bool]) -> bool:
 
 
 def _is_record(line: str) -> bool:
-    """Whether a line may be one of a run's log, or one that a kill cut short."""
+    """Return whether a line may be from the log of a run, or the start of one after a kill."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -388,12 +418,12 @@ def _is_record(line: str) -> bool:
 
 
 def _is_reason(line: str) -> bool:
-    """Whether a line may be one of a list of bad files."""
+    """Return whether a line may be from a list of bad files."""
     return line.count("\t") == 1
 
 
 def _is_of_a_run(path: Path) -> bool:
-    """Whether a path is that of a model or state of a run folder, be it there or not yet."""
+    """Return whether a path is that of a model or state in a run folder; it need not exist."""
     folder = Path(os.path.realpath(path)).parent
     if folder.name == "snapshots":
         return (folder.parent / STATE_NAME).is_file()
@@ -401,7 +431,7 @@ def _is_of_a_run(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and number of a file, which links and other spellings of its name share."""
+    """Return device and inode number of a file, which are equal for all its names; or None."""
     try:
         info = path.stat()
     except OSError:
@@ -410,7 +440,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def difference(before: Recipe, now: Recipe) -> str | None:
-    """In words the first thing that two recipes do not share; None if they are the same."""
+    """Return a text that names the first difference of two recipes; None if there is none."""
     told = json.loads(json.dumps(dict(now)))
     for key in sorted({*before, *told} - _OUTCOMES):
         was, is_now = before.get(key), told.get(key)
@@ -422,7 +452,7 @@ def difference(before: Recipe, now: Recipe) -> str | None:
 
 
 def _change(key: str, was: object, is_now: object) -> str:
-    """In words, how one value of a recipe changed; None stands for a value that is not there."""
+    """Return a text that says how one value of a recipe changed; None is a missing value."""
     if was is None:
         return f"it had no {key}, which is {is_now!s:.60} now"
     if is_now is None:

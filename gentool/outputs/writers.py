@@ -1,8 +1,9 @@
-"""Where results go: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
+"""Writers of results: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
 
-A verb says first what it will make (a ``Plan``: names and recipes), so that a place that may not
-be written is refused before the work; then it hands over the images one by one. Files are
-written under another name first and renamed, so that a stop never leaves half an image.
+A command first makes a ``Plan`` with the names and recipes of its results. The sink checks the
+plan, so that a path which may not be written is refused before the work starts. Then the command
+passes the images to the sink one by one. Files are written under a temporary name and renamed, so
+that a stop never leaves half a file.
 """
 
 import contextlib
@@ -49,13 +50,13 @@ from gentool.outputs.ownership import (
     read_mark,
 )
 
-_LOOKED_AT = 1000  # files of a folder that are asked which model made them
-_LONGEST_LIST = 1000  # values that vary, in the recipe of a sheet
+_LOOKED_AT = 1000  # about this many files of a folder are checked for the model that made them
+_LONGEST_LIST = 1000  # varying values that the recipe of a sheet lists; more become a hash
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One result before it is made: file name without suffix, and how it will come about."""
+    """One result before it is made: its file name without suffix, and its recipe."""
 
     name: str
     recipe: Recipe
@@ -63,12 +64,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command will make.
+    """The results that a command will make.
 
     Attributes:
-        results: Gives the results in order, anew at each call.
-        count: How many they are.
-        shape: Of each image.
+        results: Function that returns the results in order; may be called several times.
+        count: Number of results.
+        shape: Shape of each image.
     """
 
     results: Callable[[], Iterable[Planned]]
@@ -78,7 +79,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One result: file name without suffix, uint8 (H, W, C), and how it came about."""
+    """One result: file name without suffix, pixels uint8 (H, W, C), and recipe."""
 
     name: str
     pixels: Pixels
@@ -86,15 +87,19 @@ class NamedImage:
 
 
 def named(plan: Plan, images: Iterable[Pixels]) -> Iterator[NamedImage]:
-    """Images, in the order of a plan, with their names and recipes."""
+    """Yield images, which are in the order of a plan, with their names and recipes."""
     for pixels, result in zip(images, plan.results(), strict=True):
         yield NamedImage(result.name, pixels, result.recipe)
 
 
 def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
-    """How an image came about, for its file; names no path of this machine.
+    """Return the recipe of an image: how it was made, without any path of this machine.
 
-    What ``draw_with`` asked for is told unless it is neutral.
+    Settings from ``Model.draw_with`` are included unless they have their neutral values.
+
+    Args:
+        loaded: The model.
+        what: More keys of the recipe.
     """
     chosen, neutral = to_json(loaded.model.drawing), to_json(loaded.model.Drawing())
     return {
@@ -107,10 +112,10 @@ def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
 
 
 class Sink(ABC):
-    """Takes images one by one; ``close`` finishes what needs all of them.
+    """A writer that takes images one by one; ``close`` writes what needs all of them.
 
     Attributes:
-        failed: (path, reason) of files that could not be written though others could.
+        failed: (path, reason) of files that could not be written because of their names.
     """
 
     def __init__(self) -> None:
@@ -118,18 +123,18 @@ class Sink(ABC):
 
     @abstractmethod
     def add(self, image: NamedImage) -> list[Path]:
-        """Take one image; the files that are now complete."""
+        """Take one image; return the files that are now complete."""
 
     def close(self) -> list[Path]:
-        """Finish; the files that are now complete."""
+        """Finish the output; return the files that are now complete."""
         return []
 
 
 class FolderSink(Sink):
-    """One file per image; a file whose name the disk does not take is left out.
+    """A folder with one file per image; a file with a name that the disk refuses is left out.
 
     Raises:
-        UsageError: one of the files may not be replaced, or the folder holds images of another
+        UsageError: One of the files may not be replaced, or the folder holds images of another
             model.
     """
 
@@ -139,7 +144,11 @@ class FolderSink(Sink):
         self._check(plan)
 
     def _check(self, plan: Plan) -> None:
-        """Compare what is in the folder with what will be written into it."""
+        """Compare the files in the folder with those that will be written.
+
+        Raises:
+            UsageError: One of them is in the way; see the class.
+        """
         here = self._files_here()
         taken = self.guard.names_taken(self.folder)
         first = next(iter(plan.results()), None)
@@ -158,7 +167,7 @@ class FolderSink(Sink):
             self._look_for_a_mixture(sorted(here), first.recipe)
 
     def _refuse_file_in_the_way(self, plan: Plan) -> None:
-        """Refuse a plan in which a file and a folder of other files would have one name."""
+        """Refuse a plan in which a file and a folder would have the same name."""
         names = {result.name + self.suffix for result in plan.results()}
         folders = {str(above) for name in names for above in Path(name).parents}
         if both := sorted(names & folders):
@@ -168,7 +177,7 @@ class FolderSink(Sink):
             )
 
     def _files_here(self) -> set[str]:
-        """Names of all files below the folder."""
+        """Return the paths of all files inside the folder, relative to it."""
         if not is_folder(self.folder):
             return set()
         return {
@@ -178,9 +187,9 @@ class FolderSink(Sink):
         }
 
     def _look_for_a_mixture(self, others: list[str], ours: Recipe) -> None:
-        """Refuse a folder that holds pictures of another kind, as a look at some of them shows.
+        """Refuse a folder with images of another model or command; only a sample is checked.
 
-        With ``--overwrite`` it is said which of gentool's pictures stay beside the new ones.
+        With ``--overwrite``, warn about old images of gentool beside the new ones instead.
         """
         for name in others[:: max(1, len(others) // _LOOKED_AT)]:
             mark = read_mark(self.folder / name)
@@ -202,7 +211,7 @@ class FolderSink(Sink):
     def add(self, image: NamedImage) -> list[Path]:
         """Write one file."""
         path = self.folder / f"{image.name}{self.suffix}"
-        self.guard.allow_recipe(path, PICTURE, image.recipe)  # it may have come meanwhile
+        self.guard.allow_recipe(path, PICTURE, image.recipe)  # again: the file may exist now
         try:
             return [write_bytes(path, encode(image.pixels, self.suffix, image.recipe))]
         except UsageError as error:
@@ -213,7 +222,7 @@ class FolderSink(Sink):
 
 
 def _other_kind(theirs: Recipe, ours: Recipe) -> str | None:
-    """In words, what pictures are that do not belong with ours; None if they do."""
+    """Return a text for images that may not be mixed with the new ones; None if they may be."""
     if theirs["model_sha256"] != ours.get("model_sha256"):
         return "images of another model"
     if theirs.get("made_by") != ours.get("made_by"):
@@ -222,10 +231,10 @@ def _other_kind(theirs: Recipe, ours: Recipe) -> str | None:
 
 
 def _check_folders(top: Path, name: str) -> None:
-    """See that a file stands nowhere where a folder of a result has to be.
+    """Check that no file exists where the result ``name`` needs a folder.
 
     Raises:
-        UsageError: one does.
+        UsageError: There is such a file.
     """
     for folder in list(Path(name).parents)[:-1]:
         if (top / folder).is_file():
@@ -236,10 +245,11 @@ def _check_folders(top: Path, name: str) -> None:
 
 
 class SheetSink(Sink):
-    """All images in one; the recipe keeps what they share and lists what they do not.
+    """One image file with all images as tiles; see ``merged_recipe`` for its recipe.
 
     Raises:
-        UsageError: the file may not be replaced, or its format or the memory is too small.
+        UsageError: The file may not be replaced, or the sheet is too large for its format or for
+            the memory.
     """
 
     def __init__(
@@ -255,14 +265,14 @@ class SheetSink(Sink):
         check_sides(path.suffix.lower(), width, height)
         flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
         channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
-        # first, since it may be too large
+        # This comes before the recipe, which takes time, since the sheet may be too large.
         self._sheet = Sheet(layout, channels, path.suffix.lower())
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
-        """Put the image into its place."""
+        """Put the image into the next tile."""
         self._sheet.place(self._count, image.pixels)
         self._count += 1
         return []
@@ -270,19 +280,19 @@ class SheetSink(Sink):
     def close(self) -> list[Path]:
         """Write the sheet."""
         write_labels(self._sheet.image, self._sheet.layout, self.labels)
-        self.guard.allow_recipe(self.path, PICTURE, self._recipe)  # it may have come meanwhile
+        self.guard.allow_recipe(self.path, PICTURE, self._recipe)  # again: the file may exist now
         with writing(self.path) as out:
             save(self._sheet.image, out, self.path.suffix.lower(), self._recipe)
         return [self.path]
 
 
 class ArraySink(Sink):
-    """A .npz with ``images`` uint8 (N, H, W, C), ``seed`` and ``index`` (N,) where known.
+    """A .npz file with ``images`` uint8 (N, H, W, C) and, if known, ``seed`` and ``index``.
 
-    Its array ``gentool`` holds the recipe as JSON text.
+    ``seed`` and ``index`` are int64 (N,). The array ``gentool`` holds the recipe as JSON text.
 
     Raises:
-        UsageError: the file may not be replaced, or there is too little memory.
+        UsageError: The file may not be replaced, or there is too little memory.
     """
 
     def __init__(self, path: Path, plan: Plan, guard: Guard) -> None:
@@ -304,7 +314,7 @@ class ArraySink(Sink):
         self._count = 0
 
     def add(self, image: NamedImage) -> list[Path]:
-        """Put the image into its place."""
+        """Copy the image into the next row of the array."""
         self._images[self._count] = image.pixels
         self._count += 1
         return []
@@ -320,23 +330,23 @@ class ArraySink(Sink):
 
 
 class FilmSink(Sink):
-    """All images as the frames of one endless .gif or .webp.
+    """A .gif or .webp animation with all images as its frames, which repeats for ever.
 
     Raises:
-        UsageError: the file may not be replaced.
+        UsageError: The file may not be replaced, or there is too little memory.
     """
 
     def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
         super().__init__()
         self.path, self.guard, self.milliseconds = path, guard, milliseconds
         size = plan.count * plan.shape.height * plan.shape.width * max(3, plan.shape.channels)
-        require_memory(2 * size, f"a film of {plan.count:,} frames")  # frames and their pictures
+        require_memory(2 * size, f"a film of {plan.count:,} frames")  # arrays and PIL images
         self.frames: list[Pixels] = []
         self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
         guard.allow_recipe(path, PICTURE, self._recipe)
 
     def add(self, image: NamedImage) -> list[Path]:
-        """Keep the frame for later."""
+        """Keep the frame until ``close``."""
         self.frames.append(image.pixels)
         return []
 
@@ -349,7 +359,7 @@ class FilmSink(Sink):
 
 
 class TarSink(Sink):
-    """A tar of image files written as they come; times are zero, so bytes are reproducible."""
+    """A tar of image files, written one by one; times are 0, so that bytes are reproducible."""
 
     def __init__(self, stream: BinaryIO, suffix: str) -> None:
         super().__init__()
@@ -376,7 +386,11 @@ class TarSink(Sink):
 
 @contextlib.contextmanager
 def _reader() -> Iterator[None]:
-    """Turn a broken pipe into gentool's own error."""
+    """Convert a broken pipe.
+
+    Raises:
+        OutputClosed: The reader of stdout has closed it.
+    """
     try:
         yield
     except BrokenPipeError as error:
@@ -384,14 +398,18 @@ def _reader() -> Iterator[None]:
 
 
 def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:
-    """Put all images into a sink and finish it; gives the files that are complete, as they come."""
+    """Put all images into a sink and close it; yield the files that each step completes."""
     for image in images:
         yield sink.add(image)
     yield sink.close()
 
 
 def merged_recipe(plan: Plan) -> dict[str, object]:
-    """What all recipes of a plan share as it is, what varies as a list, a long list in short."""
+    """Merge the recipes of a plan into one.
+
+    A value that is the same in all recipes is kept. Values that vary become a list; integers
+    become text such as ``0-63,70``; a list that is too long becomes a hash.
+    """
     merged: dict[str, object] = {}
     varying: dict[str, list[object]] = {}
     for number, result in enumerate(plan.results()):
@@ -405,7 +423,7 @@ def merged_recipe(plan: Plan) -> dict[str, object]:
 
 
 def _short(values: list[object]) -> object:
-    """Whole numbers as ``0-63,70``, and so many other values that nobody reads them as a hash."""
+    """Return integers as text such as ``0-63,70``, other values as a list; too many as a hash."""
     if all(type(value) is int for value in values):
         words = runs([int(str(value)) for value in values])
         return words if words.count(",") < _LONGEST_LIST else hash_of_value(words)
@@ -413,7 +431,7 @@ def _short(values: list[object]) -> object:
 
 
 def runs(numbers: list[int]) -> str:
-    """``[0, 1, 2, 7]`` -> ``0-2,7``, the form that ``--seeds`` takes."""
+    """Return integers as text: ``[0, 1, 2, 7]`` -> ``0-2,7``, as ``--seeds`` takes them."""
     ends: list[list[int]] = []
     for number in numbers:
         if ends and number == ends[-1][1] + 1:
