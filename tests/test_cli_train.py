@@ -520,3 +520,24 @@ def test_what_ails_a_run_is_said_on_the_way(image_folder: Path, tmp_path: Path) 
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "warning: posterior collapse" in done.err
+
+
+def test_a_title_is_kept_and_shown_and_makes_no_other_run(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    words = ("train", "gan", "--data", image_folder, "--out", tmp_path / "run", *TINY)
+    assert gentool_command(*words, "--images", 32, "--name", "first  of\ttwo").code == 0
+    assert "first  of\\ttwo" in gentool_command("info", tmp_path / "run").out
+    assert gentool_command(*words, "--images", 64, "--name", "second").code == 0
+    done = gentool_command("info", tmp_path / "run", "--json")
+    assert json.loads(done.out)["training"]["name"] == "second"
+    assert gentool_command(*words, "--name", "x" * 201).code == 2
+
+
+def test_the_average_may_be_set_by_a_flag_or_an_option(image_folder: Path, tmp_path: Path) -> None:
+    given = (("--ema-images", 77), ("-o", "ema_images=77"), ("--ema-images", 5, "-o",
+             "ema_images=77"))  # fmt: skip
+    for more in given:
+        done = gentool_command("train", "gan", "--data", image_folder, *TINY, *more, "--dry-run",
+                               "--json")  # fmt: skip
+        assert json.loads(done.out)["-o ema_images"]["value"] == 77

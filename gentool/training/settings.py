@@ -44,6 +44,14 @@ class Settings:
     out: str = option(
         MISSING, "Run folder; default runs/MODEL-DATA.", panel=BASIC, metavar="FOLDER"
     )
+    name: str | None = option(
+        None,
+        "A title, kept in the model file; gentool info shows it.",
+        high=200,
+        panel=BASIC,
+        metavar="TITLE",
+        record="training",
+    )
     size: str = option(MISSING, "Side, or HEIGHTxWIDTH as in 48x64.", panel=BASIC, metavar="SIZE")
     mode: str = option(MISSING, "grey, rgb or rgba; default: found.", panel=BASIC, metavar="MODE")
     fit: str = option(
@@ -166,6 +174,13 @@ class Settings:
     )
     width: int | None = option(
         None, "Scales the model; as -o width=N.", panel=TRAINING, metavar="N", of_model=True
+    )
+    ema_images: int | None = option(
+        None,
+        "Half-life of the weights' average, in images; as -o ema_images=N.",
+        panel=TRAINING,
+        metavar="N",
+        of_model=True,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", panel=HARDWARE, metavar="DEVICE")
     precision: str = option(
@@ -349,6 +364,8 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         words = {str: "a word", bool: "true or false"}.get(kind, "a number")
         raise UsageError(f"{key} takes {words}, not {value!r}")
+    if isinstance(value, str) and len(value) > declared["high"]:
+        raise UsageError(f"{flag_of(key)} has {len(value):,} letters; allowed: {declared['high']}")
     if isinstance(value, int | float) and kind is not bool:
         low, high = declared["low"], declared["high"]
         if not low <= value <= high:  # NaN compares false
