@@ -271,7 +271,7 @@ def plan_pictures(
 
 
 def picture(result: Reconstruction, *, only: bool) -> Pixels:
-    """Return the reconstruction, uint8 (H, W, C), or a wider picture with the original beside it."""
+    """Return the reconstruction, uint8 (H, W, C), or a wider picture with the original at left."""
     return result.image if only else grid(np.stack([result.original, result.image]), columns=2)
 
 
