@@ -146,7 +146,7 @@ class Discriminator(nn.Module):
             self.vectors = class_vectors(classes, last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the penultimate vector (B, width): the coarsest map, summed with learned weights."""
+        """Return the penultimate vector (B, width): learned weighted sums of the coarsest map."""
         x = self.stages[0](self.from_image(images))
         for stage, transition, size in zip(
             self.stages[1:], self.transitions, self.sizes[1:], strict=True
