@@ -107,9 +107,13 @@ def choose_split(
 
 
 def _notes_of_all(side: Sides, dataset: Dataset, *, told: bool, kept_some: bool) -> list[str]:
-    """Return notes on a model that is compared with all images, if it was trained on some.
+    """Return notes on a model that is compared with all images, if it was trained on some of them.
 
-    ``told`` is whether the reader must hear of it if this is not known.
+    Args:
+        side: Training images and held-out images of the model.
+        dataset: All images.
+        told: Whether to add a note if the training images are not known.
+        kept_some: Whether the model kept images out of training.
     """
     if len(side.trained):
         hint = "" if kept_some else "; train --holdout keeps some out"

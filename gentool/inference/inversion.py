@@ -55,8 +55,8 @@ def invert(
     Args:
         model: Any model with a prior and a differentiable decoder, in eval mode.
         images: uint8 (N, H, W, C).
-        steps: Gradient steps per image; without ``start``, the first quarter of them is taken
-            from every random point.
+        steps: Gradient steps for each image; without ``start``, every random point of an image
+            gets the first quarter of them.
         seed: Seed of the random points.
         stop: Polled at every step.
         start: Where to begin, for example the output of an encoder; None for random points.

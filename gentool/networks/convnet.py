@@ -95,7 +95,7 @@ class Encoder(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels of the first level; each level doubles them, up to eight times.
+        width: Channels of the first level; each level doubles them, up to 8 ``width``.
         outputs: Length of the output vector.
         norm: ``none``, ``batch`` or ``group``.
     """

@@ -23,8 +23,8 @@ _MIN_CHANNELS = 8  # at the pixels, also if the width is smaller
 def grids(shape: ImageShape, side: int) -> list[tuple[int, int]]:
     """Return the sizes of the pyramid, from the image to the grid of about side x side positions.
 
-    The last grid is the one whose number of positions has the smallest ratio to side x side; it is
-    never the image itself.
+    The last grid is the one whose number of positions is nearest to side x side, by their ratio; it
+    is never the image itself.
     """
     sizes = pyramid(shape)
     far = [abs(math.log(height * width / side**2)) for height, width in sizes[1:]]

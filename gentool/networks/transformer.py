@@ -127,7 +127,7 @@ class Transformer(nn.Module):
         return self.starts(labels)  # type: ignore[no-any-return]
 
     def forward(self, indices: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Return logits (B, T, words), float32; those of position t depend on indices before t."""
+        """Return logits (B, T, words), float32; row t depends only on indices before t."""
         first = self.start(len(indices), labels)[:, None]
         x = torch.cat([first, self.embedding(indices[:, :-1])], dim=1) + self.positions
         for layer in self.layers:
