@@ -1,1 +1,1 @@
-"""Scores of models and of folders of images, the cheap score of a run, and outliers."""
+"""Scores of models and of sets of images, the cheap score during a training run, and outliers."""

@@ -1,8 +1,8 @@
-"""Scores of models, or of images in a folder, an archive or a ``.npz``, against images.
+"""Score models, or images in a folder, an archive or a ``.npz``, against reference images.
 
-The same prepared uint8 pixels on both sides: samples rounded as they would be saved, all else
-through one intake. Every figure comes with its protocol: extractor and hash, numbers of images,
-split, seed.
+Both sides are prepared uint8 pixels: samples are rounded as if they were saved, and all other
+images go through the same preparation. Every result comes with its protocol: the extractor and
+its hash, the numbers of images, the split and the seed.
 """
 
 from gentool.checkpoint import LoadedModel
@@ -23,16 +23,16 @@ from gentool.metrics.extractors import as_rgb
 
 
 def evaluate(request: Request, poll: Poll) -> Evaluation:
-    """Score every target.
+    """Score every target of a request.
 
     Args:
-        request: What and how.
+        request: The targets, the reference images and the settings.
         poll: Called between batches; may raise to stop.
 
     Raises:
-        ModelFileError: a target that is neither model nor images.
-        UsageError: settings that contradict each other, or nothing is left to measure.
-        DataError: images that cannot be used, or a split that cannot be known.
+        ModelFileError: a target is neither a model nor images.
+        UsageError: settings contradict each other, or no metric can be measured.
+        DataError: images cannot be used, or the split cannot be determined.
     """
     names = check_names(request.metrics) if request.metrics else ()
     targets = {path: open_target(path, request.device) for path in request.targets}
@@ -72,11 +72,11 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 def _look_at_images(
     wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split
 ) -> None:
-    """Leave out what these images do not tell.
+    """Leave out the metrics that cannot be measured with these reference images.
 
     Raises:
-        UsageError: nothing is left.
-        DataError: there are too few images.
+        UsageError: no metric is left, or fewer samples are requested than the metrics need.
+        DataError: there are too few images for the metrics.
     """
     if split.why is not None:
         wanted.rule_out("memorisation", split.why)

@@ -1,4 +1,4 @@
-"""How a model uses its latents: the KL of every unit and layer, active units, codes in use."""
+"""Measure how a model uses its latents: KL per unit and per layer, active units, codes in use."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,11 +11,19 @@ from gentool.models.base import Model
 from gentool.models.quantisers.base import perplexity
 from gentool.models.vae.elbo import ACTIVE_VARIANCE
 
-_IDLE_NATS = 1.0  # per image, below which latents without an active one say nothing
+_IDLE_NATS = 1.0  # total KL per image; below it, if no unit is active, the posterior has collapsed
 
 
 class UnitScore(NamedTuple):
-    """One latent: its number, its layer from the top, its mean KL, and whether it is active."""
+    """Use of one latent (unit) over the measured images.
+
+    Attributes:
+        unit: Index of the latent, from 0.
+        layer: Its layer, from 1 at the top.
+        kl: Mean KL of its posterior, in nats per image.
+        mean_variance: Variance over images of its posterior mean.
+        active: Whether that variance is above ``ACTIVE_VARIANCE``.
+    """
 
     unit: int
     layer: int
@@ -26,7 +34,14 @@ class UnitScore(NamedTuple):
 
 @dataclass
 class Scores:
-    """What was measured of one target, and what to know when reading it."""
+    """The scores of one target.
+
+    Attributes:
+        name: The target's path.
+        values: Scores by name.
+        notes: Remarks that a reader of the scores needs, one text each.
+        units: Figures of each latent, if the likelihood was measured.
+    """
 
     name: str
     values: dict[str, float] = field(default_factory=dict)
@@ -35,15 +50,17 @@ class Scores:
 
 
 def score_units(scores: Scores, means: torch.Tensor, count: int, model: Model) -> list[UnitScore]:
-    """KL, in all, of the largest latent and of every layer, and active units.
+    """Add to ``scores`` the total KL, the largest KL of a unit, the KL per layer, and active units.
 
-    A unit is active by the variance of its posterior mean (Burda et al. 2016, section 5.2).
+    A unit is active if its posterior mean varies enough over images (Burda et al. 2016,
+    section 5.2).
 
     Args:
-        scores: Where to.
-        means: Over images, per latent, of the KL, the posterior mean and its square, (3, L).
-        count: Of images.
-        model: Which knows its layers, and what the KL is if it is not that of the bound.
+        scores: Receives values and notes.
+        means: (3, L): for each latent the mean over images of the KL in nats, of the posterior
+            mean, and of the square of the posterior mean.
+        count: Number of images.
+        model: Gives the layers, and a caveat if the KL is not the one in the bound.
 
     Returns:
         The figures of each latent.
@@ -61,7 +78,7 @@ def score_units(scores: Scores, means: torch.Tensor, count: int, model: Model) -
     variance = (square - mean.square()) * count / max(count - 1, 1)
     active = variance > ACTIVE_VARIANCE
     scores.values["active units"] = int(active.sum())
-    if not active.any() and kl.sum() < _IDLE_NATS:  # many latents may each say a little
+    if not active.any() and kl.sum() < _IDLE_NATS:  # many inactive units may each carry a little
         scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
     layers = [layer for layer, length in enumerate(lengths, start=1) for _ in range(length)]
     columns = (layers, kl.tolist(), variance.tolist(), active.tolist())
@@ -69,7 +86,10 @@ def score_units(scores: Scores, means: torch.Tensor, count: int, model: Model) -
 
 
 def score_codes(scores: Scores, model: Model, pixels: Pixels) -> None:
-    """How many codes uint8 images (N, H, W, C) use, and their perplexity, where there are codes."""
+    """Add to ``scores`` how many codes uint8 images (N, H, W, C) use, and the code perplexity.
+
+    A model without codes adds nothing.
+    """
     shares = code_blocks(model, pixels)
     if shares is not None:
         scores.values["codes in use"] = int((shares > 0).sum())

@@ -1,4 +1,4 @@
-"""Scores of one target after another, all against the same reference."""
+"""Score one target after another, all against the same reference images."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -33,25 +33,25 @@ _LOSSY = {".jpg", ".jpeg"}
 
 
 class Measuring:
-    """Scores one target after another.
+    """Scores targets against one set of reference images.
 
     Attributes:
-        sheets: Samples beside their neighbours, where they are wanted.
+        sheets: For each target, a sheet of samples beside their neighbours, if wanted.
         images: (target, image, mse, psnr, ssim) of every image that was reconstructed.
-        protocol: What the samples are measured with.
+        protocol: The extractor with its hash, and the numbers of samples and reference images.
 
     Args:
-        request: What to score, and how.
+        request: The settings.
         wanted: The metrics.
-        source: The images to compare with.
-        dataset: The same, prepared.
-        split: Those of them that count.
-        policy: How they were prepared, and images that are targets are.
+        source: The reference images.
+        dataset: The same images, prepared.
+        split: The part of them that the targets are compared with.
+        policy: How these images were prepared; targets that are images are prepared in this way.
         poll: Called between batches; may raise to stop.
 
     Raises:
         DataError: no image is left to train a classifier on.
-        UsageError: an extractor that cannot be had.
+        UsageError: the extractor cannot be used.
     """
 
     def __init__(
@@ -73,9 +73,12 @@ class Measuring:
         self.protocol["reference"] = len(self._rows)
 
     def _make_reference(self) -> Reference:
-        """The features of the images to compare with, by the extractor that suits them."""
+        """Compute the features of the reference images, with the chosen or the suitable extractor.
+
+        By default the extractor is ``labels`` if there are two classes or more, else ``random``.
+        """
         request, dataset, split = self._request, self._dataset, self._split
-        labelled = dataset.labels is not None and len(dataset.classes) > 1  # of one nothing is told
+        labelled = dataset.labels is not None and len(dataset.classes) > 1  # one teaches nothing
         suits = "labels" if labelled and len(split.rest) else "random"
         name = request.features if request.features != "auto" else suits
         check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
@@ -90,13 +93,13 @@ class Measuring:
 
     @cached_property
     def _names(self) -> list[str]:
-        """What to call each prepared image: the source's own names without the bad ones."""
+        """The name of each prepared image: the names in the source without those of bad files."""
         bad = {path for path, _ in self._dataset.bad}
         names = map(self._source.describe, range(len(self._source)))
         return [name for name in names if name not in bad]
 
     def score(self, path: Path, target: Target) -> Scores:
-        """All that is wanted of one target."""
+        """Measure all wanted metrics of one target."""
         wanted, reference, dataset = self._wanted, self._reference, self._dataset
         scores = Scores(str(path), notes=[*wanted.notes, *wanted.missing(path)])
         metrics = wanted.of(path)
@@ -111,7 +114,7 @@ class Measuring:
         return scores
 
     def _score_samples(self, scores: Scores, target: Target, metrics: Sequence[str]) -> Pixels:
-        """Sample quality of one target into ``scores``; its first few images."""
+        """Add the sample quality of one target to ``scores`` and return its first few samples."""
         request = self._request
         batches: Iterator[Pixels]
         if isinstance(target, LoadedModel):
@@ -126,7 +129,8 @@ class Measuring:
                 )
             if len(images) < request.count:
                 scores.notes.append(f"{len(images)} images only")
-            images = images[some_rows(np.arange(len(images)), request.count)]  # of every class
+            # A random choice, since files are often sorted by class.
+            images = images[some_rows(np.arange(len(images)), request.count)]
             batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
             _note_formats(scores, target, self._source)
         return score_samples(
@@ -134,7 +138,7 @@ class Measuring:
         )
 
     def _score_model(self, scores: Scores, model: LoadedModel, metrics: Sequence[str]) -> None:
-        """What only a model has, reconstructions and a likelihood, into ``scores``."""
+        """Add to ``scores`` the metrics that only models have: reconstruction and likelihood."""
         request, dataset, rows = self._request, self._dataset, self._rows
         found: list[ImageScore] = []
         if "reconstruction" in metrics:
@@ -150,7 +154,7 @@ class Measuring:
 
 
 def _note_formats(scores: Scores, target: Source, reference: Source) -> None:
-    """Say when one side is JPEG and the other is not: its artefacts would be scored."""
+    """Add a note if one side is JPEG and the other is not: the score includes JPEG's artefacts."""
     kinds = [{Path(p).suffix.lower() in _LOSSY for p in side.paths} for side in (target, reference)]
     if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
         scores.notes.append("one side is JPEG and the other is not: part of the distance is that")

@@ -1,4 +1,4 @@
-"""Which metrics are asked for, which of them each target can have, and why not the others."""
+"""Choose the metrics: which are wanted, which each target can have, and why not the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ from gentool.evaluation.split import HELD_OUT, KEPT_NONE
 from gentool.evaluation.targets import Target
 from gentool.inference.blocks import encode_blocks
 
-OF_FEATURES = ("frechet", "kernel", "overlap", "memorisation")  # of samples
+OF_FEATURES = ("frechet", "kernel", "overlap", "memorisation")  # need features of samples
 OF_SAMPLES = (*OF_FEATURES, "modes")
 OF_MODELS = ("reconstruction", "likelihood")
 METRICS = (*OF_SAMPLES, *OF_MODELS)
-FEWEST = 20  # samples, and images beside them, of which a distance says anything
+FEWEST = 20  # samples, and reference images, that a distance between them needs at least
 _FILES = {"reconstruction": "--per-image", "likelihood": "--per-unit"}
 
 
@@ -29,12 +29,12 @@ class Wanted:
     """The metrics of one command.
 
     Attributes:
-        metrics: All that are asked for.
-        named: Whether they were asked for by name, so that none may vanish without a word.
-        why_not: Target -> metric -> why it has no such figure.
-        pictures: Whether samples are wanted beside their nearest images.
-        files: Metrics whose single figures are to be written to a file.
-        notes: What to know of every target.
+        metrics: Names of all metrics that are wanted.
+        named: Whether the user named them, so that a missing one must be reported.
+        why_not: Target -> metric -> why the target cannot have this metric.
+        pictures: Whether samples are to be shown beside their nearest images.
+        files: Metrics whose figures per image or per unit are to be written to a file.
+        notes: Notes that belong to every target.
     """
 
     metrics: tuple[str, ...]
@@ -45,11 +45,11 @@ class Wanted:
     notes: list[str] = field(default_factory=list)
 
     def of(self, target: Path) -> tuple[str, ...]:
-        """The metrics that a target can have."""
+        """Return the wanted metrics that a target can have."""
         return tuple(m for m in self.metrics if m not in self.why_not[target])
 
     def any_of(self, metrics: Sequence[str]) -> bool:
-        """Whether some target can have one of these."""
+        """Whether at least one target can have at least one of these metrics."""
         return any(not set(metrics).isdisjoint(self.of(target)) for target in self.why_not)
 
     @property
@@ -63,15 +63,15 @@ class Wanted:
         return self.pictures or self.any_of(OF_SAMPLES)
 
     def rule_out(self, metric: str, reason: str) -> None:
-        """No target can have this metric."""
+        """Record that no target can have this metric; reasons that are known already stay."""
         for reasons in self.why_not.values():
             reasons.setdefault(metric, reason)
 
     def check(self) -> None:
-        """See that something is left of what was asked for by name, or for a file.
+        """Check that some target has each metric of ``files``, and one of those that were named.
 
         Raises:
-            UsageError: nothing is; with the reasons.
+            UsageError: no target has; the message gives the reasons.
         """
         for metric in self.files:
             if not self.any_of([metric]):
@@ -80,7 +80,7 @@ class Wanted:
             raise UsageError(f"nothing of --metrics is left: {self._reasons(self.metrics)}")
 
     def _reasons(self, metrics: Sequence[str]) -> str:
-        """Why no target has one of the metrics, each reason once."""
+        """Return the reasons why no target has one of the metrics, each reason once."""
         words = [
             f"{metric}: {reasons.get(metric, 'not among --metrics')}"
             for metric in metrics
@@ -89,16 +89,16 @@ class Wanted:
         return "; ".join(dict.fromkeys(words))
 
     def missing(self, target: Path) -> list[str]:
-        """Notes on what was asked for by name and a target cannot have."""
+        """Return a note for each metric that the user named and a target cannot have."""
         reasons = self.why_not[target]
         return [f"no {m}: {reasons[m]}" for m in self.metrics if self.named and m in reasons]
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The metrics of a list, each once, without spaces around them.
+    """Return the metrics of a list, each once, without spaces around them.
 
     Raises:
-        UsageError: there is none, or one that stands in no table.
+        UsageError: the list is empty, or holds an unknown name.
     """
     plain = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not plain:
@@ -113,18 +113,18 @@ def what_is_wanted(
     targets: Mapping[Path, Target], metrics: Sequence[str], split: str, holdout: float, *,
     pictures: bool, files: Sequence[str],
 ) -> Wanted:  # fmt: skip
-    """The metrics that the targets can have, as far as is known before any image is read.
+    """Find the metrics that the targets can have, as far as is known before any image is read.
 
     Args:
         targets: Models and images.
-        metrics: By name, or empty for all.
-        split: As it was asked for.
-        holdout: Share of the images that the models did not see.
+        metrics: Names of metrics; empty for all.
+        split: The split that the user chose.
+        holdout: Fraction of the images that the models were not trained on.
         pictures: As in ``Wanted``.
         files: As in ``Wanted``.
 
     Raises:
-        UsageError: nothing is left of what was named.
+        UsageError: as for ``Wanted.check``.
     """
     named = tuple(metrics) or METRICS
     why_not = {path: _why_not(target, named) for path, target in targets.items()}
@@ -138,7 +138,7 @@ def what_is_wanted(
 
 
 def _why_not(target: Target, metrics: Sequence[str]) -> dict[str, str]:
-    """Which metrics of models a target cannot have, and why."""
+    """Return the metrics of models that a target cannot have, each with the reason."""
     if not isinstance(target, LoadedModel):
         return dict.fromkeys(OF_MODELS, "only a model has one")
     found = {}
@@ -156,23 +156,23 @@ def _why_not(target: Target, metrics: Sequence[str]) -> dict[str, str]:
                 model.log_prob_bound(to_unit(torch.from_numpy(blank).to(model.device)), draw, 1)
         except NoLikelihood as error:
             found["likelihood"] = str(error)
-        except OutsideSupport:  # of a blank image; what the others have is seen later
+        except OutsideSupport:  # only the blank image is outside; others are tried later
             pass
     return found
 
 
 def leave_out_features(wanted: Wanted, count: int, images: int, name: str) -> None:
-    """Rule out what so few samples or images say nothing of, and note that.
+    """Leave out the metrics of features if there are too few samples or images, and add a note.
 
     Args:
-        wanted: To be changed.
-        count: Samples that are asked for.
-        images: That they are compared with.
-        name: What to call these images.
+        wanted: The metrics; changed in place.
+        count: Number of samples.
+        images: Number of images that the samples are compared with.
+        name: Name of these images, for messages.
 
     Raises:
-        UsageError: fewer samples are asked for than any of the metrics needs.
-        DataError: there are fewer images.
+        UsageError: there are too few samples, and no other metric is left.
+        DataError: there are too few images, and no other metric is left.
     """
     few = [m for m in OF_FEATURES if m in wanted.metrics and wanted.any_of([m])]
     if min(count, images) >= FEWEST or not few:

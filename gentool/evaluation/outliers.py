@@ -1,8 +1,8 @@
-"""Odd ones out: images by how likely a model finds them, the least likely first.
+"""Outliers: sort images by their likelihood under a model, the least likely first.
 
-An image is judged by the importance-weighted bound on log p(x) (Burda et al. 2016,
-arXiv:1509.00519, Eq. 8). Likelihood also rewards plain images (Nalisnick et al. 2019,
-arXiv:1810.09136): compare images of one kind.
+The measure is the importance-weighted bound on log p(x) (Burda et al. 2016, arXiv:1509.00519,
+Eq. 8). Images without detail have a high likelihood even if they are unlike the training images
+(Nalisnick et al. 2019, arXiv:1810.09136), so compare only images of one kind.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from gentool.core.rng import Draw
 from gentool.inference.blocks import block_size
 from gentool.metrics.extractors import check_evaluating
 
-_DIGITS = 12  # of a hash, in base 16: which numbers are drawn for an image
+_DIGITS = 12  # hexadecimal digits of an image's hash that choose its random numbers
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Bound:
 
     Attributes:
         path: The image's file.
-        nats: The bound.
-        bits_per_dim: The same per dimension of 8-bit grey levels; less is likelier.
+        nats: The bound, in nats.
+        bits_per_dim: The negative bound in bits per dimension of 8-bit grey levels; a smaller
+            value means a more likely image.
     """
 
     path: Path
@@ -43,15 +44,18 @@ class Bound:
 def bounds(
     loaded: LoadedModel, images: dict[Path, Pixels], samples: int, poll: Callable[[], None]
 ) -> tuple[list[Bound], dict[Path, str]]:
-    """The bound of every image, the lowest first, and of the others the reason why there is none.
+    """Compute the bound of every image.
 
-    An image's figure depends on its pixels alone, not on the images beside it.
+    The bound of an image depends on its pixels alone, not on the other images.
 
     Args:
         loaded: A model with a likelihood.
         images: uint8 (H, W, C) each, in the model's shape.
         samples: Importance samples per image; more make the bound tighter.
         poll: Called between blocks; may raise to stop.
+
+    Returns:
+        The bounds, the lowest first; and for each image without a bound, the reason by path.
 
     Raises:
         UsageError: the model has no likelihood.
@@ -76,7 +80,7 @@ def bounds(
 def _refusal(
     loaded: LoadedModel, path: Path, images: dict[Path, Pixels], poll: Callable[[], None]
 ) -> str | None:
-    """Why an image has no bound, if it has none."""
+    """Return why an image has no bound; None if it has one."""
     try:
         _block(loaded, [path], images, 1, poll)
     except OutsideSupport as error:
@@ -88,11 +92,11 @@ def _block(
     loaded: LoadedModel, paths: list[Path], images: dict[Path, Pixels], samples: int,
     poll: Callable[[], None],
 ) -> list[Bound]:  # fmt: skip
-    """The bounds of at most a block of images, padded to one.
+    """Compute the bounds of at most one block of images, padded to a whole block.
 
     Raises:
         UsageError: the model has no likelihood.
-        OutsideSupport: it takes no images with the pixels that one of these has.
+        OutsideSupport: an image has pixel values that the likelihood does not allow.
     """
     poll()
     model = loaded.model
@@ -112,6 +116,6 @@ def _block(
 
 
 def _numbers(images: Iterable[Pixels]) -> NDArray[np.int64]:
-    """A number per image, made of its pixels."""
+    """Return one number per image from the hash of its pixels, int64 (N,), 0 to 2^48 - 1."""
     hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
     return np.array([int(digest[:_DIGITS], 16) for digest in hashes], dtype=np.int64)

@@ -1,12 +1,15 @@
-"""A cheap score while training: is the averaged model still getting better?
+"""A cheap score during training, to see whether the averaged model still gets better.
 
-Frechet distance in the fixed random features between 2,000 samples and as many images (kept
-out, if there are enough), with three early warnings: diversity that falls (collapse), samples
-that come nearer to the training images than to those kept out, or, where too few are kept out,
-than training images come to each other (memorisation), and samples that look more like the images
-as a player sees them augmented than like the images themselves (a leak, Karras et al. 2020,
-arXiv:2006.06676, section 2.2). In GANs the last state is often not the best; this is what
-``best.safetensors`` is chosen by.
+The score is the Frechet distance, in the features of a fixed random network, between 2,000 samples
+and at most 2,000 images (held out, if there are enough). There are three early warnings:
+
+* collapse: the samples are much less diverse than the images;
+* memorisation: samples are nearer to the training images than to held-out images; or, if too few
+  are held out, nearer than training images are to each other;
+* leak: samples are more like the augmented images that the discriminator is trained on than like
+  the images themselves (Karras et al. 2020, arXiv:2006.06676, section 2.2).
+
+The last state of a GAN is often not the best one; ``best.safetensors`` is chosen by this score.
 """
 
 from collections.abc import Callable
@@ -29,20 +32,22 @@ from gentool.models.base import Model
 Augmented = Callable[[torch.Tensor, Draw], torch.Tensor | None]
 
 _SAMPLES, _BATCH = 2000, 250
-_SEED = 2**62  # not a seed that people draw with: scores look at other images than previews
+_SEED = 2**62  # a seed that users hardly choose: scores use other samples than previews
 _FEWEST_HELD_OUT = 500
 _LOW_DIVERSITY, _HIGH_MEMORISATION = 0.6, 0.75
-_LEAK = 0.8  # of the distance to the images; any poor samples are a little nearer
+# Largest ratio of the distances to the augmented and to the original images that is a leak. It is
+# below 1, since poor samples are always a little nearer to augmented images.
+_LEAK = 0.8
 
 
 @dataclass(frozen=True)
 class Score:
-    """One look at the model.
+    """The result of one evaluation of a model.
 
     Attributes:
-        distance: FD-random to the images, lower is better.
-        record: Everything measured, by name.
-        warnings: What is wrong -> the same in plain words, with what to change.
+        distance: Frechet distance to the images in random features; lower is better.
+        record: All measured values, by name.
+        warnings: Name of a problem -> a message that also says what to change.
     """
 
     distance: float
@@ -51,15 +56,15 @@ class Score:
 
 
 class Scorer:
-    """Holds the reference's features, so that each score costs only its samples.
+    """Scores models; the features of the images are computed once, those of samples each time.
 
     Args:
         dataset: Prepared images.
-        rows: Numbers of the training images, two or more.
-        held_out: Numbers of those kept out; may be empty.
+        rows: Indices of the training images, two or more.
+        held_out: Indices of the held-out images; may be empty.
 
     Raises:
-        DataError: there is but one image, or none.
+        DataError: there are fewer than two training images.
     """
 
     def __init__(
@@ -82,17 +87,16 @@ class Scorer:
         augmented: Augmented | None = None,
         poll: Callable[[], None] = lambda: None,
     ) -> Score:
-        """Score an averaged model, in eval mode.
+        """Score a model.
 
         Args:
-            model: The averages.
-            augmented: How a player sees training images now: ``Model.augmented`` of the model
-                in training.
-            poll: Called between batches.
+            model: The model with averaged weights, in eval mode.
+            augmented: The augmentation that the discriminator's images have now, which is
+                ``Model.augmented`` of the model in training; None for no warning of a leak.
+            poll: Called between batches; may raise to stop.
 
         Raises:
             ValueError: the model is in training mode.
-            Exception: whatever ``poll`` raises.
         """
         check_evaluating(model)
         parts = []
@@ -102,7 +106,7 @@ class Scorer:
             parts.append(self._extractor.features(decode_blocks(model, prior_blocks(model, draws))))
         samples = torch.cat(parts)
         distance = distance_between(moments(samples.numpy()), self._moments)
-        # Of images that are all alike, samples that are alike have all the diversity there is.
+        # If all images are the same, the samples cannot be less diverse than the images.
         diversity = mean_distance(samples) / self._spread if self._spread else 1.0
         record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}
         warnings = {}
@@ -131,14 +135,17 @@ class Scorer:
         return Score(distance, record, warnings)
 
     def _copied(self, samples: torch.Tensor) -> float:
-        """How near samples lie to training images, beside images that were never trained on."""
+        """Return the measure of memorisation, 0 to 1; about 0.5 if nothing is memorised.
+
+        It is ``memorisation`` if enough images are held out, else ``nearness``.
+        """
         if self._held_out is not None:
             return memorisation(samples, self._training, self._held_out)
         return nearness(samples, self._training)
 
     @torch.inference_mode()
     def _augmented(self, augmented: Augmented, device: torch.device) -> torch.Tensor | None:
-        """Features of training images as a player sees them."""
+        """Return features of the augmented training images; None if there is no augmentation."""
         found = []
         for start in range(0, len(self._images), BLOCK):
             pixels = torch.from_numpy(self._images[start : start + BLOCK]).to(device)
@@ -151,11 +158,11 @@ class Scorer:
 
 
 def _some(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """At most 2,000 images (N, H, W, C), the same at every call."""
+    """Return at most 2,000 of the images, uint8 (N, H, W, C), the same at every call."""
     return np.array(dataset.images[rows[data_order(0, 0, min(len(rows), _SAMPLES), len(rows))]])
 
 
 def mean_distance(features: torch.Tensor) -> float:
-    """Mean Euclidean distance between different rows (N, D): how diverse they are."""
+    """Return the mean Euclidean distance between pairs of rows (N, D), a measure of diversity."""
     total = torch.cdist(features, features).sum().item()
     return total / (len(features) * (len(features) - 1))

@@ -1,4 +1,7 @@
-"""The reference that targets are scored against: extractor, images, features, all cached."""
+"""The reference that targets are scored against: an extractor and the features of images.
+
+Features and the weights of a trained classifier are kept in the cache folder.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -25,14 +28,16 @@ from gentool.metrics.pretrained import load_pretrained
 
 @dataclass(frozen=True)
 class Reference:
-    """The images that targets are scored against, by their features.
+    """Features of the images that targets are scored against.
 
     Attributes:
-        extractor: Gives the features.
-        features: (N, D).
-        moments: Of the features.
-        rows: Which images of the data set these are.
-        training: Features of training images, for memorisation; None without a split.
+        extractor: Computes the features.
+        features: Features of the reference images, float32 (N, D).
+        moments: Mean and covariance of ``features``.
+        rows: Indices in the data set of the reference images, int64 (N,).
+        training: Features of training images (M, D), M <= N, for memorisation; None if no training
+            images are known beside the reference images.
+        training_rows: Indices in the data set of these training images, int64 (M,).
     """
 
     extractor: Extractor
@@ -46,7 +51,14 @@ class Reference:
 def make_extractor(
     name: str, dataset: Dataset, rows: NDArray[np.int64], weights: Path | None
 ) -> Extractor:
-    """The extractor called ``name``; ``labels`` is trained now unless it is in the cache."""
+    """Return the extractor called ``name``; ``labels`` is trained unless the cache holds it.
+
+    Args:
+        name: ``random``, ``labels`` or a pretrained extractor.
+        dataset: Prepared images.
+        rows: Indices of the images that ``labels`` is trained on.
+        weights: File of a pretrained extractor, if the user gave one.
+    """
     if name == "random":
         return RandomExtractor()
     if name == "labels":
@@ -55,7 +67,7 @@ def make_extractor(
 
 
 def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:
-    """Trained on images ``rows``, once per data set and split."""
+    """Return a classifier that was trained on images ``rows``; the cache keeps its weights."""
     assert dataset.labels is not None
     words = f"{dataset.fingerprint}|{hashlib.sha256(rows.tobytes()).hexdigest()}|v2"
     path = cache_folder() / f"classifier-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
@@ -72,14 +84,14 @@ def _classifier(dataset: Dataset, rows: NDArray[np.int64]) -> Classifier:
 def make_reference(
     dataset: Dataset, extractor: Extractor, rows: NDArray[np.int64], trained: NDArray[np.int64]
 ) -> Reference:
-    """The reference's features, from the cache or worked out now.
+    """Make the reference; features come from the cache or are computed now.
 
     Args:
         dataset: Prepared images.
-        extractor: Gives the features.
-        rows: The images to compare with.
-        trained: Those that the models were trained on, beside which ``rows`` were kept out; empty
-            where nothing was.
+        extractor: Computes the features.
+        rows: Indices of the reference images.
+        trained: Indices of the images that the models were trained on, if ``rows`` were kept out
+            of training; else empty. At most as many as ``rows`` are used.
     """
     features = _cached_features(dataset, extractor, rows)
     training, training_rows = None, some_rows(trained, len(rows))
@@ -89,7 +101,7 @@ def make_reference(
 
 
 def some_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` of the rows, spread over all of them, in a fixed order."""
+    """Return ``count`` of the rows, or all if they are fewer: a fixed random choice, sorted."""
     if len(rows) <= count:
         return rows
     return np.sort(rows[data_order(0, 0, count, len(rows))])

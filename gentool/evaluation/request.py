@@ -1,4 +1,4 @@
-"""What is asked of an evaluation, and what it finds."""
+"""The settings of an evaluation, and its results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +12,31 @@ from gentool.evaluation.latent_use import Scores
 
 @dataclass(frozen=True)
 class Request:
-    """What to score, and how.
+    """The settings of an evaluation.
 
     Attributes:
         targets: Model files, run folders, or images: folders, archives, ``.npz``.
-        data: Specs of the images to compare with.
-        metrics: Some of ``METRICS``, by name; empty for all that a target can have.
-        count: Samples per target, and at most as many reference images.
-        seed: Of the samples.
-        split: One of ``SPLITS``; ``auto`` is held-out where a model kept images out.
-        features: Name of an extractor, or ``auto``: labels where there are classes.
+        data: Sources of the reference images, as in ``train --data``.
+        metrics: Names from ``METRICS``; empty for all that a target can have.
+        count: Samples per target, and the largest number of reference images.
+        seed: Seed of the samples.
+        split: One of ``SPLITS``; ``auto`` is held-out if a model kept images out of training.
+        features: Name of an extractor, or ``auto``: ``labels`` if there are classes, else
+            ``random``.
         weights: File of a pretrained extractor.
-        download: Whether pretrained weights may be fetched.
+        download: Whether data sets and pretrained weights may be downloaded.
         importance: Samples of the importance-weighted bound.
-        likelihood_images: The bound is over at most so many of the reference images.
-        pictures: Whether samples are wanted beside their nearest images.
-        size: Shape when no target is a model.
-        labels: A file of labels, ``folders`` or ``none``; None for what is found.
-        max_bad: Share of files that may be bad.
-        device: Where models run.
-        fit: How images get their shape when no target is a model: crop, pad or stretch.
-        background: What transparency is laid on then.
-        mode: Their colour mode then.
-        files: Those of ``reconstruction`` and ``likelihood`` whose single figures go to a file.
+        likelihood_images: Largest number of reference images for the bound.
+        pictures: Whether to show samples beside their nearest images.
+        size: Size of the images if no target is a model; None for a suitable one.
+        labels: A file of labels, ``folders`` or ``none``; None for the labels that are found.
+        max_bad: Fraction of files that may be bad, 0 to 1.
+        device: Device on which models run.
+        fit: If no target is a model, how images get their shape: crop, pad or stretch.
+        background: If no target is a model, the colour behind transparent pixels and in padding.
+        mode: If no target is a model, the colour mode of the images.
+        files: Which of ``reconstruction`` and ``likelihood`` write their figures per image or per
+            unit to a file.
     """
 
     targets: tuple[Path, ...]
@@ -61,12 +63,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found.
+    """The results of an evaluation.
 
     Attributes:
-        table: Scores per target.
-        protocol: What they were measured with.
-        sheets: Samples beside their neighbours, per target, where they were wanted.
+        table: Scores of each target.
+        protocol: Settings that a reader needs to compare the scores: extractor, split, seed, data.
+        sheets: For each target, a sheet of samples beside their neighbours, if wanted.
         images: (target, image, mse, psnr, ssim) of every image that was reconstructed.
     """
 

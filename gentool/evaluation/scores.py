@@ -1,4 +1,4 @@
-"""The figures of one target: samples, reconstructions, likelihood, and the picture."""
+"""The scores of one target: samples, reconstructions, likelihood, and the sheet of neighbours."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -24,14 +24,21 @@ from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
 
-BATCH = 512  # samples drawn between two looks at the stop flag
+BATCH = 512  # samples that are drawn between two calls of ``poll``
 _RECONSTRUCTED = 1000
-_SHOWN, _NEIGHBOURS = 12, 3  # samples in the picture, and images beside each
+_SHOWN, _NEIGHBOURS = 12, 3  # samples on the sheet, and images beside each
 Poll = Callable[[], None]
 
 
 class ImageScore(NamedTuple):
-    """How well one image of the prepared set is reconstructed."""
+    """Errors of the reconstruction of one image.
+
+    Attributes:
+        row: Index of the image in the prepared data set.
+        mse: Mean squared error on the [0, 1] scale.
+        psnr: Peak signal-to-noise ratio in dB.
+        ssim: Structural similarity, 1 for equal images.
+    """
 
     row: int
     mse: float
@@ -40,7 +47,10 @@ class ImageScore(NamedTuple):
 
 
 def sampled(loaded: LoadedModel, count: int, seed: int) -> Iterator[Pixels]:
-    """Images 0 ... count of a seed, in batches, as ``sample`` would write them."""
+    """Draw images 0 to ``count`` - 1 of a seed, in batches, uint8 (N, H, W, C).
+
+    They are the images that ``gentool sample`` writes with its default options.
+    """
     check_evaluating(loaded.model)
     for start in range(0, count, BATCH):
         draws = [(seed, k) for k in range(start, min(start + BATCH, count))]
@@ -55,9 +65,15 @@ def score_samples(
     read_modes: Callable[[Pixels], NDArray[np.int64] | None],
     poll: Poll,
 ) -> Pixels:
-    """Sample quality into ``scores``; returns the first few samples, for the picture.
+    """Add the sample quality to ``scores`` and return the first 12 samples, or fewer.
 
-    Without a reference only the modes are counted, which needs no features.
+    Args:
+        scores: Receives values and notes.
+        batches: The samples, uint8 (N, H, W, C), one batch or more.
+        reference: The reference; if None, only modes are counted, which needs no features.
+        metrics: Metrics to measure; others are ignored.
+        read_modes: Returns the mode of each RGB image, int64 (N,), or None if the data has none.
+        poll: Called once per batch; may raise to stop.
     """
     numbers: list[NDArray[np.int64]] = []
     gathered = Folds()
@@ -69,12 +85,12 @@ def score_samples(
         if "modes" in metrics and (found_modes := read_modes(as_rgb(pixels))) is not None:
             numbers.append(found_modes)
         if reference is None and not numbers:
-            break  # more samples would say nothing
+            break  # no metric needs the other samples
         if reference is None:
             continue
         features = reference.extractor.features(pixels)
         gathered.add(features.numpy())
-        if set(metrics) - {"frechet"}:  # the Frechet distance alone needs no sample twice
+        if set(metrics) - {"frechet"}:  # the Frechet distance needs only moments
             kept.append(features)
     assert first is not None
     if numbers:
@@ -122,9 +138,19 @@ def score_reconstruction(
     rows: NDArray[np.int64],
     among: int | None = None,
 ) -> list[ImageScore]:
-    """MSE, PSNR and SSIM: of each of (at most 1,000) images ``rows``, and the mean and spread.
+    """Measure MSE, PSNR and SSIM of reconstructions by the encoder, and the use of codes.
 
-    ``among`` how many images the rows were chosen is told where it is more.
+    ``scores`` receives the mean and the standard deviation over images.
+
+    Args:
+        scores: Receives values and notes.
+        loaded: A model with an encoder.
+        dataset: Prepared images.
+        rows: Indices of the images; at most 1,000 of them are used.
+        among: Number of images that ``rows`` were chosen from, for a note; None for all.
+
+    Returns:
+        The errors of each image that was used.
     """
     check_evaluating(loaded.model)
     chosen = some_rows(rows, _RECONSTRUCTED)
@@ -162,14 +188,15 @@ def score_gap(
     reference: Reference,
     poll: Poll,
 ) -> None:
-    """How much worse samples are than reconstructions: what the prior costs, not the decoder.
+    """Measure how much worse samples are than reconstructions, which is the error of the prior.
 
-    The Frechet distance of the reference's reconstructions to the reference itself, and the
-    distance of the samples less that.
+    ``scores`` receives the Frechet distance between the reconstructed and the original reference
+    images, and the gap: the distance of the samples minus this distance. Nothing is added if the
+    samples have no Frechet distance, or if the encoder gives only the first guess of a search.
     """
     extractor, rows = reference.extractor, reference.rows
     name = extractor.score
-    if name not in scores.values or loaded.model.search_steps:  # no encoder of its own
+    if name not in scores.values or loaded.model.search_steps:  # only a first guess
         return
     check_evaluating(loaded.model)
     gathered = Moments()
@@ -192,9 +219,20 @@ def score_likelihood(
     seed: int,
     poll: Poll,
 ) -> None:
-    """ELBO and importance-weighted bound over images ``rows``, and how the latents are used.
+    """Measure the ELBO and the importance-weighted bound over images, and the use of the latents.
 
-    Both bounds are means, with their standard errors.
+    ``scores`` receives the means of both bounds in nats per image with their standard errors, and
+    bits per dimension from the importance-weighted bound.
+
+    Args:
+        scores: Receives values and notes; only a note if an image has pixels that the likelihood
+            does not allow.
+        loaded: A model with a likelihood.
+        dataset: Prepared images.
+        rows: Indices of the images.
+        samples: Importance samples per image.
+        seed: Seed of these samples.
+        poll: Called once per block; may raise to stop.
     """
     model = loaded.model
     check_evaluating(model)
@@ -226,9 +264,12 @@ def score_likelihood(
 
 
 class _BlockTerms(NamedTuple):
-    """Of some images: ELBO and bound, (2, B); sums over them per latent, (3, L), float64.
+    """Likelihood terms of one block of B images, float64.
 
-    The sums are of the KL, the posterior mean and its square: a large model has no room for more.
+    Attributes:
+        bounds: ELBO and importance-weighted bound of each image, in nats, (2, B).
+        units: For each latent the sums over images of the KL, the posterior mean and its square,
+            (3, L). Only sums are kept, since values per image would take too much memory.
     """
 
     bounds: torch.Tensor
@@ -236,7 +277,7 @@ class _BlockTerms(NamedTuple):
 
 
 def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: int) -> _BlockTerms:
-    """The terms of uint8 images (B, H, W, C), in a block of one size whatever B; see ``blocks``."""
+    """Compute the terms of uint8 images (B, H, W, C), padded to one block size; see ``blocks``."""
     count, size = len(pixels), block_size(model.shape)
     block = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, axis=0)])
     images = to_unit(torch.from_numpy(block).to(model.device))
@@ -248,7 +289,10 @@ def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: i
 
 
 def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> Pixels:
-    """Each sample beside its three nearest training images (or reference images)."""
+    """Make a sheet of samples, each beside its three nearest images, two samples per row.
+
+    The neighbours are training images if ``reference`` has some, else reference images.
+    """
     features, rows = reference.features, reference.rows
     if reference.training is not None:
         features, rows = reference.training, reference.training_rows

@@ -1,4 +1,4 @@
-"""Which images of the reference targets are compared with: those that no model was trained on."""
+"""Choose the reference images: if possible, those that no model was trained on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ SPLITS = ("auto", "held-out", "training", "all")
 AUTO, HELD_OUT, TRAINING, ALL = SPLITS
 Prepare = Callable[[Policy], Dataset]
 Poll = Callable[[], None]
-# Why samples cannot be compared with training images and others.
+# Reasons why samples cannot be compared both with training images and with held-out images.
 _OF_TRAINING = "the reference is the training images themselves; --split held-out compares both"
 _NOT_KNOWN = "which of these images the models were trained on cannot be known"
 _OF_ALL = "the reference is all images; --split held-out compares with those kept out"
@@ -25,16 +25,17 @@ KEPT_NONE = "no model here kept images out of training (train --holdout 0.1)"
 
 @dataclass(frozen=True)
 class Split:
-    """The images to compare with.
+    """The images that targets are compared with, by their indices in the data set.
 
     Attributes:
-        name: ``held-out``, ``training`` or ``all``; the first two only where they are known.
-        rows: Their numbers.
-        trained: Numbers of the images that the models were trained on, where these are known and
-            ``rows`` were kept out; else empty.
-        rest: Numbers of images that may serve to learn features from: all but those kept out.
-        why: Why nothing can be compared with training images; None where it can.
-        notes: What to know of it, by target.
+        name: ``held-out``, ``training`` or ``all``; the first two only if they are known.
+        rows: Indices of these images.
+        trained: Indices of the images that the models were trained on, if they are known and
+            ``rows`` were kept out of training; else empty.
+        rest: Indices of the images that a feature extractor may be trained on, which holds no
+            held-out image.
+        why: Why samples cannot be compared with training images; None if they can.
+        notes: Notes on the split, by target.
     """
 
     name: str
@@ -46,10 +47,15 @@ class Split:
 
 
 def check_split(wanted: str, models: Mapping[Path, LoadedModel], holdout: float) -> None:
-    """Refuse, before any image is read, a split that no target can have.
+    """Check, before any image is read, that the targets allow a split.
+
+    Args:
+        wanted: One of ``SPLITS``.
+        models: The targets that are models.
+        holdout: Fraction that the models kept out of training.
 
     Raises:
-        UsageError: it is so.
+        UsageError: no target allows it.
     """
     if wanted == HELD_OUT and not holdout:
         raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
@@ -60,18 +66,18 @@ def check_split(wanted: str, models: Mapping[Path, LoadedModel], holdout: float)
 def choose_split(
     wanted: str, models: Mapping[Path, LoadedModel], dataset: Dataset, prepare: Prepare, poll: Poll
 ) -> Split:
-    """The images to compare with.
+    """Choose the images that targets are compared with.
 
     Args:
-        wanted: One of ``SPLITS``, which ``check_split`` let pass.
+        wanted: One of ``SPLITS``, checked by ``check_split``.
         models: The targets that are models.
         dataset: The images, prepared.
-        prepare: Prepares the same images by another policy.
-        poll: Called now and then; may raise to stop.
+        prepare: Prepares the same images with another policy.
+        poll: Called repeatedly; may raise to stop.
 
     Raises:
-        DataError: which images these are cannot be known, or there are none.
-        ModelFileError: a header is damaged.
+        DataError: the images of the split cannot be determined, or there are none.
+        ModelFileError: the header of a model file is damaged.
     """
     everything = np.arange(len(dataset))
     sides = {path: _sides(loaded, dataset, prepare, poll) for path, loaded in models.items()}
@@ -101,7 +107,14 @@ def choose_split(
 
 
 def _notes_of_all(side: Sides, dataset: Dataset, *, told: bool, kept_some: bool) -> list[str]:
-    """On a model that is compared with all images, if it saw some of them or may have."""
+    """Return notes on a model that is compared with all images, if it was trained on some of them.
+
+    Args:
+        side: Training images and held-out images of the model.
+        dataset: All images.
+        told: Whether to add a note if the training images are not known.
+        kept_some: Whether the model kept images out of training.
+    """
     if len(side.trained):
         hint = "" if kept_some else "; train --holdout keeps some out"
         return [f"it was trained on images of the reference{hint}"]
@@ -132,7 +145,7 @@ def _notes(side: Sides, dataset: Dataset) -> list[str]:
 
 
 def _sides(loaded: LoadedModel, dataset: Dataset, prepare: Prepare, poll: Poll) -> Sides:
-    """What is known of a model, by images prepared as its training prepared them."""
+    """Find the training and held-out images of a model, prepared as they were for its training."""
     policy = loaded.training_policy
     if not policy.margin:
         return tell_sides(loaded, dataset, poll)
@@ -156,7 +169,11 @@ def _refuse_unsure(unsure: Mapping[Path, str], dataset: Dataset, wanted: str) ->
 
 
 def _checked(split: Split, models: Mapping[Path, LoadedModel], dataset: Dataset) -> Split:
-    """The split, if there is an image in it."""
+    """Return the split.
+
+    Raises:
+        DataError: it has no images.
+    """
     if not len(split.rows):
         share = next((m.holdout for m in models.values()), 0.0)
         raise DataError(

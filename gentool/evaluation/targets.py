@@ -1,4 +1,4 @@
-"""What is scored: model files, and images in a folder, an archive or a ``.npz``."""
+"""The targets of an evaluation: model files, and images in a folder, an archive or a ``.npz``."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,15 +13,15 @@ from gentool.core.safetensors_io import is_torch_pickle
 from gentool.data import Policy, Source, is_folder, make_policy, open_images, resolve_shape
 
 Target = LoadedModel | Source
-_LARGEST_SIDE = 64  # of the shape chosen when neither a model nor the caller says one
+_LARGEST_SIDE = 64  # largest side of the images if neither a model nor the caller chooses a size
 
 
 def open_target(path: Path, device: torch.device | str) -> Target:
-    """A model, or images.
+    """Open a target: a model file, a run folder, or images.
 
     Raises:
-        ModelFileError: nothing there, or a file of another kind.
-        DataError: a folder or an archive without images.
+        ModelFileError: the path does not exist, or is a file of another kind.
+        DataError: a folder or an archive has no images.
     """
     if is_folder(path) and (path / MODEL_NAME).is_file():
         return load_model(path, device)
@@ -34,7 +34,7 @@ def open_target(path: Path, device: torch.device | str) -> Target:
         source = open_images(path)
     except DataError as error:
         if path.is_file() and is_torch_pickle(path):
-            return load_model(path, device)  # which says what it is
+            return load_model(path, device)  # raises an error that names the kind of file
         if is_folder(path):
             raise DataError(f"{error}, and no {MODEL_NAME}") from error
         raise
@@ -52,18 +52,20 @@ def choose_policy(
     models: Mapping[Path, LoadedModel], source: Source, size: str | None, mode: str | None,
     fit: str | None, background: str | None,
 ) -> Policy:  # fmt: skip
-    """How both sides are prepared: as the models' own images were, or else as ``train`` would.
+    """Choose how targets and reference images are prepared: as the training images of the models.
+
+    Without models the choice is made as for ``train``.
 
     Args:
-        models: Those that are scored.
-        source: The images to compare with.
-        size: As it was asked for, like the others; None for what suits.
+        models: The models that are scored.
+        source: The reference images.
+        size: Size that the user chose; None, here and below, for the default.
         mode: ``grey``, ``rgb`` or ``rgba``.
         fit: ``crop``, ``pad`` or ``stretch``.
         background: A colour.
 
     Raises:
-        UsageError: the models differ, or something else was asked for beside a model.
+        UsageError: the models differ, or the user chose other values than those of the model.
     """
     if not models:
         shape, _ = resolve_shape(source, size, mode, _LARGEST_SIDE)
@@ -96,16 +98,16 @@ def choose_policy(
 
 
 def _plain(policy: Policy) -> Policy:
-    """The policy with its background as numbers, since a colour has several names."""
+    """Return the policy with its background as #rrggbb, since a colour has several names."""
     red, green, blue, *_ = ImageColor.getrgb(policy.background)
     return replace(policy, background=f"#{red:02x}{green:02x}{blue:02x}")
 
 
 def common_holdout(models: Iterable[LoadedModel]) -> float:
-    """The share that every model kept out; 0 without models.
+    """Return the fraction of images that every model kept out of training; 0 without models.
 
     Raises:
-        UsageError: they differ.
+        UsageError: the models kept out different fractions.
     """
     shares = {loaded.holdout for loaded in models}
     if len(shares) > 1:

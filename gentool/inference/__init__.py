@@ -1,1 +1,1 @@
-"""What a trained model is used for: samples, reconstructions, interpolations, traversals."""
+"""Uses of a trained model: samples, reconstructions, interpolations and traversals."""

@@ -1,9 +1,8 @@
-"""Running a model in blocks of one fixed shape, so that neighbours never change a pixel.
+"""Run a model in blocks of one fixed size, so that the batch size never changes a pixel.
 
-Convolution libraries choose their algorithm by the batch size, and algorithms round
-differently. Every verb therefore computes in blocks whose size depends on the image shape
-alone, the last one padded: image k of a seed is the same to the byte whatever ``-n`` and
-``--batch``.
+Convolution libraries choose their algorithm by the batch size, and algorithms round differently.
+Every command therefore computes in blocks whose size depends on the image shape alone, and the
+last block is padded. Image k of a seed is the same to the byte for every ``-n`` and ``--batch``.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ _PIXELS_PER_BLOCK = 2**16  # bounds memory: 64 images of 32x32, 1 of 256x256
 
 
 def block_size(shape: ImageShape) -> int:
-    """Images per block."""
+    """Return the number of images per block, from 1 to 64, for images of this shape."""
     return max(1, min(64, _PIXELS_PER_BLOCK // (shape.height * shape.width)))
 
 
@@ -30,7 +29,7 @@ def _padded(rows: torch.Tensor, size: int) -> torch.Tensor:
 def _map(
     function: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, size: int
 ) -> Iterator[torch.Tensor]:
-    if not len(rows):  # the shape of what comes out is asked of a row of zeros
+    if not len(rows):  # one row of zeros is computed only to find the shape of the result
         yield function(_padded(rows.new_zeros(1, *rows.shape[1:]), size))[:0]
         return
     for block in torch.split(rows, size):
@@ -39,17 +38,17 @@ def _map(
 
 @torch.inference_mode()
 def decode_blocks(model: Model, latents: torch.Tensor) -> Pixels:
-    """uint8 images (N, H, W, C) of latents (N, ...)."""
+    """Decode latents (N, ...) to images, uint8 (N, H, W, C)."""
     size = block_size(model.shape)
     return np.concatenate([to_pixels(b) for b in _map(model.decode, latents, size)])
 
 
 @torch.inference_mode()
 def synthesise_blocks(model: Model, styles: torch.Tensor) -> Pixels:
-    """uint8 images (N, H, W, C) of styles (N, layers, S).
+    """Synthesise images, uint8 (N, H, W, C), from styles (N, layers, S).
 
     Raises:
-        NoStyles: the model has none.
+        NoStyles: the model has no styles.
     """
     size = block_size(model.shape)
     return np.concatenate([to_pixels(b) for b in _map(model.synthesise, styles, size)])
@@ -57,10 +56,10 @@ def synthesise_blocks(model: Model, styles: torch.Tensor) -> Pixels:
 
 @torch.inference_mode()
 def style_blocks(model: Model, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-    """Styles (N, layers, S) of latents (N, ...); ``drawn`` as in ``Model.styles``.
+    """Return styles (N, layers, S) of latents (N, ...); ``drawn`` is as in ``Model.styles``.
 
     Raises:
-        NoStyles: the model has none.
+        NoStyles: the model has no styles.
     """
     size = block_size(model.shape)
     return torch.cat(list(_map(lambda z: model.styles(z, drawn=drawn), latents, size)))
@@ -68,19 +67,23 @@ def style_blocks(model: Model, latents: torch.Tensor, *, drawn: bool = False) ->
 
 @torch.inference_mode()
 def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
-    """Latents (N, ...) of uint8 images (N, H, W, C).
+    """Encode uint8 images (N, H, W, C) to latents (N, ...).
 
     Raises:
-        NoEncoder: the model has none.
+        NoEncoder: the model has no encoder.
     """
     size = block_size(model.shape)
-    rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a copy: caches are read-only
+    rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a cache may be read-only
     return torch.cat(list(_map(lambda block: model.encode(to_unit(block)), rows, size)))
 
 
 @torch.inference_mode()
 def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
-    """How often each code occurs in uint8 images (N, H, W, C), (codes,); None without codes."""
+    """Return the relative frequency of each code in uint8 images (N, H, W, C).
+
+    Returns:
+        float64 (codes,), sum 1; None if the model has no codes.
+    """
     size = block_size(model.shape)
     rows = torch.from_numpy(np.array(pixels)).to(model.device)
     shares: list[torch.Tensor] = []
@@ -94,9 +97,9 @@ def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
 
 @torch.inference_mode()
 def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
-    """Latents (N, ...) of uint8 images (N, H, W, C), drawn from their posteriors.
+    """Draw latents (N, ...) from the posteriors of uint8 images (N, H, W, C).
 
-    The draw of image i depends on (seed, i) alone.
+    The random numbers of image i depend on (seed, i) alone.
 
     Raises:
         UsageError: the model has no posterior.
@@ -114,12 +117,14 @@ def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
 def prior_blocks(
     model: Model, draws: Iterable[tuple[int, int]], label: int | None = None
 ) -> torch.Tensor:
-    """Latents (N, ...) for (seed, index) pairs, each row as if it were drawn alone.
+    """Draw latents (N, ...) from the prior, one row per (seed, index) pair.
+
+    Each row is the same as if it were drawn alone.
 
     Args:
-        model: Any.
+        model: Any model.
         draws: (seed, index) of each row.
-        label: A class that all rows shall be of, for a conditional model.
+        label: Class of all rows, for a conditional model; None draws a class for each row.
     """
     size = block_size(model.shape)
     wanted = list(draws)

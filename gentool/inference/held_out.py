@@ -1,8 +1,9 @@
-"""Which images a model was trained on, and which it was not.
+"""Find out which images a model was trained on, and which were held out.
 
-A split goes by the bytes of the files, which any conversion changes. So a run with ``--holdout``
-keeps in its model file hashes of what it kept out, of the prepared pixels, and one number over
-all that it was trained on. Only what these prove counts as held out later.
+The split into training images and held-out images depends on the bytes of the files, and any
+conversion changes these bytes. A run with ``--holdout`` therefore stores in its model file hashes
+of the prepared pixels of the images that it kept out, and one digest of the hashes of all training
+images. Later, an image counts as held out only if these hashes prove it.
 """
 
 import base64
@@ -20,8 +21,8 @@ from gentool.core.errors import ModelFileError
 from gentool.core.images import Pixels
 from gentool.data import Dataset
 
-MOST_KEPT = 2**14  # hashes in a model file: 175 kB of text
-_AT_ONCE = 256  # images hashed between two looks at the stop flag
+MOST_KEPT = 2**14  # most hashes in a model file: 175 kB of text
+_AT_ONCE = 256  # images that are hashed between two calls of ``poll``
 _HASH = np.dtype("<u8")
 
 Rows = NDArray[np.int64]
@@ -30,18 +31,18 @@ Poll = Callable[[], None]
 
 
 def _go_on() -> None:
-    """Nobody asks to stop."""
+    """Do nothing: the default ``poll``, which never stops the work."""
 
 
 @dataclass(frozen=True)
 class KeptOut:
-    """What a model file says of the images that its training kept out.
+    """Record in a model file of the images that were kept out of training.
 
     Attributes:
-        images: How many, of different pixels.
-        hashes: Of their prepared pixels, sorted; the smallest ones if they are more than
-            ``MOST_KEPT``, which is a choice by chance.
-        training: ``digest`` of the hashes of the images that it was trained on.
+        images: How many images were kept out; images with equal pixels count once.
+        hashes: Hashes of their prepared pixels, sorted, uint64. If there are more than
+            ``MOST_KEPT``, only the smallest are stored, which is a random choice of images.
+        training: ``digest`` of the hashes of the training images.
     """
 
     images: int
@@ -50,22 +51,23 @@ class KeptOut:
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are listed."""
+        """Whether ``hashes`` lists every image that was kept out."""
         return self.images == len(self.hashes)
 
     def to_json(self) -> Header:
-        """For the header of a model file."""
+        """Return the record as JSON for the header of a model file."""
         return {"images": self.images, "hashes": to_text(self.hashes), "training": self.training}
 
 
 class Sides(NamedTuple):
-    """What is known of the images of a data set.
+    """Division of a data set into training images and held-out images of a model.
 
     Attributes:
-        trained: Numbers of those that the model was trained on; none where ``why`` says so.
-        held_out: Numbers of those that it certainly was not.
-        why: Why not all is known, in words; None if it is.
-        alike: How many were kept out but look exactly like an image of the training.
+        trained: Indices of the images that the model was trained on; empty if ``why`` is given.
+        held_out: Indices of the images that the model was certainly not trained on.
+        why: Why some images could not be assigned, as text; None if all were.
+        alike: How many images were kept out but have the same pixels as one that the weights were
+            trained on or fitted to.
     """
 
     trained: Rows
@@ -75,7 +77,12 @@ class Sides(NamedTuple):
 
 
 def pixel_hashes(images: Pixels, poll: Poll = _go_on) -> Hashes:
-    """64 bits of the SHA-256 of the pixels of each image, uint64 (N,); ``poll`` may raise."""
+    """Return 64 bits of the SHA-256 of the pixels of each image, uint64 (N,).
+
+    Args:
+        images: uint8 (N, H, W, C).
+        poll: Called once per 256 images; may raise to stop.
+    """
     found = np.empty(len(images), dtype=_HASH)
     for start in range(0, len(images), _AT_ONCE):
         poll()
@@ -86,31 +93,34 @@ def pixel_hashes(images: Pixels, poll: Poll = _go_on) -> Hashes:
 
 
 def digest(hashes: Hashes) -> str:
-    """One number over a set of hashes, whatever their order and however often each occurs."""
+    """Return one text that identifies a set of hashes: their count and their sum modulo 2^64.
+
+    The order of the hashes and repeated hashes make no difference.
+    """
     different = np.unique(hashes)
     return f"{len(different)}-{int(different.sum(dtype=np.uint64)):016x}"
 
 
 def keep_out(dataset: Dataset, holdout: float, poll: Poll = _go_on) -> KeptOut:
-    """What a run on these images says of those that it keeps out."""
+    """Return the record of the images that a run with this ``holdout`` keeps out of training."""
     hashes = pixel_hashes(dataset.images, poll)
     trained, kept_out = (hashes[rows] for rows in dataset.split(holdout))
     return _kept(trained, kept_out)
 
 
 def _kept(trained: Hashes, kept_out: Hashes) -> KeptOut:
-    """Of hashes of both sides; an image that is on both was trained on."""
+    """Make the record from the hashes of both sides; a hash on both sides counts as trained on."""
     unseen = np.setdiff1d(kept_out, trained)  # sorted
     return KeptOut(len(unseen), unseen[:MOST_KEPT], digest(trained))
 
 
 def to_text(hashes: Hashes) -> str:
-    """Hashes for a header."""
+    """Return hashes as base64 text for a header."""
     return base64.b64encode(hashes.astype(_HASH).tobytes()).decode()
 
 
 def _from_text(words: object) -> Hashes:
-    """Sorted, different hashes from a header; ValueError if they are anything else."""
+    """Return the hashes in a header's base64 text; ValueError unless sorted and distinct."""
     if not isinstance(words, str) or len(words) > 4 * (8 * MOST_KEPT // 3 + 1):
         raise ValueError("hashes")
     hashes = np.frombuffer(base64.b64decode(words, validate=True), dtype=_HASH)
@@ -120,10 +130,13 @@ def _from_text(words: object) -> Hashes:
 
 
 def read_kept(header: Header) -> KeptOut | None:
-    """What the header of a model file says; None for runs without a hold-out, and older files.
+    """Read the record of kept-out images from the header of a model file.
+
+    Returns:
+        The record; None for runs without a hold-out and for older files.
 
     Raises:
-        ValueError: it says something impossible.
+        ValueError: the record is damaged.
     """
     data = header["training"].get("data")
     found = data.get("kept_out") if isinstance(data, dict) else None
@@ -140,7 +153,7 @@ def read_kept(header: Header) -> KeptOut | None:
 
 
 def without_blobs(header: Header) -> Header:
-    """A header for people: the hashes are left out, their number stays."""
+    """Return a header for display: without the hashes, but with their number."""
     training: dict[str, Any] = dict(header["training"])
     for place in ("data", "fitted"):
         part = training.get(place)
@@ -154,9 +167,14 @@ def without_blobs(header: Header) -> Header:
 
 
 def fitted_record(loaded: LoadedModel, pixels: Sequence[Pixels]) -> Header:
-    """What a model file says of the images that weights of ``loaded`` were fitted to.
+    """Return the record for a model file of the images that its weights were fitted to.
 
-    Those that they were fitted to before are added, where they are known.
+    Hashes of images that ``loaded`` was fitted to before are included. If these are not known, the
+    record holds no hashes at all.
+
+    Args:
+        loaded: The model before the fit.
+        pixels: uint8 (H, W, C) each, all of one shape.
     """
     record: Header = {"images": len(pixels), "of": loaded.sha256}
     try:
@@ -170,10 +188,13 @@ def fitted_record(loaded: LoadedModel, pixels: Sequence[Pixels]) -> Header:
 
 
 def _fitted(header: Header) -> Hashes | None:
-    """Hashes of the images that weights were fitted to afterwards; None if they are not known.
+    """Return hashes of the images that weights were fitted to after training.
+
+    Returns:
+        Empty if there was no such fit; None if the images are not known.
 
     Raises:
-        ValueError: the header says something impossible.
+        ValueError: the header is damaged.
     """
     fitted = header["training"].get("fitted")
     if fitted is None:
@@ -185,15 +206,15 @@ def _fitted(header: Header) -> Hashes | None:
 
 
 def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Sides:
-    """Which images of a data set the model was trained on, and which it was not.
+    """Find which images of a data set the model was trained on, and which it was not.
 
     Args:
         loaded: The model.
         dataset: Images, prepared as for its training (``LoadedModel.training_policy``).
-        poll: Called now and then; may raise to stop.
+        poll: Called repeatedly; may raise to stop.
 
     Raises:
-        ModelFileError: what its file says of the images that were kept out is damaged.
+        ModelFileError: the record of kept-out or fitted images in its file is damaged.
     """
     try:
         kept, fitted = read_kept(loaded.header), _fitted(loaded.header)
@@ -215,11 +236,11 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
 
 
 def _by_hashes(kept: KeptOut, hashes: Hashes, split: tuple[Rows, Rows]) -> Sides:
-    """By what a model file keeps.
+    """Divide a data set by the record of kept-out images in a model file.
 
-    Either the rule of the split gives exactly the images of the training, as in the same files or a
-    pack of them; or all but the listed ones are these, as in files of another format; or only the
-    listed ones are known.
+    There are three cases. The split rule gives exactly the training images: the files are the
+    same, or a pack of them. Or the images that are not listed as kept out are exactly the training
+    images: the files have another format. Otherwise only the listed images are known.
     """
     trained, kept_out = split
     if digest(hashes[trained]) == kept.training:
@@ -242,7 +263,10 @@ def _by_hashes(kept: KeptOut, hashes: Hashes, split: tuple[Rows, Rows]) -> Sides
 
 
 def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
-    """For runs without a hold-out, and files of before, which keep no hashes."""
+    """Divide a data set by its fingerprint, for model files that hold no hashes.
+
+    These are the files of runs without a hold-out, and files of older versions.
+    """
     data = loaded.header["training"].get("data")
     words = data if isinstance(data, dict) else {}
     trained, kept_out = dataset.split(loaded.holdout)

@@ -1,10 +1,11 @@
-"""Interpolation: a path through latent space, past any number of key frames.
+"""Interpolation: a path through latent space, by way of any number of key frames.
 
-Slerp (Shoemake 1985) for draws from a spherical prior: in high dimensions N(0, I) lives near a
-sphere of radius sqrt(L), and the middle of a straight line falls inside it, where the decoder
-has never been (White 2016, arXiv:1609.04468). Lerp for codes that have no such sphere, for styles,
-and from and to the mean of a posterior, which lies inside it. Styles can also be mixed: coarse
-layers of one image, fine layers of another.
+Slerp, spherical interpolation (Shoemake 1985), is for draws from a spherical prior. In high
+dimensions nearly all draws of N(0, I) are close to a sphere of radius sqrt(L); the middle of a
+straight line is far inside this sphere, where the decoder was not trained (White 2016,
+arXiv:1609.04468). Lerp, linear interpolation, is for codes without such a prior, for styles, and
+for legs that begin or end at the mean of a posterior, which is inside the sphere. Styles can also
+be mixed: the coarse layers of one image with the fine layers of another.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,31 +23,33 @@ from gentool.models.base import Model
 from gentool.outputs.writers import Plan, Planned, recipe
 
 METHODS = ("slerp", "lerp")
-_PARALLEL = 1e-6  # radians; below, the arc is a line
-_AT_ONCE = 256  # frames that are held in memory
+_PARALLEL = 1e-6  # radians; at smaller angles the arc counts as a straight line
+_AT_ONCE = 256  # frames that are decoded and held in memory at once
 
 
 def lerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
-    """(1 - t) a + t b."""
+    """Return (1 - t) a + t b."""
     return (1 - t) * a + t * b
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
-    """Along the great circle from ``a`` to ``b``, norms changing linearly.
+    """Interpolate along the great circle from ``a`` to ``b``; the norm changes linearly.
 
-    With directions u, v at angle w (Shoemake 1985):
+    With unit vectors u, v of ``a``, ``b`` and the angle w between them (Shoemake 1985):
     (sin((1 - t) w) u + sin(t w) v) / sin w, times (1 - t) |a| + t |b|.
+
+    Opposite vectors define no great circle; then the plane is chosen from ``a`` alone.
 
     Args:
         a: Vector (L,).
         b: Vector (L,).
-        t: Share of the way, from 0 to 1. Opposite vectors turn through a fixed plane.
+        t: Position on the way, from 0 at ``a`` to 1 at ``b``.
     """
     norm_a, norm_b = vector_norm(a), vector_norm(b)
-    if norm_a == 0 or norm_b == 0 or len(a) == 1:  # on a line there is no arc
+    if norm_a == 0 or norm_b == 0 or len(a) == 1:  # one dimension has no arc
         return lerp(a, b, t)
     u, v = a / norm_a, b / norm_b
-    # atan2 keeps full precision where acos of the dot product loses half the digits.
+    # At small angles acos of the dot product loses half the digits; atan2 loses none.
     angle = 2 * torch.atan2(vector_norm(u - v), vector_norm(u + v))
     if angle < _PARALLEL:
         return lerp(a, b, t)
@@ -60,7 +63,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
 
 
 def _perpendicular(u: torch.Tensor) -> torch.Tensor:
-    """A unit vector at a right angle to the unit vector ``u`` (L,), L > 1."""
+    """Return a unit vector at a right angle to the unit vector ``u`` (L,), L > 1."""
     axis = torch.zeros_like(u)
     axis[u.abs().argmin()] = 1
     across: torch.Tensor = axis - (axis @ u) * u
@@ -70,14 +73,14 @@ def _perpendicular(u: torch.Tensor) -> torch.Tensor:
 def path(
     keys: torch.Tensor, steps: int, method: str | Sequence[str], *, loop: bool
 ) -> torch.Tensor:
-    """Latents along a path through ``keys``.
+    """Return latents along a path through ``keys``.
 
     Args:
         keys: Key frames (K, ...), K >= 2.
-        steps: Frames from one key to the next, the first included and the last not.
-        method: ``slerp`` or ``lerp``; or one of them for each leg, from one key to the next.
-        loop: Go back to the first key. The frames then close without a repeated one; else
-            the last key is the last frame.
+        steps: Frames per leg, from one key (included) to the next (not included).
+        method: ``slerp`` or ``lerp`` for all legs, or a sequence with one of them for each leg.
+        loop: Go back to the first key; the first frame is not repeated at the end. Otherwise the
+            last key is the last frame.
 
     Returns:
         Shape ((K - 1) * steps + 1, ...), or (K * steps, ...) for a loop.
@@ -96,7 +99,11 @@ def path(
 
 
 def suited(model: Model, keys: Latents, *, loop: bool) -> str | list[str]:
-    """Slerp for legs between two draws from a spherical prior, else lerp; a list if they differ."""
+    """Choose the method of each leg: slerp between two draws from a spherical prior, else lerp.
+
+    Returns:
+        One method if all legs have the same, else a list with one for each leg.
+    """
     line = keys.space == "w" or model.interpolation == "lerp"
     straight = [line or keys.is_mean(k) for k in range(len(keys))]
     legs = zip(straight, straight[1:] + straight[:1], strict=True)  # the last closes a loop
@@ -114,14 +121,14 @@ def plan_path(
     loop: bool,
     **what: object,
 ) -> Plan:
-    """What the frames of ``interpolate`` will be called, and how they will come about.
+    """Plan the frames of ``interpolate``: the name and the recipe of each.
 
     Args:
         loaded: The model.
         keys: Key frames.
         steps: Frames from one key to the next.
         method: As for ``interpolate``.
-        keys_name: What names of files begin with.
+        keys_name: First part of the file names.
         loop: Go back to the first key frame.
         what: Where the key frames come from, for the recipe.
     """
@@ -147,19 +154,22 @@ def interpolate(
     *,
     loop: bool = False,
 ) -> Iterator[Pixels]:
-    """Frames of a path through key frames, uint8 (H, W, C); see ``path``.
+    """Decode the frames of a path through key frames; see ``path``.
 
     Args:
         loaded: The model.
-        keys: Key frames, at least two; a path through styles if they are styles.
+        keys: Key frames, at least two, as latents or as styles.
         steps: Frames from one key to the next.
-        method: ``slerp``, ``lerp``, or None for what suits each leg; see ``suited``.
+        method: ``slerp``, ``lerp``, or None for the method of ``suited`` on each leg.
         loop: Go back to the first key.
+
+    Yields:
+        uint8 (H, W, C).
     """
     how = method or suited(loaded.model, keys, loop=loop)
     latents = path(keys.values, steps, how, loop=loop)
     classes = loaded.model.latent_classes
-    if classes and keys.space == "z":  # shares of classes are no directions on a sphere
+    if classes and keys.space == "z":  # class weights must keep the sum 1, so never slerp
         z = path(keys.values[:, :-classes], steps, how, loop=loop)
         shares = path(keys.values[:, -classes:], steps, "lerp", loop=loop)
         latents = torch.cat([z, shares], dim=1)
@@ -168,12 +178,12 @@ def interpolate(
 
 
 def mix(coarse: torch.Tensor, fine: torch.Tensor, crossover: int) -> torch.Tensor:
-    """Each of ``coarse`` with each of ``fine``: Karras et al. 2019 (arXiv:1812.04948), Fig. 3.
+    """Mix each of ``coarse`` with each of ``fine`` (Karras et al. 2019, arXiv:1812.04948, Fig. 3).
 
     Args:
         coarse: Styles (A, layers, S) for the layers before ``crossover``.
-        fine: Styles (B, layers, S) for the others.
-        crossover: The first layer of ``fine``.
+        fine: Styles (B, layers, S) for the other layers.
+        crossover: The first layer that takes its style from ``fine``.
 
     Returns:
         Shape (A, B, layers, S).
@@ -194,14 +204,14 @@ def plan_mixing(
     corner: bool,
     **what: object,
 ) -> Plan:
-    """What the images of ``mixing_sheet`` will be called, and how they will come about.
+    """Plan the images of ``mixing_sheet``: the name and the recipe of each.
 
     Args:
         loaded: A model with styles.
         rows: Number of coarse styles.
         columns: Number of fine styles.
-        crossover: First layer that the fine styles give.
-        keys_name: What names of files begin with.
+        crossover: First layer that takes its style from the fine styles.
+        keys_name: First part of the file names.
         corner: As for ``mixing_sheet``.
         what: Where the styles come from, for the recipe.
     """
@@ -215,10 +225,14 @@ def plan_mixing(
 
 
 def mixing_layer(crossover: int | None, layers: int) -> int:
-    """The first layer that the fine styles give: the one asked for, or the middle.
+    """Return the first layer that takes its style from the fine styles.
+
+    Args:
+        crossover: The layer that the user chose; None for the middle layer.
+        layers: Number of layers of the model.
 
     Raises:
-        UsageError: no such layer.
+        UsageError: ``crossover`` is outside 1 to ``layers`` - 1.
     """
     crossover = layers // 2 if crossover is None else crossover
     if not 0 < crossover < layers:
@@ -232,14 +246,17 @@ def mixing_layer(crossover: int | None, layers: int) -> int:
 def mixing_sheet(
     loaded: LoadedModel, coarse: Latents, fine: Latents, crossover: int, *, corner: bool
 ) -> Iterator[Pixels]:
-    """Rows of mixed styles: the images of ``fine`` first, then each of ``coarse`` and its mixes.
+    """Make a sheet of mixed styles, row by row.
+
+    The first row holds the images of ``fine``; each other row holds an image of ``coarse`` and its
+    mixes with every one of ``fine``.
 
     Args:
         loaded: A model with styles.
-        coarse: The rows, in w.
-        fine: The columns, in w.
-        crossover: First layer that ``fine`` gives, as ``mixing_layer`` finds it.
-        corner: Whether to begin with an empty image, which makes a sheet of equal rows.
+        coarse: Styles of the rows, in space ``w``.
+        fine: Styles of the columns, in space ``w``.
+        crossover: First layer that takes its style from ``fine``; see ``mixing_layer``.
+        corner: Begin with an empty image, so that all rows have the same length.
 
     Yields:
         uint8 (H, W, C).
@@ -253,7 +270,7 @@ def mixing_sheet(
 
 
 def _empty(like: Pixels) -> Pixels:
-    """White, transparent in RGBA."""
+    """Return a white image of the same shape; in RGBA it is fully transparent."""
     white = np.full_like(like, 255)
     if like.shape[2] == MODES["rgba"]:
         white[..., 3] = 0

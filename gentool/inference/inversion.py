@@ -1,13 +1,14 @@
-"""Inversion: latents of given images for a model without an encoder, by gradient descent.
+"""Inversion: find latents of given images by gradient descent.
 
-Zhu et al. 2016 (arXiv:1609.03552), Eq. 4: minimise the distance between the decoded latents
-and the image, over the latents; then, if asked, over the generator's weights as well (pivotal
-tuning, Roich et al. 2021, arXiv:2106.05744, section 3.1). The search starts where the model's
-encoder points to; without one, from several random places, of which the best after a quarter
-of the steps goes on.
+The distance between the decoded latents and the image is minimised over the latents (Zhu et al.
+2016, arXiv:1609.03552, Eq. 4) and then, if the user wants it, over the weights of the generator
+(pivotal tuning, Roich et al. 2021, arXiv:2106.05744, section 3.1). The search starts at the latents
+that the model's encoder gives. Without an encoder it starts from several random points, and after
+a quarter of the steps only the best of them continues.
 
-Where there are styles it goes on in w (Karras et al. 2020, arXiv:1912.04958, appendix D), with one
-w for each layer (Abdal et al. 2019, arXiv:1904.03189): images that no z gives are then in reach.
+For models with styles the search is in w (Karras et al. 2020, arXiv:1912.04958, appendix D), with
+one w for each layer (Abdal et al. 2019, arXiv:1904.03189): this also reaches images that no z
+gives.
 """
 
 import copy
@@ -25,17 +26,19 @@ from gentool.models.gan.latent_encoder import pixel_distance
 _STARTS = 8  # random starts per image
 _LR = 0.3
 _WEIGHTS_LR = 1e-3
-# Weight of ||z||^2 / L: keeps latents where the decoder was trained. One w for each layer has so
-# many ways to the same image that a hundredfold costs nothing, and halves the way from the mean.
+# Weight of the penalty ||z||^2 / L, which keeps latents where the decoder was trained. With one w
+# for each layer, many points give the same image: there a weight a hundred times larger does not
+# raise the error, and it halves the distance to the mean of w.
 _PULLS = {"z": 1e-4, "w": 1e-2}
-_DRAWS = 1024  # that the mean and deviation of w are measured on
+_DRAWS = 1024  # draws from which the mean and deviation of w are estimated
 _TINY = 1e-6
-_LEAST_SHARE = 1e-4  # of a class at the start: at 0 no gradient reaches it
-# Images searched together, always so many (the last ones are said again): long steps make much of
-# the other rounding of another batch size, and a photo's latents shall be its own. A GPU, which
-# has as many rows at once for nothing, takes more: 32 at 64x64, 2 at 256x256.
+_LEAST_SHARE = 1e-4  # least class weight at the start: the gradient of a weight of 0 is 0
+# Images that are searched together. The number is fixed and the last image is repeated to fill a
+# block: another batch size rounds differently, long steps magnify this, and the latents of a photo
+# must not depend on the other photos. A GPU computes more rows in the same time and takes larger
+# blocks: 32 images at 64x64, 2 at 256x256.
 _BLOCK, _GPU_BLOCK, _GPU_PIXELS = 4, 32, 2**17
-_BATCH = 16  # images that weights are fitted to together; bounds memory
+_BATCH = 16  # images per step when weights are fitted; bounds memory
 
 
 def invert(
@@ -47,19 +50,24 @@ def invert(
     start: Latents | None = None,
     space: str = "z",
 ) -> Latents:
-    """Points whose decoded images come near ``images``.
+    """Search for points whose decoded images are close to ``images``.
 
     Args:
         model: Any model with a prior and a differentiable decoder, in eval mode.
         images: uint8 (N, H, W, C).
-        steps: Gradient steps in all; without a start, a quarter of them on all random places.
-        seed: Where the random places come from.
+        steps: Gradient steps for each image; without ``start``, every random point of an image
+            gets the first quarter of them.
+        seed: Seed of the random points.
         stop: Polled at every step.
-        start: Where to begin, in any space, for example what an encoder says.
-        space: ``z`` or, for models with styles, ``w``: one w for each layer.
+        start: Where to begin, for example the output of an encoder; None for random points.
+            Latents are accepted where ``space`` is ``w``.
+        space: Space of the search: ``z`` or, for models with styles, ``w`` (one w per layer).
+
+    Returns:
+        N points in ``space``.
 
     Raises:
-        Stopped: asked to stop.
+        Stopped: the user asked to stop.
     """
     targets = to_unit(torch.from_numpy(images).to(model.device))
     ground = _Ground(model, space)
@@ -82,20 +90,21 @@ def invert(
 def fit_weights(
     model: Model, latents: Latents, images: Pixels, steps: int, stop: StopFlag
 ) -> Model:
-    """A copy of the model whose decoder gives the images almost exactly at their latents.
+    """Return a copy of the model whose decoder gives almost exactly the images at their latents.
 
-    Pivotal tuning, Roich et al. 2021 (arXiv:2106.05744), Eq. 3, with squared pixels for its
-    perceptual distance, which needs a pretrained network, and without its regulariser.
+    This is pivotal tuning, Roich et al. 2021 (arXiv:2106.05744), Eq. 3, with squared pixel errors
+    in place of the perceptual distance, which needs a pretrained network, and without the
+    regulariser.
 
     Args:
-        model: In eval mode; it is left as it is.
-        latents: The pivots, N.
+        model: In eval mode; it is not changed.
+        latents: The N pivots.
         images: uint8 (N, H, W, C).
         steps: Gradient steps per 16 images.
         stop: Polled at every step.
 
     Raises:
-        Stopped: asked to stop.
+        Stopped: the user asked to stop.
     """
     tuned: Model = copy.deepcopy(model).requires_grad_(True)
     pivots = torch.split(latents.values.detach().clone(), _BATCH)
@@ -119,12 +128,13 @@ def fit_weights(
 
 
 class _Ground:
-    """Where a search goes on, and in which coordinates: of mean 0 and variance 1 each, as drawn.
+    """The coordinates of a search: over draws from the prior, each has mean 0 and variance 1.
 
-    Those of latents are z itself; the classes, their last numbers, are searched as the softmax of
-    what is free, so that they stay shares. Those of styles are u = (w - mean) / deviation with the
-    mean and deviation of each unit over draws: one step length then suits every unit, and the same
-    pull that keeps z among draws of N(0, I) keeps w near its mean, least where w varies most.
+    In space ``z`` they are z itself; the class weights, which are the last numbers of the latents,
+    are the softmax of free logits, so that they stay positive with sum 1. In space ``w`` they are
+    u = (w - mean) / deviation, with mean and deviation of each unit over draws. One step length
+    then suits every unit, and the penalty that keeps z near draws of N(0, I) keeps w near its mean,
+    least in the units that vary most.
     """
 
     def __init__(self, model: Model, space: str) -> None:
@@ -134,7 +144,7 @@ class _Ground:
             self.mean, self.deviation = w.mean(dim=0), w.std(dim=0).clamp_min(_TINY)
 
     def starts(self, seed: int) -> torch.Tensor:
-        """Random places (S, ...); of styles the first is their mean (Karras 2020)."""
+        """Return 8 random points (8, ...); in space ``w`` the first is the mean (Karras 2020)."""
         z = prior_blocks(self.model, [(seed, k) for k in range(_STARTS)])
         if self.space == "z":
             return z.clone()
@@ -143,7 +153,10 @@ class _Ground:
         return w
 
     def free(self, start: torch.Tensor) -> list[torch.Tensor]:
-        """What is searched, leaves, beginning at ``start``; the first is pulled towards 0."""
+        """Return the leaf tensors that the search optimises, initialised at ``start``.
+
+        The penalty acts on the first of them only; a second one holds the logits of the classes.
+        """
         if self.space == "w":
             return [((start - self.mean) / self.deviation).requires_grad_(True)]
         count = self.model.latent_classes
@@ -154,23 +167,23 @@ class _Ground:
         return leaves
 
     def values(self, free: list[torch.Tensor]) -> torch.Tensor:
-        """The latents or styles (B, ...) that ``free`` stands for."""
+        """Return the latents or styles (B, ...) for the tensors of ``free``."""
         if self.space == "w":
             return self.mean + self.deviation * free[0]
         return torch.cat([free[0], free[1].softmax(dim=1)], dim=1) if len(free) > 1 else free[0]
 
     def distance(self, values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Of the images of ``values`` to the targets, (B,)."""
+        """Return the distance (B,) between the images of ``values`` and the targets."""
         return pixel_distance(images_at(self.model, values, self.space), targets)
 
 
 def _search(
     ground: _Ground, targets: torch.Tensor, steps: int, seed: int, stop: StopFlag
 ) -> torch.Tensor:
-    """From several random places, of which the best after a quarter of the steps goes on."""
+    """Search from several random points; after a quarter of the steps only the best continues."""
     count = len(targets)
     starts = ground.starts(seed)
-    latents = starts.repeat(count, *[1] * (starts.dim() - 1))  # image-major: N * starts rows
+    latents = starts.repeat(count, *[1] * (starts.dim() - 1))  # the rows of one image are adjacent
     rough = max(1, steps // 4)
     latents, errors = _descend(
         ground, latents, targets.repeat_interleave(_STARTS, dim=0), rough, stop
@@ -183,12 +196,15 @@ def _search(
 def _descend(
     ground: _Ground, latents: torch.Tensor, targets: torch.Tensor, steps: int, stop: StopFlag
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Adam with long steps that shrink to nothing; what it reached and the distance (B,) there.
+    """Minimise the distance by Adam, with a large learning rate that falls to 0.
 
-    The second moment forgets within ten steps: near an image gradients are far smaller than the
-    first ones, which would otherwise still be divided by. On a GAN's own samples 0.9 gave 42.1 dB
-    in the mean, 0.95 40.1 and 0.99 34.8 (a generator with ``doubling=transposed``). Where so long
-    steps are too few to come back, the beginning stays.
+    beta2 is 0.9, a memory of about ten steps: near an image the gradients are far smaller than the
+    first ones, by which Adam would otherwise still divide. On a GAN's own samples the mean PSNR was
+    42.1 dB with 0.9, 40.1 with 0.95 and 34.8 with 0.99 (a generator with ``doubling=transposed``).
+    An image for which the result is worse than the start keeps its start.
+
+    Returns:
+        The latents or styles (B, ...) and their distances (B,).
     """
     with torch.no_grad():
         begun = ground.distance(latents, targets)

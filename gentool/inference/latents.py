@@ -1,9 +1,9 @@
-"""Points that a model decodes: drawn, or kept in a file; as latents or as styles.
+"""Points that a model decodes, as latents or as styles: drawn from the prior or read from a file.
 
-``z`` are the model's own latents, what ``prior`` draws and ``encode`` finds. ``w`` are styles, for
-models that have them: there truncation can be said, and straight lines stay among good images
-(Karras et al. 2019, arXiv:1812.04948). A file holds one tensor ``latents``, and in its header which
-model they belong to; ``gentool sample MODEL --save-latents FILE`` writes one.
+Space ``z`` holds the model's latents, which ``prior`` draws and ``encode`` finds. Space ``w`` holds
+styles, for models that have them: truncation is defined there, and straight lines pass through
+good images (Karras et al. 2019, arXiv:1812.04948). A file of latents holds one tensor ``latents``;
+its header names the model. ``gentool sample MODEL --save-latents FILE`` writes one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,18 +23,20 @@ from gentool.models.base import Model
 
 SPACES = ("z", "w")
 _TENSOR, _KIND = "latents", "latents"
-_MOST_NUMBERS = 2**28  # in a file: 1 GiB
+_MOST_NUMBERS = 2**28  # in one file: 1 GiB of float32
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Points of a model.
+    """Points that a model can decode.
 
     Attributes:
-        values: (N, ...) as the model's latents, or styles (N, layers, S).
+        values: Latents (N, ...) with the shape and dtype of the model's prior, or styles
+            (N, layers, S), float32.
         space: ``z`` for latents, ``w`` for styles.
-        means: Of each whether it is the mean of a posterior, not a draw; empty where none is.
+        means: For each point, whether it is the mean of a posterior and not a draw; empty if none
+            is.
     """
 
     values: torch.Tensor
@@ -45,23 +47,24 @@ class Latents:
         return len(self.values)
 
     def is_mean(self, row: int) -> bool:
-        """Whether one of them is the mean of a posterior."""
+        """Whether the point in ``row`` is the mean of a posterior."""
         return bool(self.means) and self.means[row]
 
     def rows(self, which: range) -> "Latents":
-        """Some of them."""
+        """Return the points in rows ``which``."""
         means = tuple(map(self.is_mean, which))
         return Latents(self.values[list(which)], self.space, means)
 
 
 @dataclass(frozen=True)
 class LatentsFile:
-    """Latents that were kept in a file.
+    """Latents that were read from a file.
 
     Attributes:
-        latents: On the model's device.
-        sha256: Hash of the file, for recipes.
-        warning: Why the images may not be those that were meant; None if they will be.
+        latents: The points, on the model's device.
+        sha256: SHA-256 of the file in hexadecimal, for recipes.
+        warning: Why the images may differ from those of the original model; None if they are
+            the same.
     """
 
     latents: Latents
@@ -70,12 +73,15 @@ class LatentsFile:
 
 
 def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = None) -> Latents:
-    """Points for (seed, index) pairs as ``model.drawing`` says, each as if drawn alone.
+    """Draw one point per (seed, index) pair, with the choices of ``model.drawing``.
+
+    Each point is the same as if it were drawn alone. The points are styles if the choices can
+    only be applied to styles, else latents.
 
     Args:
-        model: Any.
-        draws: (seed, index) of each.
-        label: A class that all shall be of, for a conditional model.
+        model: Any model.
+        draws: (seed, index) of each point.
+        label: Class of all points, for a conditional model; None draws a class for each.
     """
     latents = prior_blocks(model, draws, label)
     if model.draws_styles:
@@ -84,24 +90,24 @@ def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = Non
 
 
 def of_images(model: Model, values: torch.Tensor) -> Latents:
-    """Points (N, ...) that a model encoded images to: means, where it has posteriors."""
+    """Wrap encoded images, latents (N, ...); they are means if the model has a posterior."""
     return Latents(values, means=(model.has_posterior,) * len(values))
 
 
 def images_at(model: Model, values: torch.Tensor, space: str) -> torch.Tensor:
-    """Images (B, C, H, W) in [-1, 1] of latents or styles, with gradients."""
+    """Return images (B, C, H, W) in [-1, 1] of latents or styles, with gradients."""
     return model.synthesise(values) if space == "w" else model.decode(values)
 
 
 def decode(model: Model, latents: Latents) -> Pixels:
-    """uint8 images (N, H, W, C)."""
+    """Decode points to images, uint8 (N, H, W, C)."""
     if latents.space == "w":
         return synthesise_blocks(model, latents.values)
     return decode_blocks(model, latents.values)
 
 
 def to_styles(model: Model, latents: Latents) -> Latents:
-    """The same points in w.
+    """Convert points to styles; points that are styles are returned unchanged.
 
     Raises:
         NoStyles: the model has no styles.
@@ -112,12 +118,12 @@ def to_styles(model: Model, latents: Latents) -> Latents:
 
 
 def natural_space(model: Model) -> str:
-    """``w`` for models that have styles, else ``z``."""
+    """Return ``w`` for models that have styles, else ``z``."""
     return "w" if model.styled else "z"
 
 
 def join(parts: Sequence[Latents]) -> Latents:
-    """Points of one space, one after another."""
+    """Concatenate points, which must all be of one space."""
     (space,) = {part.space for part in parts}
     means = tuple(part.is_mean(k) for part in parts for k in range(len(part)))
     return Latents(torch.cat([part.values for part in parts]), space, means)
@@ -126,10 +132,10 @@ def join(parts: Sequence[Latents]) -> Latents:
 def write_latents(
     path: Path, loaded: LoadedModel, latents: Latents, recipe: Mapping[str, object]
 ) -> None:
-    """Keep points in a file, which says by its recipe how they came about.
+    """Write points to a file, with a recipe that describes how they were made.
 
     Raises:
-        UsageError: too many, or the file cannot be written.
+        UsageError: there are too many points, or the file cannot be written.
     """
     if latents.values.numel() > _MOST_NUMBERS:
         raise UsageError(
@@ -151,7 +157,7 @@ def write_latents(
 
 
 def is_latents(path: Path) -> bool:
-    """Whether a file is to be read as latents and not as an image, by name or content."""
+    """Whether a file's name or first bytes show that it holds latents and not an image."""
     if path.suffix.lower() == ".safetensors":
         return True
     try:
@@ -163,10 +169,11 @@ def is_latents(path: Path) -> bool:
 
 
 def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
-    """Points of a file, for a model.
+    """Read points from a file and check that they suit a model.
 
     Raises:
-        ModelFileError: no whole file of latents, or its latents are none of this model.
+        ModelFileError: the file is missing, damaged or no file of latents, or its latents do not
+            fit the model.
     """
     if not path.is_file():
         raise ModelFileError(f"no file of latents at {path!s:.200}. --save-latents makes one")
@@ -194,19 +201,24 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
             f"the latents in {path} were made with another model ({header.get('model')!s:.40}); "
             "other pictures may come out"
         )
-    means = (header.get("means") is True,) * len(values)  # files of before say nothing
+    means = (header.get("means") is True,) * len(values)  # older files lack this entry
     latents = Latents(values.to(loaded.model.device), header["space"], means)
     return LatentsFile(latents, digest, warning)
 
 
 def _classes(loaded: LoadedModel) -> list[str]:
-    """Names of the classes that the model is conditional on."""
+    """Return the names of the classes that the model is conditional on; empty if there are none."""
     return list(loaded.header["classes"]) if loaded.model.classes else []
 
 
 @torch.inference_mode()
 def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str) -> None:
-    """Shape and dtype of the file's tensor against what the model draws."""
+    """Compare the shape and dtype of a file's tensor with those that the model draws.
+
+    Raises:
+        ModelFileError: they differ, there are too many latents, or the file holds styles and the
+            model has none.
+    """
     like = loaded.model.prior(torch.zeros(1, dtype=torch.int64).numpy(), 0)
     if space == "w":
         try:

@@ -1,7 +1,7 @@
-"""Reconstruction: image -> latents -> image, with what was lost on the way.
+"""Reconstruction: image -> latents -> image, with the error of the result.
 
-Models with an encoder use it (the posterior mean, for a VAE); where that is only a first guess,
-as for a GAN, and where there is none, a search finds the latents (``inversion``).
+Models with an encoder use it (for a VAE, the mean of the posterior). If the encoder gives only a
+first guess, as in a GAN, or if there is no encoder, a search finds the latents (``inversion``).
 """
 
 import hashlib
@@ -28,20 +28,21 @@ from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
 from gentool.outputs.writers import Plan, Planned, recipe
 
-FIT_STEPS = 300  # per 16 images
+FIT_STEPS = 300  # gradient steps per 16 images
 _NAME_BYTES = 160
-_CUT_LETTERS = "".join(chr(0xDC80 + k) for k in range(0x40))  # what is left of a letter cut in two
+# os.fsdecode makes these of UTF-8 continuation bytes, which remain where a cut divides a letter.
+_CUT_LETTERS = "".join(chr(0xDC80 + k) for k in range(0x40))
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One image and what the model makes of it.
+    """One image and its reconstruction.
 
     Attributes:
         path: The image's file.
-        original: The image as the model sees it, uint8 (H, W, C).
+        original: The image in the model's shape, uint8 (H, W, C).
         image: The reconstruction, uint8 (H, W, C).
-        mse: Mean squared error on the [0, 1] scale, of the rounded images.
+        mse: Mean squared error between the two uint8 images, on the [0, 1] scale.
         psnr: Peak signal-to-noise ratio in dB.
         ssim: Structural similarity, 1 for equal images.
     """
@@ -55,11 +56,11 @@ class Reconstruction:
 
 
 class FoundImage(NamedTuple):
-    """An image that was asked for: its name, and how to read it.
+    """An image to reconstruct: its name, and a function that reads it.
 
     Attributes:
-        path: Its file; inside an archive the archive's path and the member's name.
-        load: Gives it prepared; raises as ``Source.load``.
+        path: Its file; inside an archive, the archive's path with the member's name.
+        load: Reads the image and returns it prepared, uint8 (H, W, C); raises as ``Source.load``.
     """
 
     path: Path
@@ -67,11 +68,13 @@ class FoundImage(NamedTuple):
 
 
 def find_images(paths: Sequence[Path]) -> list[FoundImage]:
-    """Files as given; folders searched as they are for training; the images of an archive.
+    """Find the images at paths: files, all images in folders, and all images in archives.
+
+    Folders are searched in the same way as for training. A file is not opened here: if it is
+    missing, reading it fails.
 
     Raises:
-        DataError: a folder or an archive without images, or a damaged archive. (A file that is not
-            there is found out on reading.)
+        DataError: a folder or an archive has no images, or an archive is damaged.
     """
     found: list[FoundImage] = []
     for path in paths:
@@ -87,7 +90,7 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
 
 
 def _read_file(path: Path, policy: Policy) -> Pixels:
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe would block
         raise BadImage("not a regular file")
     return decode(path.read_bytes(), policy)
 
@@ -99,7 +102,12 @@ def _load(source: Source, index: int, policy: Policy) -> Pixels:
 def read_images(
     loaded: LoadedModel, wanted: Sequence[FoundImage]
 ) -> tuple[dict[Path, Pixels], dict[Path, str]]:
-    """Images in the model's shape, and for the others the reason why not."""
+    """Read images and prepare them for a model.
+
+    Returns:
+        The images by path, uint8 (H, W, C) in the model's shape; and for every image that could
+        not be read, the reason by path.
+    """
     good: dict[Path, Pixels] = {}
     bad: dict[Path, str] = {}
     policy = loaded.policy
@@ -114,7 +122,7 @@ def read_images(
 
 
 def require_denoiser(loaded: LoadedModel) -> None:
-    """Raise UsageError for a model that never learned to take noise away."""
+    """Raise UsageError unless the model was trained to remove noise."""
     if not loaded.model.denoises:
         raise UsageError(
             "this model has not learned to denoise. Train a vae or an autoencoder with "
@@ -133,21 +141,24 @@ def find_latents(
     space: str | None = None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Latents:
-    """Points of uint8 images (N, H, W, C), by the encoder, a search, or both.
+    """Find the latents or styles of images by the encoder, a search, or both.
 
     Args:
         loaded: The model.
-        images: What to find.
-        steps: Of the search; None for what suits the model, 0 for the encoder alone.
-        seed: Of the search, where there is no encoder to begin at.
-        stop: Polled.
-        drawn: Draw from the encoder's posterior instead of taking its mean.
-        space: That is searched; None for what suits the model: with styles, one w per layer,
-            which can say more than z can (Abdal et al. 2019, arXiv:1904.03189).
-        tell: Hears why a search begins at random places.
+        images: uint8 (N, H, W, C).
+        steps: Gradient steps of the search; None for the model's default, 0 for no search.
+        seed: Seed of the draws from the posterior, or of the random starts of a search without
+            an encoder.
+        stop: Polled at every step of the search.
+        drawn: Draw from the encoder's posterior; there is no search then.
+        space: Space of the search, ``z`` or ``w``; None for ``w`` (one w per layer) if the model
+            has styles, since it can give more images than z (Abdal et al. 2019,
+            arXiv:1904.03189), else ``z``.
+        tell: Called with a message if a search begins at random points.
 
     Raises:
-        UsageError: there is no posterior to draw from, or no encoder to be alone.
+        UsageError: the model has no posterior to draw from, or ``steps`` is 0 and it has no
+            encoder.
     """
     model = loaded.model
     if drawn:
@@ -168,10 +179,10 @@ def find_latents(
 
 
 def redraw_below(loaded: LoadedModel, latents: Latents, layers: int, seed: int) -> Latents:
-    """Points whose first so many layers stay, and the rest is drawn anew.
+    """Keep the first ``layers`` layers of the latents and draw all others from the prior.
 
     Raises:
-        UsageError: the model's latents have no layers, or not so many.
+        UsageError: the model's latents have no layers, or fewer than ``layers``.
     """
     drawn = prior_blocks(loaded.model, [(seed, k) for k in range(len(latents))])
     return Latents(loaded.model.keep_top(latents.values, drawn, layers))
@@ -180,14 +191,14 @@ def redraw_below(loaded: LoadedModel, latents: Latents, layers: int, seed: int) 
 def fit(
     loaded: LoadedModel, images: dict[Path, Pixels], latents: Latents, stop: StopFlag
 ) -> LoadedModel:
-    """The model with its weights fitted to images at their latents; see ``inversion``."""
+    """Return the model with weights fitted to images at their latents; see ``fit_weights``."""
     originals = np.stack(list(images.values()))
     tuned = fit_weights(loaded.model, latents, originals, FIT_STEPS, stop)
     return replace(loaded, model=tuned)
 
 
 def fitted_recipe(loaded: LoadedModel, plan: Plan) -> dict[str, object]:
-    """How a model that is fitted to the images of a plan will come about."""
+    """Return the recipe of a model that is fitted to the images of a plan."""
     recipes = [result.recipe for result in plan.results()]
     originals = "".join(str(recipe["original_sha256"]) for recipe in recipes)
     of_each = ("original", "original_sha256", "alone")
@@ -201,10 +212,10 @@ def fitted_recipe(loaded: LoadedModel, plan: Plan) -> dict[str, object]:
 def write_fitted(
     fitted: LoadedModel, images: dict[Path, Pixels], path: Path, made_by: Mapping[str, object]
 ) -> LoadedModel:
-    """Save a model that ``fit`` made, a file like any other; it says what it was fitted to.
+    """Save a model that ``fit`` returned; the header records the images it was fitted to.
 
     Returns:
-        The model of that file.
+        The model with the header, hash and path of the new file.
 
     Raises:
         UsageError: the file cannot be written.
@@ -220,7 +231,7 @@ def write_fitted(
 def reconstruct(
     loaded: LoadedModel, images: dict[Path, Pixels], latents: Latents
 ) -> list[Reconstruction]:
-    """What the model makes of every image's latents, in order."""
+    """Decode the latents of images and measure the errors, in the order of ``images``."""
     check_evaluating(loaded.model)
     originals = np.stack(list(images.values()))
     decoded = decode_latents(loaded.model, latents)
@@ -235,14 +246,14 @@ def reconstruct(
 def plan_pictures(
     loaded: LoadedModel, images: dict[Path, Pixels], *, only: bool, **how: object
 ) -> Plan:
-    """What the pictures of a reconstruction will be called, and how they will come about.
+    """Plan the pictures of reconstructions: the name and the recipe of each.
 
     Args:
         loaded: The model.
         images: The originals, by path.
-        only: Whether each picture is the reconstruction alone, under the original's name in a
-            folder of the same name; otherwise the original stands beside it.
-        how: What was chosen beside the images.
+        only: Each picture shows the reconstruction alone, and its name keeps the folders of the
+            original; otherwise it shows the original beside the reconstruction.
+        how: Other entries for the recipes.
     """
     shape = loaded.model.shape
     width = shape.width if only else Layout.of(2, shape.height, shape.width, 2).sheet[1]
@@ -260,20 +271,20 @@ def plan_pictures(
 
 
 def picture(result: Reconstruction, *, only: bool) -> Pixels:
-    """The reconstruction alone, or the original beside it, uint8 (H, W, C)."""
+    """Return the reconstruction, uint8 (H, W, C), or a wider picture with the original at left."""
     return result.image if only else grid(np.stack([result.original, result.image]), columns=2)
 
 
 def result_names(paths: Sequence[Path], separator: str) -> list[str]:
-    """A name for the result of each file, from its whole path, so that no two files share one.
+    """Return a different name for the result of each file, made from the file's whole path.
 
-    A file below the working directory is named by its path from there, others by their folder,
-    whose place is told by a hash. The suffix stays where it is not ``.png``. What is too long keeps
-    its end behind a hash; in one list a name that comes twice is numbered.
+    A file below the working directory is named by its relative path, any other file by its folder's
+    name, a hash of the folder's path and its own name. A suffix other than ``.png`` is kept. A name
+    that is too long is replaced by a hash and its end; a name that occurs again gets a number.
 
     Args:
-        paths: Of the sources.
-        separator: What stands between folders: ``/`` makes folders.
+        paths: Paths of the source files.
+        separator: Text between the folders of a path; ``/`` makes folders.
     """
     names: list[str] = []
     taken: set[str] = set()
@@ -295,7 +306,10 @@ def result_names(paths: Sequence[Path], separator: str) -> list[str]:
 
 
 def _from_here(path: Path) -> Path:
-    """A path from the working directory; of one elsewhere, the folder's name with a hash."""
+    """Return a path relative to the working directory.
+
+    For a path outside it, return the folder's name with a hash of its path, and the file's name.
+    """
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
     try:
         return whole.relative_to(Path.cwd())
@@ -305,7 +319,10 @@ def _from_here(path: Path) -> Path:
 
 
 def shortened(name: str) -> str:
-    """A part of a file name of at most ``_NAME_BYTES``, which leaves room for a suffix."""
+    """Shorten a part of a file name to a hash and its last 160 bytes; a suffix still fits.
+
+    A name of at most 160 bytes is returned unchanged.
+    """
     data = os.fsencode(name)
     if len(data) <= _NAME_BYTES:
         return name

@@ -1,4 +1,7 @@
-"""Sampling: images from the prior, each a function of (seed, index) alone; or of given latents."""
+"""Sampling: decode images from the prior or from a file of latents.
+
+An image from the prior is a function of the model, (seed, index) and the class alone.
+"""
 
 import re
 from collections import Counter
@@ -25,20 +28,21 @@ def sample_images(
     start: int = 0,
     class_name: str | None = None,
 ) -> Pixels:
-    """``count`` images of one seed, from index ``start`` on, of any class or of one.
+    """Draw ``count`` images of one seed, with indices from ``start`` on.
 
     Args:
         loaded: The model.
-        count: How many; 0 gives an empty array.
+        count: Number of images; 0 gives an empty array.
         seed: From 0 to 2^63 - 1.
-        start: Index of the first.
-        class_name: Of a conditional model, one of its classes; None draws a class for each image.
+        start: Index of the first image.
+        class_name: A class of a conditional model; None draws a class for each image.
 
     Returns:
-        uint8, shape (count, H, W, C). Image k is the same whatever ``count`` and ``start``.
+        uint8 (count, H, W, C). The image of an index is the same for every ``count`` and ``start``.
 
     Raises:
-        UsageError: a number out of its bounds, more images than fit into memory, or no such class.
+        UsageError: a number is out of its range, the images do not fit into memory, or the model
+            has no such class.
     """
     for word, number, most in (("count", count, 10**12), ("seed", seed, MAX_SEED),
                                ("start", start, 2**53)):  # fmt: skip
@@ -62,14 +66,14 @@ def sample_images(
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn: images of seeds, in each of some classes.
+    """A request for images: for every class, every seed and every index, one image.
 
     Attributes:
         loaded: The model.
-        seeds: One or more.
-        indices: Which images of each seed.
-        labels: Classes of a conditional model, each of which gets the same latents; None draws a
-            class for every image.
+        seeds: One or more seeds.
+        indices: Indices of the images of each seed.
+        labels: Classes of a conditional model; all classes use the same random numbers. None
+            draws a class for every image.
     """
 
     loaded: LoadedModel
@@ -85,7 +89,7 @@ class Draws:
         indices: range,
         class_names: Sequence[str] | None,
     ) -> "Draws":
-        """The draws of classes by name, or of any class where there are no names.
+        """Make a request with the names of classes; None draws a class for every image.
 
         Raises:
             UsageError: the model is not conditional, or has no such class.
@@ -96,7 +100,7 @@ class Draws:
 
     @property
     def plan(self) -> Plan:
-        """Names and recipes of the images, in the order in which they are made."""
+        """The names and recipes of the images, in the order in which they are made."""
         count = len(self.labels) * len(self.seeds) * len(self.indices)
         return Plan(self._planned, count, self.loaded.model.shape)
 
@@ -108,7 +112,7 @@ class Draws:
 
     def _recipe(self, label: int | None, seed: int, index: int) -> dict[str, object]:
         what: dict[str, object] = {"made_by": "sample", "seed": seed, "index": index}
-        if label is not None:  # cut, since it is in every file, however long it is
+        if label is not None:  # cut, since every file holds it
             what["class"] = f"{self.loaded.header['classes'][label]:.200}"
         return recipe(self.loaded, **what)
 
@@ -116,12 +120,12 @@ class Draws:
 def sample(
     draws: Draws, batch: int, keep: Callable[[Latents], object] | None = None
 ) -> Iterator[NamedImage]:
-    """The images of a plan of draws, made ``batch`` at a time.
+    """Make the images of a request, ``batch`` at a time, in the order of ``Draws.plan``.
 
     Args:
-        draws: What to draw.
+        draws: The request.
         batch: Images held in memory at once, rounded up to whole blocks; no pixel depends on it.
-        keep: Is given the latents, part by part.
+        keep: Called with the latents of each batch.
     """
     model, planned = draws.loaded.model, iter(draws.plan.results())
     step = _whole_blocks(draws.loaded, batch)
@@ -133,12 +137,12 @@ def sample(
                 keep(latents)
             for pixels, result in zip(
                 decode(model, latents), planned, strict=False
-            ):  # pixels first
+            ):  # pixels first: zip would else consume one planned result too many
                 yield NamedImage(result.name, pixels, result.recipe)
 
 
 def plan_latents(loaded: LoadedModel, file: LatentsFile, indices: range) -> Plan:
-    """The plan of the images of latents ``indices`` of a file."""
+    """Plan the images of the latents in rows ``indices`` of a file."""
 
     def planned() -> Iterator[Planned]:
         for index in indices:
@@ -151,7 +155,7 @@ def plan_latents(loaded: LoadedModel, file: LatentsFile, indices: range) -> Plan
 def sample_latents(
     loaded: LoadedModel, file: LatentsFile, indices: range, batch: int
 ) -> Iterator[NamedImage]:
-    """Images of latents ``indices`` of a file, made ``batch`` at a time."""
+    """Make the images of the latents in rows ``indices`` of a file, ``batch`` at a time."""
     step = _whole_blocks(loaded, batch)
     for start in range(0, len(indices), step):
         part = indices[start : start + step]
@@ -162,15 +166,15 @@ def sample_latents(
 
 
 def _whole_blocks(loaded: LoadedModel, batch: int) -> int:
-    """``batch`` rounded up."""
+    """Return ``batch`` rounded up to a multiple of the block size."""
     block = block_size(loaded.model.shape)
     return -(-batch // block) * block
 
 
 def file_names(classes: Sequence[str]) -> list[str]:
-    """Each class as a part of a file name: a stranger's may be called ``../x``.
+    """Return a safe file name part for each class, since a model file may name a class ``../x``.
 
-    Classes that would share a name, also where case does not count, are numbered.
+    Names that would be equal, also when upper and lower case are the same, get a number.
     """
     plain = [re.sub(r"[^\w-]", "_", kind)[:40] or "_" for kind in classes]
     counts = Counter(name.casefold() for name in plain)

@@ -1,9 +1,10 @@
-"""Traversals: what each direction of a model's latent space does to one picture.
+"""Traversals: show how each direction of a model's latent space changes one picture.
 
-``principal`` directions are there for every model with continuous latents: the principal
-components of its styles, or those of its pictures carried over to its latents (``directions``).
-A model may know others (``Model.directions``). Steps are told in standard deviations of what the
-prior draws along the direction, so that a row stays among pictures the model can make.
+``principal`` directions exist for every model with continuous latents. They are the principal
+components of its styles, or those of its pictures, transferred to its latents by regression
+(``models.directions``). A model may offer others (``Model.directions``). A step is measured in
+standard deviations of the prior along the direction, so that a row shows pictures that the model
+can make.
 """
 
 import math
@@ -24,21 +25,21 @@ from gentool.models.base import Model
 from gentool.models.directions import principal, transfer
 from gentool.outputs.writers import Plan, Planned, recipe
 
-_STYLES = 4096  # draws that directions are measured on, where no picture has to be made
-_PIXELS = 2**21  # of all pictures that are made for it: 2,048 at 32x32
-_FEWEST, _MOST = 512, 2048  # of them
-_SIDE = 32  # pictures are averaged down to this grid at most: directions are about coarse things
+_STYLES = 4096  # draws from which directions are computed if no pictures are needed
+_PIXELS = 2**21  # in all pictures that are decoded to find directions: 2,048 pictures at 32x32
+_FEWEST, _MOST = 512, 2048  # bounds on the number of these pictures
+_SIDE = 32  # pictures are averaged to this side at most: fine detail does not matter here
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Ways through a latent space, the strongest first.
+    """Directions in a latent space, the strongest first.
 
     Attributes:
         vectors: Unit vectors (K, L), float32.
-        deviations: Standard deviation of the prior's draws along each, (K,), float32.
-        space: ``z`` for latents, without the classes; ``w`` for styles.
-        method: How they were found.
+        deviations: Standard deviations of draws from the prior along them, (K,), float32.
+        space: ``z`` for latents (without the class weights), ``w`` for styles.
+        method: ``principal``, or the name of a method of the model.
     """
 
     vectors: torch.Tensor
@@ -51,11 +52,11 @@ class Directions:
 
 
 def find_directions(model: Model, method: str, count: int) -> Directions:
-    """The strongest directions of a model, at most ``count``; always the same ones.
+    """Find the strongest directions of a model, at most ``count``; every call finds the same ones.
 
     Raises:
-        UnknownName: the model has no such directions.
-        UsageError: its latents are no vectors of real numbers, or all its pictures are alike.
+        UnknownName: the model has no such method.
+        UsageError: its latents are not vectors of real numbers, or all its pictures are the same.
     """
     own = model.directions()
     if method != "principal" and method not in own:
@@ -68,7 +69,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     if latents.ndim != 2 or not latents.is_floating_point():
         raise UsageError("this model's latents are no vectors of real numbers: no directions")
     points, shares = latents.tensor_split([latents.shape[1] - model.latent_classes], dim=1)
-    if space == "w":  # the same for every layer
+    if space == "w":  # every layer has the same w
         points = _within_classes(style_blocks(model, latents)[:, 0], shares)
     if method != "principal":
         vectors = own[method](count)
@@ -86,7 +87,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
 
 
 def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:
-    """Pictures of latents, averaged down to a coarse grid, as vectors (N, D)."""
+    """Decode latents to pictures, average these to a coarse grid, and return vectors (N, D)."""
     pixels = torch.from_numpy(decode_blocks(model, latents)).to(model.device)
     maps = pixels.permute(0, 3, 1, 2)
     size = (min(_SIDE, model.shape.height), min(_SIDE, model.shape.width))
@@ -95,10 +96,12 @@ def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:
 
 
 def _within_classes(rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Rows (N, D) less the mean of their class, which is chosen by name and no direction.
+    """Subtract from each row the mean of its class.
+
+    Differences between classes are no directions: the user chooses a class by name.
 
     Args:
-        rows: Any.
+        rows: (N, D).
         shares: One-hot classes (N, C); C may be 0.
     """
     means = shares.T @ rows / shares.sum(dim=0).clamp(min=1)[:, None]
@@ -113,14 +116,14 @@ def plan_traversal(
     start_name: str,
     **what: object,
 ) -> Plan:
-    """What the images of ``traverse`` will be called, and how they will come about.
+    """Plan the images of ``traverse``: the name and the recipe of each.
 
     Args:
         loaded: The model.
-        directions: Of the model.
-        steps: Images a row.
-        amount: How far to go either way, in standard deviations.
-        start_name: What names of files begin with.
+        directions: Directions of the model.
+        steps: Images per row.
+        amount: Distance to either end of a row, in standard deviations.
+        start_name: First part of the file names.
         what: Where the start comes from, for the recipe.
     """
 
@@ -138,12 +141,17 @@ def plan_traversal(
 
 
 def offsets_of(steps: int, amount: float) -> list[float]:
-    """How far each image of a row lies from the start, in standard deviations."""
+    """Return the distance of each image of a row from the start, in standard deviations.
+
+    Args:
+        steps: Images per row, at least 2.
+        amount: Largest distance: the row goes from -``amount`` to ``amount``.
+    """
     return [amount * (2 * k / (steps - 1) - 1) for k in range(steps)]
 
 
 def label_sheet(directions: Directions, steps: int, amount: float) -> SheetLabels:
-    """The directions beside their rows, and deviations above the columns."""
+    """Return labels for a sheet: the direction at each row, the deviation above each column."""
     offsets = offsets_of(steps, amount)
     apart = offsets[1] - offsets[0]
     digits = max(1, math.ceil(-math.log10(apart))) if apart else 1
@@ -156,14 +164,14 @@ def label_sheet(directions: Directions, steps: int, amount: float) -> SheetLabel
 def traverse(
     loaded: LoadedModel, start: Latents, directions: Directions, steps: int, amount: float
 ) -> Iterator[Pixels]:
-    """Rows of images, one per direction: the start moved to and fro along it.
+    """Make rows of images, one per direction: the start, moved both ways along the direction.
 
     Args:
         loaded: The model.
-        start: One point, in the directions' space.
-        directions: Of the model.
-        steps: Images a row; the middle one of an odd number is the start itself.
-        amount: How far to go either way, in standard deviations.
+        start: One point, in the space of ``directions``.
+        directions: Directions of the model.
+        steps: Images per row, at least 2; if it is odd, the middle image is the start itself.
+        amount: Distance to either end of a row, in standard deviations.
 
     Yields:
         uint8 (H, W, C), row by row.
@@ -171,6 +179,6 @@ def traverse(
     moves = torch.tensor(offsets_of(steps, amount), device=start.values.device)
     for number, vector in enumerate(directions.vectors):
         step = torch.zeros_like(start.values[0])
-        step[..., : len(vector)] = vector * directions.deviations[number]  # classes stay
+        step[..., : len(vector)] = vector * directions.deviations[number]  # class weights stay
         points = start.values + moves.view(-1, *[1] * step.ndim) * step
         yield from decode(loaded.model, Latents(points, directions.space))

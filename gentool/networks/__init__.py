@@ -1,7 +1,8 @@
-"""Networks: tensors in, tensors out; they know no loss and no model.
+"""Networks: modules from tensors to tensors, without losses and independent of the models.
 
-``PAIRS`` holds the adversarial pairs, each a file of its own; ``convnet`` and ``resnet`` also hold
-the encoders and decoders of the autoencoders. Importing this package costs no torch.
+``PAIRS`` lists the pairs of a generator and a discriminator, one file per pair. The other files
+hold encoders and decoders of autoencoders, priors, and shared parts. Importing this package does
+not import torch.
 """
 
 from collections.abc import Callable
@@ -18,47 +19,47 @@ if TYPE_CHECKING:
 
 
 class Discriminator(Protocol):
-    """What every discriminator can; each is also an ``nn.Module``."""
+    """Interface of every discriminator, which is also an ``nn.Module``."""
 
     def __call__(self, images: "Tensor", labels: "Tensor | None" = None) -> "Tensor":
-        """Logits (B,), float32, of images (B, C, H, W) and labels int64 (B,)."""
+        """Return logits (B,), float32, of images (B, C, H, W) and labels int64 (B,)."""
         ...
 
     def features(self, images: "Tensor") -> "Tensor":
-        """The penultimate vector (B, F), which does not know the labels."""
+        """Return the penultimate vector (B, F), which does not depend on the labels."""
         ...
 
 
 class BuildGenerator(Protocol):
-    """Builds G: (latents (B, L), labels int64 (B,) or None) -> maps (B, C, H, W), unbounded."""
+    """Builds a generator: latents (B, L), labels int64 (B,) or None -> unbounded (B, C, H, W)."""
 
     def __call__(
         self, shape: "ImageShape", width: int, latent_size: int, classes: int = 0, **options: Any
     ) -> "nn.Module":
-        """A generator; ``classes`` = 0 means unconditional."""
+        """Build a generator; ``classes`` = 0 means unconditional."""
         ...
 
 
 class BuildDiscriminator(Protocol):
-    """Builds D: (images (B, C, H, W), labels int64 (B,) or None) -> logits (B,)."""
+    """Builds a discriminator: images (B, C, H, W), labels int64 (B,) or None -> logits (B,)."""
 
     def __call__(
         self, shape: "ImageShape", width: int, classes: int = 0, **options: Any
     ) -> "nn.Module":
-        """A ``Discriminator``; ``classes`` = 0 means unconditional."""
+        """Build a ``Discriminator``; ``classes`` = 0 means unconditional."""
         ...
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks made for each other."""
+    """A generator and a discriminator that are trained together."""
 
     generator: BuildGenerator
     discriminator: BuildDiscriminator
 
 
 def _pair(name: str) -> Callable[[], Pair]:
-    """A loader of the pair in the file ``name``."""
+    """Return a function that imports the module ``name`` and returns its pair."""
 
     def load() -> Pair:
         module = import_module(f"gentool.networks.{name}")

@@ -1,10 +1,10 @@
-"""Plain strided convolutions, the shape of DCGAN (Radford et al. 2016, arXiv:1511.06434).
+"""Plain strided convolutions, the architecture of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
-Any height and width: the base grid is found by halving the image (rounding down) while both
-sides are at least 8, so 32x32 starts from 4x4, 48x64 from 6x8 and 36x36 from 4x4 by way of
-9x9; the way back adds the lost row or column through ``output_padding``.
+Images may have any height and width. The sides are halved (rounded down) while both are at least 8;
+the last grid is the base grid. For 32x32 it is 4x4, for 48x64 it is 6x8, and for 36x36 it is 4x4 by
+way of 9x9. When grids are doubled, ``output_padding`` adds the row or column that rounding removed.
 
-``Decoder`` and ``Encoder`` mirror each other. Both know no loss: tensors in, tensors out.
+``Decoder`` mirrors ``Encoder``.
 """
 
 import math
@@ -16,15 +16,15 @@ from torch.nn.functional import conv_transpose2d, pad
 
 from gentool.core.images import ImageShape
 
-_LEAK = 0.2  # DCGAN's slope for the leaky ReLU
+_LEAK = 0.2  # slope of the leaky ReLU in DCGAN
 _MAX_FACTOR = 8  # channels stop doubling at width * 8
-_MIN_CHANNELS = 8  # at the pixels, however small the width
+_MIN_CHANNELS = 8  # at the pixels, also if the width is smaller
 
-DOUBLINGS = ("repeated", "transposed")  # how a decoder's grids grow, the first unless told
+DOUBLINGS = ("repeated", "transposed")  # how a decoder doubles its grids; the first is the default
 
 
 def pyramid(shape: ImageShape) -> list[tuple[int, int]]:
-    """Grid sizes (height, width) from the image's own down to the base grid."""
+    """Return grid sizes (height, width), from the image down to the base grid."""
     sizes = [(shape.height, shape.width)]
     while min(sizes[-1]) >= 8:
         height, width = sizes[-1]
@@ -33,12 +33,17 @@ def pyramid(shape: ImageShape) -> list[tuple[int, int]]:
 
 
 def _channels(width: int, levels: int) -> list[int]:
-    """Channels after each halving: width, 2 width, 4 width, ... up to 8 width."""
+    """Return the channels after each halving: width, 2 width, 4 width, ... up to 8 width."""
     return [width * min(2**k, _MAX_FACTOR) for k in range(levels)]
 
 
 def normalisation(kind: str, channels: int) -> nn.Module:
-    """``none``, ``batch`` or ``group`` (Wu and He 2018) normalisation of (B, C, H, W)."""
+    """Return a normalisation layer for (B, C, H, W).
+
+    Args:
+        kind: ``none``, ``batch`` or ``group`` (Wu and He 2018).
+        channels: C.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "group":
@@ -47,33 +52,38 @@ def normalisation(kind: str, channels: int) -> nn.Module:
 
 
 class Doubling(nn.ConvTranspose2d):
-    """A grid of twice the side: each value four times, then a 3x3 convolution, in one step.
+    """Double both sides of a grid: repeat each value 2x2, then a 3x3 convolution, in one step.
 
-    The 3x3 weights, folded, are those of a transposed convolution with a 4x4 kernel, at four ninths
-    of the cost. Unlike a free 4x4 kernel it gives neighbours the same weight in all, so that no
-    chequered grid comes of it (Odena et al. 2016, "Deconvolution and Checkerboard Artifacts").
+    The 3x3 weights are folded into the 4x4 kernel of one transposed convolution, which costs four
+    ninths of the two steps. Unlike with a free 4x4 kernel, the weights of every output position
+    have the same sum, so that there is no checkerboard pattern (Odena et al. 2016, "Deconvolution
+    and Checkerboard Artifacts").
 
     Args:
-        before: Channels that come in.
-        after: Channels that go out.
-        odd: Rows and columns (0 or 1) that the doubled grid has more.
+        before: Input channels.
+        after: Output channels.
+        odd: Rows and columns (0 or 1) that are added to the doubled grid.
     """
 
     def __init__(self, before: int, after: int, odd: tuple[int, int] = (0, 0)) -> None:
         super().__init__(before, after, 3, 2, 1, output_padding=odd)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Maps (B, before, H, W) -> (B, after, 2 H + odd, 2 W + odd)."""
+        """Map (B, before, H, W) to (B, after, 2 H + odd[0], 2 W + odd[1])."""
         wide = pad(self.weight, (1, 0)) + pad(self.weight, (0, 1))
         kernel = pad(wide, (0, 0, 1, 0)) + pad(wide, (0, 0, 0, 1))
         return conv_transpose2d(maps, kernel, self.bias, 2, 1, self.output_padding)
 
 
 def doubled(how: str, before: int, after: int, odd: tuple[int, int]) -> nn.Module:
-    """Maps (B, before, H, W) -> (B, after, 2 H + odd, 2 W + odd), as one of ``DOUBLINGS``.
+    """Return a layer (B, before, H, W) -> (B, after, 2 H + odd[0], 2 W + odd[1]).
 
-    ``repeated`` is ``Doubling``; ``transposed`` a transposed convolution, the paper's, whose
-    pictures bear a chequered grid until it has learned not to make one.
+    Args:
+        how: ``repeated`` for ``Doubling``, or ``transposed`` for the transposed convolution of the
+            paper, whose pictures show a checkerboard pattern early in training.
+        before: Input channels.
+        after: Output channels.
+        odd: Rows and columns (0 or 1) that are added to the doubled grid.
     """
     if how == "repeated":
         return Doubling(before, after, odd)
@@ -85,7 +95,7 @@ class Encoder(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels of the first level; each level doubles them, up to eight times.
+        width: Channels of the first level; each level doubles them, up to 8 ``width``.
         outputs: Length of the output vector.
         norm: ``none``, ``batch`` or ``group``.
     """
@@ -97,7 +107,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for level, (before, after) in enumerate(pairwise(channels)):
             layers.append(nn.Conv2d(before, after, 4, 2, 1))
-            if level > 0:  # none at the pixels: it would remove the image's own brightness
+            if level > 0:  # not at the pixels: it would remove the brightness of the image
                 layers.append(normalisation(norm, after))
             layers.append(nn.LeakyReLU(_LEAK))
         self.body = nn.Sequential(*layers)
@@ -105,22 +115,23 @@ class Encoder(nn.Module):
         self.head = nn.Linear(channels[-1] * base_height * base_width, outputs)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The last maps as vectors (B, F) of images (B, C, H, W)."""
+        """Return the last maps of images (B, C, H, W), flattened to vectors (B, F)."""
         return self.body(images).flatten(1)  # type: ignore[no-any-return]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, outputs) of images (B, C, H, W)."""
+        """Encode images (B, C, H, W) to vectors (B, outputs)."""
         return self.head(self.features(images))  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
-    """Vectors (B, inputs) -> maps (B, outputs, H, W), whose grid doubles from layer to layer.
+    """Vectors (B, inputs) -> maps (B, outputs, H, W); each layer doubles the grid.
 
     Args:
-        shape: Shape of the images; the base grid follows it.
-        width: Channels one level below the pixels, as in ``Encoder``; half as many at them.
+        shape: Shape of the images, from which the base grid is computed.
+        width: Channels one level below the pixels, as in ``Encoder``. The pixels have half as
+            many, but at least 8.
         inputs: Length of the input vector.
-        outputs: Channels of the map, for example colour channels or likelihood parameters.
+        outputs: Channels of the output, for example colour channels or likelihood parameters.
         norm: ``none``, ``batch`` or ``group``.
         doubling: One of ``DOUBLINGS``.
     """
@@ -144,10 +155,10 @@ class Decoder(nn.Module):
             odd = (size[0] % 2, size[1] % 2)
             layers.append(doubled(doubling, before, after, odd))
             layers += [normalisation(norm, after), nn.LeakyReLU(_LEAK)]
-        # At the pixels themselves a doubling alone leaves speckles in flat areas.
+        # Without this layer, the last doubling leaves speckles in flat areas.
         layers.append(nn.Conv2d(channels[-1], outputs, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Maps (B, outputs, H, W) of vectors (B, inputs)."""
+        """Decode vectors (B, inputs) to maps (B, outputs, H, W), unbounded."""
         return self.body(self.stem(latents).view(-1, *self.base))  # type: ignore[no-any-return]

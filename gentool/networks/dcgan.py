@@ -1,8 +1,8 @@
-"""DCGAN (Radford et al. 2016, arXiv:1511.06434): the pyramids of ``convnet`` as a pair.
+"""DCGAN (Radford et al. 2016, arXiv:1511.06434): the networks of ``convnet`` as a pair.
 
-The discriminator has no batch normalisation, so that a penalty per image has a meaning; spectral
-normalisation is an option. Parameters are named as in ``convnet``: ``net.*`` in the generator,
-``body.*`` and ``head.*`` in the discriminator.
+The discriminator has no batch normalisation, so that a gradient penalty per image is well defined;
+spectral normalisation is an option. Parameters are named as in ``convnet``: ``net.*`` in the
+generator, ``body.*`` and ``head.*`` in the discriminator.
 """
 
 import torch
@@ -13,7 +13,9 @@ from gentool.networks.convnet import DOUBLINGS, Decoder, Encoder
 from gentool.networks.parts import ClassInput, check_labels, class_vectors
 from gentool.networks.spectral import add_spectral_norm
 
-PROJECTION_SCALE = 0.1  # features are many here; unscaled, D soon knows every class too well
+# Factor of the projection. There are many features here: with factor 1 the discriminator soon
+# recognises every class too well.
+PROJECTION_SCALE = 0.1
 
 
 class Generator(nn.Module):
@@ -23,9 +25,9 @@ class Generator(nn.Module):
         shape: Shape of the images.
         width: Channels one level below the pixels, doubled on each coarser grid.
         latent_size: L.
-        classes: 0 for none.
+        classes: Number of classes; 0 for an unconditional generator.
         norm: ``none``, ``batch`` or ``group``.
-        doubling: How grids grow: ``repeated``, or ``transposed`` as in the paper.
+        doubling: How grids are doubled: ``repeated``, or ``transposed`` as in the paper.
     """
 
     def __init__(
@@ -43,18 +45,18 @@ class Generator(nn.Module):
         self.net = Decoder(shape, width, self.input.size, shape.channels, norm, doubling)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps of latents."""
+        """Return maps (B, C, H, W) of latents (B, L) and labels int64 (B,)."""
         return self.net(self.input(latents, labels))  # type: ignore[no-any-return]
 
 
 class Discriminator(Encoder):
-    """Images (B, C, H, W), labels (B,) -> logits (B,), by projection if there are classes.
+    """Images (B, C, H, W), labels (B,) -> logits (B,), with a projection if there are classes.
 
     Args:
         shape: Shape of the images.
         width: Channels of the first level.
-        classes: 0 for none.
-        spectral: Normalise all weights by their largest singular value.
+        classes: Number of classes; 0 for an unconditional discriminator.
+        spectral: Divide all weights by their largest singular value.
     """
 
     def __init__(
@@ -69,11 +71,11 @@ class Discriminator(Encoder):
             add_spectral_norm(self)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The coarsest map as a vector (B, F)."""
+        """Return the coarsest maps, flattened to vectors (B, F)."""
         return self.body(images).flatten(1)  # type: ignore[no-any-return]
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         features = self.features(images)
         logits = self.head(features).squeeze(1).float()
         if not self.classes:

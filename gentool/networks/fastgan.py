@@ -1,10 +1,12 @@
-"""FastGAN's networks for few images (Liu et al. 2021, arXiv:2101.04775).
+"""The networks of FastGAN, for few images (Liu et al. 2021, arXiv:2101.04775).
 
-The generator upsamples with gated linear units; a coarse grid's map gates the channels of one four
-doublings finer ("skip-layer excitation", Eq. 1), or of the finest one in smaller images. The
-discriminator is an encoder that small decoders hold to its images (section 3.2): they give back
-the whole image from its 8x8 map and a quadrant from the 16x16 one. Here it has no batch
-normalisation, its logit is the mean of its patches', and the generator adds no noise.
+The generator upsamples with gated linear units. The map of a coarse grid gates the channels of the
+grid that is four doublings finer ("skip-layer excitation", Eq. 1), or of the finest grid in smaller
+images. The discriminator is also trained as an encoder (section 3.2): small decoders reconstruct
+the whole image from its 8x8 map and one quadrant from its 16x16 map.
+
+Differences from the paper: the discriminator has no batch normalisation and computes its logit from
+the mean over patches, and the generator adds no noise.
 """
 
 from itertools import pairwise
@@ -20,11 +22,11 @@ from gentool.networks.resampling import Size, enlarge, reduce
 from gentool.networks.spectral import add_spectral_norm
 
 _LEAK = 0.2
-_SPAN = 4  # doublings between a gate and what it gates
-_POOLED = 4  # side of the map that a gate reads
-_DECODED = 4  # doublings from the 8x8 map to the whole image's reconstruction
-_FULL = 7  # grids of a 256x256 image; larger ones are halved by the first convolution
-# Channels per grid, coarsest first, as multiples of the width: the published networks.
+_SPAN = 4  # doublings between the grid that a gate reads and the grid that it scales
+_POOLED = 4  # side of the pooled map from which a gate is computed
+_DECODED = 4  # doublings from the 8x8 map to the reconstruction of the whole image
+_FULL = 7  # grids of a 256x256 image; larger images are halved by the first convolution
+# Channels per grid, coarsest first, as multiples of the width, as in the published networks.
 _GENERATOR = (16, 8, 4, 2, 2, 1, 1 / 2, 1 / 4)
 _DISCRIMINATOR = (16, 16, 8, 4, 2, 1, 1 / 2, 1 / 4)
 
@@ -42,12 +44,12 @@ class GatedConvolution(nn.Module):
         self.norm = normalisation(norm, 2 * after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The gated map."""
+        """Map (B, before, H, W) to (B, after, H, W)."""
         return glu(self.norm(self.conv(x)), dim=1)
 
 
 class Excitation(nn.Module):
-    """Gates in (0, 1) for each channel of a fine map, read from a coarse one (Eq. 1)."""
+    """Gates in (0, 1) for each channel of a fine map, computed from a coarse map (Eq. 1)."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -56,7 +58,7 @@ class Excitation(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, coarse, h, w) -> (B, fine, 1, 1)."""
+        """Map (B, coarse, h, w) to gates (B, fine, 1, 1)."""
         height, width = x.shape[2:]
         x = avg_pool2d(x, (height // _POOLED, width // _POOLED))
         if x.shape[2:] != (_POOLED, _POOLED):  # a base grid that is no power of two
@@ -69,10 +71,10 @@ class Generator(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels at 128x128; the paper's is 64.
-        latent_size: L; the paper's is 256.
-        classes: 0 for none.
-        spectral: Normalise all weights by their largest singular value.
+        width: Channels at 128x128; 64 in the paper.
+        latent_size: L; 256 in the paper.
+        classes: Number of classes; 0 for an unconditional generator.
+        spectral: Divide all weights by their largest singular value.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Generator(nn.Module):
             add_spectral_norm(self)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps of latents."""
+        """Return maps (B, C, H, W) of latents (B, L) and labels int64 (B,)."""
         x = self.stem(self.input(latents, labels)).view(-1, *self.base)
         maps = [glu(self.norm(x), dim=1)]
         for k, (stage, size) in enumerate(zip(self.stages, self.sizes[1:], strict=True), start=1):
@@ -119,7 +121,7 @@ class Generator(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """The mean of two ways to half the grid: two convolutions, and pooling with one."""
+    """Halve the grid in two ways and average: two convolutions; pooling and a 1x1 convolution."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ class DownBlock(nn.Module):
         self.skip = nn.Conv2d(before, after, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, before, H, W) -> (B, after, H / 2, W / 2), rounded down."""
+        """Map (B, before, H, W) to (B, after, H / 2, W / 2), rounded down."""
         y = self.halve(x)
         direct = self.skip(reduce(x, (y.shape[2], y.shape[3])))
         y = leaky_relu(self.conv(leaky_relu(y, _LEAK)), _LEAK)
@@ -136,7 +138,7 @@ class DownBlock(nn.Module):
 
 
 class _SimpleDecoder(nn.Module):
-    """Gated upsampling through ``sizes``, then an image in (-1, 1)."""
+    """Upsample through the grids ``sizes`` by gated convolutions, to an image in (-1, 1)."""
 
     def __init__(self, before: int, width: int, sizes: list[Size], colours: int) -> None:
         super().__init__()
@@ -146,14 +148,14 @@ class _SimpleDecoder(nn.Module):
         self.to_image = nn.Conv2d(channels[-1], colours, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, before, h, w) -> (B, colours, *sizes[-1])."""
+        """Map (B, before, h, w) to (B, colours, *sizes[-1])."""
         for stage, size in zip(self.stages, self.sizes, strict=True):
             x = stage(interpolate(x, size=size))
         return torch.tanh(self.to_image(x))
 
 
 def _quadrant(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """One quarter of each map, (B, C, H / 2, W / 2) rounded down.
+    """Return one quarter of each map, (B, C, H / 2, W / 2) rounded down.
 
     Args:
         x: (B, C, H, W).
@@ -166,16 +168,16 @@ def _quadrant(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W), labels (B,) -> logits (B,), by projection if there are classes.
+    """Images (B, C, H, W), labels (B,) -> logits (B,), with a projection if there are classes.
 
-    One branch reads the image, another half its resolution; both end at the 8x8 grid, and the mean
-    over its positions is the penultimate vector.
+    One branch reads the image, the other branch the image at half the resolution. Both end at the
+    8x8 grid; their means over its positions are the penultimate vector.
 
     Args:
         shape: Shape of the images.
         width: As in ``Generator``.
-        classes: 0 for none.
-        spectral: Normalise all weights by their largest singular value.
+        classes: Number of classes; 0 for an unconditional discriminator.
+        spectral: Divide all weights by their largest singular value.
     """
 
     def __init__(
@@ -201,7 +203,8 @@ class Discriminator(nn.Module):
             *layers, nn.LeakyReLU(_LEAK), nn.Conv2d(last, last, 3, padding=1)
         )
         self.head = ProjectionHead(2 * last, classes)
-        # Which grids the decoders end on: the whole image's, and that of which one quarter is made.
+        # Levels of ``sizes``: of the whole image's reconstruction, and of the image from which the
+        # quadrant is cut.
         self.whole = max(levels - 2 - _DECODED, 0)
         self.quarter = max(self.whole - 1, 0)
         quarters = [(h // 2, w // 2) for h, w in self.sizes[self.quarter : levels - 3]]
@@ -213,35 +216,37 @@ class Discriminator(nn.Module):
             add_spectral_norm(self)
 
     def _maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The maps on the 16x16 and the 8x8 grid."""
+        """Return the maps on the 16x16 grid and on the 8x8 grid."""
         before = x = leaky_relu(self.stem(images), _LEAK)
         for down in self.downs:
             before, x = x, down(x)
         return before, x
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Means over the positions of both branches, (B, 2 * 16 * width)."""
+        """Return the means over the positions of both branches, (B, 2 * 16 * width)."""
         patches = self.patches(self._maps(images)[1])
         small = self.small(reduce(images, self.sizes[1]))
-        # The mean comes after the last non-linearity: the logit is then that of the mean patch.
+        # The mean comes after the last non-linearity, so that the linear head gives the mean of
+        # the logits of all patches.
         means = [leaky_relu(x, _LEAK).mean(dim=(2, 3)) for x in (patches, small)]
         return torch.cat(means, dim=1)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         return self.head(self.features(images), labels)  # type: ignore[no-any-return]
 
     def reconstructions(
         self, images: torch.Tensor, quadrants: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        """What the decoders make of images, each with what they should have made.
+        """Reconstruct images by the decoders and return each result with its target.
 
         Args:
             images: (B, C, H, W) in [-1, 1].
-            quadrants: int64 (B,) in {0, 1, 2, 3}, which quarter to decode from the 16x16 map.
+            quadrants: int64 (B,) in {0, 1, 2, 3}: the quarter to decode from the 16x16 map.
 
         Returns:
-            (decoded, target) of the whole image and of the quarter, in (-1, 1) and [-1, 1].
+            (decoded, target) of the whole image and of the quarter; decoded is in (-1, 1), target
+            in [-1, 1].
         """
         fine, coarse = self._maps(images)
         targets = [images]

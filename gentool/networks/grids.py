@@ -1,8 +1,8 @@
-"""Encoder and decoder between images and a grid of short vectors, for codes in space.
+"""Encoder and decoder between images and a grid of short vectors, for latents or codes on a grid.
 
-Strided convolutions and the residual blocks of ``resnet``, group-normalised, so that an image has
-the same grid whatever batch it stands in. The grid is one of the image's pyramid: 32x32 becomes
-8x8 where about 8x8 vectors are wanted.
+They consist of strided convolutions and the residual blocks of ``resnet``. Group normalisation
+makes the grid of an image independent of the other images in the batch. The grid is one of the
+image's pyramid: for about 8x8 vectors a 32x32 image has the grid 8x8.
 """
 
 import math
@@ -16,14 +16,15 @@ from gentool.networks.convnet import normalisation, pyramid
 from gentool.networks.resnet import ResidualBlock, ResidualDecoder, ResidualEncoder
 
 _MAX_FACTOR = 4  # channels stop doubling at width * 4
-_INNER_BLOCKS = 2  # at the grid itself, where they cost least
-_MIN_CHANNELS = 8  # at the pixels, however small the width
+_INNER_BLOCKS = 2  # on the coarsest grid, where blocks cost least
+_MIN_CHANNELS = 8  # at the pixels, also if the width is smaller
 
 
 def grids(shape: ImageShape, side: int) -> list[tuple[int, int]]:
-    """Grid sizes of the pyramid from the image's own down to the one of about side x side places.
+    """Return the sizes of the pyramid, from the image to the grid of about side x side positions.
 
-    The nearest by the ratio of places, and never the image itself.
+    The last grid is the one whose number of positions is nearest to side x side, by their ratio; it
+    is never the image itself.
     """
     sizes = pyramid(shape)
     far = [abs(math.log(height * width / side**2)) for height, width in sizes[1:]]
@@ -31,7 +32,7 @@ def grids(shape: ImageShape, side: int) -> list[tuple[int, int]]:
 
 
 def _channels(width: int, halvings: int) -> list[int]:
-    """Channels after each halving."""
+    """Return the channels after each halving: width, 2 width, up to 4 width."""
     return [width * min(2**k, _MAX_FACTOR) for k in range(halvings)]
 
 
@@ -44,9 +45,10 @@ class GridEncoder(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels after the first halving; each further one doubles them, up to four times.
+        width: Channels after the first halving; each further halving doubles them, up to
+            4 ``width``.
         outputs: Channels of the grid.
-        side: About how many rows and columns the grid has; see ``grids``.
+        side: Approximate number of rows and columns of the grid; see ``grids``.
     """
 
     def __init__(self, shape: ImageShape, width: int, outputs: int, side: int) -> None:
@@ -60,7 +62,7 @@ class GridEncoder(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The grid's maps, unbounded."""
+        """Encode images (B, C, H, W) to maps (B, outputs, h, w), unbounded."""
         return self.body(images)  # type: ignore[no-any-return]
 
 
@@ -69,10 +71,10 @@ class GridDecoder(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels before the last doubling; half as many at the pixels.
+        width: Channels before the last doubling. The pixels have half as many, but at least 8.
         inputs: Channels of the grid.
-        outputs: Channels of the map.
-        side: About how many rows and columns the grid has; see ``grids``.
+        outputs: Channels of the output.
+        side: Approximate number of rows and columns of the grid; see ``grids``.
     """
 
     def __init__(self, shape: ImageShape, width: int, inputs: int, outputs: int, side: int) -> None:
@@ -87,26 +89,29 @@ class GridDecoder(nn.Module):
             odd = (size[0] % 2, size[1] % 2)
             layers += [normalisation("group", before), nn.SiLU()]
             layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1, output_padding=odd))
-        # At the pixels themselves a transposed convolution alone leaves speckles in flat areas.
+        # Without these layers, the last transposed convolution leaves speckles in flat areas.
         layers += [normalisation("group", channels[-1]), nn.SiLU()]
         layers.append(nn.Conv2d(channels[-1], outputs, 3, padding=1))
         self.body = nn.Sequential(*layers)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps of the image's size, unbounded."""
+        """Decode maps (B, inputs, h, w) to maps (B, outputs, H, W), unbounded."""
         return self.body(maps)  # type: ignore[no-any-return]
 
 
 def open_encoder(
     shape: ImageShape, width: int, outputs: int, side: int
 ) -> tuple[nn.Module, tuple[int, int]]:
-    """A network from images to vectors (B, outputs * h * w), and (h, w).
+    """Build an encoder from images (B, C, H, W) to vectors (B, outputs * h * w).
 
     Args:
         shape: Shape of the images.
-        width: Of the network.
-        outputs: Numbers per place.
-        side: About how many rows and columns the grid has; 1 for a vector of the whole image.
+        width: As in ``GridEncoder``.
+        outputs: Channels of the grid.
+        side: Approximate number of rows and columns of the grid; 1 for one vector per image.
+
+    Returns:
+        The network and the grid (h, w).
     """
     if side == 1:
         return ResidualEncoder(shape, width, outputs), (1, 1)
@@ -115,9 +120,9 @@ def open_encoder(
 
 
 def open_decoder(shape: ImageShape, width: int, inputs: int, outputs: int, side: int) -> nn.Module:
-    """A network from vectors (B, inputs * h * w) to maps (B, outputs, H, W).
+    """Build a decoder from vectors (B, inputs * h * w) to maps (B, outputs, H, W).
 
-    Takes what that of ``open_encoder`` gives.
+    The vectors have the layout of the output of ``open_encoder``.
     """
     if side == 1:
         return ResidualDecoder(shape, width, inputs, outputs)

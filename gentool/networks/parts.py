@@ -1,20 +1,20 @@
-"""What the adversarial networks share: channels per grid, classes, initial weights.
+"""Shared parts of the networks: channels per grid, conditioning on classes, initial weights.
 
-The class enters a generator as a learned vector beside z, and a discriminator as the
+A generator gets the class as a learned vector that is concatenated with z, a discriminator as the
 projection of Miyato and Koyama 2018 (arXiv:1802.05637).
 """
 
 import torch
 from torch import nn
 
-# Of a class's vector beside z. At the size of z, few and very different classes drown it: on
-# cartoon faces in four styles, G drew one face per style.
+# Factor of the class vector beside z. With factor 1, a few very different classes dominate z: on
+# cartoon faces in four styles, the generator drew one face per style.
 CLASS_SCALE = 0.2
-_MIN_CHANNELS = 8  # however narrow the network
+_MIN_CHANNELS = 8  # on the finest grids, unless the width is smaller
 
 
 def tapering(width: int, levels: int, flat: int = 4) -> list[int]:
-    """Channels per grid, coarsest first: ``width`` on ``flat`` grids, then halved at each.
+    """Return channels per grid, coarsest first: ``width`` on ``flat`` grids, then half on each.
 
     With the base grid at 4x4 and ``flat=4`` these are the widths of StyleGAN2 and R3GAN: the
     full width up to 32x32, half of it at 64x64, a quarter at 128x128.
@@ -25,32 +25,33 @@ def tapering(width: int, levels: int, flat: int = 4) -> list[int]:
 
 @torch.no_grad()
 def fill_normal(tensor: torch.Tensor, std: float = 1.0) -> torch.Tensor:
-    """Fill with N(0, std^2) in place, and return it; nothing happens on the meta device.
+    """Fill a tensor with N(0, std^2) in place and return it; do nothing on the meta device.
 
-    (There ``normal_`` would import sympy, which costs every command that opens a model.)
+    On the meta device ``normal_`` would import sympy, which delays every command that opens a
+    model.
     """
     return tensor if tensor.is_meta else tensor.normal_(0.0, std)
 
 
 class ClassVectors(nn.Embedding):
-    """One learned vector per class; a blend of classes has the blend of their vectors."""
+    """One learned vector per class; a mixture of classes has the weighted sum of their vectors."""
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, size) of labels int64 (B,), or of shares of the classes (B, classes)."""
+        """Return vectors (B, size) of labels int64 (B,), or of class weights (B, classes)."""
         return labels @ self.weight if labels.ndim == 2 else super().forward(labels)
 
 
 def class_vectors(classes: int, size: int, std: float = 1.0) -> ClassVectors:
-    """One learned vector per class, rows N(0, std^2)."""
+    """Return class vectors (classes, size), initialised with N(0, std^2)."""
     weight = fill_normal(torch.empty(classes, size), std)
     return ClassVectors(classes, size, _weight=weight)
 
 
 def check_labels(labels: torch.Tensor | None, classes: int) -> torch.Tensor:
-    """The labels of a network with classes.
+    """Return the labels that were given to a network with classes.
 
     Raises:
-        ValueError: there are none.
+        ValueError: ``labels`` is None.
     """
     if labels is None:
         raise ValueError(f"a network of {classes} classes needs labels, int64 of shape (B,)")
@@ -58,11 +59,14 @@ def check_labels(labels: torch.Tensor | None, classes: int) -> torch.Tensor:
 
 
 class ClassInput(nn.Module):
-    """Latents (B, L) and labels -> the generator's input, (B, L) or (B, 2 L) with classes.
+    """Latents (B, L) and labels -> input of the generator, (B, 2 L) with classes, else (B, L).
 
     Args:
-        latent_size: L, also the length of a class's vector.
-        classes: How many; 0 passes the latents through.
+        latent_size: L, also the length of a class vector.
+        classes: Number of classes; with 0 the latents are returned unchanged.
+
+    Attributes:
+        size: Length of the input, 2 L or L.
     """
 
     def __init__(self, latent_size: int, classes: int) -> None:
@@ -73,7 +77,7 @@ class ClassInput(nn.Module):
             self.vectors = class_vectors(classes, latent_size)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """z, or z and the class's vector."""
+        """Return z (B, L), concatenated with the scaled class vectors (B, L) if there are some."""
         if not self.classes:
             return latents
         vectors = self.vectors(check_labels(labels, self.classes))
@@ -94,7 +98,7 @@ class ProjectionHead(nn.Module):
             self.vectors = class_vectors(classes, features, features**-0.5)
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         logits = self.linear(features).squeeze(1).float()
         if not self.classes:
             return logits  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
-"""Dense layers each way, as in the first VAEs: they know nothing of space.
+"""Encoder and decoder of dense layers, as in the first VAEs; positions of pixels have no meaning.
 
-One layer of tanhs is the network of Kingma and Welling 2014 (arXiv:1312.6114), appendix C; two of
-200 are that of Burda et al. 2016 (arXiv:1509.00519), section 5.
+One hidden layer with tanh is the network of Kingma and Welling 2014 (arXiv:1312.6114), appendix C;
+two of 200 units are that of Burda et al. 2016 (arXiv:1509.00519), section 5.
 """
 
 import math
@@ -17,7 +17,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 def dense_encoder(
     shape: ImageShape, hidden: int, outputs: int, layers: int = 1, activation: str = "relu"
 ) -> nn.Module:
-    """Images (B, C, H, W) -> vectors (B, outputs), by ``layers`` of ``hidden`` units."""
+    """Build an encoder from images (B, C, H, W) to vectors (B, outputs).
+
+    Args:
+        shape: Shape of the images.
+        hidden: Units per hidden layer.
+        outputs: Length of the output vector.
+        layers: Number of hidden layers.
+        activation: A key of ``ACTIVATIONS``.
+    """
     inside = _inside(shape.dims, hidden, layers, activation)
     return nn.Sequential(nn.Flatten(), *inside, nn.Linear(hidden, outputs))
 
@@ -30,14 +38,23 @@ def dense_decoder(
     layers: int = 1,
     activation: str = "relu",
 ) -> nn.Module:
-    """Vectors (B, inputs) -> maps (B, outputs, H, W), by ``layers`` of ``hidden`` units."""
+    """Build a decoder from vectors (B, inputs) to maps (B, outputs, H, W).
+
+    Args:
+        shape: Shape of the images.
+        hidden: Units per hidden layer.
+        inputs: Length of the input vector.
+        outputs: Channels of the output.
+        layers: Number of hidden layers.
+        activation: A key of ``ACTIVATIONS``.
+    """
     maps = (outputs, shape.height, shape.width)
     inside = _inside(inputs, hidden, layers, activation)
     return nn.Sequential(*inside, nn.Linear(hidden, math.prod(maps)), nn.Unflatten(1, maps))
 
 
 def _inside(inputs: int, hidden: int, layers: int, activation: str) -> list[nn.Module]:
-    """The hidden layers, each with its activation."""
+    """Return the hidden layers, each followed by its activation."""
     sizes = [inputs, *[hidden] * layers]
     chosen = ACTIVATIONS[activation]
     return [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), chosen())]

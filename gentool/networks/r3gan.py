@@ -1,14 +1,16 @@
-"""R3GAN's networks (Huang et al. 2024, "The GAN is dead; long live the GAN!", arXiv:2501.05441).
+"""The networks of R3GAN (Huang et al. 2024, "The GAN is dead; long live the GAN!").
 
-A residual pyramid with no normalisation: 1x1 convolution to twice the channels, grouped 3x3
-convolution (16 channels a group), 1x1 convolution back, leaky ReLUs between. Fix-up
-initialisation (Zhang et al. 2019, arXiv:1901.09321) takes the place of normalisation: with L
-blocks in the network the inner weights shrink by L^(-1/4), and the last one of a block starts at
-zero, so that the network begins as its resampling path. Bilinear resampling; a learned basis of
-the coarsest grid in the generator, a learned weighting of it in the discriminator.
+arXiv:2501.05441. Residual networks over a pyramid of grids, without normalisation. A block is a
+1x1 convolution to twice the channels, a grouped 3x3 convolution (16 channels per group) and a 1x1
+convolution back, with leaky ReLUs between them. Fixup initialisation (Zhang et al. 2019,
+arXiv:1901.09321) replaces normalisation: with L blocks in the network, the inner weights are scaled
+by L^(-1/4), and the last weights of a block start at zero, so that at first the network only
+resamples. Resampling is bilinear. The generator starts from a learned basis on the coarsest grid;
+the discriminator ends with learned weights on it.
 
-With the paper's 768 channels: CIFAR-10 20.8 M / 21.3 M parameters (conditional, L = 64), FFHQ-256
-23.1 M / 23.0 M (unconditional, L = 64).
+With the paper's 768 channels, generator / discriminator have 20.8 M / 21.3 M parameters for
+CIFAR-10 (conditional, latent size 64) and 23.1 M / 23.0 M for FFHQ-256 (unconditional, latent
+size 64).
 """
 
 import math
@@ -25,14 +27,14 @@ from gentool.networks.resampling import Size, enlarge, reduce
 
 _LEAK = 0.2
 _GAIN = math.sqrt(2 / (1 + _LEAK**2))  # keeps the variance through a leaky ReLU
-_GROUP = 16  # channels a group
-_EXPANSION = 2  # of a block's inner channels
+_GROUP = 16  # channels per group
+_EXPANSION = 2  # inner channels of a block / its channels
 
 
 def _conv(
     before: int, after: int, size: int = 1, gain: float = 1.0, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
-    """A convolution with weights N(0, gain^2 / fan_in) and bias 0, grids unchanged."""
+    """Return a convolution that keeps the grid, with weights N(0, gain^2 / fan_in) and bias 0."""
     conv = nn.Conv2d(before, after, size, padding=size // 2, groups=groups, bias=bias)
     fill_normal(conv.weight, gain / math.sqrt(before // groups * size**2))
     if conv.bias is not None:
@@ -41,24 +43,24 @@ def _conv(
 
 
 class R3Block(nn.Module):
-    """x + W3 a(W2 * a(W1 x + b1) + b2): inverted bottleneck with a grouped 3x3 convolution.
+    """Inverted bottleneck with a grouped 3x3 convolution W2: x + W3 a(W2 * a(W1 x + b1) + b2).
 
     Args:
-        channels: C; 2 C inside.
-        blocks: L, residual blocks in the whole network, for the scale of the weights.
+        channels: C; the inner layers have 2 C.
+        blocks: Residual blocks in the whole network, for the scale of the weights.
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         inner = _EXPANSION * channels
-        gain = _GAIN * blocks**-0.25  # three layers a block: L^(-1 / (2 * 3 - 2))
+        gain = _GAIN * blocks**-0.25  # L^(-1 / (2 m - 2)) for m = 3 layers per block
         groups = inner // math.gcd(inner, _GROUP)
         self.expand = _conv(channels, inner, gain=gain, bias=True)
         self.spatial = _conv(inner, inner, 3, gain, groups, bias=True)
         self.project = _conv(inner, channels, gain=0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         y = leaky_relu(self.expand(x), _LEAK)
         y = leaky_relu(self.spatial(y), _LEAK)
         return x + self.project(y)  # type: ignore[no-any-return]
@@ -75,9 +77,10 @@ class Generator(nn.Module):
         shape: Shape of the images.
         width: Channels of the coarse grids.
         latent_size: L.
-        classes: 0 for none.
-        blocks: Residual blocks a grid.
-        flat: How many grids, from the coarsest, have the full width; halved on each finer one.
+        classes: Number of classes; 0 for an unconditional generator.
+        blocks: Residual blocks per grid.
+        flat: Number of grids, from the coarsest on, with the full width; each finer grid has half
+            as many channels as the grid before it.
     """
 
     def __init__(
@@ -105,21 +108,21 @@ class Generator(nn.Module):
         self.to_image = _conv(channels[-1], shape.channels)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps of latents."""
+        """Return maps (B, C, H, W) of latents (B, L) and labels int64 (B,)."""
         scales = self.linear(self.input(latents, labels))
         x = self.stages[0](self.basis * scales[:, :, None, None])
         for stage, transition, size in zip(
             self.stages[1:], self.transitions, self.sizes[1:], strict=True
         ):
-            x = stage(enlarge(transition(x), size))  # 1x1 first: the same map, on fewer pixels
+            x = stage(enlarge(transition(x), size))  # 1x1 first: same result, fewer pixels
         return self.to_image(x)  # type: ignore[no-any-return]
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W), labels (B,) -> logits (B,); mirrors ``Generator``.
+    """Images (B, C, H, W), labels (B,) -> logits (B,); mirrors ``Generator`` and its arguments.
 
-    With classes the logit is v_y^T W f(x) / sqrt(F), the projection alone (it is what the published
-    count of parameters holds); without, w^T f(x).
+    With classes the logit is v_y^T W f(x) / sqrt(F): only the projection, which agrees with the
+    published number of parameters. Without classes it is w^T f(x).
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class Discriminator(nn.Module):
             self.vectors = class_vectors(classes, last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The penultimate vector (B, width): the coarsest map weighed by the learned basis."""
+        """Return the penultimate vector (B, width): learned weighted sums of the coarsest map."""
         x = self.stages[0](self.from_image(images))
         for stage, transition, size in zip(
             self.stages[1:], self.transitions, self.sizes[1:], strict=True
@@ -152,7 +155,7 @@ class Discriminator(nn.Module):
         return (x * self.basis).sum(dim=(2, 3))  # type: ignore[no-any-return]
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         out = self.linear(self.features(images)).float()
         if not self.classes:
             return out.squeeze(1)  # type: ignore[no-any-return]

@@ -1,10 +1,10 @@
 """Residual encoder and decoder with group normalisation, for autoencoders and VAEs.
 
-Pre-activation residual blocks (He et al. 2016, arXiv:1603.05027) with SiLU and group
-normalisation (Wu and He 2018, arXiv:1803.08494), which, unlike batch normalisation, gives an
-image the same code whatever batch it stands in. One block per level; the last convolution of
-a block starts at zero, so that a deep stack begins as its skip path. Grids follow the image's
-shape as in ``convnet``.
+They use pre-activation residual blocks (He et al. 2016, arXiv:1603.05027) with SiLU and group
+normalisation (Wu and He 2018, arXiv:1803.08494). Unlike with batch normalisation, the code of an
+image does not depend on the other images in the batch. There is one block per level. The last
+convolution of a block starts at zero, so that at initialisation a block is the identity. The grids
+depend on the shape of the images as in ``convnet``.
 """
 
 import math
@@ -20,7 +20,7 @@ _MAX_FACTOR = 4  # channels stop doubling at width * 4
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), channels unchanged."""
+    """Residual block x + conv(SiLU(norm(conv(SiLU(norm(x)))))), with the same channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         return x + self.body(x)  # type: ignore[no-any-return]
 
 
@@ -49,7 +49,7 @@ class ResidualEncoder(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels of the first level; each level doubles them, up to four times.
+        width: Channels of the first level; each level doubles them, up to 4 ``width``.
         outputs: Length of the output vector.
     """
 
@@ -65,7 +65,7 @@ class ResidualEncoder(nn.Module):
         self.head = nn.Linear(channels[-1] * math.prod(sizes[-1]), outputs)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Vectors (B, outputs) of images (B, C, H, W)."""
+        """Encode images (B, C, H, W) to vectors (B, outputs)."""
         return self.head(self.body(images).flatten(1))  # type: ignore[no-any-return]
 
 
@@ -73,10 +73,10 @@ class ResidualDecoder(nn.Module):
     """Vectors (B, inputs) -> maps (B, outputs, H, W); mirrors ``ResidualEncoder``.
 
     Args:
-        shape: Shape of the images; the base grid follows it.
+        shape: Shape of the images, from which the base grid is computed.
         width: Channels of the last level before the output.
         inputs: Length of the input vector.
-        outputs: Channels of the map.
+        outputs: Channels of the output.
     """
 
     def __init__(self, shape: ImageShape, width: int, inputs: int, outputs: int) -> None:
@@ -97,5 +97,5 @@ class ResidualDecoder(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Maps (B, outputs, H, W) of vectors (B, inputs)."""
+        """Decode vectors (B, inputs) to maps (B, outputs, H, W), unbounded."""
         return self.body(self.stem(latents).view(-1, *self.base))  # type: ignore[no-any-return]

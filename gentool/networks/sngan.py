@@ -1,13 +1,15 @@
-"""The residual pair of SNGAN and WGAN-GP.
+"""The residual networks of SNGAN and WGAN-GP.
 
 Miyato et al. 2018 (arXiv:1802.05957), Table 4; Gulrajani et al. 2017 (arXiv:1704.00028).
 
-At 32x32 and width 256 the published CIFAR-10 architecture: a dense layer to 4x4, three residual
-blocks that double the grid, batch normalisation, and a 3x3 convolution; in the discriminator, with
-half as many channels, two blocks that halve the grid, two that keep it, and the sum over all
-positions. Larger images get more blocks, on grids beyond 32x32 with half the channels each.
-With classes: batch normalisation with gains and biases of the class (Dumoulin et al. 2017,
-arXiv:1610.07629) in the generator, projection in the discriminator.
+At 32x32 and width 256 this is the published architecture for CIFAR-10. The generator has a dense
+layer to 4x4, three residual blocks that double the grid, batch normalisation, and a 3x3
+convolution. The discriminator, with half as many channels, has two blocks that halve the grid, two
+blocks that keep it, and the sum over all positions. Larger images have more blocks; each grid
+beyond 32x32 has half the channels of the grid before it.
+
+With classes, the batch normalisation of the generator has a gain and a bias per class (Dumoulin et
+al. 2017, arXiv:1610.07629), and the discriminator has a projection.
 """
 
 import math
@@ -32,7 +34,7 @@ def _conv(before: int, after: int, size: int = 3, gain: float = math.sqrt(2)) ->
 
 
 class ConditionalNorm(nn.Module):
-    """Batch normalisation whose gain and bias belong to the class; plain without classes."""
+    """Batch normalisation with a gain and a bias per class; plain if ``classes`` is 0."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class ConditionalNorm(nn.Module):
             self.bias = nn.Parameter(torch.zeros(classes, channels))
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """(B, C, H, W) -> the same shape."""
+        """Normalise (B, C, H, W); ``labels`` are int64 (B,) or class weights (B, classes)."""
         x = self.norm(x)
         if not self.classes:
             return x
@@ -53,7 +55,10 @@ class ConditionalNorm(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Norm, ReLU, nearest enlargement, conv, norm, ReLU, conv; 1x1 convolution on the skip."""
+    """Residual block that enlarges: norm, ReLU, nearest upsampling, conv, norm, ReLU, conv.
+
+    The skip path has a 1x1 convolution.
+    """
 
     def __init__(self, before: int, after: int, size: Size, classes: int) -> None:
         super().__init__()
@@ -63,22 +68,22 @@ class UpBlock(nn.Module):
         self.skip = _conv(before, after, 1, gain=1.0)
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """(B, before, h, w) -> (B, after, *size)."""
+        """Map (B, before, h, w) to (B, after, *size)."""
         y = self.conv1(interpolate(relu(self.norm1(x, labels)), size=self.size))
         y = self.conv2(relu(self.norm2(y, labels)))
-        # 1x1 convolution and nearest enlargement commute; this order takes a quarter of the work.
+        # 1x1 convolution and nearest upsampling commute; this order costs a quarter.
         return y + interpolate(self.skip(x), size=self.size)  # type: ignore[no-any-return]
 
 
 class DownBlock(nn.Module):
-    """ReLU, conv, ReLU, conv, then mean over 2x2 if the grid is halved.
+    """Residual block of the discriminator: ReLU, conv, ReLU, conv, and 2x2 means if it halves.
 
     Args:
-        before: Channels.
-        after: Channels of the result.
-        size: The grid of the result.
-        halve: Whether it is smaller than the given one.
-        first: Whether ``x`` are images, to which no ReLU may be applied.
+        before: Input channels.
+        after: Output channels.
+        size: Grid of the output.
+        halve: Whether the output grid is half the input grid; otherwise they are equal.
+        first: Whether the inputs are images, to which no ReLU is applied.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class DownBlock(nn.Module):
         self.skip = _conv(before, after, 1, 1.0) if halve or before != after else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, before, H, W) -> (B, after, *size)."""
+        """Map (B, before, H, W) to (B, after, *size)."""
         y = self.conv2(relu(self.conv1(x if self.first else relu(x))))
         if not self.halve:
             return self.skip(x) + y  # type: ignore[no-any-return]
@@ -102,9 +107,9 @@ class Generator(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels of grids up to 32x32; the paper's is 256.
-        latent_size: L; the paper's is 128.
-        classes: 0 for none.
+        width: Channels of grids up to 32x32; 256 in the paper.
+        latent_size: L; 128 in the paper.
+        classes: Number of classes; 0 for an unconditional generator.
     """
 
     def __init__(self, shape: ImageShape, width: int, latent_size: int, classes: int = 0) -> None:
@@ -123,7 +128,7 @@ class Generator(nn.Module):
         self.to_image = _conv(channels[-1], shape.channels, gain=1.0)
 
     def forward(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps of latents."""
+        """Return maps (B, C, H, W) of latents (B, L) and labels int64 (B,)."""
         x = self.stem(latents).view(-1, *self.base)
         for block in self.blocks:
             x = block(x, labels)
@@ -131,14 +136,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W), labels (B,) -> logits (B,); no normalisation of activations.
+    """Images (B, C, H, W), labels (B,) -> logits (B,), without normalisation of activations.
 
     Args:
         shape: Shape of the images.
-        width: As in ``Generator``; half as many channels here.
-        classes: 0 for none.
-        spectral: Normalise all weights by their largest singular value (SNGAN); a gradient
-            penalty (WGAN-GP) does without.
+        width: As in ``Generator``; the discriminator has half as many channels.
+        classes: Number of classes; 0 for an unconditional discriminator.
+        spectral: Divide all weights by their largest singular value, as in SNGAN; not needed with
+            a gradient penalty, as in WGAN-GP.
     """
 
     def __init__(
@@ -146,7 +151,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         sizes = pyramid(shape)[:-1]  # the paper stops at 8x8
-        # A block's channels are those of the grid that it halves.
+        # The channels of a block are those of its input grid.
         channels = tapering(max(width // 2, 1), len(sizes) + 1)[::-1][: len(sizes) - 1]
         last = channels[-1]
         blocks = [DownBlock(shape.channels, channels[0], sizes[1], first=True)]
@@ -159,9 +164,9 @@ class Discriminator(nn.Module):
             add_spectral_norm(self)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Sums over all positions (B, width / 2)."""
+        """Return the penultimate vector (B, width / 2): sums over all positions."""
         return relu(self.blocks(images)).sum(dim=(2, 3))
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         return self.head(self.features(images), labels)  # type: ignore[no-any-return]

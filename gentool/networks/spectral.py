@@ -1,11 +1,11 @@
-"""Spectral normalisation: W / sigma(W), sigma by power iteration.
+"""Spectral normalisation: W / sigma(W), where power iteration estimates sigma.
 
 Miyato et al. 2018 (arXiv:1802.05957), Algorithm 1.
 
-Torch's own parametrisation is the same mathematics; this one also runs in float32 under autocast,
-where a rounded sigma would let the norm drift, and is built on the meta device without sympy. The
-two singular vectors are buffers, so a resumed run goes on with the same ones; in eval mode they
-stand still.
+The parametrisation in torch computes the same. This one also runs in float32 under autocast, where
+a rounded sigma would let the norm drift, and it can be built on the meta device without sympy. The
+two singular vectors are buffers, so a resumed run continues with the same vectors; in eval mode
+they do not change.
 """
 
 from typing import Any, cast
@@ -17,18 +17,23 @@ from torch.nn.utils import parametrize
 
 from gentool.networks.parts import fill_normal
 
-_FIRST_ITERATIONS = 15  # at construction, so that the first forward pass is near norm 1
+_FIRST_ITERATIONS = 15  # at construction, so that the first norm is near 1
 _EPSILON = 1e-12
 
 
 class SpectralNorm(nn.Module):
-    """A parametrisation: weight -> weight with largest singular value 1.
+    """Parametrisation that divides a weight by its largest singular value.
 
-    The matrix is that of the paper: output channels against all the rest.
+    As in the paper, the weight is a matrix with one row per output channel; its columns are all
+    other dimensions.
 
     Args:
-        weight: The weight, of at least 2 dimensions.
-        dim: Its dimension of output channels.
+        weight: The weight, with at least 2 dimensions.
+        dim: Dimension of the output channels.
+
+    Attributes:
+        u: Left singular vector (rows,).
+        v: Right singular vector (columns,).
     """
 
     u: torch.Tensor
@@ -49,16 +54,16 @@ class SpectralNorm(nn.Module):
     @torch.no_grad()
     def _iterate(self, matrix: torch.Tensor, count: int) -> None:
         for _ in range(count):
-            # Sums of products: autocast would round a matrix product.
+            # Autocast would round a matrix product, but not these sums of products.
             self.v.copy_(normalize((matrix * self.u[:, None]).sum(dim=0), dim=0, eps=_EPSILON))
             self.u.copy_(normalize((matrix * self.v).sum(dim=1), dim=0, eps=_EPSILON))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """The normalised weight; one more iteration in training mode."""
+        """Return the normalised weight; in training mode, after one more iteration."""
         matrix = self._matrix(weight)
         if self.training:
             self._iterate(matrix.detach(), 1)
-        # Copies: the next forward pass changes the buffers before this one's graph is used.
+        # The next forward pass may change the buffers before the graph of this one is used.
         sigma = (self.u.clone()[:, None] * matrix * self.v.clone()).sum()
         return weight / sigma
 
@@ -72,23 +77,26 @@ def add_spectral_norm(network: nn.Module) -> None:
 
 
 def _normalise(module: nn.Module, norm: nn.Module) -> None:
-    """Have ``norm`` work on the weight, in a class that torch makes for it; it can be pickled."""
+    """Register ``norm`` on the weight and let the module be pickled.
+
+    Torch gives the module a new class for this, which cannot be pickled without ``_reduce``.
+    """
     parametrize.register_parametrization(module, "weight", norm, unsafe=True)
     type(module).__reduce_ex__ = _reduce  # type: ignore[assignment, method-assign]
 
 
 def _reduce(module: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """What a pickle holds of a normalised layer: the class that it had, and all its attributes."""
+    """Reduce a normalised layer for a pickle, to its original class and all its attributes."""
     return _restore, (type(module).__bases__[0], dict(vars(module)))
 
 
 def _restore(kind: type[nn.Module], attributes: dict[str, Any]) -> nn.Module:
-    """The layer that a pickle holds."""
+    """Build a normalised layer from the contents of a pickle."""
     module = kind.__new__(kind)
     vars(module).update(attributes)
     parts = cast("Any", module.parametrizations)
     del module.parametrizations
     module.weight = parts["weight"].original
     _normalise(module, parts["weight"][0])
-    module.parametrizations = parts  # the same tensors, some of which other objects may share
+    module.parametrizations = parts  # keeps tensors that other objects may share
     return module

@@ -1,14 +1,16 @@
-"""StyleGAN2's networks (Karras et al. 2020, arXiv:1912.04958).
+"""The networks of StyleGAN2 (Karras et al. 2020, arXiv:1912.04958).
 
-The generator maps z to w by a perceptron; w gives each convolution of the synthesis network the
-scales of its input channels ("style"), and the weights are demodulated so that the output keeps
-unit variance (section 2.2). Noise is added after every convolution; images are summed over the
-grids (skip generator). The discriminator is residual, with a minibatch's standard deviation at
-the end. Weights are N(0, 1) and scaled at run time, so that one learning rate suits all layers
-(Karras et al. 2018, arXiv:1710.10196, section 4.1).
+The mapping network of the generator, a perceptron, maps z to w. For each convolution of the
+synthesis network, w gives the scales of the input channels (the style), and the weights are
+demodulated so that the output keeps unit variance (section 2.2). Noise is added after every
+convolution, and the image is the sum of images from all grids (skip generator). The discriminator
+is residual; near its end it gets the standard deviation over the batch. Weights are initialised
+with N(0, 1) and scaled in every forward pass, so that one learning rate suits all layers (Karras et
+al. 2018, arXiv:1710.10196, section 4.1).
 
-At 256x256 with width 512 (half the channels of the paper's 1024x1024 networks beyond 32x32), w of
-512 and 8 mapping layers: 24.77 M / 24.00 M parameters, the baseline of R3GAN's table.
+At 256x256 with width 512 (beyond 32x32, half the channels of the paper's 1024x1024 networks), w of
+length 512 and 8 mapping layers, generator / discriminator have 24.77 M / 24.00 M parameters; this
+is the baseline in the table of R3GAN.
 """
 
 import math
@@ -29,21 +31,28 @@ Noise = Callable[..., torch.Tensor]  # (purpose, *shape) -> N(0, 1) of shape (B,
 
 _LEAK = 0.2
 _EPSILON = 1e-8
-_SLOW = 0.01  # the mapping network's learning rate, relative to the others'
+_SLOW = 0.01  # learning rate of the mapping network / that of the other layers
 
 
 def _activate(x: torch.Tensor) -> torch.Tensor:
-    """Leaky ReLU that keeps the second moment of N(0, 1), nearly."""
+    """Leaky ReLU times sqrt(2), which nearly keeps the second moment of N(0, 1)."""
     return math.sqrt(2) * leaky_relu(x, _LEAK)
 
 
 def _normalise(z: torch.Tensor) -> torch.Tensor:
-    """Rows of second moment 1."""
+    """Scale each row of z (B, L) to second moment 1."""
     return z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + _EPSILON)
 
 
 class Dense(nn.Module):
-    """x W^T / sqrt(inputs) + b, with W ~ N(0, 1); ``speed`` scales what a gradient step does."""
+    """Linear layer x W^T / sqrt(inputs) + b with W ~ N(0, 1).
+
+    Args:
+        inputs: Length of the input vector.
+        outputs: Length of the output vector.
+        bias: Initial value of b.
+        speed: Factor of the learning rate of this layer.
+    """
 
     def __init__(self, inputs: int, outputs: int, bias: float = 0.0, speed: float = 1.0) -> None:
         super().__init__()
@@ -52,12 +61,15 @@ class Dense(nn.Module):
         self.gain, self.speed = speed / math.sqrt(inputs), speed
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, inputs) -> (B, outputs)."""
+        """Map (B, inputs) to (B, outputs)."""
         return linear(x, self.weight * self.gain, self.bias * self.speed)
 
 
 class Convolution(nn.Module):
-    """A convolution with W ~ N(0, 1), scaled by 1 / sqrt(fan_in); ``halve`` blurs and strides."""
+    """A convolution with W ~ N(0, 1), scaled by 1 / sqrt(fan_in).
+
+    With ``halve`` the input is blurred and the stride is 2.
+    """
 
     def __init__(
         self, before: int, after: int, size: int, bias: bool = True, halve: bool = False
@@ -68,7 +80,7 @@ class Convolution(nn.Module):
         self.gain, self.size, self.halve = 1 / math.sqrt(before * size**2), size, halve
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, before, H, W) -> (B, after, H, W), or half of (H, W) rounded down."""
+        """Map (B, before, H, W) to (B, after, H, W), or to half of (H, W), rounded down."""
         weight = self.weight * self.gain
         if not self.halve:
             return conv2d(x, weight, self.bias, padding=self.size // 2)
@@ -76,18 +88,19 @@ class Convolution(nn.Module):
 
 
 class ModulatedConvolution(nn.Module):
-    """Convolution with weights W_oik s_i d_o, modulated by the style s, demodulated by d.
+    """Convolution with weights W_oik s_i d_o, modulated by the style s and demodulated by d.
 
-    s = A w + 1, d_o = (sum_ik (W_oik s_i)^2)^-1/2 (Eq. 1 to 3). Scaling the channels before and
-    after one convolution for all images is the same map as scaling its weights for each.
+    s = A w + b with b = 1 at first, d_o = (sum_ik (W_oik s_i)^2)^-1/2 (Eq. 1 to 3). Instead of the
+    weights for each image, the channels before and after one convolution for all images are scaled,
+    which gives the same result.
 
     Args:
-        before: Channels.
-        after: Channels of the result.
-        latent_size: Of w.
-        size: Of the kernel.
-        demodulate: Else d = 1, as in the layers that give the image.
-        enlarge: Whether the grid doubles.
+        before: Input channels.
+        after: Output channels.
+        latent_size: Length of w.
+        size: Side of the kernel.
+        demodulate: Whether to demodulate; if not, d = 1, as in the layers that give the image.
+        enlarge: Whether to double the grid.
     """
 
     def __init__(
@@ -106,11 +119,11 @@ class ModulatedConvolution(nn.Module):
         self.demodulate, self.enlarge = demodulate, enlarge
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """(B, before, H, W) and w (B, L) -> (B, after, H, W), or (2 H, 2 W)."""
+        """Map (B, before, H, W) and w (B, L) to (B, after, H, W), or (B, after, 2 H, 2 W)."""
         style, weight = self.style(w), self.weight * self.gain
         x = x * style[:, :, None, None]
         if self.enlarge:
-            # Stuffing with zeros leaves a quarter of the values, hence the factor.
+            # Three quarters of the values on the doubled grid are zeros, hence the factor 4.
             x = 4 * blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), 1)
         else:
             x = conv2d(x, weight, padding=self.size // 2)
@@ -121,10 +134,10 @@ class ModulatedConvolution(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """Modulated convolution, noise, bias, leaky ReLU.
+    """Modulated convolution, noise, bias and leaky ReLU.
 
-    ``noise`` is a buffer drawn at construction, used where none is given; its strength, one number
-    learned per layer, starts at zero.
+    If the caller gives no noise, the buffer ``constant`` is used, which is drawn at construction.
+    ``strength``, one learned factor of the noise per layer, starts at zero.
     """
 
     constant: torch.Tensor
@@ -140,7 +153,7 @@ class StyledLayer(nn.Module):
         self.register_buffer("constant", fill_normal(torch.empty(1, 1, *size)))
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise: Noise | None) -> torch.Tensor:
-        """(B, before, h, w) and w (B, L) -> (B, after, *size)."""
+        """Map (B, before, h, w) and w (B, L) to (B, after, *size)."""
         x = extend(self.conv(x, w), self.size)
         drawn = self.constant if noise is None else noise(self.name, 1, *self.size)
         return _activate(x + drawn * self.strength + self.bias[:, None, None])
@@ -149,8 +162,8 @@ class StyledLayer(nn.Module):
 class Synthesis(nn.Module):
     """w (B, L), or one w per layer (B, layers, L) -> maps (B, C, H, W), unbounded.
 
-    Two layers a grid (the first convolution of a grid shares its place with the image of the
-    grid before), so ``layers`` is twice the number of grids.
+    ``layers`` is twice the number of grids: the first convolution of a grid has the same w as the
+    image of the grid before it, and the second convolution has its own.
     """
 
     def __init__(self, shape: ImageShape, width: int, latent_size: int) -> None:
@@ -175,8 +188,8 @@ class Synthesis(nn.Module):
             self.bias.append(nn.Parameter(torch.zeros(shape.channels)))
 
     def forward(self, w: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
-        """Maps; ``noise`` gives (B, *shape) for a name, None stands for the constant noise."""
-        # Contiguous: the same rounding whether styles come from the mapping or from a file.
+        """Return maps; ``noise`` returns (B, *shape) for a name, and None is the constant noise."""
+        # Contiguous, so that styles from the mapping and from a file are rounded equally.
         each = [v.contiguous() for v in w.unbind(1)] if w.ndim == 3 else [w] * self.layers
         x = self.base.expand(len(w), -1, -1, -1)
         total: torch.Tensor | None = None
@@ -195,14 +208,15 @@ class Generator(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Channels of grids up to 32x32; the paper's is 512.
-        latent_size: Of z and w.
-        classes: 0 for none; else a vector of the class enters the mapping network beside z.
+        width: Channels of grids up to 32x32; 512 in the paper.
+        latent_size: L, length of z and of w.
+        classes: Number of classes; 0 for an unconditional generator. With classes, the mapping
+            network takes a class vector beside z.
         depth: Layers of the mapping network.
 
     Attributes:
         mean_w: Mean of w for each class, (classes or 1, L); see ``measure_mean``.
-        layers: How many layers take a w of their own.
+        layers: Number of layers that take a w of their own.
     """
 
     mean_w: torch.Tensor
@@ -219,7 +233,7 @@ class Generator(nn.Module):
         self.register_buffer("mean_w", torch.zeros(max(classes, 1), latent_size))
 
     def mapping(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The styles w (B, L), float32, of z (B, L) ~ N(0, I); only the direction of z counts."""
+        """Return w (B, L), float32, of z (B, L) ~ N(0, I); the length of z makes no difference."""
         w = _normalise(self.input(_normalise(latents), labels))
         for layer in self.dense:
             w = _activate(layer(w))
@@ -227,7 +241,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def measure_mean(self, latents: torch.Tensor) -> None:
-        """Set ``mean_w`` to the mean of w over latents (N, L), class by class."""
+        """Set ``mean_w`` to the mean of w over latents (N, L), for each class."""
         for kind, mean in enumerate(self.mean_w):
             labels = torch.full((len(latents),), kind, device=latents.device)
             mean.copy_(self.mapping(latents, labels if self.input.classes else None).mean(dim=0))
@@ -235,10 +249,10 @@ class Generator(nn.Module):
     def truncate(
         self, w: torch.Tensor, psi: float, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The point mean + psi (w - mean) of w (B, L); psi < 1 gives fewer oddities.
+        """Return mean + psi (w - mean) for w (B, L); with psi < 1 fewer samples are unusual.
 
-        Karras et al. 2019 (arXiv:1812.04948), section 2.1 and appendix B. Each class has a mean
-        of its own, and a blend of classes, shares (B, classes), the blend of their means.
+        Karras et al. 2019 (arXiv:1812.04948), section 2.1 and appendix B. Each class has its own
+        mean; class weights (B, classes) have the weighted mean.
         """
         mean = self.mean_w
         if self.input.classes:
@@ -249,13 +263,16 @@ class Generator(nn.Module):
     def mix(
         self, coarse: torch.Tensor, fine: torch.Tensor, crossover: torch.Tensor
     ) -> torch.Tensor:
-        """One w per layer, (B, layers, L): ``fine`` from layer ``crossover`` (B,) on, int64."""
+        """Return one w per layer, (B, layers, L), from ``coarse`` and ``fine`` (B, L).
+
+        Layers from ``crossover``, int64 (B,), on are ``fine``; the layers before it are ``coarse``.
+        """
         layer = torch.arange(self.layers, device=coarse.device)
         late = (layer >= crossover[:, None])[:, :, None]
         return torch.where(late, fine[:, None], coarse[:, None])
 
     def style_weights(self) -> torch.Tensor:
-        """A (F, L) of the affine layers that make scales of w, one below the other."""
+        """Return the matrices A of the affine layers that compute the styles, stacked, (F, L)."""
         layers = [m.style for m in self.modules() if isinstance(m, ModulatedConvolution)]
         return torch.cat([layer.weight * layer.gain for layer in layers])
 
@@ -266,12 +283,12 @@ class Generator(nn.Module):
         *,
         noise: Noise | None = None,
     ) -> torch.Tensor:
-        """Maps of latents; to mix or truncate call ``mapping``, ``synthesis`` and the like."""
+        """Return maps of latents, without mixing or truncation; see ``mix`` and ``truncate``."""
         return self.synthesis(self.mapping(latents, labels), noise)  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):
-    """(conv, conv halved) + 1x1 conv halved, over sqrt(2)."""
+    """Residual block that halves the grid: (two 3x3 convolutions + 1x1 convolution) / sqrt(2)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -280,17 +297,23 @@ class ResidualBlock(nn.Module):
         self.skip = Convolution(before, after, 1, bias=False, halve=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, before, H, W) -> (B, after, H / 2, W / 2), rounded down."""
+        """Map (B, before, H, W) to (B, after, H / 2, W / 2), rounded down."""
         y = _activate(self.conv2(_activate(self.conv1(x))))
         return (y + self.skip(x)) / math.sqrt(2)  # type: ignore[no-any-return]
 
 
 def append_deviation(x: torch.Tensor) -> torch.Tensor:
-    """One more channel: the standard deviation over the batch, averaged over channels and pixels.
+    """Append a channel: the standard deviation over the batch, averaged over channels and pixels.
 
-    Karras et al. 2018, section 3, over the whole batch and not over groups of four, so that the
-    order of the images does not matter. A logit does depend on the other images of the batch:
-    real and generated images must come in batches of their own, and of the size trained with.
+    Karras et al. 2018, section 3, but over the whole batch and not over groups of four, so that the
+    order of the images makes no difference. A logit depends on the other images of the batch: real
+    and generated images must be in separate batches of the size that is used in training.
+
+    Args:
+        x: (B, C, H, W).
+
+    Returns:
+        (B, C + 1, H, W).
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     deviation = (batch_variance(wide) + _EPSILON).sqrt().mean()
@@ -299,13 +322,14 @@ def append_deviation(x: torch.Tensor) -> torch.Tensor:
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W), labels (B,) -> logits (B,), by projection if there are classes.
+    """Images (B, C, H, W), labels (B,) -> logits (B,), with a projection if there are classes.
 
     Args:
         shape: Shape of the images.
         width: As in ``Generator``.
-        classes: 0 for none.
-        deviation: Whether to show it the standard deviation of the batch.
+        classes: Number of classes; 0 for an unconditional discriminator.
+        deviation: Whether to append the standard deviation over the batch; see
+            ``append_deviation``.
     """
 
     def __init__(
@@ -325,14 +349,14 @@ class Discriminator(nn.Module):
             self.vectors = class_vectors(classes, last)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The penultimate vector (B, width)."""
+        """Return the penultimate vector (B, width)."""
         x = self.blocks(_activate(self.from_image(images)))
         if self.deviation:
             x = append_deviation(x)
         return _activate(self.dense(_activate(self.conv(x)).flatten(1)))
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32."""
+        """Return logits (B,), float32."""
         features = self.features(images)
         logits = self.out(features).squeeze(1).float()
         if not self.classes:

@@ -1,9 +1,10 @@
 """A decoder-only transformer over sequences of code indices: p(s) = prod_t p(s_t | s_<t, class).
 
-Vaswani et al. 2017 (arXiv:1706.03762) with causal attention, normalised before each part
-(Xiong et al. 2020, arXiv:2002.04745), learned positions, weights as in GPT-2 (Radford et al. 2019).
-The sequence is led by a start token, one per class. ``step`` draws a sequence without computing
-anything twice: it keeps the keys and values of the positions before.
+Vaswani et al. 2017 (arXiv:1706.03762) with causal attention, layer normalisation before each part
+(Xiong et al. 2020, arXiv:2002.04745), learned positions, and initial weights as in GPT-2 (Radford
+et al. 2019). The sequence begins with a start token, one per class. To draw a sequence, call
+``step`` for each position: it keeps the keys and values of the positions before, so that nothing is
+computed twice.
 """
 
 import math
@@ -14,9 +15,9 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from gentool.networks.parts import check_labels, fill_normal
 
-_STD = 0.02  # of all weights; GPT-2's
-_HEAD = 32  # channels a head
-_EXPANSION = 4  # of the inner layer
+_STD = 0.02  # standard deviation of the initial weights, as in GPT-2
+_HEAD = 32  # channels per head, at least
+_EXPANSION = 4  # channels of the inner layer / channels
 
 
 def _linear(before: int, after: int, std: float = _STD) -> nn.Linear:
@@ -31,13 +32,19 @@ def _vectors(rows: int, size: int) -> nn.Embedding:
 
 
 class Cache:
-    """Keys and values (B, heads, length, channels a head) of one layer, filled up to ``used``."""
+    """Keys and values of one layer for the positions so far.
+
+    Attributes:
+        keys: (B, heads, length, channels per head), filled up to position ``used``.
+        values: The same for the values.
+        used: Number of positions that are filled.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self.keys, self.values, self.used = keys, values, 0
 
     def add(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store one position (B, heads, 1, channels); returns all so far."""
+        """Store one position, (B, heads, 1, channels) each; return keys and values so far."""
         self.keys[:, :, self.used] = key[:, :, 0]
         self.values[:, :, self.used] = value[:, :, 0]
         self.used += 1
@@ -45,12 +52,13 @@ class Cache:
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)).
+    """A layer of the transformer: x + attention(norm(x)), then x + MLP(norm(x)).
 
     Args:
-        channels: Width.
-        heads: Divides the channels.
-        depth: Layers in the whole network, for the scale of what is added to the skip path.
+        channels: Channels of x.
+        heads: Number of heads; it divides the channels.
+        depth: Layers in the whole network; with more layers, the initial weights of the layers
+            that add to x are smaller.
     """
 
     def __init__(self, channels: int, heads: int, depth: int) -> None:
@@ -65,7 +73,10 @@ class Layer(nn.Module):
         self.contract = _linear(_EXPANSION * channels, channels, std)
 
     def forward(self, x: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        """(B, T, channels) -> the same; with a cache T is 1 and it holds what came before."""
+        """Map (B, T, channels) to the same shape.
+
+        With a cache, T is 1, and the cache holds the positions before.
+        """
         heads = self.query_key_value(self.attention_norm(x)).unflatten(2, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         if cache is not None:
@@ -76,14 +87,14 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Indices (B, T) -> logits (B, T, words) of each index given those before it.
+    """Indices int64 (B, T) -> logits (B, T, words) of each index, given the indices before it.
 
     Args:
-        words: Size of the vocabulary.
+        words: Size of the vocabulary, which is the number of codes.
         length: T.
-        channels: Width.
-        depth: Layers.
-        classes: 0 for none.
+        channels: Channels of each position.
+        depth: Number of layers.
+        classes: Number of classes; 0 for an unconditional network.
     """
 
     def __init__(
@@ -100,10 +111,14 @@ class Transformer(nn.Module):
         self.head = _linear(channels, words)
 
     def start(self, rows: int, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Start tokens (B, channels): of the classes int64 (B,), or the only one.
+        """Return start tokens (rows, channels).
+
+        Args:
+            rows: Number of sequences.
+            labels: Their classes, int64 (rows,); ignored if the network has no classes.
 
         Raises:
-            ValueError: a network with classes was given none.
+            ValueError: the network has classes and ``labels`` is None.
         """
         if not self.classes:
             labels = torch.zeros(rows, dtype=torch.int64, device=self.positions.device)
@@ -112,7 +127,7 @@ class Transformer(nn.Module):
         return self.starts(labels)  # type: ignore[no-any-return]
 
     def forward(self, indices: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits, float32; row t depends on indices before t alone."""
+        """Return logits (B, T, words), float32; row t depends only on indices before t."""
         first = self.start(len(indices), labels)[:, None]
         x = torch.cat([first, self.embedding(indices[:, :-1])], dim=1) + self.positions
         for layer in self.layers:
@@ -120,7 +135,7 @@ class Transformer(nn.Module):
         return self.head(self.norm(x)).float()  # type: ignore[no-any-return]
 
     def caches(self, rows: int) -> list[Cache]:
-        """Empty caches, one a layer, for ``rows`` sequences."""
+        """Return empty caches for ``rows`` sequences, one per layer."""
         shape = (rows, self.heads, self.length, self.positions.shape[1] // self.heads)
         return [
             Cache(self.positions.new_empty(shape), self.positions.new_empty(shape))
@@ -128,11 +143,11 @@ class Transformer(nn.Module):
         ]
 
     def step(self, token: torch.Tensor, caches: list[Cache]) -> torch.Tensor:
-        """Logits (B, words), float32, of the index after ``token``.
+        """Return logits (B, words), float32, of the index after ``token``.
 
         Args:
-            token: ``start(...)`` at first, then ``embedding(indices)``, (B, channels).
-            caches: What was kept of the tokens before; this one is added.
+            token: (B, channels): at first ``start(...)``, then ``embedding(indices)``.
+            caches: Caches of the tokens before; ``token`` is added to them.
         """
         x = (token + self.positions[caches[0].used])[:, None]
         for layer, cache in zip(self.layers, caches, strict=True):

@@ -1,12 +1,13 @@
-"""Two ladders of residual blocks between an image and latents on grids of every size.
+"""The networks of VDVAE: residual blocks between an image and latents on grids of every size.
 
-VDVAE (Child 2021, arXiv:2011.10650, section 3): on the way up (``BottomUp``) the image is seen on
-ever coarser grids; on the way down (``TopDown``) an image is built from a constant, and each layer
-of it can ask for latents on its grid: what it expects of them (``prior``), what the image says of
-them (``posterior``), and what they change (``absorb``). Blocks are bottlenecks with no
-normalisation; the last convolution of each begins small, so that a deep ladder begins calm.
+Child 2021 (arXiv:2011.10650), section 3. The bottom-up network (``BottomUp``) computes features of
+the image from the finest to the coarsest grid. The top-down network (``TopDown``) starts from a
+constant on the coarsest grid and ends at the image. Each of its layers has latents on its grid: it
+gives their prior (``prior``) and, with the features of the image, their posterior (``posterior``),
+and adds them to the map (``absorb``). Blocks are bottlenecks without normalisation; the last
+convolution of each has small initial weights, which makes the start of training stable.
 
-Grids are those of the image's pyramid, and above them one place for the whole image.
+The grids are those of the image's pyramid, and above them a 1x1 grid for the whole image.
 """
 
 from collections.abc import Callable
@@ -22,23 +23,28 @@ from gentool.networks.parts import class_vectors
 from gentool.networks.resampling import Size, reduce
 
 _LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
-_MIDDLE_SHARE, _MIN_CHANNELS = 4, 8  # a bottleneck is a quarter as wide, and at least so wide
-_CLASS_SCALE = 0.1  # of the class's vector at first
-_SMALL = 2  # grids up to this side have no neighbourhoods worth a 3x3 kernel
+_MIDDLE_SHARE, _MIN_CHANNELS = 4, 8  # inner channels of a block: width / 4, at least 8
+_CLASS_SCALE = 0.1  # initial standard deviation of class vectors
+_SMALL = 2  # grids up to this side have 1x1 kernels: a 3x3 kernel would mostly read padding
 
 
 class Gaussians(NamedTuple):
-    """N(mean, exp(log_variance)) at every place of a grid: both (B, L, h, w), float32."""
+    """Gaussians N(mean, exp(log_variance)) at every position of a grid.
+
+    Attributes:
+        mean: float32 (B, L, h, w).
+        log_variance: float32 (B, L, h, w).
+    """
 
     mean: torch.Tensor
     log_variance: torch.Tensor
 
     def at(self, noise: torch.Tensor) -> torch.Tensor:
-        """Mean + sigma * noise."""
+        """Return mean + sigma * noise, (B, L, h, w)."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def noise_of(self, z: torch.Tensor) -> torch.Tensor:
-        """(z - mean) / sigma, the inverse of ``at``."""
+        """Return (z - mean) / sigma, the inverse of ``at``."""
         return (z - self.mean) * torch.exp(-0.5 * self.log_variance)
 
 
@@ -46,9 +52,10 @@ Choose = Callable[[int, "Layer", torch.Tensor, Gaussians], torch.Tensor]
 
 
 def spread(layers: int, sizes: list[Size]) -> list[Size]:
-    """The grid of every layer, coarsest first.
+    """Distribute layers over grids; return the grid of every layer, coarsest first.
 
-    Each grid has a layer, as far as they go, and finer ones more: about twice as many on each.
+    Each grid gets one layer, from the coarsest on, as long as there are layers. The others are
+    added so that each grid has about twice as many layers as the next coarser grid.
     """
     counts = [int(k < layers) for k in range(len(sizes))]
     while sum(counts) < layers:
@@ -58,19 +65,19 @@ def spread(layers: int, sizes: list[Size]) -> list[Size]:
 
 
 def ladder(shape: ImageShape) -> list[Size]:
-    """Sizes of all grids, coarsest first."""
+    """Return the sizes of all grids, coarsest first: (1, 1) and the image's pyramid."""
     return [(1, 1), *pyramid(shape)[::-1]]
 
 
 class Bottleneck(nn.Module):
-    """GELU and convolution four times, the inner two narrow; (B, C, h, w) -> (B, outputs, h, w).
+    """Four times GELU and convolution, narrow inside: (B, C, h, w) -> (B, outputs, h, w).
 
     Args:
         inputs: C.
-        outputs: Channels.
-        size: Of the grid.
-        width: The ladder's; the inner ones have a quarter of it.
-        scale: Of the last convolution's initial weights.
+        outputs: Output channels.
+        size: Size of the grid.
+        width: Channels of the whole network; the inner layers have a quarter, but at least 8.
+        scale: Factor of the initial weights and bias of the last convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, size: Size, width: int, scale: float) -> None:
@@ -93,17 +100,17 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps, not yet added to anything."""
+        """Return maps (B, outputs, h, w), without a skip path."""
         return self.body(x)  # type: ignore[no-any-return]
 
 
 class BottomUp(nn.Module):
-    """Images (B, C, H, W) -> what is seen of them on every grid, (B, width, h, w) each.
+    """Images (B, C, H, W) -> their features on every grid, (B, width, h, w) each.
 
     Args:
         shape: Shape of the images.
         width: Channels on every grid.
-        counts: Blocks on every grid, coarsest first.
+        counts: Number of blocks on every grid, coarsest first.
     """
 
     def __init__(self, shape: ImageShape, width: int, counts: list[int]) -> None:
@@ -117,7 +124,7 @@ class BottomUp(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Maps, coarsest first."""
+        """Return the features, (B, width, h, w) per grid, coarsest first."""
         x, seen = self.stem(images), []
         for size, blocks in zip(self._sizes[::-1], list(self.blocks)[::-1], strict=True):
             if x.shape[-2:] != size:
@@ -129,13 +136,13 @@ class BottomUp(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer of the way down, with latents of its own.
+    """One layer of the top-down network, with its own latents.
 
     Args:
-        width: Channels of the ladder.
-        latent_size: Latents per place.
-        size: Of its grid.
-        layers: How many layers the ladder has.
+        width: Channels of the whole network.
+        latent_size: Latents per position.
+        size: Size of its grid.
+        layers: Number of layers of the top-down network, for the scale of initial weights.
 
     Attributes:
         latents: Shape of its latents, (latent_size, h, w).
@@ -154,35 +161,43 @@ class Layer(nn.Module):
         self.think = Bottleneck(width, width, size, width, calm)
 
     def prior(self, x: torch.Tensor) -> tuple[Gaussians, torch.Tensor]:
-        """p(z | what is built so far), N(0, I) at first; and what to add to x beside z."""
+        """Return the prior p(z | latents above) of a map x (B, width, h, w), and a map to add to x.
+
+        At initialisation the prior is N(0, I) and the map to add is 0.
+        """
         split = [*self.latents[:1] * 2, self._width]
         mean, raw, more = torch.split_with_sizes(self.expect(x), split, dim=1)
         return _bounded(mean, raw), more
 
     def posterior(self, x: torch.Tensor, seen: torch.Tensor) -> Gaussians:
-        """q(z | what is built so far, what is seen of the image), maps of this grid."""
+        """Return the posterior q(z | latents above, image).
+
+        Args:
+            x: The map so far, (B, width, h, w).
+            seen: Features of the image on this grid, (B, width, h, w).
+        """
         mean, raw = self.look(torch.cat([x, seen], dim=1)).chunk(2, dim=1)
         return _bounded(mean, raw)
 
     def absorb(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """What is built with these latents."""
+        """Return the map x (B, width, h, w), changed by the latents z (B, L, h, w)."""
         x = x + self.mix(z)
         return x + self.think(x)  # type: ignore[no-any-return]
 
 
 class TopDown(nn.Module):
-    """Latents, layer by layer -> maps (B, outputs, H, W).
+    """The top-down network: latents of every layer -> maps (B, outputs, H, W).
 
     Args:
         shape: Shape of the images.
         width: Channels on every grid.
-        latent_size: Latents per place and layer.
+        latent_size: Latents per position and layer.
         sizes: The grid of every layer, coarsest first; see ``spread``.
-        outputs: Channels of the result.
-        classes: 0 for none.
+        outputs: Output channels.
+        classes: Number of classes; 0 for an unconditional network.
 
     Attributes:
-        class_shares: Frequencies of the classes, (classes,), where there are some.
+        class_shares: Relative frequencies of the classes, (classes,), if there are any.
     """
 
     class_shares: torch.Tensor
@@ -204,22 +219,23 @@ class TopDown(nn.Module):
 
     @property
     def latents(self) -> list[tuple[int, int, int]]:
-        """Shape (L, h, w) of every layer's latents."""
+        """The shape (L, h, w) of the latents of every layer."""
         return [layer.latents for layer in self.layers]  # type: ignore[misc]
 
     @property
     def levels(self) -> list[int]:
-        """Number of every layer's grid, 0 for the coarsest."""
+        """The index of the grid of every layer; 0 is the coarsest grid."""
         return list(self._levels)
 
     def forward(self, count: int, kinds: torch.Tensor | None, choose: Choose) -> torch.Tensor:
-        """Build ``count`` images.
+        """Compute maps (B, outputs, H, W) from latents that ``choose`` returns layer by layer.
 
         Args:
             count: B.
-            kinds: Shares of the classes (B, classes), all 0 for whatever class; None without.
-            choose: (number of the layer, the layer, what is built so far (B, width, h, w), what it
-                expects) -> its latents (B, L, h, w).
+            kinds: Class weights (B, classes), all 0 for an unknown class; None if there are no
+                classes.
+            choose: (index of the layer, the layer, the map so far (B, width, h, w), its prior) ->
+                its latents (B, L, h, w).
         """
         x = self.starts[0].expand(count, -1, -1, -1)
         if kinds is not None:
@@ -235,13 +251,13 @@ class TopDown(nn.Module):
         return self.head(x * self.gain)  # type: ignore[no-any-return]
 
     def _descend(self, x: torch.Tensor, level: int, wanted: int) -> tuple[torch.Tensor, int]:
-        """To a finer grid, past those between."""
+        """Enlarge the map x, grid by grid, from grid ``level`` to ``wanted``; return both."""
         for finer in range(level + 1, wanted + 1):
             x = interpolate(x, size=self._grids[finer], mode="nearest") + self.starts[finer]
         return x, wanted
 
 
 def _bounded(mean: torch.Tensor, raw: torch.Tensor) -> Gaussians:
-    """Gaussians in float32, of a log-variance softly bounded."""
+    """Return float32 Gaussians whose log-variance is softly bounded to (-8, 8)."""
     bound = _LOG_VARIANCE_BOUND
     return Gaussians(mean.float(), bound * torch.tanh(raw.float() / bound))

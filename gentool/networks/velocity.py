@@ -1,9 +1,10 @@
-"""A velocity field over grids of latents: a small U-Net that knows the time and the class.
+"""A velocity field over grids of latents: a small U-Net, conditioned on the time and the class.
 
-The shape of Ronneberger et al. 2015 (arXiv:1505.04597) as diffusion models use it (Ho et al. 2020,
-arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1): residual blocks whose
-second normalisation is scaled and shifted by time and class, attention on the coarsest grid. Grids
-are halved while both sides are at least 8; a grid of one place makes it a perceptron.
+The U-Net of Ronneberger et al. 2015 (arXiv:1505.04597) as in diffusion models (Ho et al. 2020,
+arXiv:2006.11239; Dhariwal and Nichol 2021, arXiv:2105.05233, section 3.1). In its residual blocks
+the time and the class give a scale and a shift after the second normalisation; the coarsest grid
+has attention. The time is an angle; see ``models.priors.flow_matching``. Grids are halved while
+both sides are at least 8. On a 1x1 grid the network is a perceptron.
 """
 
 import math
@@ -17,21 +18,24 @@ from gentool.networks.parts import check_labels, class_vectors
 
 Size = tuple[int, int]
 
-_FREQUENCIES = 16  # of the angle, as the network sees it
-_FACTOR = 2  # channels below the finest grid, over those on it
-_BLOCKS = 2  # on every grid, on the way down and on the way up
-_FEWEST = 16  # channels that are normalised together, on grids of one place too
-_HEAD = 32  # channels of a head of attention, at least
+_FREQUENCIES = 16  # sines and cosines of multiples of the angle, as input of the network
+_FACTOR = 2  # channels on the coarser grids / channels on the finest grid
+_BLOCKS = 2  # per grid and direction (down and up)
+_FEWEST = 16  # channels that are normalised together, at least
+_HEAD = 32  # channels per head of attention, at least
 
 
 def _norm(channels: int) -> nn.Module:
-    """Over groups of at least 16 numbers, or all: of few, norms would leave the signs alone."""
+    """Return group normalisation with at least 16 channels per group, or with one group.
+
+    On a 1x1 grid, normalisation of a few numbers would leave little more than their signs.
+    """
     most = max(channels // _FEWEST, 1)
     return nn.GroupNorm(math.gcd(8, most, channels), channels)
 
 
 def halvings(places: Size) -> list[Size]:
-    """Grid sizes from the latents' own down, halved (rounding up) while both sides are >= 8."""
+    """Return grid sizes from ``places`` down, halved (rounded up) while both sides are >= 8."""
     sizes = [places]
     while min(sizes[-1]) >= 8:
         height, width = sizes[-1]
@@ -40,7 +44,10 @@ def halvings(places: Size) -> list[Size]:
 
 
 class ModulatedBlock(nn.Module):
-    """x + conv(SiLU((1 + a) * norm(conv(SiLU(norm(x)))) + b)), with a and b by context."""
+    """Residual block x + conv(SiLU((1 + a) * norm(conv(SiLU(norm(x)))) + b)).
+
+    The scale a and the shift b are linear functions of the context.
+    """
 
     def __init__(self, channels: int, context: int) -> None:
         super().__init__()
@@ -55,14 +62,14 @@ class ModulatedBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """(B, C, h, w) and (B, context) -> (B, C, h, w)."""
+        """Map x (B, C, h, w) and the context (B, context) to (B, C, h, w)."""
         scale, shift = self.modulation(context)[:, :, None, None].chunk(2, dim=1)
         h = self.norm(self.first(x)) * (1 + scale) + shift
         return x + self.last(nn.functional.silu(h))  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
-    """x + attention among the places of a grid (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """x + attention between the positions of a grid (Vaswani et al. 2017, arXiv:1706.03762)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,7 +80,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, h, w) -> the same shape."""
+        """Map (B, C, h, w) to the same shape."""
         rows = self.inputs(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
         q, k, v = (part.transpose(2, 3) for part in rows.unbind(dim=1))
         mixed = scaled_dot_product_attention(q, k, v).transpose(2, 3)
@@ -83,13 +90,13 @@ class Attention(nn.Module):
 class VelocityNet(nn.Module):
     """v(y, a): maps (B, C, h, w), angles (B,) and labels int64 (B,) -> maps (B, C, h, w).
 
-    Zero where it begins.
+    At initialisation the output is 0.
 
     Args:
         channels: C.
-        places: (h, w).
-        width: Channels on the finest grid; twice as many below.
-        classes: How many; 0 for none.
+        places: Size (h, w) of the grid.
+        width: Channels on the finest grid; coarser grids have twice as many.
+        classes: Number of classes; 0 for an unconditional network.
     """
 
     def __init__(self, channels: int, places: Size, width: int, classes: int = 0) -> None:
@@ -119,10 +126,15 @@ class VelocityNet(nn.Module):
     def forward(
         self, y: torch.Tensor, angle: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The velocity, float32.
+        """Return the velocity (B, C, h, w), float32.
+
+        Args:
+            y: Points on the path, (B, C, h, w).
+            angle: Time of each as an angle in [0, pi / 2], (B,).
+            labels: Classes, int64 (B,).
 
         Raises:
-            ValueError: a network with classes was given no labels.
+            ValueError: the network has classes and ``labels`` is None.
         """
         context = self._context(angle, labels)
         h, kept = self.first(y), []
@@ -140,7 +152,7 @@ class VelocityNet(nn.Module):
         return self.last(h).float()  # type: ignore[no-any-return]
 
     def _context(self, angle: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """SiLU of time and class together, (B, context)."""
+        """Return the context (B, context): SiLU of the sum of the time and class vectors."""
         steps = torch.arange(1, _FREQUENCIES + 1, device=angle.device)
         phases = angle[:, None] * steps
         context = self.time(torch.cat([phases.sin(), phases.cos()], dim=1))
