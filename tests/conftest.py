@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ledger
 import numpy as np
+import promises
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,7 +25,7 @@ from PIL import Image
 import gentool.cli
 
 if TYPE_CHECKING:
-    from nursery import Nursery
+    from forkserver import ForkServer
 
 # Tiny models gain nothing from more threads, and lose much where other work shares the cores; and
 # all processes have as many, since bytes are compared.
@@ -34,6 +34,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["PYTHONSAFEPATH"] = "1"
 
 ROOT = Path(__file__).parents[1]  # of the checkout
+HELPERS = Path(__file__).with_name("helpers")
 PACKAGE = Path(gentool.cli.__file__).parents[1]  # what is tested: the installed one
 IMAGES = 96
 SIDE = 16
@@ -172,24 +173,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
     marker = item.get_closest_marker("promise")
     if marker and report.when == "call" and not report.skipped:
-        ledger.record(marker.args[0], report.passed)
+        promises.record(marker.args[0], report.passed)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what a worker of pytest-xdist tried to the process that prints."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
-        output["ledger"] = ledger.rows()
+        output["ledger"] = promises.rows()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # a class of pytest-xdist, which is not needed
     """Take it."""
-    ledger.add(getattr(node, "workeroutput", {}).get("ledger", {}))
+    promises.add(getattr(node, "workeroutput", {}).get("ledger", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was tried against the promises."""
-    if lines := list(ledger.table()):
+    if lines := list(promises.table()):
         terminalreporter.section("promises under attack")
         for line in lines:
             terminalreporter.write_line(line)
@@ -206,11 +207,11 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Nursery"]:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ForkServer"]:
     """Starts commands as real processes, cheaply."""
-    from nursery import Nursery
+    from forkserver import ForkServer
 
-    with Nursery(tmp_path_factory.mktemp("nursery")) as made:
+    with ForkServer(tmp_path_factory.mktemp("fork_server")) as made:
         yield made
 
 

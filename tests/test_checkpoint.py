@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import gentool_command, run_python, took_less_than
-from forging import Json, join, split, with_header, with_table
+from forged_files import Json, join, split, with_header, with_table
 from safetensors.torch import load_file
 
 from gentool.checkpoint import (

@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["gentool", "json"]):
     from gentool.core.options import from_json
     from gentool.models import MODELS
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from forging import join, split
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+from forged_files import join, split
 
 FOLDER = Path(tempfile.mkdtemp())
 PATH = FOLDER / "model.safetensors"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
-from nursery import Nursery
+from forkserver import ForkServer
 from safetensors.torch import load_file
 
 from gentool.cli.progress import Display
@@ -93,14 +93,14 @@ def finite(path: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def alone(
-    nursery: Nursery, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    fork_server: ForkServer, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """Run -> the folder of a training in which nothing goes wrong."""
 
     @cache
     def folder(run: str) -> Path:
         out = tmp_path_factory.mktemp("alone") / "run"
-        done = nursery.run(*command(run, image_folder, out))
+        done = fork_server.run(*command(run, image_folder, out))
         assert done.code == 0, done.err
         return out
 
@@ -110,11 +110,11 @@ def alone(
 @pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize(("network", "what", "step"), cases())
 def test_once_is_got_over(
-    network: str, what: str, step: int, nursery: Nursery, image_folder: Path, tmp_path: Path
+    network: str, what: str, step: int, fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
     out, run = tmp_path / "run", NETWORKS[network][0]
     spoil = struck(network, what, step, times=1)
-    done = nursery.run(*command(run, image_folder, out), spoil=spoil)
+    done = fork_server.run(*command(run, image_folder, out), spoil=spoil)
     assert done.code == 0, done.err
     notes = [
         r for r in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "setback" in r
@@ -131,10 +131,10 @@ def test_once_is_got_over(
 @pytest.mark.parametrize(("network", "what", "step"), cases())
 def test_again_and_again_ends_with_a_diagnosis_and_the_last_good_file(
     network: str, what: str, step: int,
-    nursery: Nursery, image_folder: Path, alone: Callable[[str], Path], tmp_path: Path,
+    fork_server: ForkServer, image_folder: Path, alone: Callable[[str], Path], tmp_path: Path,
 ) -> None:  # fmt: skip
     out, (run, phase, part) = tmp_path / "run", NETWORKS[network]
-    done = nursery.run(
+    done = fork_server.run(
         *command(run, image_folder, out), spoil=struck(network, what, step, times=99)
     )
     assert done.code == 6, done.err

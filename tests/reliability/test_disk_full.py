@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Finished, gentool_command
-from ledger import record
-from nursery import Nursery
+from forkserver import ForkServer
+from promises import record
 from safetensors.torch import load_file
 
 from gentool.checkpoint import load_model, read_file
@@ -113,17 +113,17 @@ def test_other_errors_of_a_disk_are_told_too(image_folder: Path, tmp_path: Path)
 
 @pytest.mark.promise(PROMISE)
 def test_a_limit_on_the_size_of_files(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, undisturbed: bytes
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, undisturbed: bytes
 ) -> None:
     """RLIMIT_FSIZE, in a real process: the model fits, the state does not."""
-    stopped = nursery.run(*arguments(image_folder, tmp_path, "--stop-after", 64))
+    stopped = fork_server.run(*arguments(image_folder, tmp_path, "--stop-after", 64))
     assert stopped.code == 75
     before = (tmp_path / "state.safetensors").read_bytes()
-    done = nursery.run(*arguments(image_folder, tmp_path), largest_file=50_000)
+    done = fork_server.run(*arguments(image_folder, tmp_path), largest_file=50_000)
     assert told(done) and whole(tmp_path), done.err
     assert f"File too large in {tmp_path}: " in done.err
     assert (tmp_path / "state.safetensors").read_bytes() == before
-    assert nursery.run(*arguments(image_folder, tmp_path)).code == 0
+    assert fork_server.run(*arguments(image_folder, tmp_path)).code == 0
     assert (tmp_path / "model.safetensors").read_bytes() == undisturbed
 
 
@@ -156,12 +156,12 @@ def test_a_disk_that_is_too_small_is_told_before_training(
 
 @pytest.mark.promise(PROMISE)
 def test_a_disk_that_fills_up_while_training(
-    nursery: Nursery, image_folder: Path, tmp_path: Path
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", 1024) as disk:
         out = disk / "run"
         long = arguments(image_folder, out, "--images", 100_000)
-        child = nursery.start(*long)
+        child = fork_server.start(*long)
         deadline = time.monotonic() + 60
         while not (out / "model.safetensors").exists():
             assert time.monotonic() < deadline, child.err
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_up_while_training(
         assert told(done) and whole(out), done.err
         assert load_model(out).model.shape.height == 16
         (disk / "filler").unlink()
-        more = nursery.run(*long, "--stop-after", 160)
+        more = fork_server.run(*long, "--stop-after", 160)
         assert "going on at" in more.err
         assert "stopped at" in more.err
 

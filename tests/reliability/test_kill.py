@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
-from ledger import record
-from nursery import KILLED, Nursery
+from forkserver import KILLED, ForkServer
+from promises import record
 
 PROMISE = "kill -9 at any moment: same final bytes"
 KEPT = 3
@@ -29,18 +29,18 @@ def contents(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def alone(
-    nursery: Nursery, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    fork_server: ForkServer, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """The files of a run that nobody disturbs."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    done = nursery.run(*arguments(image_folder, out))
+    done = fork_server.run(*arguments(image_folder, out))
     assert done.code == 0, done.err
     return contents(out)
 
 
-def same_end(nursery: Nursery, data: Path, out: Path, alone: dict[str, bytes]) -> bool:
+def same_end(fork_server: ForkServer, data: Path, out: Path, alone: dict[str, bytes]) -> bool:
     """Repeat the command to its end and compare; the state's clock may differ."""
-    done = nursery.run(*arguments(data, out))
+    done = fork_server.run(*arguments(data, out))
     found = contents(out)
     names = [n for n in alone if n != "state.safetensors"]
     same = done.code == 0 and found.keys() == alone.keys()
@@ -48,76 +48,76 @@ def same_end(nursery: Nursery, data: Path, out: Path, alone: dict[str, bytes]) -
 
 
 def killed_while_writing(
-    nursery: Nursery, data: Path, out: Path, alone: dict[str, bytes], step: int
+    fork_server: ForkServer, data: Path, out: Path, alone: dict[str, bytes], step: int
 ) -> bool:
     """Kill at one step of writing; whether that step was reached (then the end is asserted)."""
     shutil.rmtree(out, ignore_errors=True)
-    code = nursery.run(*arguments(data, out), at=step).code
+    code = fork_server.run(*arguments(data, out), at=step).code
     assert code in (0, KILLED)
     if code == KILLED:
-        assert same_end(nursery, data, out, alone), f"killed at step {step} of writing"
+        assert same_end(fork_server, data, out, alone), f"killed at step {step} of writing"
     return code == KILLED
 
 
 def killed_by_the_clock(
-    nursery: Nursery, data: Path, out: Path, alone: dict[str, bytes], seconds: float
+    fork_server: ForkServer, data: Path, out: Path, alone: dict[str, bytes], seconds: float
 ) -> None:
     """Kill a moment after the start."""
     shutil.rmtree(out, ignore_errors=True)
-    child = nursery.start(*arguments(data, out))
+    child = fork_server.start(*arguments(data, out))
     time.sleep(seconds)
     child.send(-KILLED)
     assert child.wait().code in (0, KILLED)
-    assert same_end(nursery, data, out, alone), f"killed after {seconds} s"
+    assert same_end(fork_server, data, out, alone), f"killed after {seconds} s"
 
 
 def attack(
-    nursery: Nursery, data: Path, out: Path, alone: dict[str, bytes], kills: int, seed: int
+    fork_server: ForkServer, data: Path, out: Path, alone: dict[str, bytes], kills: int, seed: int
 ) -> None:
     """Kills at seeded moments, half of them inside saving."""
     rng = random.Random(seed)
     for _ in range(kills // 2):
-        killed_by_the_clock(nursery, data, out, alone, rng.uniform(0, 0.5))
-        assert killed_while_writing(nursery, data, out, alone, rng.randint(1, STEPS))
+        killed_by_the_clock(fork_server, data, out, alone, rng.uniform(0, 0.5))
+        assert killed_while_writing(fork_server, data, out, alone, rng.randint(1, STEPS))
 
 
 def test_kills_now_and_then(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
-    attack(nursery, image_folder, tmp_path / "run", alone, kills=16, seed=0)
+    attack(fork_server, image_folder, tmp_path / "run", alone, kills=16, seed=0)
 
 
 def test_a_run_killed_again_and_again_goes_on_every_time(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
     out = tmp_path / "run"
     for step in (5, 17, 23, 29):
-        assert nursery.run(*arguments(image_folder, out), at=step).code == KILLED
-    assert same_end(nursery, image_folder, out, alone)
+        assert fork_server.run(*arguments(image_folder, out), at=step).code == KILLED
+    assert same_end(fork_server, image_folder, out, alone)
     assert len(list((out / "snapshots").iterdir())) == KEPT
 
 
 def test_a_run_killed_at_its_very_last_file_is_swept(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
     out = tmp_path / "run"
-    assert nursery.run(*arguments(image_folder, out)).code == 0
+    assert fork_server.run(*arguments(image_folder, out)).code == 0
     (out / "samples" / ".0123456789abcdef.4711.tmp").write_bytes(b"half")
-    assert same_end(nursery, image_folder, out, alone)
+    assert same_end(fork_server, image_folder, out, alone)
 
 
 @pytest.mark.slow
 def test_two_hundred_kills(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
-    attack(nursery, image_folder, tmp_path / "run", alone, kills=200, seed=1)
+    attack(fork_server, image_folder, tmp_path / "run", alone, kills=200, seed=1)
 
 
 @pytest.mark.slow
 def test_a_kill_at_every_step_of_writing(
-    nursery: Nursery, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
     step = 1
-    while killed_while_writing(nursery, image_folder, tmp_path / "run", alone, step):
+    while killed_while_writing(fork_server, image_folder, tmp_path / "run", alone, step):
         step += 1
     assert step > STEPS

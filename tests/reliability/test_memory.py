@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, gentool_command
-from nursery import Nursery
+from forkserver import ForkServer
 from safetensors.torch import load_file
 
 PROMISE = "out of memory: the batch in parts, the same result up to rounding"
@@ -37,12 +37,12 @@ def command(model: str, data: Path, out: Path, *more: object) -> list[object]:
 @pytest.mark.parametrize(("model", "moment", "step", "fits"), CASES)
 def test_a_batch_in_parts_gives_the_same_weights(
     model: str, moment: str, step: int, fits: int,
-    nursery: Nursery, image_folder: Path, tmp_path: Path,
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert nursery.run(*command(model, image_folder, whole)).code == 0
+    assert fork_server.run(*command(model, image_folder, whole)).code == 0
     spoil = {"kind": "starve", "fits": fits, "moment": moment, "step": step}
-    done = nursery.run(*command(model, image_folder, parts), spoil=spoil)
+    done = fork_server.run(*command(model, image_folder, parts), spoil=spoil)
     assert done.code == 0, done.err
     size = next(s for s in (8, 4, 2, 1) if s <= fits)
     assert f"a batch of {BATCH} is now taken in parts of {size} images" in done.err
@@ -54,29 +54,29 @@ def test_a_batch_in_parts_gives_the_same_weights(
     assert bool(gaps.median() < 1e-5 and gaps.quantile(0.99) < 1e-3)
 
 
-def test_not_even_one_image(nursery: Nursery, image_folder: Path, tmp_path: Path) -> None:
+def test_not_even_one_image(fork_server: ForkServer, image_folder: Path, tmp_path: Path) -> None:
     spoil = {"kind": "starve", "fits": 0, "moment": "backward", "step": 3}
     out = tmp_path / "run"
-    done = nursery.run(*command("vae", image_folder, out, "--save-every", BATCH), spoil=spoil)
+    done = fork_server.run(*command("vae", image_folder, out, "--save-every", BATCH), spoil=spoil)
     assert done.code == 5, done.err
     assert "out of memory on cpu, even with parts of the batch" in done.err
-    done = nursery.run(*command("vae", image_folder, out))  # with memory again
+    done = fork_server.run(*command("vae", image_folder, out))  # with memory again
     assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("fits", [pytest.param(16, marks=pytest.mark.slow), 5])
 def test_an_automatic_batch_fits_and_is_kept_by_the_run(
-    fits: int, nursery: Nursery, image_folder: Path, tmp_path: Path
+    fits: int, fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
     spoil = {"kind": "starve", "fits": fits, "moment": "forward", "step": 0}
     out = tmp_path / "run"
     arguments = command("vae", image_folder, out, "--batch", "auto")
-    done = nursery.run(*arguments, "--stop-after", 8, spoil=spoil)
+    done = fork_server.run(*arguments, "--stop-after", 8, spoil=spoil)
     assert done.code == 75, done.err
     batch = next(s for s in (16, 8, 4) if s <= fits)
     assert f"batch {batch}: {2 * batch} do not fit into memory" in done.err
     assert "in parts" not in done.err
-    again = nursery.run(*arguments)  # though there is memory for more now
+    again = fork_server.run(*arguments)  # though there is memory for more now
     assert again.code == 0, again.err
     assert f"--batch {batch} (auto measures for a new run)" in again.err
 

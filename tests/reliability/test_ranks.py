@@ -21,7 +21,7 @@ LOST = "one of four processes killed: the others leave within 30 s, or torchrun 
 TOGETHER = "a signal, a lack of memory or a bad number in one process: all do the same"
 LEAVE_SECONDS = 30
 PRESETS = [*MODELS, "vqvae", "vampvae"]  # and what begins at images, or learns from their codes
-WORKER = Path(__file__).parents[1] / "rank_worker.py"
+WORKER = Path(__file__).parents[1] / "helpers" / "rank_worker.py"
 # Biases that normalisation takes away again, by the batch or, in such narrow networks, by the
 # channel, and the means that hold them: their gradient is rounding alone, which Adam makes as large
 # as any other.

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY
-from ledger import record
-from nursery import Child, Nursery
+from forkserver import Child, ForkServer
+from promises import record
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -57,13 +57,15 @@ def look(child: Child, began: float) -> Look:
     )  # fmt: skip
 
 
-def soak(nursery: Nursery, data: Path, out: Path, minutes: float, pause: float) -> list[Look]:
+def soak(
+    fork_server: ForkServer, data: Path, out: Path, minutes: float, pause: float
+) -> list[Look]:
     """Train for so long, look after every pause, and ask to stop; without the first looks.
 
     The run would go on: in its last tenth an encoder learns, which needs memory of its own.
     """
     began = time.monotonic()
-    child = nursery.start(
+    child = fork_server.start(
         "train", "gan", "--data", data, "--out", out, *TINY, "--minutes", 2 * minutes,
         "--save-every", 640, "--score-every", 6400, "--keep", 2,
     )  # fmt: skip
@@ -96,17 +98,17 @@ def unsteady(looks: list[Look]) -> str:
 
 
 def test_a_short_run_opens_no_more_and_more_files(
-    nursery: Nursery, image_folder: Path, tmp_path: Path
+    fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
-    looks = soak(nursery, image_folder, tmp_path / "run", 0.15, 0.2)
+    looks = soak(fork_server, image_folder, tmp_path / "run", 0.15, 0.2)
     left = unsteady(looks)
     assert record("a long run keeps no file open, leaves no zombie", not left), left
 
 
 @pytest.mark.slow
 def test_memory_of_forty_minutes_does_not_grow(image_folder: Path, tmp_path: Path) -> None:
-    with Nursery(tmp_path, **GIVING_BACK) as nursery:
-        looks = soak(nursery, image_folder, tmp_path / "run", 40, 5)
+    with ForkServer(tmp_path, **GIVING_BACK) as fork_server:
+        looks = soak(fork_server, image_folder, tmp_path / "run", 40, 5)
     left = unsteady(looks)
     assert record("a long run keeps no file open, leaves no zombie", not left), left
     per_hour = slope(looks) * 3600 / MIB
@@ -118,14 +120,14 @@ def left_behind(folders: list[Path]) -> set[str]:
     return {str(p) for folder in folders for p in folder.rglob("*")}
 
 
-def repeat_sample(nursery: Nursery, model: Path, scratch: Path, times: int) -> bool:
+def repeat_sample(fork_server: ForkServer, model: Path, scratch: Path, times: int) -> bool:
     """Sample again and again; whether only the pictures are new."""
     temporary, out = scratch / "tmp", scratch / "out"
     temporary.mkdir()
     folders = [temporary, Path(os.environ["GENTOOL_CACHE"]), model, Path("/dev/shm")]
     before = left_behind(folders)
     for _ in range(times):
-        child = nursery.start(
+        child = fork_server.start(
             "sample", model, "-n", 2, "-o", out, "--device", "cpu", TMPDIR=str(temporary)
         )
         done = child.wait()
@@ -135,12 +137,12 @@ def repeat_sample(nursery: Nursery, model: Path, scratch: Path, times: int) -> b
     return left_behind(folders) == before
 
 
-def test_samples_leave_nothing_behind(nursery: Nursery, gan: Path, tmp_path: Path) -> None:
-    assert record("samples leave nothing behind", repeat_sample(nursery, gan, tmp_path, 5))
+def test_samples_leave_nothing_behind(fork_server: ForkServer, gan: Path, tmp_path: Path) -> None:
+    assert record("samples leave nothing behind", repeat_sample(fork_server, gan, tmp_path, 5))
 
 
 @pytest.mark.slow
 def test_a_thousand_samples_leave_nothing_behind(
-    nursery: Nursery, gan: Path, tmp_path: Path
+    fork_server: ForkServer, gan: Path, tmp_path: Path
 ) -> None:
-    assert record("samples leave nothing behind", repeat_sample(nursery, gan, tmp_path, 1000))
+    assert record("samples leave nothing behind", repeat_sample(fork_server, gan, tmp_path, 1000))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, run_python
-from nursery import Child, Nursery
+from forkserver import Child, ForkServer
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -33,11 +33,11 @@ def train(data: object, out: Path, *more: object) -> list[object]:
 
 
 def asked(
-    nursery: Nursery, arguments: Sequence[object], number: int, moment: Callable[[Child], None],
+    fork_server: ForkServer, arguments: Sequence[object], number: int, moment: Callable[[Child], None],
     **env: Any,
 ) -> tuple[int, list[str]]:  # fmt: skip
     """Start, wait for the moment, send; the exit code, and what was not as promised."""
-    child = nursery.start(*arguments, **env)
+    child = fork_server.start(*arguments, **env)
     moment(child)
     sent = time.monotonic()
     child.send(number)
@@ -77,11 +77,11 @@ def torn(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(
-    nursery: Nursery, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    fork_server: ForkServer, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bytes, float]:
     """The model of a run that nobody disturbs, and how many seconds it took."""
     out, began = tmp_path_factory.mktemp("alone") / "run", time.monotonic()
-    done = nursery.run(*train(image_folder, out))
+    done = fork_server.run(*train(image_folder, out))
     assert done.code == 0, done.err
     return (out / "model.safetensors").read_bytes(), time.monotonic() - began
 
@@ -93,13 +93,18 @@ def moments(seed: int, count: int) -> list[tuple[signal.Signals, float]]:
 
 
 def stopped_training(
-    nursery: Nursery, data: Path, out: Path, alone: tuple[bytes, float], number: int, share: float
+    fork_server: ForkServer,
+    data: Path,
+    out: Path,
+    alone: tuple[bytes, float],
+    number: int,
+    share: float,
 ) -> list[str]:
     """Stop a training somewhere, look at what is there, and let it go on to the end."""
-    code, wrong = asked(nursery, train(data, out), number, after(share * alone[1]))
+    code, wrong = asked(fork_server, train(data, out), number, after(share * alone[1]))
     wrong += torn(out)
     if code:
-        done = nursery.run(*train(data, out))
+        done = fork_server.run(*train(data, out))
         assert done.code == 0, done.err
     if (out / "model.safetensors").read_bytes() != alone[0]:
         wrong.append("another model")
@@ -110,9 +115,9 @@ def stopped_training(
 @pytest.mark.parametrize(("number", "share"), moments(0, 2))
 def test_a_training_at_a_random_moment(
     number: int, share: float,
-    nursery: Nursery, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
+    fork_server: ForkServer, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
 ) -> None:  # fmt: skip
-    assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
+    assert stopped_training(fork_server, image_folder, tmp_path / "run", alone, number, share) == []
 
 
 @pytest.mark.promise(PROMISE)
@@ -120,9 +125,9 @@ def test_a_training_at_a_random_moment(
 @pytest.mark.parametrize(("number", "share"), moments(1, 50))
 def test_a_training_at_fifty_random_moments(
     number: int, share: float,
-    nursery: Nursery, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
+    fork_server: ForkServer, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
 ) -> None:  # fmt: skip
-    assert stopped_training(nursery, image_folder, tmp_path / "run", alone, number, share) == []
+    assert stopped_training(fork_server, image_folder, tmp_path / "run", alone, number, share) == []
 
 
 @pytest.mark.promise(PROMISE)
@@ -130,7 +135,7 @@ def test_a_training_at_fifty_random_moments(
     "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))]
 )
 def test_while_images_are_read_for_the_first_time(
-    number: int, nursery: Nursery, tmp_path: Path
+    number: int, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
 
@@ -139,7 +144,7 @@ def test_while_images_are_read_for_the_first_time(
             time.sleep(0.005)
 
     arguments = train("builtin:digits:200000", tmp_path / "run")
-    code, wrong = asked(nursery, arguments, number, reading, GENTOOL_CACHE=str(cache))
+    code, wrong = asked(fork_server, arguments, number, reading, GENTOOL_CACHE=str(cache))
     assert code == SIGNALS[signal.Signals(number)]
     assert wrong == [] and not (tmp_path / "run").exists(), wrong
 
@@ -147,11 +152,11 @@ def test_while_images_are_read_for_the_first_time(
 @pytest.mark.promise(PROMISE)
 @pytest.mark.parametrize("number", BATCH_SYSTEMS)
 def test_a_warning_of_a_batch_system_saves_once_however_often_it_comes(
-    number: int, nursery: Nursery, image_folder: Path, tmp_path: Path
+    number: int, fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
     """The kernel sends SIGXCPU every second until the hard limit."""
     arguments = train(image_folder, tmp_path / "run", "--images", 10**6)
-    child = nursery.start(*arguments)
+    child = fork_server.start(*arguments)
     while not (tmp_path / "run" / "samples").exists():
         time.sleep(0.005)
     for _ in range(5):
@@ -203,13 +208,18 @@ MORE = {
     "number", [signal.SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 15))]
 )
 def test_other_commands(
-    command: str, number: int, nursery: Nursery, gan: Path, image_folder: Path, tmp_path: Path
+    command: str,
+    number: int,
+    fork_server: ForkServer,
+    gan: Path,
+    image_folder: Path,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
     places = {"run": gan, "out": out, "data": image_folder}
     arguments = [str(word).format(**places) for word in MORE[command]]
     chance = random.Random(f"{command} {number}")
-    code, wrong = asked(nursery, arguments, number, after(chance.uniform(0.2, 2)))
+    code, wrong = asked(fork_server, arguments, number, after(chance.uniform(0.2, 2)))
     assert code != 0, "over before it was asked"
     wrong += torn(out)
     assert wrong == [], wrong

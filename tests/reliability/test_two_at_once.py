@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Finished, gentool_command
-from ledger import record
-from nursery import KILLED, Child, Nursery
+from forkserver import KILLED, Child, ForkServer
+from promises import record
 
 from gentool.core.errors import UsageError
 from gentool.training.run_lock import HOLDER_NAME, LOCK_NAME, locked, refuse_if_locked
@@ -24,9 +24,9 @@ def arguments(image_folder: Path, tmp_path: Path) -> list[object]:
             "--save-every", 160]  # fmt: skip
 
 
-def started(nursery: Nursery, arguments: list[object], out: Path) -> Child:
+def started(fork_server: ForkServer, arguments: list[object], out: Path) -> Child:
     """The first training, once it has saved."""
-    child = nursery.start(*arguments, "--images", LONG)
+    child = fork_server.start(*arguments, "--images", LONG)
     deadline = time.monotonic() + 60
     while not (out / "state.safetensors").exists():
         assert time.monotonic() < deadline, child.err
@@ -41,11 +41,11 @@ def refused(done: Finished, first: Child) -> bool:
 
 
 def test_the_second_refuses_and_names_the_first(
-    nursery: Nursery, arguments: list[object], tmp_path: Path, own_cache: Path
+    fork_server: ForkServer, arguments: list[object], tmp_path: Path, own_cache: Path
 ) -> None:
     out = tmp_path / "run"
-    first = started(nursery, arguments, out)
-    assert refused(nursery.run(*arguments, "--images", LONG), first)
+    first = started(fork_server, arguments, out)
+    assert refused(fork_server.run(*arguments, "--images", LONG), first)
     assert refused(gentool_command(*arguments, "--images", 160), first)
     fresh = tmp_path / "fresh"
     done = gentool_command(*arguments, "--images", 160, env={"GENTOOL_CACHE": str(fresh)})
@@ -57,10 +57,10 @@ def test_the_second_refuses_and_names_the_first(
 
 
 def test_the_lock_of_a_killed_training_is_stale(
-    nursery: Nursery, arguments: list[object], tmp_path: Path
+    fork_server: ForkServer, arguments: list[object], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    first = started(nursery, arguments, out)
+    first = started(fork_server, arguments, out)
     first.send(signal.SIGKILL)
     assert first.wait().code == KILLED
     assert (out / LOCK_NAME).exists()

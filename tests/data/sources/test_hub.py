@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import datasets
 import numpy as np
 import pytest
-from conftest import draw, run_python
+from conftest import HELPERS, draw, run_python
 
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, encode
@@ -377,7 +377,8 @@ for spec in sys.argv[1:]:
 
 def read(env: dict[str, str], *specs: str) -> list[str]:
     """What a process of its own makes of data sets, one line each."""
-    done = run_python("-c", READ, *specs, env={**env, "PYTHONPATH": str(Path(__file__).parents[1])})
+    paths = os.pathsep.join(map(str, (HELPERS.parent, HELPERS)))
+    done = run_python("-c", READ, *specs, env={**env, "PYTHONPATH": paths})
     assert done.code == 0, done.err
     return done.lines
 

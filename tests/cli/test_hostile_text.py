@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Finished, draw, gentool_command
-from forging import Json, with_header
+from forged_files import Json, with_header
 from PIL import Image
 
 pytestmark = pytest.mark.promise("text that lies: shown as text, in its line, in its folder")

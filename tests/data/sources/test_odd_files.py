@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_files import PICTURE, RAMP, Beast, beasts, saved
 from PIL import Image
-from zoo import PICTURE, RAMP, Beast, beasts, saved
 
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape

@@ -1,4 +1,4 @@
-"""Commands as real processes, by the hundred: asks ``forks.py`` for them."""
+"""Commands as real processes, by the hundred: asks ``forkserver_main.py`` for them."""
 
 import contextlib
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 
 from conftest import Finished, environment
 
-FORKS = Path(__file__).with_name("forks.py")
+FORKS = Path(__file__).with_name("forkserver_main.py")
 
 
 class Child:
@@ -23,8 +23,10 @@ class Child:
         mark: In the environment of all that it starts.
     """
 
-    def __init__(self, nursery: "Nursery", pid: int, mark: str, stdout: Path, stderr: Path) -> None:
-        self._nursery, self.pid, self.mark = nursery, pid, mark
+    def __init__(
+        self, fork_server: "ForkServer", pid: int, mark: str, stdout: Path, stderr: Path
+    ) -> None:
+        self._server, self.pid, self.mark = fork_server, pid, mark
         self._stdout, self._stderr = stdout, stderr
 
     def send(self, number: int) -> None:
@@ -33,7 +35,7 @@ class Child:
 
     def wait(self) -> Finished:
         """Wait until it has ended; a negative code is the signal that killed it."""
-        code = self._nursery.ask({"wait": self.pid})
+        code = self._server.ask({"wait": self.pid})
         return Finished(code, self._stdout.read_bytes(), self._stderr.read_text())
 
     @property
@@ -51,7 +53,7 @@ class Child:
         return found
 
 
-class Nursery:
+class ForkServer:
     """Starts commands; a context manager.
 
     Args:
@@ -69,7 +71,7 @@ class Nursery:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(self, *error: object) -> None:

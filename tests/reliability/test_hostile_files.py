@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import environment, gentool_command
-from forging import Watch, gentool_header, join, memory_growth_below, split, start_watch
-from ledger import record
+from forged_files import Watch, gentool_header, join, memory_growth_below, split, start_watch
 from mutations import DAMAGES, KINDS, hostile_settings, mutations
+from promises import record
 
 from gentool.checkpoint import LoadedModel, load_model, write_file
 from gentool.cli.progress import Display

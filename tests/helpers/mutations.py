@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from forging import Json, gentool_header, join, split
+from forged_files import Json, gentool_header, join, split
 
 KINDS, DAMAGES = 12, 4  # of mutations; the first few damage a file and leave its checksum alone
 Mutation = Callable[[bytes, Random], bytes]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import environment, run_python
+from conftest import HELPERS, environment, run_python
 from odd_sources import SIDE, Faults, Squares, squares
 
 from gentool.core.errors import DataError, Stopped
@@ -28,7 +28,6 @@ from gentool.data.cache.workers import ProcessCrew, ThreadCrew, make_crew
 SHAPE = ImageShape(SIDE, SIDE, 3)
 POLICY = Policy(SHAPE)
 MANY = 4000  # enough for worker processes
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +110,7 @@ def test_workers_import_no_torch_and_not_the_main_script(tmp_path: Path) -> None
     script = tmp_path / "script.py"  # without a guard: importing it again would run it again
     script.write_text(
         "import sys\n"
-        f"sys.path.insert(0, {str(HERE)!r})\n"
+        f"sys.path.insert(0, {str(HELPERS)!r})\n"
         "from odd_sources import Squares, SIDE\n"
         "from gentool.data import Policy, prepare\n"
         "from gentool.core.images import ImageShape\n"
@@ -142,7 +141,7 @@ def test_a_source_that_workers_cannot_import_is_prepared_in_threads(tmp_path: Pa
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        f"sys.path.insert(0, {str(HERE)!r})\n"
+        f"sys.path.insert(0, {str(HELPERS)!r})\n"
         "from odd_sources import Squares, SIDE\n"
         "from gentool.data import Policy, prepare\n"
         "from gentool.core.images import ImageShape\n"
@@ -275,7 +274,7 @@ def slow_build(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that builds the entry of ``Squares(count)``, slowly."""
     code = SLOW.format(
-        here=str(HERE),
+        here=str(HELPERS),
         count=count,
         seconds=seconds,
         log=str(tmp_path / "log"),

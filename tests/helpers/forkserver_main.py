@@ -1,7 +1,7 @@
 """A process that has imported gentool and torch, and forks a child for every command asked for.
 
 A child is a real process that takes real signals and limits, without the two seconds that
-importing torch costs. One JSON line on stdin asks, one on stdout answers; see ``nursery``.
+importing torch costs. One JSON line on stdin asks, one on stdout answers; see ``forkserver``.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from poison import spoil
+from injected_faults import spoil
 
 import gentool.__main__
 import gentool.cli

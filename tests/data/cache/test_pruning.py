@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import environment
+from conftest import HELPERS, environment
 from odd_sources import SIDE, Faults, Squares, squares
 
 from gentool.core.errors import DataError, Stopped, UsageError
@@ -134,7 +134,7 @@ sys.stdin.read()
 
 
 def test_an_entry_that_another_process_uses_stays_until_that_is_killed() -> None:
-    code = HOLD.format(here=str(Path(__file__).parent))
+    code = HOLD.format(here=str(HELPERS))
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment(), stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
