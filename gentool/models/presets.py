@@ -124,7 +124,7 @@ LARGE_PIXELS = 2048  # per image; a CPU then does few steps a minute, and smalle
 OF_LARGE: dict[str, dict[str, Scalar]] = {  # replaces the preset's settings where tuned
     "gan": {"batch": 32, "lr": 5e-4},
 }
-FEWEST_SEEN, MOST_PASSES = 300_000, 300  # a GAN's default budget: 300 epochs, or this
+FEWEST_SEEN, MOST_PASSES = 300_000, 300  # of a GAN's default budget: images seen, epochs
 LARGEST_SIDE = {"cpu": 64, "gpu": 128}  # largest default side, per kind of device
 
 
