@@ -14,7 +14,7 @@ from gentool.core.errors import NoStyles
 from gentool.core.rng import Draw, normal
 
 _MIXING = 0.9  # fraction of training images made of two styles (Karras et al. 2019, table 2)
-_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in total, per class
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in total; at least, per class
 
 
 class Generator(nn.Module):

@@ -34,9 +34,9 @@ from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 from gentool.networks.convnet import DOUBLINGS
 
-_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (augmentation for fewer images than this)
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
 _ADA_IMAGES = 100_000  # for p from 0 to 1; the papers' 500,000 are more than a short run has
-_DECAY = 0.1  # final over initial learning rate; a low rate lets the averages settle
+_DECAY = 0.1  # final over initial learning rate; a low one lets the averages settle
 _WON = 0.05  # D has won below this fraction of its loss when all its logits are 0
 _AUGMENTED = 0.79  # ADA's p from which on D overfits; p is at most 0.8
 _SETTLED = 0.1  # fraction of the run before which ``health`` reports nothing
