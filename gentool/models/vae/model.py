@@ -344,7 +344,7 @@ class VAE(Model):
     def _kl(
         self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return KL(q(z|x) || p(z)) in nats: per unit, (B, L), or for a joint prior in one draw, (B, 1).
+        """Return KL(q(z|x) || p(z)) in nats, per unit (B, L), or by one draw (B, 1) for a joint prior.
 
         With labels, a joint prior is p(z|y), and the bound is one on log p(x|y).
         """
