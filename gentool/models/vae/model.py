@@ -344,11 +344,12 @@ class VAE(Model):
     def _kl(
         self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return KL(q(z|x) || p(z)) in nats, per unit (B, L), or by one draw (B, 1) for a joint prior.
+        """Return KL(q(z|x) || p(z)) in nats, per unit (B, L), or (B, 1) for a joint prior.
 
-        With labels, a joint prior is p(z|y), and the bound is one on log p(x|y).
+        The KL to a joint prior has no closed form and is estimated by one draw. With labels, a
+        joint prior is p(z|y), and the bound is one on log p(x|y).
         """
-        if self.density.joint:  # no closed form
+        if self.density.joint:
             log_p = self.density.of_the_bound(self.posterior, labels)
             return (log_normal(latents, *posterior) - log_p(latents))[:, None]
         return kl_to_standard_normal(*posterior)

@@ -136,7 +136,7 @@ class HierarchicalVAE(Model):
         return torch.cat([noise, self._kinds(labels)], dim=1)
 
     def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
-        """Return latents (B, L) with the first layers and the class of ``kept``, the rest of ``drawn``.
+        """Return latents (B, L) with the first layers and class of ``kept``, the rest of ``drawn``.
 
         Raises:
             UsageError: the model has fewer than ``layers`` layers.
