@@ -52,7 +52,7 @@ class Phase:
         loss: Function (batch, draw) -> LossTerms.
         every: The update is done in every n-th step only.
         repeats: Updates per step, each on its own images.
-        span: Begin and end of the part of the run in which the phase is active, as fractions of the
+        span: Start and end of the part of the run in which the phase is active, as fractions of the
             run. At its end, the moving averages of its weights replace the weights, and later
             phases use these.
         betas: Adam's decay rates beta1 and beta2 (Kingma and Ba 2015).
@@ -60,7 +60,7 @@ class Phase:
             gradients.
         skip_over: The update is skipped if the gradient norm is more than this many times the
             running median (0: never).
-        decay: Learning rate at the end of the span over that at its begin; it falls along a half
+        decay: Learning rate at the end of the span over that at its start; it falls along a half
             cosine.
         lr_factor: Factor on the run's learning rate.
         changes_samples: Whether the samples depend on the trained module.
@@ -217,7 +217,7 @@ class Model(nn.Module, ABC):
                 images.
 
         Returns:
-            As ``suit``.
+            The config with these choices, and one sentence on each choice and its reason.
         """
         return config, []
 
@@ -291,11 +291,11 @@ class Model(nn.Module, ABC):
         return False
 
     def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
-        """Return the model's own methods to find directions, by name, beside those of all models.
+        """Return the model's own methods to find directions, by name.
 
-        Each takes the number of directions wanted and returns at most that many unit vectors,
-        strongest first: (K, L) in the styles where the model has them, else in its latents (B, L)
-        without the class weights.
+        Methods that work for all models are not among them. Each takes the number of directions
+        wanted and returns at most that many unit vectors, strongest first: (K, L) in the styles
+        where the model has them, else in its latents (B, L) without the class weights.
         """
         return {}
 
@@ -346,8 +346,7 @@ class Model(nn.Module, ABC):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
 
-        A model that binarises images at random does it as in ``log_prob_bound`` with the same
-        ``draw``.
+        A model that binarises images does it as in ``log_prob_bound`` with the same ``draw``.
 
         Raises:
             NoLikelihood: the model has no posterior.
@@ -375,7 +374,7 @@ class Model(nn.Module, ABC):
 
     @property
     def measure(self) -> str:
-        """What ``log_prob_bound`` is the logarithm of, for printed output."""
+        """Quantity whose logarithm ``log_prob_bound`` bounds, for printed output."""
         return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
 
     def bits_per_dim(self, nats: float) -> float:
@@ -388,9 +387,9 @@ class Model(nn.Module, ABC):
         return -nats / (self.shape.dims * math.log(2)) + shift
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Return what is wrong with the run by its log, and what to change; None if nothing is.
+        """Return a diagnosis of the run from its log, with advice; None if nothing is wrong.
 
-        The text before the first colon names the problem, which is reported once per name.
+        The text before the first colon names the problem; every problem is reported once.
 
         Args:
             record: A line of the log: means of the values that the phases log, and ``share``, the
@@ -421,7 +420,7 @@ class Model(nn.Module, ABC):
         """
 
     def refresh(self) -> None:
-        """Measure again what depends on the weights, after averages have replaced them."""
+        """Measure again the statistics that depend on the weights, after these were averaged."""
 
     def summary(self) -> str:
         """Return one sentence on how samples are made, for ``gentool info``."""

@@ -71,7 +71,7 @@ def warp(images: torch.Tensor, maps: torch.Tensor, nearest: bool = False) -> tor
 
     Returns:
         (B, C, H, W) in the memory format of ``images``, interpolated bilinearly between pixels,
-            reflected beyond the edges.
+        reflected beyond the edges.
     """
     batch, channels, height, width = images.shape
     y = torch.arange(height, device=maps.device, dtype=maps.dtype)[:, None] - (height - 1) / 2

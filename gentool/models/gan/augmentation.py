@@ -192,8 +192,8 @@ def _ada_geometry(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Ten
 def _about_grey(along: torch.Tensor, across: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Return colour maps (B, 3, 3) that scale along and across the grey axis and rotate about it.
 
-    With v = (1, 1, 1) / sqrt(3), the grey axis: along v v^T + across (cos I' + sin [v]x), where I'
-    = I - v v^T (Rodrigues' formula).
+    The maps are along v v^T + across (cos I' + sin [v]x), with the grey axis v = (1, 1, 1) /
+    sqrt(3) and I' = I - v v^T (Rodrigues' formula).
 
     Args:
         along: Factor along the axis, (B,).

@@ -1,4 +1,4 @@
-"""The generator: any of the networks, with the split of latents into z and classes, and styles.
+"""The generator of a GAN: a network, its latents (z and classes), and its styles if it has any.
 
 A network with a mapping (``networks.stylegan2``) maps z to styles w, one per layer (Karras et al.
 2019, arXiv:1812.04948); the other networks take z itself.

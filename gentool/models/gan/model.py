@@ -37,7 +37,7 @@ from gentool.networks.convnet import DOUBLINGS
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
 _ADA_IMAGES = 100_000  # for p from 0 to 1; the papers' 500,000 are more than a short run has
 _DECAY = 0.1  # final over initial learning rate; a low one lets the averages settle
-_WON = 0.05  # D has won below this fraction of its loss when all its logits are 0
+_WON = 0.05  # times D's loss at logits of 0; below it, G learns little from D
 _AUGMENTED = 0.79  # ADA's p from which on D overfits; p is at most 0.8
 _SETTLED = 0.1  # fraction of the run before which ``health`` reports nothing
 _PLAIN = "dcgan"  # the networks with the options norm and doubling
@@ -259,7 +259,7 @@ class GAN(Model):
         return (*game, last)
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Report a discriminator that overfits, or that wins, so that G learns little from it."""
+        """Report a discriminator that overfits, or whose loss is so small that G learns little."""
         undecided = float(self._loss.critic(torch.zeros(1), torch.zeros(1)))
         if record.get("share", 0.0) < _SETTLED:
             return None

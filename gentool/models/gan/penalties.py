@@ -9,7 +9,7 @@ logits that the loss uses; for this, ``real`` must be a leaf of the graph before
 A penalty that is applied in every k-th step only is weighted k times (lazy regularisation, Karras
 et al. 2020, arXiv:1912.04958, section 3.1), so that its sum over many steps stays the same.
 
-A gradient is that of the sum of the logits of the batch. If the discriminator compares images of a
+Gradients are those of the sum of the logits of the batch. If the discriminator compares images of a
 batch, as with the minibatch standard deviation, the value of an image depends on the other images.
 """
 
@@ -385,7 +385,7 @@ class Penalties(nn.Module):
 
         Returns:
             The total (B,), the sum of value times weight times interval, and the plain values by
-                name.
+            name.
         """
         of_generator = isinstance(turn, GeneratorTurn)
         some = turn.images if isinstance(turn, GeneratorTurn) else turn.real

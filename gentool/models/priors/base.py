@@ -135,7 +135,7 @@ class Prior(nn.Module, ABC):
         joint: Whether it is learned together with the model.
         learned: Whether it is learned after the model, in the last span of the run. A prior that is
             neither joint nor learned is fitted at the end.
-        rests: Whether its buffers do not change in training steps; see ``moving_buffers``.
+        rests: Whether training steps leave its buffers unchanged; see ``moving_buffers``.
         most_classes: Largest number of classes that it can have.
         counts_classes: Whether it holds the frequencies of its classes, ``class_shares``,
             (classes,).
@@ -172,16 +172,16 @@ class Prior(nn.Module, ABC):
         """Build the prior of latents that lie on a grid of ``places``, channel by channel.
 
         Args:
-            size: As in the class.
-            components: As in the class.
-            shape: As in the class.
-            classes: As in the class.
+            size: Length L of a code.
+            components: Components of a mixture; other priors ignore it.
+            shape: Shape of the images.
+            classes: Number of classes; 0 for none.
             places: Rows and columns of the grid.
             width: Width of the network of a prior that is learned on the grid; other priors ignore
                 it and ``places``.
 
         Raises:
-            UsageError: As in the class.
+            UsageError: it cannot have that many classes.
         """
         return cls(size, components, shape, classes)
 

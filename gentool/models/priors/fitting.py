@@ -108,7 +108,7 @@ class FittedNetwork(Whitened):
 
         Returns:
             Function of the number of a pass that returns its rows (N, L + classes): whitened draws
-                and one-hot classes.
+            and one-hot classes.
         """
         labels = self.labels_of(codes)
         if self.classes:

@@ -1,7 +1,7 @@
 """A mixture of full-covariance Gaussians fitted to codes by expectation maximisation.
 
-With classes, every component belongs to one class and is fitted to its images only, so that p(z, y)
-= p(y) p(z|y) is a mixture too: all components together draw classes with their frequencies in the
+With classes, every component belongs to one class and is fitted to its images only. Then p(z, y) =
+p(y) p(z|y) is a mixture too: all components together draw classes with their frequencies in the
 data, the components of a class draw this class.
 """
 

@@ -1,4 +1,4 @@
-"""An autoencoder with quantised latents, and a transformer that learns the codes: sharp images.
+"""An autoencoder with quantised latents, and a transformer that learns its codes.
 
 A run has two spans (van den Oord et al. 2017, arXiv:1711.00937; Esser et al. 2021,
 arXiv:2012.09841). First, encoder, quantiser and decoder learn to reconstruct images: by their

@@ -2,7 +2,7 @@
 
 van den Oord et al. 2017 (arXiv:1711.00937): the nearest vector (Eq. 1), the commitment loss of Eq.
 3 (its mean over the grid), and for the codebook the moving averages of appendix A.1: counts N_k and
-sums m_k with e_k = m_k / N_k, which are updated once a step, at the begin of the next
+sums m_k with e_k = m_k / N_k, which are updated once a step, at the start of the next
 (``codebook_statistics``). The codebook is initialised by k-means of encoded training images. A code
 whose count falls below a tenth of the mean is moved to a vector of the step, with its count and sum
 (random restarts, Dhariwal et al. 2020, arXiv:2005.00341, section 3.1).

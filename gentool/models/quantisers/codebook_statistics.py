@@ -2,7 +2,7 @@
 
 A step may be computed in parts and by several processes. If each part updated the codebook, the
 result would depend on their number. Therefore the statistics of all parts and processes are added
-up, with the same result in all processes, and the codebook is updated once, at the begin of the
+up, with the same result in all processes, and the codebook is updated once, at the start of the
 next step (not after the last).
 """
 

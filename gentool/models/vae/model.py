@@ -9,9 +9,9 @@ one draw) is maximised, per image and in nats:
 p(x|z) is an entry of ``likelihoods``. The weight of the KL over a run, free bits, and the bound of
 several samples are in ``elbo``. Further terms of the loss are entries of ``regularisers``.
 ``sample`` draws latents from an entry of ``priors``, which in most cases is fitted to the
-posteriors of the training images when training ends: these posteriors do not fill N(0, I), and the
-decoder is not trained elsewhere. The bound keeps N(0, I), unless the prior is learned jointly (``-o
-prior=vamp``). ``-o prior=latent-flow`` learns in a span of its own.
+posteriors of the training images when training ends: these posteriors leave holes in N(0, I), where
+the decoder is not trained. The bound keeps N(0, I), unless the prior is learned jointly with the
+model (``vamp``). The prior ``latent-flow`` learns in a span of its own.
 """
 
 import math

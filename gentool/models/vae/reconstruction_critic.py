@@ -42,7 +42,7 @@ class Pulls:
 
 @dataclass(frozen=True)
 class TailConfig:
-    """Options of models with such a discriminator."""
+    """Options of a discriminator that sharpens reconstructions."""
 
     features: float = option(
         1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
@@ -54,7 +54,7 @@ class TailConfig:
     penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
 
     def open_tail(self, shape: ImageShape, width: int) -> "Tail":
-        """Build the discriminator and its losses for images of this shape."""
+        """Build the discriminator and its losses, for images of this shape."""
         pulls = Pulls(self.features, self.adversarial)
         return Tail(shape, width, self.loss, self.penalty, pulls)
 

@@ -170,7 +170,8 @@ class HierarchicalVAE(Model):
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return the noise of every layer at its posterior mean, given the means above it.
 
-        Class weights follow the noise. Without labels they are 0, which stands for any class.
+        Class weights follow the noise, (B, latents + classes). Without labels they are 0, which
+        stands for any class.
         """
         kinds = self._told(len(images), labels)
         return self._whitened(self.infer(images, kinds)[0], kinds)
