@@ -1,6 +1,6 @@
-"""The models by name. Adding one costs its file and a line in this table.
+"""The table of models by name. A new model needs its own file and a row in this table.
 
-Importing this package costs no torch: an entry's file is imported when it is asked for.
+Importing this package does not import torch: a model's file is imported when it is requested.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
-"""The contract: all that the verbs and the training loop know of a model.
+"""The base class of all models: what the commands and the training loop know of a model.
 
-Nothing above this waist names a model. A model says what it can (``prior``, ``decode``,
-``encode``), what is trained in which turn (``phases``), and which of its parts the model file
-holds (``exported``).
+Code outside ``gentool.models`` uses every model through this interface. A model declares what it
+can do (``prior``, ``decode``, ``encode``), its training phases (``phases``), and which of its
+submodules the model file holds (``exported``).
 """
 
 import math
@@ -23,7 +23,7 @@ from gentool.core.rng import Draw
 
 @dataclass(frozen=True)
 class Batch:
-    """What a phase sees: images (B, C, H, W) in [-1, 1], labels int64 (B,) or None."""
+    """A batch of training data: images (B, C, H, W) in [-1, 1], labels int64 (B,) or None."""
 
     images: torch.Tensor
     labels: torch.Tensor | None = None
@@ -31,11 +31,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """A loss before reduction.
+    """A loss before the mean over the batch.
 
     Attributes:
-        total: What is minimised, one value per image, shape (B,).
-        parts: Named values per image, shape (B,), for the log alone.
+        total: The loss to be minimised, one value per image, shape (B,).
+        parts: Named values per image, shape (B,), for the log only.
     """
 
     total: torch.Tensor
@@ -44,23 +44,26 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class Phase:
-    """One turn of a step: which module learns, and from which loss.
+    """One kind of update in a training step: which module is trained, and by which loss.
 
     Attributes:
-        name: For the log and for the noise; unique in the model.
-        module: The part that learns; all others are frozen meanwhile.
-        loss: (batch, draw) -> LossTerms.
-        every: Taken in every n-th step only.
-        repeats: How often per step, each time on images of its own.
-        span: Share of the run, from and to, in which the phase is active. When it is over,
-            what it trained becomes its own average, which the phases to come then stand on.
-        betas: Adam's moments (Kingma and Ba 2015).
-        optimiser: ``adam``, or ``adamax`` of the same paper, which a few long gradients upset less.
-        skip_over: A step is left out whose gradient is more than so many times as long as the
-            running median (0: none is).
-        decay: Over the span the learning rate falls along a half cosine to this share of itself.
-        lr_factor: Times the run's learning rate.
-        changes_samples: Whether what it trains has a part in samples.
+        name: Name in the log and in the keys of the noise; unique in the model.
+        module: The module that is trained; all other weights are frozen during the update.
+        loss: Function (batch, draw) -> LossTerms.
+        every: The update is done in every n-th step only.
+        repeats: Updates per step, each on its own images.
+        span: Start and end of the part of the run in which the phase is active, as fractions of the
+            run. At its end, the moving averages of its weights replace the weights, and later
+            phases use these.
+        betas: Adam's decay rates beta1 and beta2 (Kingma and Ba 2015).
+        optimiser: ``adam``, or ``adamax`` of the same paper, which is less sensitive to a few large
+            gradients.
+        skip_over: The update is skipped if the gradient norm is more than this many times the
+            running median (0: never).
+        decay: Learning rate at the end of the span over that at its start; it falls along a half
+            cosine.
+        lr_factor: Factor on the run's learning rate.
+        changes_samples: Whether the samples depend on the trained module.
     """
 
     name: str
@@ -77,7 +80,11 @@ class Phase:
     changes_samples: bool = True
 
     def progress(self, share: float) -> float:
-        """How much of the span is over, from 0 to 1, at a share of the run."""
+        """Return the fraction of the span that is over, in [0, 1].
+
+        Args:
+            share: Fraction of the run that is over.
+        """
         begin, end = self.span
         return min(max((share - begin) / (end - begin), 0.0), 1.0)
 
@@ -93,23 +100,24 @@ class BaseConfig:
 
     @classmethod
     def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
-        """What options mean that a file does not have, since there were none such when it was made.
+        """Return defaults for options that were added after a file was written.
 
         Args:
-            options: Those that it has.
+            options: The options in the file.
         """
         return to_json(cls())
 
 
 @dataclass(frozen=True)
 class NoDrawing:
-    """A model whose prior is drawn from in one way only."""
+    """The empty options of a model that has no options for drawing samples."""
 
 
 def moving_buffers(part: nn.Module) -> dict[str, torch.Tensor]:
-    """The buffers that steps of training change, by name.
+    """Return the buffers that training steps change, by name.
 
-    Those of a part that ``rests`` are written by ``Model.finish`` alone, and may be large.
+    Buffers of a submodule with a true attribute ``rests`` are left out: training steps do not
+    change them, ``Model.finish`` does, and they may be large.
     """
     resting = tuple(
         f"{name}." if name else ""
@@ -124,21 +132,20 @@ class Model(nn.Module, ABC):
 
     Attributes:
         Config: Frozen dataclass that declares the model's options.
-        Drawing: Frozen dataclass that declares how ``prior`` may be asked to draw (truncation,
-            temperature), each with its neutral value as the default. Not stored: chosen anew
-            by every command. It never changes what given latents decode to.
-        drawing: The choice in force; see ``draw_with``.
-        exported: Names of the submodules that the model file holds and the verbs need; they
-            alone are averaged over training.
+        Drawing: Frozen dataclass that declares the options of ``prior`` (truncation, temperature),
+            each with its neutral value as the default. They are not stored: every command sets them
+            again. They never change how given latents are decoded.
+        drawing: The drawing options in use; see ``draw_with``.
+        exported: Names of the submodules that the model file holds and the commands need; only
+            these have moving averages.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
-        takes_classes: Whether the model can be conditional on the classes of the data, at least
-            with some options.
-        search_steps: Gradient steps by which latents of an image are found, or found better than
-            ``encode`` does, unless the user says how many.
-        has_posterior: Whether what ``encode`` gives is the mean of a posterior, which
-            ``encode_drawn`` draws from.
-        has_layers: Whether its latents have layers, so that ``keep_top`` works.
-        classes: Number of classes that this one is conditional on; 0 for none.
+        takes_classes: Whether the model can be class-conditional, at least with some options.
+        search_steps: Default number of gradient steps of the search for the latents of an image,
+            which begins at the result of ``encode`` where there is one; 0 for no search.
+        has_posterior: Whether ``encode`` returns the mean of a posterior, from which
+            ``encode_drawn`` draws.
+        has_layers: Whether the latents have layers, so that ``keep_top`` works.
+        classes: Number of classes that the model is conditional on; 0 for none.
     """
 
     Config: ClassVar[type[BaseConfig]]
@@ -158,10 +165,10 @@ class Model(nn.Module, ABC):
         self.drawing = self.Drawing()
 
     def draw_with(self, **wanted: Scalar) -> None:
-        """Choose how ``prior`` draws from now on, for example ``truncation=0.7``.
+        """Set drawing options for the next calls of ``prior``, for example ``truncation=0.7``.
 
         Raises:
-            UsageError: the model has no such choice, or not in these bounds.
+            UsageError: the model has no such option, or the value is out of bounds.
         """
         known = [f.name for f in fields(self.Drawing)]
         for name in wanted:
@@ -175,38 +182,42 @@ class Model(nn.Module, ABC):
 
     @property
     def latent_classes(self) -> int:
-        """How many numbers, the last of its latents, say how much of each class is wanted.
+        """Number of class weights at the end of the latents.
 
-        0 where ``prior`` alone knows the class.
+        0 without classes, and where only ``prior`` uses the class.
         """
         return self.classes
 
     @classmethod
     def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:
-        """What was left to ``auto``, chosen for a number of training images.
+        """Choose options that are ``auto`` by the number of training images.
 
         Returns:
-            The config with every choice made, and each choice in words with its reason.
+            The config with these choices, and one sentence on each choice and its reason.
         """
         return config, []
 
     @classmethod
     def conditional(cls, config: Any, classes: int) -> bool:
-        """Whether the model can be conditional on so many classes with these options."""
+        """Return whether the model can be conditional on ``classes`` classes with these options."""
         return cls.takes_classes
 
     @classmethod
     def why_unconditional(cls, config: Any, classes: int) -> str:
-        """Why it takes no notice of so many classes, with these options, and what would."""
+        """Return why the model ignores that many classes, and which options would use them."""
         return "this model never does"
 
     @classmethod
     def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:
-        """What was left to ``auto``, chosen by some of the images; otherwise as ``suit``.
+        """Choose options that are ``auto`` by some of the images.
 
         Args:
             config: The options.
-            pixels: Gives prepared images, uint8 (N, H, W, C); None if training changes them.
+            pixels: Returns prepared images, uint8 (N, H, W, C); None if training changes the
+                images.
+
+        Returns:
+            The config with these choices, and one sentence on each choice and its reason.
         """
         return config, []
 
@@ -214,89 +225,95 @@ class Model(nn.Module, ABC):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, ...) drawn from p(z); row i depends on (seed, indices[i]) alone.
+        """Draw latents (B, ...) from p(z).
+
+        Row i depends on (seed, indices[i], labels[i]) and ``drawing`` only, not on the other rows.
 
         Args:
-            indices: Which rows, (B,).
-            seed: Any.
-            labels: Classes wanted, int64 (B,); None draws them too, as often as in the data.
+            indices: Indices of the samples, (B,).
+            seed: Any integer in [0, 2^63).
+            labels: Classes wanted, int64 (B,); None draws classes with their frequencies in the
+                data.
         """
 
     @abstractmethod
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Images (B, C, H, W) in [-1, 1] of latents."""
+        """Return images (B, C, H, W) in [-1, 1] of latents."""
 
     def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
-        """Latents with the first so many layers of ``kept``, all else as in ``drawn``.
+        """Return latents with the first ``layers`` layers of ``kept`` and the rest of ``drawn``.
 
         Raises:
-            UsageError: its latents have no layers, or not so many.
+            UsageError: the latents have no layers, or fewer.
         """
         self.check_layers(layers)
         raise NotImplementedError
 
     def check_layers(self, layers: int) -> None:
-        """Whether the latents have so many layers to keep.
+        """Check that the latents have at least ``layers`` layers.
 
         Raises:
-            UsageError: they have not.
+            UsageError: they have none, or fewer.
         """
         raise UsageError("this model's latents have no layers to keep. Leave --keep-top out")
 
     def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-        """Styles (B, layers, S), float32, coarse layers first, that latents (B, ...) stand for.
+        """Return the styles (B, layers, S) of latents, float32, coarse layers first.
 
         Args:
-            latents: Any.
-            drawn: Whether they come from ``prior``: what ``drawing`` asks for and only styles
-                can express is then done as well.
+            latents: (B, ...).
+            drawn: Whether the latents come from ``prior``. If so, drawing options that only styles
+                can express are applied as well.
 
         Raises:
-            NoStyles: the model has none.
+            NoStyles: the model has no styles.
         """
         raise NoStyles("this model has no styles; models with -o network=style have")
 
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W) in [-1, 1] of styles; ``decode`` is this after ``styles``.
+        """Return images (B, C, H, W) in [-1, 1] of styles (B, layers, S).
+
+        ``decode`` is ``styles`` followed by this.
 
         Raises:
-            NoStyles: the model has none.
+            NoStyles: the model has no styles.
         """
         raise NoStyles("this model has no styles; models with -o network=style have")
 
     @property
     def styled(self) -> bool:
-        """Whether its images are made from styles, so that ``styles`` and ``synthesise`` work."""
+        """Whether images are made from styles, so that ``styles`` and ``synthesise`` work."""
         return False
 
     @property
     def denoises(self) -> bool:
-        """Whether it was trained to give clean images for noisy ones."""
+        """Whether the model was trained to reconstruct clean images from noisy ones."""
         return False
 
     def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
-        """Ways to find directions that the model itself knows, by name, beside those that all have.
+        """Return the model's own methods to find directions, by name.
 
-        Each takes how many are wanted and gives at most that many unit vectors, strongest first:
-        (K, L) in its styles if it has some, else in its latents (B, L) without the classes.
+        Methods that work for all models are not among them. Each takes the number of directions
+        wanted and returns at most that many unit vectors, strongest first: (K, L) in the styles
+        where the model has them, else in its latents (B, L) without the class weights.
         """
         return {}
 
     @property
     def draws_styles(self) -> bool:
-        """Whether ``drawing`` asks for what no latents can say, only styles."""
+        """Whether ``drawing`` asks for something that only styles can express, not latents."""
         return False
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Latents of images (B, C, H, W) in [-1, 1].
+        """Return latents of images (B, C, H, W) in [-1, 1].
 
         Raises:
-            NoEncoder: the model has none.
+            NoEncoder: the model has no encoder.
         """
         raise NoEncoder("this model has no encoder; its latents are found by inversion")
 
     def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Latents of images drawn from their posteriors.
+        """Draw latents of images (B, C, H, W) in [-1, 1] from their posteriors.
 
         Raises:
             UsageError: the model has no posterior.
@@ -305,29 +322,31 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
-        """What is trained, in the order of one step."""
+        """Return the training phases, in their order within a step."""
 
     def augmented(self, images: torch.Tensor, draw: Draw) -> torch.Tensor | None:
-        """Training images (B, C, H, W) as a player sees them augmented; None if it never does.
+        """Return training images (B, C, H, W) as the discriminator sees them; None if unchanged.
 
-        What is only meant for the player's eyes must not show in the samples.
+        This augmentation is for the discriminator only and must not appear in the samples.
         """
         return None
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """A lower bound on log p(x) per image in nats, shape (B,), tight as samples grow.
+        """Return a lower bound on log p(x) per image in nats, shape (B,).
+
+        The bound becomes tight as ``samples`` grows.
 
         Raises:
-            NoLikelihood: the model has none.
+            NoLikelihood: the model has no likelihood.
         """
         raise NoLikelihood("this model has no likelihood")
 
     def posterior_terms(
         self, images: torch.Tensor, draw: Draw
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
+        """Return posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
 
-        By the same randomness as ``log_prob_bound``, where the model draws what it sees.
+        A model that binarises images does it as in ``log_prob_bound`` with the same ``draw``.
 
         Raises:
             NoLikelihood: the model has no posterior.
@@ -336,82 +355,88 @@ class Model(nn.Module, ABC):
 
     @property
     def layer_lengths(self) -> tuple[int, ...]:
-        """How many latents every layer has, from the top; empty where they lie in one."""
+        """Number of latents of every layer, from the top; empty for latents without layers."""
         return ()
 
     def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
-        """How often each code occurs in images (B, C, H, W), (codes,); None without codes."""
+        """Return frequencies (codes,) of the codes in images (B, C, H, W); None without codes."""
         return None
 
     @property
     def kl_caveat(self) -> str:
-        """What the KL of ``posterior_terms`` is, if it is not that of the bound; else empty."""
+        """How the KL of ``posterior_terms`` differs from that of the bound; empty if equal."""
         return ""
 
     @property
     def discrete(self) -> bool:
-        """Whether the likelihood is a mass; else it is a density on [-1, 1]^D."""
+        """Whether the likelihood is a probability mass; else it is a density on [-1, 1]^D."""
         return False
 
     @property
     def measure(self) -> str:
-        """What ``log_prob_bound`` is the logarithm of, for people."""
+        """Quantity whose logarithm ``log_prob_bound`` bounds, for printed output."""
         return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
 
     def bits_per_dim(self, nats: float) -> float:
-        """Log p(x) of an image in nats as bits per dimension of 8-bit grey levels; less is better.
+        """Convert log p(x) of an image from nats to bits per dimension; lower is better.
 
-        A density on [-1, 1]^D counts in units of 1 / 127.5 grey levels.
+        The unit of a dimension is an 8-bit grey level. A density on [-1, 1]^D is converted to grey
+        levels, 127.5 of which are one unit of length.
         """
         shift = 0.0 if self.discrete else math.log2(127.5)
         return -nats / (self.shape.dims * math.log(2)) + shift
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """What is wrong with the run by its log, and what to change; None if nothing is.
+        """Return a diagnosis of the run from its log, with advice; None if nothing is wrong.
+
+        The text before the first colon names the problem; every problem is reported once.
 
         Args:
-            record: A line of the log: means of what the phases log, and ``share`` of the run.
+            record: A line of the log: means of the values that the phases log, and ``share``, the
+                fraction of the run that is over.
         """
         return None
 
     @property
     def against_collapse(self) -> str:
-        """What to change if its samples turn out all alike."""
+        """Advice for a run whose samples are all alike."""
         return "A smaller --lr or a longer run helps"
 
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Start what starts at training images; called once on a new model.
+        """Initialise the parts that start from training images; called once on a new model.
 
         Args:
-            batches: Gives a fresh pass over (a sample of) the training images, the same in all
+            batches: Returns an iterator over (a sample of) the training images, the same in all
                 processes.
         """
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fit whatever is fitted after training; called on the averaged model, in eval mode.
+        """Fit the parts that training steps do not learn.
+
+        Called on the averaged model, in eval mode, before it is saved or scored.
 
         Args:
-            batches: Gives a fresh pass over (a sample of) the training images.
+            batches: Returns an iterator over (a sample of) the training images.
         """
 
     def refresh(self) -> None:
-        """Measure anew what belongs to the weights, after averages took their place."""
+        """Measure again the statistics that depend on the weights, after these were averaged."""
 
     def summary(self) -> str:
-        """One sentence on how samples come about, for ``info``."""
+        """Return one sentence on how samples are made, for ``gentool info``."""
         return "samples decode latents drawn from N(0, I)"
 
     @property
     def fitted(self) -> bool:
-        """Whether ``finish`` fits a part to codes of images: other weights need it again."""
+        """Whether ``finish`` fits a part to codes of images, so that new weights need a new fit."""
         parts = [part for part in self.modules() if getattr(part, "rests", False)]
         return any(True for part in parts for _ in part.buffers())
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def exported_parts(self) -> dict[str, nn.Module]:
-        """The submodules named in ``exported``."""
+        """Return the submodules named in ``exported``, by name."""
         return {name: getattr(self, name) for name in self.exported}

@@ -1,8 +1,8 @@
-"""Running statistics of batch normalisation, measured anew for weights that were averaged.
+"""Running statistics of batch normalisation, measured again for averaged weights.
 
-Running statistics are those of the live weights, batch by batch; an average of weights has others,
-and normalises wrongly with those of its sources (Izmailov et al. 2018, arXiv:1803.05407, section
-3.2). They are measured on the model's own samples, at the cost of a thousand of them.
+Running statistics belong to the trained weights. Averaged weights have other activations and need
+statistics of their own (Izmailov et al. 2018, arXiv:1803.05407, section 3.2). They are measured on
+1,024 samples of the model, at the cost of drawing these.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from torch import nn
 from gentool.models.base import Model
 
 _BATCHES, _BATCH = 16, 64
-_SEED = 2**61  # not a seed that people draw with
+_SEED = 2**61  # unlikely to be the seed of a user
 
 
 @torch.no_grad()
 def refresh_statistics(model: Model, decoder: nn.Module) -> None:
     """Replace the running statistics of ``decoder``, the part of ``model`` that decodes.
 
-    Its batch normalisation is in eval mode afterwards.
+    Its batch normalisation layers are in eval mode afterwards.
     """
     norms = [m for m in decoder.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     if not norms:

@@ -1,4 +1,4 @@
-"""How often the classes of the data occur, and drawing them as often."""
+"""Frequencies of the classes in the data, and random classes with these frequencies."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,13 @@ from gentool.models.base import Batch
 
 
 def class_shares(batches: Iterable[Batch], classes: int, device: torch.device) -> torch.Tensor:
-    """Frequencies of the classes among labelled images, float32 (classes,)."""
+    """Return the frequencies of the classes in labelled batches, float32 (classes,), of sum 1.
+
+    Args:
+        batches: Labelled images.
+        classes: Number of classes.
+        device: Where the labels and the result are.
+    """
     counts = torch.zeros(classes, device=device)
     for batch in batches:
         assert batch.labels is not None
@@ -17,5 +23,10 @@ def class_shares(batches: Iterable[Batch], classes: int, device: torch.device) -
 
 
 def draw_classes(shares: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Classes int64 (B,) of uniform numbers in [0, 1) (B,), by inversion."""
+    """Draw classes, int64 (B,), by inversion of their distribution function.
+
+    Args:
+        shares: Frequencies of the classes, (classes,), of sum 1.
+        uniform: Uniform numbers in [0, 1), (B,).
+    """
     return torch.bucketize(uniform, shares.cumsum(0)[:-1], right=True)

@@ -1,8 +1,8 @@
-"""Named settings, as tables of plain data; no torch.
+"""Presets: named settings as tables of plain data, without torch.
 
-A preset names a model and the settings that were found to work on each kind of device. A row
-reads: what, on a CPU, on a GPU. ``gentool train NAME`` starts from these; flags, environment
-and config file go over them.
+A preset names a model and the settings that work well on each kind of device: first those for a
+CPU, then those for a GPU. ``gentool train NAME`` starts from them; flags, environment variables and
+the config file override them.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,14 @@ from gentool.core.registry import unknown_name
 
 @dataclass(frozen=True)
 class Preset:
-    """One row: the model, and per kind of device its settings and model options."""
+    """One preset.
+
+    Attributes:
+        model: Name of the model.
+        cpu: Settings and model options on a CPU.
+        gpu: Settings and model options on a GPU.
+        meaning: One line for ``gentool list``.
+    """
 
     model: str
     cpu: dict[str, Scalar]
@@ -21,7 +28,7 @@ class Preset:
     meaning: str
 
     def settings(self, device_kind: str) -> dict[str, Scalar]:
-        """Settings for ``cpu``, ``cuda`` or ``mps``."""
+        """Return the settings for a device of kind ``cpu``, ``cuda`` or ``mps``."""
         return self.cpu if device_kind == "cpu" else self.gpu
 
 
@@ -32,7 +39,7 @@ def _row(images: int, batch: int, lr: float, width: int) -> dict[str, Scalar]:
 def _preset(
     model: str, cpu: dict[str, Scalar], gpu: dict[str, Scalar], meaning: str, **options: Scalar
 ) -> Preset:
-    """A row whose options are the same on every device."""
+    """Return a preset whose ``options`` are the same on every device."""
     return Preset(model, cpu | options, gpu | options, meaning)
 
 
@@ -113,42 +120,58 @@ PRESETS: dict[str, Preset] = {
 }
 # fmt: on
 
-LARGE_PIXELS = 2048  # per image; on a CPU minutes then hold few steps, and more of them are better
-OF_LARGE: dict[str, dict[str, Scalar]] = {  # not the row's, for these; of presets tuned for it
+LARGE_PIXELS = 2048  # per image; a CPU then does few steps a minute, and smaller batches do better
+OF_LARGE: dict[str, dict[str, Scalar]] = {  # replaces the preset's settings where tuned
     "gan": {"batch": 32, "lr": 5e-4},
 }
-FEWEST_SEEN, MOST_PASSES = 300_000, 300  # a game's budget unasked, where images are few
-LARGEST_SIDE = {"cpu": 64, "gpu": 128}  # largest side chosen unasked, per kind of device
+FEWEST_SEEN, MOST_PASSES = 300_000, 300  # of a GAN's default budget: images seen, epochs
+LARGEST_SIDE = {"cpu": 64, "gpu": 128}  # largest default side, per kind of device
 
 
 def get_preset(name: str) -> Preset:
-    """The preset called ``name``, or an error with the nearest name."""
+    """Return the preset called ``name``.
+
+    Raises:
+        UnknownName: there is none; the message has the nearest name.
+    """
     if name not in PRESETS:
         raise unknown_name("model", name, list(PRESETS), "gentool list")
     return PRESETS[name]
 
 
 def of_large(name: str, device_kind: str, pixels: int) -> dict[str, Scalar]:
-    """Settings for images of so many pixels, where the preset's own are not the best.
+    """Return settings for large images on a CPU that replace those of the preset; else none.
 
-    Measured for `gan` with batches of 32 and 64: 24,000 faces at 64x64 gave an FD-random of 0.44 and
-    0.64, 40,000 flags at 48x64 of 1.5 and 2.5; ten minutes of CIFAR-10 at 32x32 an FD-labels of
-    0.16 and 0.12 (all with ``doubling=transposed`` and a rate of 5e-4, then the defaults).
+    Measured for `gan` with batches of 32 and 64: 24,000 faces at 64x64 gave an FD-random of 0.44
+    and 0.64, 40,000 flags at 48x64 of 1.5 and 2.5; ten minutes of CIFAR-10 at 32x32 gave an
+    FD-labels of 0.16 and 0.12 (all with ``doubling=transposed`` and a learning rate of 5e-4, then
+    the defaults).
 
-    At 32x32 rates of 5e-4 and 1e-3 gave a KL of 0.48 (of 20,000 samples) and 0.30 (of 50,000) after
-    seven minutes of ``modes``, an FD-labels of 0.29 and 0.18 after ten of faces, and in the mean of
-    three seeds 0.16 and 0.16 after ten of CIFAR-10, where 2e-3 gave 0.17 (one seed). Larger images
-    were not tried at 1e-3.
+    At 32x32, learning rates of 5e-4 and 1e-3 gave a KL of 0.48 (of 20,000 samples) and 0.30 (of
+    50,000) after seven minutes of ``modes``, an FD-labels of 0.29 and 0.18 after ten minutes of
+    faces, and as the mean of three seeds 0.16 and 0.16 after ten minutes of CIFAR-10, where 2e-3
+    gave 0.17 (one seed). Larger images were not tried at 1e-3.
+
+    Args:
+        name: Name of the preset.
+        device_kind: ``cpu``, ``cuda`` or ``mps``.
+        pixels: Height times width.
     """
     large = device_kind == "cpu" and pixels >= LARGE_PIXELS
     return OF_LARGE.get(name, {}) if large else {}
 
 
 def budget_of(name: str, device_kind: str, images: int) -> int | None:
-    """The budget for so many training images, where the preset's own would only overfit.
+    """Return the budget in images for a GAN on few images; None where the preset's own is kept.
 
-    Games on few images: those that are published see some 300,000 in all (Zhao et al. 2020,
-    arXiv:2006.10738; Liu et al. 2021, arXiv:2101.04775), a thousand passes and more.
+    The preset's budget would only overfit. Published GANs on few images see about 300,000 in all
+    (Zhao et al. 2020, arXiv:2006.10738; Liu et al. 2021, arXiv:2101.04775), which is a thousand
+    epochs or more.
+
+    Args:
+        name: Name of the preset.
+        device_kind: ``cpu``, ``cuda`` or ``mps``.
+        images: Number of training images.
     """
     preset = get_preset(name)
     own = int(preset.settings(device_kind)["images"])
@@ -157,5 +180,5 @@ def budget_of(name: str, device_kind: str, images: int) -> int | None:
 
 
 def largest_side(device_kind: str) -> int:
-    """The largest side that ``train`` chooses unasked."""
+    """Return the largest side in pixels that ``train`` chooses by default."""
     return LARGEST_SIDE["cpu" if device_kind == "cpu" else "gpu"]

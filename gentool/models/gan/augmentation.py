@@ -1,14 +1,14 @@
-"""Augmentation as pure functions of images and uniform numbers, so that a sample index repeats it.
+"""Augmentation as functions of images and uniform numbers, reproducible from the sample index.
 
-Two published policies and the single operations they are made of, which serve as plain data
-augmentation too. Everything is linear in the pixels up to a constant, so it can stand between a
-generator and a discriminator and under a gradient penalty. Beyond an image's edges its mirror
-image is read; alpha moves with the picture but has no colour to change. None mirrors the picture
-but ``flip``, which has to be asked for: mirrored letters and faces leak into samples.
+The module has two published policies and the single operations that they consist of, which also
+serve as plain data augmentation. Every operation is affine in the pixels, so it can be used between
+generator and discriminator and under a gradient penalty. Beyond the edges of an image its
+reflection is read. The alpha channel moves with the image; colour operations do not change it. Only
+``flip`` mirrors images, and only on request: mirrored letters and faces would leak into samples.
 
 - DiffAugment (Zhao et al. 2020, arXiv:2006.10738, section 3.1): colour, translation, cutout.
 - ADA (Karras et al. 2020, arXiv:2006.06676, appendix B): pixel blitting, geometric and colour
-  transformations, each with probability p, which ``AdaptiveProbability`` moves.
+  transformations, each with probability p, which ``AdaptiveProbability`` adapts.
 """
 
 import math
@@ -35,9 +35,9 @@ Numbers = Iterator[torch.Tensor]  # columns (B,) in [0, 1), each used once
 Probability = float | torch.Tensor
 Apply = Callable[[torch.Tensor, Numbers, Probability], torch.Tensor]
 
-_SHIFT = 0.125  # share of a side, in both papers
-_CUTOUT = 0.5  # DiffAugment: share of a side
-_CROP = 0.8  # smallest share of a side that a crop keeps
+_SHIFT = 0.125  # fraction of a side, in both papers
+_CUTOUT = 0.5  # DiffAugment: fraction of a side
+_CROP = 0.8  # smallest fraction of a side that a crop keeps
 _SCALE = 0.2  # ADA: standard deviation of log2 of a scale
 _BRIGHTNESS = 0.2  # ADA, for images in [-1, 1]
 _CONTRAST, _SATURATION = 0.5, 1.0  # ADA: standard deviations of log2
@@ -45,15 +45,16 @@ _CONTRAST, _SATURATION = 0.5, 1.0  # ADA: standard deviations of log2
 
 @dataclass(frozen=True)
 class Augmentation:
-    """An operation, how many numbers per image it takes, and whether grey levels survive it.
+    """One augmentation.
 
     Call it with images (B, C, H, W) in [-1, 1], numbers (B, size) in [0, 1) and the probability p
-    of each of its steps; p = 0 returns the images, bit by bit.
+    of each of its steps; p = 0 returns the images unchanged, bit by bit.
 
     Attributes:
-        size: Numbers per image.
-        apply: What it does.
-        keeps_levels: Whether it moves whole pixels, so that every value was one of the image.
+        size: Uniform numbers per image.
+        apply: Function (images, columns of numbers, p) -> augmented images.
+        keeps_levels: Whether it only moves whole pixels, so that every grey level of the result
+            occurs in the image.
     """
 
     size: int
@@ -63,7 +64,7 @@ class Augmentation:
     def __call__(
         self, images: torch.Tensor, numbers: torch.Tensor, p: Probability = 1.0
     ) -> torch.Tensor:
-        """Augmented images of the same shape; not clipped.
+        """Return augmented images of the same shape, not clipped.
 
         Raises:
             ValueError: ``numbers`` is not of shape (B, size).
@@ -74,17 +75,17 @@ class Augmentation:
 
 
 def _gated(gate: torch.Tensor, p: Probability, value: torch.Tensor, neutral: float) -> torch.Tensor:
-    """``value`` with probability p, else ``neutral``."""
+    """Return ``value`` where ``gate``, uniform in [0, 1), is below p, else ``neutral``."""
     return torch.where(gate < p, value, torch.full_like(value, neutral))
 
 
 def _signed(u: torch.Tensor) -> torch.Tensor:
-    """Uniform in [0, 1) -> uniform in [-1, 1)."""
+    """Map uniform numbers from [0, 1) to [-1, 1)."""
     return 2 * u - 1
 
 
 def to_normal(u: torch.Tensor) -> torch.Tensor:
-    """Uniform in [0, 1) -> N(0, 1), by the inverse of its distribution function."""
+    """Map uniform numbers in [0, 1) to N(0, 1), by the inverse of its distribution function."""
     return math.sqrt(2) * torch.erfinv(_signed(u.clamp_min(2.0**-25)))
 
 
@@ -93,7 +94,7 @@ def _per_image(values: torch.Tensor) -> torch.Tensor:
 
 
 def _split_alpha(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The colours and the alpha channel, which may be empty."""
+    """Split images into colours and the alpha channel, which may have no channels."""
     colours = 3 if images.shape[1] == 4 else images.shape[1]
     return images[:, :colours], images[:, colours:]
 
@@ -102,7 +103,7 @@ def _split_alpha(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _flip(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """Mirror left and right: half of the images at p = 1."""
+    """Mirror images left to right; half of them at p = 1."""
     gate, side = next(u), next(u)
     x = _gated(gate, p, torch.where(side < 0.5, 1.0, -1.0), 1.0)
     return warp(images, scaling(x, torch.ones_like(x)), nearest=True)
@@ -119,20 +120,20 @@ def _crop(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
 
 
 def _colour(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """DiffAugment: brightness +-0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
+    """Add +-0.5 brightness, scale saturation by 0 to 2, contrast by 0.5 to 1.5 (DiffAugment)."""
     gate, brightness, saturation, contrast = next(u), next(u), next(u), next(u)
     colours, alpha = _split_alpha(images)
     out = colours + _per_image(_gated(gate, p, brightness - 0.5, 0.0))
     factors = ((2 * saturation, (1,)), (contrast + 0.5, (1, 2, 3)))
     for factor, dims in factors:
-        # As x + (k - 1)(x - mean), which k = 1 leaves as it is.
+        # As x + (k - 1)(x - mean), which is exactly x for k = 1.
         excess = _per_image(_gated(gate, p, factor - 1, 0.0))
         out = out + excess * (out - out.mean(dim=dims, keepdim=True))
     return torch.cat([out, alpha], dim=1)
 
 
 def _translation(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """DiffAugment: whole pixels, up to an eighth of a side."""
+    """Shift images by whole pixels, up to an eighth of a side (DiffAugment)."""
     gate, right, down = next(u), next(u), next(u)
     height, width = images.shape[2:]
     x = _gated(gate, p, (_signed(right) * _SHIFT * width).round(), 0.0)
@@ -141,7 +142,7 @@ def _translation(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tens
 
 
 def _cutout(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """DiffAugment: a rectangle of half of each side becomes 0, mid-grey and half transparent."""
+    """Set a rectangle of half of each side to 0, mid-grey and half transparent (DiffAugment)."""
     gate, right, down = next(u), next(u), next(u)
     inside = _per_image(gate < p)
     for dim, centre in ((3, right), (2, down)):
@@ -159,20 +160,21 @@ def _cutout(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
 
 
 def _ada_geometry(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """Pixel blitting (without flips) and general geometric transformations, in one reading.
+    """Apply pixel blitting (without flips) and general geometric transformations as one map.
 
-    Read bilinearly; the paper's wavelet filter, which also smooths before shrinking, is left out.
+    Interpolation is bilinear; the paper's wavelet filter, which also smooths before shrinking, is
+    left out.
     """
     height, width = images.shape[2:]
     gate, turns = next(u), next(u)
-    # A picture that is not square stays upright or is turned over.
+    # An image that is not square is rotated by 0 or 180 degrees only.
     count = torch.floor(4 * turns) if height == width else 2 * torch.floor(2 * turns)
     maps = [quarter_turns(_gated(gate, p, count, 0.0))]
     gate, right, down = next(u), next(u), next(u)
     x = _gated(gate, p, (_signed(right) * _SHIFT * width).round(), 0.0)
     y = _gated(gate, p, (_signed(down) * _SHIFT * height).round(), 0.0)
     maps.append(translation(x, y))
-    # The two rotations together happen with probability p.
+    # At least one of the two rotations happens with probability p.
     p_rotation = 1 - (1 - p) ** 0.5
     for uneven in (False, True):
         gate, size = next(u), next(u)
@@ -188,10 +190,15 @@ def _ada_geometry(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Ten
 
 
 def _about_grey(along: torch.Tensor, across: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Colour maps (B, 3, 3) that scale along the grey axis and across it, and turn about it.
+    """Return colour maps (B, 3, 3) that scale along and across the grey axis and rotate about it.
 
-    With v the grey axis (1, 1, 1) / sqrt(3): along v v^T + across (cos I' + sin [v]x), where I' =
-    I - v v^T (Rodrigues' formula); arguments (B,), the turn in radians.
+    The maps are along v v^T + across (cos I' + sin [v]x), with the grey axis v = (1, 1, 1) /
+    sqrt(3) and I' = I - v v^T (Rodrigues' formula).
+
+    Args:
+        along: Factor along the axis, (B,).
+        across: Factor across the axis, (B,).
+        turn: Angle about the axis in radians, (B,).
     """
     cos, sin = across * torch.cos(turn), across * torch.sin(turn) / math.sqrt(3)
     common = (along - cos) / 3
@@ -201,14 +208,14 @@ def _about_grey(along: torch.Tensor, across: torch.Tensor, turn: torch.Tensor) -
 
 
 def _ada_colour(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tensor:
-    """Brightness, contrast, luma flip, hue and saturation, in one product with 3x3 matrices."""
+    """Apply brightness, contrast, luma flip, hue and saturation as one 3x3 colour map."""
     brightness = _gated(next(u), p, _BRIGHTNESS * to_normal(next(u)), 0.0)
     contrast = torch.exp2(_gated(next(u), p, _CONTRAST * to_normal(next(u)), 0.0))
     luma = _gated(next(u), p, torch.where(next(u) < 0.5, 1.0, -1.0), 1.0)
     hue = _gated(next(u), p, math.pi * _signed(next(u)), 0.0)
     saturation = torch.exp2(_gated(next(u), p, _SATURATION * to_normal(next(u)), 0.0))
-    # All five turn or scale about the grey axis, so they make one such map; the order does not
-    # matter but for brightness, a step along the axis, which comes first.
+    # All five scale or rotate about the grey axis, so their product is one such map. Their order
+    # does not matter, except that brightness, a shift along the axis, comes first.
     along = contrast * luma
     offset = _per_image(along * brightness).to(images.dtype)
     colours, alpha = _split_alpha(images)
@@ -220,7 +227,7 @@ def _ada_colour(images: torch.Tensor, u: Numbers, p: Probability) -> torch.Tenso
 
 
 def chain(*parts: Augmentation) -> Augmentation:
-    """One after the other, each with numbers of its own."""
+    """Return one augmentation that applies ``parts`` in order, each with its own numbers."""
     keeps_levels = all(part.keeps_levels for part in parts)
     return Augmentation(sum(part.size for part in parts), partial(_in_turn, parts), keeps_levels)
 
@@ -228,7 +235,7 @@ def chain(*parts: Augmentation) -> Augmentation:
 def _in_turn(
     parts: tuple[Augmentation, ...], images: torch.Tensor, u: Numbers, p: Probability
 ) -> torch.Tensor:
-    """``parts`` applied one after the other."""
+    """Return images after all ``parts``, applied in order."""
     for part in parts:
         images = part.apply(images, u, p)
     return images
@@ -267,31 +274,32 @@ AUGMENTATIONS: Registry[Augmentation] = Registry(
 
 
 def open_augmentation(names: str) -> Augmentation:
-    """The augmentation that a list such as ``flip+diffaugment`` names.
+    """Return the augmentation of a list of names such as ``flip+diffaugment``.
 
     Raises:
-        UnknownName: one of them stands in no row of ``AUGMENTATIONS``.
+        UnknownName: a name is not in ``AUGMENTATIONS``.
     """
     return chain(*(AUGMENTATIONS.get(name) for name in names.split("+")))
 
 
 class AdaptiveProbability(nn.Module):
-    """ADA's controller: p rises while the discriminator knows its training images too well.
+    """ADA's controller: it raises p while the discriminator overfits its training images.
 
     Karras et al. 2020, section 3.1: r_t = E[sign D(x)] over the real images of ``interval`` steps
-    is compared with the target; p then takes one step of fixed size towards it, so that it could
-    go from 0 to 1 in ``images`` images. Relativistic losses leave the logits' offset open: given
-    the fake logits too, the sign is taken about the midpoint of both means.
+    is compared with the target. If it is above, p rises by a fixed step, if below, p falls by it;
+    the step is such that p could go from 0 to 1 in ``images`` images. With relativistic losses the
+    logits have an arbitrary offset: if the logits of generated images are given too, the sign is
+    taken relative to the midpoint of both means.
 
     Args:
-        images: The speed: real images that p needs from 0 to 1 (the paper: 500,000).
-        target: Of r_t.
-        limit: Where p stops; beyond 0.8 augmentations leak into the samples (ibid., Fig. 4).
-        interval: Steps between two decisions.
+        images: Real images that p needs from 0 to 1 (the paper: 500,000).
+        target: Target of r_t.
+        limit: Largest p; beyond 0.8 augmentations leak into the samples (ibid., Fig. 4).
+        interval: Steps between two changes of p.
 
     Attributes:
-        p: The probability now, a buffer of no dimension.
-        overfit: r_t at the last decision, likewise.
+        p: The present probability, a scalar buffer.
+        overfit: r_t at the last change, a scalar buffer.
     """
 
     p: torch.Tensor
@@ -309,7 +317,13 @@ class AdaptiveProbability(nn.Module):
 
     @torch.no_grad()
     def update(self, step: int, real: torch.Tensor, fake: torch.Tensor | None = None) -> None:
-        """Take in the logits (B,) of one step of the discriminator; decide every ``interval``."""
+        """Add the logits of one step of the discriminator; change p every ``interval`` steps.
+
+        Args:
+            step: Number of the step, from 0.
+            real: Logits of real images, (B,).
+            fake: Logits of generated images, (B,), or None.
+        """
         middle = 0.0 if fake is None else (batch_mean(real.float()) + batch_mean(fake.float())) / 2
         self.signs += sum_over_ranks(torch.sign(real.float() - middle).sum())
         self.count += sum_over_ranks(torch.full_like(self.count, len(real)))

@@ -1,7 +1,7 @@
-"""The generator as the game and the verbs see it, whatever its network: latents, classes, styles.
+"""The generator of a GAN: a network, its latents (z and classes), and its styles if it has any.
 
-Where the network has a mapping (``networks/style``), z is mapped to styles w, one per layer
-(Karras et al. 2019, arXiv:1812.04948); the others take z itself.
+A network with a mapping (``networks.stylegan2``) maps z to styles w, one per layer (Karras et al.
+2019, arXiv:1812.04948); the other networks take z itself.
 """
 
 from typing import Any, cast
@@ -13,17 +13,21 @@ from torch import nn
 from gentool.core.errors import NoStyles
 from gentool.core.rng import Draw, normal
 
-_MIXING = 0.9  # share of images made of two styles while training (Karras et al. 2019, table 2)
-_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in all, and for each class
+_MIXING = 0.9  # fraction of training images made of two styles (Karras et al. 2019, table 2)
+_MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in total; at least, per class
 
 
 class Generator(nn.Module):
-    """z (B, L), followed by the shares of C classes, -> images (B, C, H, W) in (-1, 1).
+    """Map z (B, L) and class weights (B, classes) to images (B, C, H, W) in (-1, 1).
 
     Args:
-        net: The network, unbounded.
+        net: The network, with unbounded output.
         latent_size: L.
-        classes: C.
+        classes: Number of classes; 0 for none.
+
+    Attributes:
+        styled: Whether the network has a mapping from z to styles.
+        class_shares: Frequencies of the classes in the data, (classes,), where there are classes.
     """
 
     class_shares: torch.Tensor
@@ -36,11 +40,15 @@ class Generator(nn.Module):
             self.register_buffer("class_shares", torch.full((classes,), 1 / classes))
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images of latents (B, L + classes)."""
+        """Return images of latents (B, L + classes), float32."""
         return torch.tanh(self.net(*self._parts(latents)).float())
 
     def styles(self, latents: torch.Tensor, truncation: float = 1.0) -> torch.Tensor:
-        """One w per layer, (B, layers, L), all the same, of latents (B, L + classes).
+        """Return one w per layer, (B, layers, L), all the same, of latents (B, L + classes).
+
+        Args:
+            latents: z and class weights.
+            truncation: psi in w_mean + psi (w - w_mean).
 
         Raises:
             NoStyles: the network has no mapping.
@@ -53,21 +61,25 @@ class Generator(nn.Module):
         return w[:, None].expand(-1, net.layers, -1)  # type: ignore[no-any-return]
 
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Images of styles (B, layers, L)."""
+        """Return images of styles (B, layers, L).
+
+        Raises:
+            NoStyles: the network has no mapping.
+        """
         return torch.tanh(self.styled_net().synthesis(styles).float())
 
     def styled_net(self) -> Any:
-        """The network, whose images come from styles.
+        """Return the network, if it makes images from styles.
 
         Raises:
-            NoStyles: they do not.
+            NoStyles: the network has no mapping.
         """
         if not self.styled:
             raise NoStyles("this model has no styles; models with -o network=style have")
         return self.net
 
     def measure_mean(self) -> None:
-        """The mean of w for the weights as they are now; always over the same z.
+        """Measure the mean of w for the present weights, per class, always over the same z.
 
         Raises:
             NoStyles: the network has no mapping.
@@ -78,22 +90,26 @@ class Generator(nn.Module):
         net.measure_mean(z.to(net.mean_w.device))
 
     def first_weights(self) -> torch.Tensor:
-        """A (F, L) of the layers y = A x + b that take w in, where there is one, else z."""
+        """Return weights A (F, L) of the layers y = A x + b that take w, or z without styles."""
         if self.styled:
             return self.styled_net().style_weights()  # type: ignore[no-any-return]
         first = next(m for m in self.net.modules() if isinstance(m, nn.Linear))
         return first.weight[:, : self.latent_size]
 
     def _parts(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Latents z and shares of the classes."""
+        """Split latents into z (B, L) and class weights (B, classes); None without classes."""
         size = self.latent_size
         return latents[:, :size], latents[:, size:] if self.classes else None
 
     def play(self, draw: Draw, kinds: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the images are made of (z, or w where there is one), and the images.
+        """Return latents, z (B, L) or w (B, layers, L), and their images, for one update.
 
-        With styles: fresh noise, and mostly two of them mixed (Karras et al. 2019,
-        arXiv:1812.04948, section 3.1).
+        With styles, the network gets fresh noise, and most images mix two styles (Karras et al.
+        2019, arXiv:1812.04948, section 3.1).
+
+        Args:
+            draw: Randomness of the step.
+            kinds: One-hot classes (B, classes), or None.
         """
         z = draw.normal("latents", self.latent_size)
         if not self.styled:

@@ -1,9 +1,10 @@
-"""An encoder for a generator: where in its latent space does an image lie?
+"""An encoder for a trained generator: it estimates the latents of an image.
 
-When the game is over, an encoder learns from the generator's own samples, whose latents are
-known, and from images, through the features of the run's own discriminator; both players stand
-still. Zhu et al. 2016 (arXiv:1609.03552), section 3.1, train such an encoder on pixels; features
-of the discriminator as a distance come from Larsen et al. 2016 (arXiv:1512.09300), Eq. 7.
+After generator and discriminator are trained, the encoder learns from samples of the generator,
+whose latents are known, and from training images, through the features of the run's discriminator;
+generator and discriminator are frozen. Zhu et al. 2016 (arXiv:1609.03552), section 3.1, train such
+an encoder on pixels; the distance in features of the discriminator is from Larsen et al. 2016
+(arXiv:1512.09300), Eq. 7.
 """
 
 from collections.abc import Callable
@@ -16,21 +17,24 @@ from gentool.core.images import ImageShape
 from gentool.models.base import LossTerms
 from gentool.networks.resnet import ResidualEncoder
 
-_WIDEST = 64  # channels: the encoder is a start for a search, not the product
-_LATENT_WEIGHT, _CLASS_WEIGHT, _FEATURE_WEIGHT = 0.05, 0.02, 0.05  # beside squared pixels
+_WIDEST = 64  # channels: the encoder only gives the start of a search
+_LATENT_WEIGHT, _CLASS_WEIGHT, _FEATURE_WEIGHT = 0.05, 0.02, 0.05  # squared pixels: 1
 _TINY = 1e-6
 
 Images = torch.Tensor
 
 
 class LatentEncoder(nn.Module):
-    """Images (B, C, H, W) in [-1, 1] -> latents (B, L + classes): z, and shares of the classes.
+    """Map images (B, C, H, W) in [-1, 1] to latents (B, L + classes): z, then class weights.
 
     Args:
         shape: Shape of the images.
-        width: Channels of the first level, at most 64.
+        width: Channels of the first level; more than 64 count as 64.
         latent_size: L.
-        classes: 0 for none.
+        classes: Number of classes; 0 for none.
+
+    Attributes:
+        trained: 1 once the encoder has begun to train, else 0; a scalar buffer.
     """
 
     trained: torch.Tensor
@@ -42,15 +46,19 @@ class LatentEncoder(nn.Module):
         self.register_buffer("trained", torch.zeros(()))
 
     def forward(self, images: Images) -> torch.Tensor:
-        """Latents, float32."""
+        """Return latents, float32; the class weights sum to 1."""
         z, logits = self.net(images).float().tensor_split([self.latent_size], dim=1)
         return torch.cat([z, logits.softmax(dim=1)], dim=1)
 
 
 def pixel_distance(a: Images, b: Images) -> torch.Tensor:
-    """Sum over three resolutions of the mean squared error per image, shape (B,).
+    """Return the mean squared error per image, summed over three resolutions, shape (B,).
 
-    The coarse ones pull while the fine one still sees only noise.
+    The coarse resolutions give a useful gradient while the error at the finest is still noise.
+
+    Args:
+        a: Images (B, C, H, W).
+        b: Images, likewise.
     """
     total = torch.zeros(len(b), device=b.device)
     for _ in range(3):
@@ -60,7 +68,7 @@ def pixel_distance(a: Images, b: Images) -> torch.Tensor:
 
 
 def feature_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """||a - b||^2 / ||b||^2 per row of (B, F), float32, shape (B,)."""
+    """Return ||a - b||^2 / ||b||^2 per row of (B, F), float32, shape (B,)."""
     a, b = a.float(), b.float()
     return (a - b).square().sum(dim=1) / (b.square().sum(dim=1) + _TINY)
 
@@ -72,15 +80,15 @@ def embedding_loss(
     images: Images,
     latents: torch.Tensor,
 ) -> LossTerms:
-    """What the encoder minimises: one value for each image and the sample beside it.
+    """Return the loss of the encoder, one value per pair of a training image and a sample.
 
     Args:
-        encoder: Learns.
-        generate: Latents -> images; stands still.
-        features: Images -> (B, F), of the discriminator; stands still.
-        images: Of the data, (B, C, H, W).
-        latents: Of samples, (B, L + classes); the last numbers are the classes of the images
-            as well.
+        encoder: Trained.
+        generate: Latents -> images; frozen.
+        features: Images -> features (B, F) of the discriminator; frozen.
+        images: Training images, (B, C, H, W).
+        latents: Latents of the samples, (B, L + classes); their classes are also those of
+            ``images``.
 
     Returns:
         Total (B,) and its parts.

@@ -1,9 +1,10 @@
-"""The adversarial seam: losses of the two-player game, and penalties on the discriminator.
+"""Adversarial losses, and the squared gradient norm that the penalties use.
 
-A loss is one entry: ``critic(real, fake)`` and ``generator(real, fake)``, both given the
-discriminator's logits of real and generated images, shape (B,), and both returning one value
-per image to be minimised. With logits a(x), the discriminator of Goodfellow et al. 2014 is
-D(x) = sigmoid(a(x)), so log D = -softplus(-a) and log(1 - D) = -softplus(a).
+A loss is an entry with two functions, ``critic(real, fake)`` for the discriminator and
+``generator(real, fake)``. Both take the discriminator's logits of real and of generated images,
+shape (B,), and return one value per image to be minimised. With logits a(x), the discriminator of
+Goodfellow et al. 2014 is D(x) = sigmoid(a(x)), so log D = -softplus(-a) and log(1 - D) =
+-softplus(a).
 """
 
 from collections.abc import Callable
@@ -19,7 +20,13 @@ Pairwise = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """One loss of the game; ``needs_real`` says whether the generator's part reads ``real``."""
+    """The two functions of an adversarial loss.
+
+    Attributes:
+        critic: Loss of the discriminator.
+        generator: Loss of the generator.
+        needs_real: Whether ``generator`` reads ``real``.
+    """
 
     critic: Pairwise
     generator: Pairwise
@@ -27,63 +34,67 @@ class AdversarialLoss:
 
 
 def _cross_entropy_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """-[log D(x) + log(1 - D(G(z)))]: the discriminator maximises V of Eq. 1."""
+    """Return -[log D(x) + log(1 - D(G(z)))], whose negative D maximises in Eq. 1."""
     return softplus(-real) + softplus(fake)
 
 
 def _minimax_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """log(1 - D(G(z))): Eq. 1 to the letter."""
+    """Return log(1 - D(G(z))), the generator's part of Eq. 1."""
     return -softplus(fake)
 
 
 def _non_saturating_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """-log D(G(z)), ibid., section 3, which does not saturate when D is confident."""
+    """Return -log D(G(z)) (ibid., section 3), which does not saturate when D is confident."""
     return softplus(-fake)
 
 
 def _least_squares_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Mao et al. 2017 (arXiv:1611.04076), Eq. 9 with a = 0, b = 1."""
+    """Return Eq. 9 of Mao et al. 2017 (arXiv:1611.04076) for D, with a = 0, b = 1."""
     return 0.5 * (real - 1).square() + 0.5 * fake.square()
 
 
 def _least_squares_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Ibid., with c = 1."""
+    """Return Eq. 9 of Mao et al. 2017 for G, with c = 1."""
     return 0.5 * (fake - 1).square()
 
 
 def _hinge_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), Eq. 16."""
+    """Return the hinge loss of D.
+
+    Lim and Ye 2017 (arXiv:1705.02894); Miyato et al. 2018 (arXiv:1802.05957), Eq. 16.
+    """
     return relu(1 - real) + relu(1 + fake)
 
 
 def _higher_fake(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """-a(G(z)): Eq. 17 of Miyato et al., and the generator's part of Arjovsky et al."""
+    """Return -a(G(z)): Eq. 17 of Miyato et al., and the generator's loss of Arjovsky et al."""
     return -fake
 
 
 def _relativistic_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Jolicoeur-Martineau 2018 (arXiv:1807.00734), Eq. 5: each fake against one real.
+    """Return the loss of D on pairs of one generated and one real image.
 
-    In this form Huang et al. 2024 (arXiv:2501.05441), Eq. 2, prove it to converge with R1 and R2.
+    Jolicoeur-Martineau 2018 (arXiv:1807.00734), Eq. 5. Huang et al. 2024 (arXiv:2501.05441), Eq. 2,
+    prove that this form converges with R1 and R2.
     """
     return softplus(fake - real)
 
 
 def _relativistic_generator(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """The same with real and fake exchanged."""
+    """Return ``_relativistic_critic`` with real and fake exchanged."""
     return softplus(real - fake)
 
 
 def _wasserstein_critic(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Arjovsky et al. 2017 (arXiv:1701.07875), Eq. 2 and Algorithm 1.
+    """Return a(G(z)) - a(x): Arjovsky et al. 2017 (arXiv:1701.07875), Eq. 2 and Algorithm 1.
 
-    D, held to slopes of 1 by a penalty, makes E[a(x)] - E[a(G(z))] as large as it can, which is
-    the Wasserstein distance.
+    D, whose slopes a penalty holds near 1, maximises E[a(x)] - E[a(G(z))]; the maximum is the
+    Wasserstein distance.
     """
     return fake - real
 
 
-# Functions with names, not lambdas: a model keeps its loss, and a model can be pickled.
+# Named functions, not lambdas: a model holds its loss, and a model must be picklable.
 _MINIMAX = AdversarialLoss(_cross_entropy_critic, _minimax_generator)
 _NON_SATURATING = AdversarialLoss(_cross_entropy_critic, _non_saturating_generator)
 _LEAST_SQUARES = AdversarialLoss(_least_squares_critic, _least_squares_generator)
@@ -116,9 +127,11 @@ LOSSES: Registry[AdversarialLoss] = Registry(
 
 
 def squared_slope(outputs: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
-    """||grad a||^2 per row, (B,), of outputs (B,) that were computed from ``leaf`` (B, ...).
+    """Return ||grad a||^2 per row, (B,), differentiable in all that the outputs depend on.
 
-    Differentiable in all that the outputs depend on.
+    Args:
+        outputs: a, (B,), computed from ``leaf``.
+        leaf: (B, ...).
     """
     (gradient,) = torch.autograd.grad(outputs.sum(), leaf, create_graph=True)
     wide = torch.promote_types(gradient.dtype, torch.float32)
@@ -128,13 +141,13 @@ def squared_slope(outputs: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
 def squared_gradient_norm(
     discriminator: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """||grad_x a(x)||^2 per image: R1 on real images, R2 on generated ones.
+    """Return logits and ||grad_x a(x)||^2 per image: R1 for real images, R2 for generated ones.
 
     Mescheder et al. 2018 (arXiv:1801.04406), Eq. 9 and 10, without the factor gamma / 2.
 
     Args:
-        discriminator: Images -> logits (B,); must treat each image by itself.
-        images: (B, C, H, W); a fresh leaf is made of them.
+        discriminator: Images -> logits (B,); each logit must depend on its own image only.
+        images: (B, C, H, W); they are detached first.
 
     Returns:
         The logits (B,) and the squared norms (B,), both differentiable in the weights.

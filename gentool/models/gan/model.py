@@ -1,10 +1,10 @@
-"""The generative adversarial network: a generator and a discriminator as a two-player game.
+"""The generative adversarial network: a generator that is trained against a discriminator.
 
-Goodfellow et al. 2014 (arXiv:1406.2661): min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]. The
-discriminator takes the first turn of a step, the generator the second. Networks, loss,
-penalties and augmentation are entries of their tables; this file only plays.
+Goodfellow et al. 2014 (arXiv:1406.2661): min_G max_D E[log D(x)] + E[log(1 - D(G(z)))]. In every
+step the discriminator is updated first, then the generator. Networks, losses, penalties and
+augmentations are entries of tables of their own; this file combines them.
 
-``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` plays Eq. 1 as printed.
+``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` trains by Eq. 1 as printed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,20 +34,23 @@ from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 from gentool.networks.convnet import DOUBLINGS
 
-_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # images fewer than, augmentation
-_ADA_IMAGES = 100_000  # from p = 0 to 1; the papers' 500,000 is longer than a short run
-_DECAY = 0.1  # share of the learning rate left at the end; the averages then settle
-_WON = 0.05  # of the loss of a D that cannot tell: below, it is never in doubt
-_AUGMENTED = 0.79  # ADA's p, which stops at 0.8
-_SETTLED = 0.1  # share of the run from which on the game is judged
-_PLAIN = "dcgan"  # the pair that knows norm and doubling
-_SPECTRAL = ("dcgan", "resnet", "fast")  # pairs that know spectral
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
+_ADA_IMAGES = 100_000  # for p from 0 to 1; the papers' 500,000 are more than a short run has
+_DECAY = 0.1  # final over initial learning rate; a low one lets the averages settle
+_WON = 0.05  # times D's loss at logits of 0; below it, G learns little from D
+_AUGMENTED = 0.79  # ADA's p from which on D overfits; p is at most 0.8
+_SETTLED = 0.1  # fraction of the run before which ``health`` reports nothing
+_PLAIN = "dcgan"  # the networks with the options norm and doubling
+_SPECTRAL = ("dcgan", "resnet", "fast")  # networks with the option spectral
 
 Kinds = torch.Tensor | None  # one-hot classes (B, C)
 
 
 class GAN(Model):
-    """Generator and discriminator, and at the end an encoder; the discriminator stays behind."""
+    """Generator, discriminator, and an encoder that is trained last.
+
+    The model file holds generator and encoder, not the discriminator.
+    """
 
     exported: tuple[str, ...] = ("generator", "encoder")
     takes_classes = True
@@ -95,13 +98,16 @@ class GAN(Model):
 
         @classmethod
         def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
-            """Grids grew by transposed convolution before there was a choice."""
+            """Return defaults for options that were added after a file was written.
+
+            Before there was ``doubling``, grids grew by transposed convolution.
+            """
             plain = options.get("network", _PLAIN) == _PLAIN
             return super().absent(options) | ({"doubling": "transposed"} if plain else {})
 
     @dataclass(frozen=True)
     class Drawing:
-        """How samples may be drawn."""
+        """Options for drawing samples."""
 
         truncation: float = option(
             1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
@@ -132,7 +138,7 @@ class GAN(Model):
             dict.fromkeys(slopes, config.penalty),
             dict.fromkeys(slopes, config.penalty_every),
         )
-        # The averages are asked, too, which have no penalties.
+        # Kept apart, since the averaged copy of the model has no penalties.
         self._slopes = {k: w for k, w in self.penalties.weights.items() if k in slopes}
         if "reconstruction" in self.penalties.entries and not hasattr(
             self.discriminator, "reconstructions"
@@ -149,7 +155,7 @@ class GAN(Model):
 
     @classmethod
     def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
-        """Fewer images than D can learn by heart are shown to it augmented."""
+        """Choose the augmentation by the number of images, since D would memorise few images."""
         if config.augment != "auto":
             return config, []
         name = next((name for most, name in _FEW if images < most), "none")
@@ -163,10 +169,10 @@ class GAN(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Rows z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes).
+        """Draw z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes), float32.
 
-        ``drawing.truncation`` psi < 1 gives psi z; where there is w, to which only the direction
-        of z counts, ``styles`` draws w towards its mean instead.
+        ``drawing.truncation`` psi < 1 scales z to psi z. Networks with styles depend on the
+        direction of z only; there ``styles`` moves w towards its mean instead.
         """
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
         if not self.generator.styled:
@@ -179,13 +185,13 @@ class GAN(Model):
         return torch.cat([z, self._kinds(labels)], dim=1)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """G(z)."""
+        """Return images G(z), (B, C, H, W) in (-1, 1)."""
         return self.generator(latents)  # type: ignore[no-any-return]
 
     def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-        """w, the same for every layer; of drawn latents truncated towards its mean.
+        """Return w for every layer, (B, layers, L), the same for all; if ``drawn``, truncated.
 
-        w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
+        Truncation is w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
 
         Raises:
             NoStyles: the network has no mapping.
@@ -193,7 +199,7 @@ class GAN(Model):
         return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
 
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Images of one w per layer.
+        """Return images of styles (B, layers, L), one w per layer.
 
         Raises:
             NoStyles: the network has no mapping.
@@ -202,23 +208,23 @@ class GAN(Model):
 
     @property
     def styled(self) -> bool:
-        """Where the network has a mapping."""
+        """Whether the network has a mapping from z to styles."""
         return self.generator.styled
 
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
-        """Those that the first layers answer to most."""
+        """Return ``sefa``, the directions that change the output of the first layers most."""
         return {"sefa": partial(semantic, self.generator.first_weights())}
 
     @property
     def draws_styles(self) -> bool:
-        """Truncation of a generator with styles is truncation in w."""
+        """Whether samples are truncated in w, which latents cannot express."""
         return self.generator.styled and self.drawing.truncation != 1
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Where the encoder believes images to lie: the start of a search.
+        """Return the encoder's estimate of the latents of images, from which a search can begin.
 
         Raises:
-            NoEncoder: the run ended before it was trained, or without.
+            NoEncoder: the model has no encoder, or the encoder is not trained yet.
         """
         if self.encoder is None:
             raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
@@ -231,11 +237,11 @@ class GAN(Model):
 
     @property
     def _game_share(self) -> float:
-        """Share of the run that the two players have."""
+        """Fraction of the run in which generator and discriminator are trained."""
         return 1.0 - float(self.config.encoder_share)
 
     def phases(self) -> tuple[Phase, ...]:
-        """The discriminator's turn, then the generator's; at the end the encoder's."""
+        """Return the phases of discriminator and generator, then that of the encoder."""
         end = self._game_share
         betas = (self.config.beta1, self.config.beta2)
         play = partial(Phase, betas=betas, decay=_DECAY, span=(0.0, end))
@@ -253,7 +259,7 @@ class GAN(Model):
         return (*game, last)
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """A discriminator that has won, so that little is left to learn from, or has overfitted."""
+        """Report a discriminator that overfits, or whose loss is so small that G learns little."""
         undecided = float(self._loss.critic(torch.zeros(1), torch.zeros(1)))
         if record.get("share", 0.0) < _SETTLED:
             return None
@@ -272,31 +278,37 @@ class GAN(Model):
 
     @property
     def against_collapse(self) -> str:
-        """A heavier penalty, if there is one that has a weight to choose; else such a penalty."""
+        """Advice: a heavier R1 or R2 if there is one, else to use them."""
         if self._slopes:
             weights = "+".join(f"{k}:{w:g}" for k, w in self._slopes.items())
             return f"A heavier penalty (now {weights}) or a smaller --lr helps"
         return "-o penalties=r1+r2 or a smaller --lr helps"
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are, and measure the averages' statistics."""
+        """Count the classes, and measure the statistics of the averaged weights."""
         if self.classes:
             shares = class_shares(batches(), self.classes, self.device)
             self.generator.class_shares.copy_(shares)
         self.refresh()
 
     def refresh(self) -> None:
-        """The generator's batch normalisation or mean of w, where there is one."""
+        """Measure batch normalisation statistics and the mean of w, if the generator has them."""
         refresh_statistics(self, self.generator)
         if self.generator.styled:
             self.generator.measure_mean()
 
     def augmented(self, images: torch.Tensor, draw: Draw, use: str = "real") -> torch.Tensor | None:
-        """Images as the discriminator sees them now; ``use`` names the noise."""
+        """Return images as the discriminator sees them now; None if unchanged.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1].
+            draw: Randomness of the step.
+            use: Name of the noise: ``real``, ``fake`` or ``other``.
+        """
         if self._augment is None:
             return None
         p = 1.0 if self.adaptive is None else self.adaptive.p
-        if images.device.type == "cpu" and not p:  # elsewhere the question would cost a wait
+        if images.device.type == "cpu" and not p:  # elsewhere, to read p would wait for the device
             return None
         return self._augment(images, draw.uniform(f"augment/{use}", self._augment.size), p)
 
@@ -304,7 +316,7 @@ class GAN(Model):
         return one_hot(labels.to(self.device), self.classes).float()
 
     def _conditions(self, batch: Batch) -> torch.Tensor | None:
-        """The classes of a batch, which its fakes are made in, too."""
+        """Return one-hot classes of a batch, for its generated images too; None without classes."""
         if not self.classes:
             return None
         assert batch.labels is not None
@@ -313,7 +325,7 @@ class GAN(Model):
     def _critic(
         self, images: torch.Tensor, kinds: Kinds, draw: Draw, use: str = "other"
     ) -> torch.Tensor:
-        """Logits of images as the discriminator sees them; ``use`` names the noise."""
+        """Return logits (B,) of images, augmented as D sees them; ``use`` names the noise."""
         seen = self.augmented(images, draw, use)
         return self.discriminator(images if seen is None else seen, kinds)  # type: ignore[no-any-return]
 
@@ -365,7 +377,10 @@ class GAN(Model):
         return LossTerms(loss + more.total, {"g_loss": loss, **more.parts})
 
     def _encoder_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """Players at rest; the generator is its average by now."""
+        """Return the loss of the encoder; generator and discriminator are frozen.
+
+        The generator has its averaged weights by now.
+        """
         self.generator.eval()
         self.discriminator.eval()
         z = draw.normal("latents", self.config.latent_size)
@@ -378,7 +393,7 @@ class GAN(Model):
 
 
 def _refuse_unused(config: GAN.Config) -> None:
-    """Raise UsageError for a setting that would change nothing."""
+    """Raise UsageError for an option that would have no effect."""
     network = config.network
     if config.spectral and network not in _SPECTRAL:
         raise UsageError(

@@ -1,15 +1,16 @@
-"""Penalties of the two-player game: what is added to a player's loss to keep the game stable.
+"""Penalties: terms added to the loss of discriminator or generator to keep the training stable.
 
-A penalty is one entry of ``PENALTIES``: a small module that gives one value per image from what
-its player's turn has at hand, so that several can share one forward pass: R1 reads the very
-logits that the loss reads, for which ``real`` must have been made a leaf before (``leaves``).
-Running means are buffers and are saved with the state; randomness comes from the turn's ``draw``.
+A penalty is an entry of ``PENALTIES``: a small module that returns one value per image from the
+tensors of an update, so that several penalties share one forward pass. R1, for example, uses the
+logits that the loss uses; for this, ``real`` must be a leaf of the graph before the forward pass
+(``leaves``). Running means are buffers and are saved with the state; random numbers come from the
+``draw`` of the update.
 
-An entry that is due only every k-th step is weighted k times (lazy regularisation, Karras et al.
-2020, arXiv:1912.04958, section 3.1), so that a period of steps sums to the same.
+A penalty that is applied in every k-th step only is weighted k times (lazy regularisation, Karras
+et al. 2020, arXiv:1912.04958, section 3.1), so that its sum over many steps stays the same.
 
-A gradient is that of the sum of the batch's logits. Where a discriminator looks across the batch,
-as with the standard deviation of a minibatch, a value is that of an image among its fellows.
+Gradients are those of the sum of the logits of the batch. If the discriminator compares images of a
+batch, as with the minibatch standard deviation, the value of an image depends on the other images.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,35 +30,40 @@ from gentool.models.gan.losses import squared_slope
 
 
 class Critic(Protocol):
-    """(images, labels) -> logits (B,), augmentation included if there is any."""
+    """Function (images, labels) -> logits (B,), with augmentation if there is any."""
 
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor | None, use: str = "other"
     ) -> torch.Tensor:
-        """Logits; ``real`` and ``fake`` augment as the turn's own logits were augmented."""
+        """Return logits (B,).
+
+        ``use`` names the noise of the augmentation; ``real`` and ``fake`` repeat that of the
+        update's own logits.
+        """
 
 
 Decoded = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
-_SPREAD = 0.5  # DRAGAN: of the data's standard deviation
-_RATE = 0.01  # of running means; the papers' decay of 0.99
-_TINY = 1e-12  # under a root, whose slope at 0 is infinite
+_SPREAD = 0.5  # DRAGAN: times the standard deviation of the pixels
+_RATE = 0.01  # of running means: a decay of 0.99, as in the papers
+_TINY = 1e-12  # added under a root, whose slope at 0 is infinite
 
 
 @dataclass(frozen=True)
 class CriticTurn:
-    """The discriminator's turn.
+    """The tensors of one update of the discriminator.
 
     Attributes:
-        critic: See ``Critic``.
-        real: Images (B, C, H, W); a leaf if a due penalty asks for it in ``leaves``.
-        fake: Generated images, as many, without the generator's graph; likewise.
-        real_logits: critic(real, labels), with its graph, (B,).
-        fake_logits: critic(fake, labels), likewise.
-        draw: The step's randomness.
-        labels: Of the real images and of the generated ones, as the critic takes them, or None.
-        reconstruct: (images, quadrants) -> pairs of (decoded, target), of a discriminator that
-            supervises itself, or None.
+        critic: The discriminator; see ``Critic``.
+        real: Training images (B, C, H, W); a leaf of the graph if a penalty of this step has it in
+            ``leaves``.
+        fake: As many generated images, without the generator's graph; a leaf likewise.
+        real_logits: critic(real, labels), (B,), with graph.
+        fake_logits: critic(fake, labels), (B,), with graph.
+        draw: Randomness of the step.
+        labels: Classes of real and of generated images, as the critic takes them, or None.
+        reconstruct: Function (images, quadrants) -> pairs of (decoded, target), of a discriminator
+            with decoders, or None.
     """
 
     critic: Critic
@@ -72,13 +78,13 @@ class CriticTurn:
 
 @dataclass(frozen=True)
 class GeneratorTurn:
-    """The generator's turn.
+    """The tensors of one update of the generator.
 
     Attributes:
-        latents: What the images are made of: z (B, L), or w (B, L) or (B, layers, L) where there
-            is one; a leaf, or at least with a graph from it to ``images``.
-        images: G(latents), with its graph.
-        draw: The step's randomness.
+        latents: What the images are made from: z (B, L), or w (B, L) or (B, layers, L) with styles;
+            a leaf, or at least with a graph to ``images``.
+        images: G(latents), with graph.
+        draw: Randomness of the step.
     """
 
     latents: torch.Tensor
@@ -87,16 +93,15 @@ class GeneratorTurn:
 
 
 class Penalty(nn.Module):
-    """Base of all penalties: a turn -> values per image (B,), float32 or wider.
+    """Base of all penalties: tensors of an update -> values per image (B,), float32 or wider.
 
     Attributes:
-        leaves: Which fields of the turn must be leaves of the graph: ``real``, ``fake``,
-            ``latents``.
-        of_generator: Whether it belongs to the generator's turn.
+        leaves: Which tensors must be leaves of the graph: ``real``, ``fake``, ``latents``.
+        of_generator: Whether it is added to the generator's loss; else to the discriminator's.
         weight: The published weight.
         every: The published interval in steps.
-        of_slope: Whether it is a squared slope, whose right weight depends on how far images lie
-            from each other (``calibration``).
+        of_slope: Whether it is a squared slope, whose right weight depends on the distances between
+            images (``penalty_weight``).
     """
 
     of_slope: ClassVar[bool] = False
@@ -116,25 +121,28 @@ class R1(Penalty):
     of_slope = True
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """Half the squared norms."""
+        """Return half the squared gradient norms."""
         return squared_slope(turn.real_logits, turn.real) / 2
 
 
 class R2(Penalty):
-    """||grad_x a(G(z))||^2 / 2 on generated images; its weight is gamma. Ibid., Eq. 10."""
+    """||grad_x a(G(z))||^2 / 2 on generated images; its weight is gamma.
+
+    Mescheder et al. 2018 (arXiv:1801.04406), Eq. 10.
+    """
 
     leaves = frozenset({"fake"})
     of_slope = True
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """Half the squared norms."""
+        """Return half the squared gradient norms."""
         return squared_slope(turn.fake_logits, turn.fake) / 2
 
 
 def _distance_to_slope_one(
     critic: Critic, points: torch.Tensor, labels: torch.Tensor | None
 ) -> torch.Tensor:
-    """(||grad a(points)|| - 1)^2."""
+    """Return (||grad a(points)|| - 1)^2 per image, (B,)."""
     leaf = points.detach().requires_grad_(True)
     slope = (squared_slope(critic(leaf, labels), leaf) + _TINY).sqrt()
     return (slope - 1).square()
@@ -143,13 +151,13 @@ def _distance_to_slope_one(
 class GradientPenalty(Penalty):
     """(||grad a(x')|| - 1)^2 at x' = e x + (1 - e) G(z), e uniform per image.
 
-    Gulrajani et al. 2017 (arXiv:1704.00028), Eq. 3. The points bear the labels of the batch.
+    Gulrajani et al. 2017 (arXiv:1704.00028), Eq. 3. The points x' have the labels of the batch.
     """
 
     weight = 10.0
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """The squared distances."""
+        """Return the squared differences of the gradient norm from 1."""
         share = turn.draw.uniform("wgan-gp", 1, 1, 1).to(turn.real.dtype)
         between = share * turn.real.detach() + (1 - share) * turn.fake.detach()
         return _distance_to_slope_one(turn.critic, between, turn.labels)
@@ -159,13 +167,13 @@ class Dragan(Penalty):
     """(||grad a(x + d)|| - 1)^2 around real images, d ~ N(0, s^2 I).
 
     Kodali et al. 2017 (arXiv:1705.07215), section 2.3. s is half the standard deviation of the
-    pixels, taken per image, so that a value does not depend on the batch.
+    pixels, per image, so that a value does not depend on the batch.
     """
 
     weight = 10.0
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """The squared distances."""
+        """Return the squared differences of the gradient norm from 1."""
         real = turn.real.detach()
         noise = turn.draw.normal("dragan", *real.shape[1:]).to(real.dtype)
         spread = _SPREAD * real.flatten(1).std(dim=1, correction=0)[:, None, None, None]
@@ -173,7 +181,12 @@ class Dragan(Penalty):
 
 
 class _RunningMean(nn.Module):
-    """The mean of all values so far, then an exponential one with rate 0.01."""
+    """The plain mean of the first 100 updates, then an exponential mean with rate 0.01.
+
+    Attributes:
+        value: The mean, a scalar.
+        steps: Number of updates, int64, a scalar.
+    """
 
     value: torch.Tensor
     steps: torch.Tensor
@@ -185,7 +198,7 @@ class _RunningMean(nn.Module):
 
     @torch.no_grad()
     def update(self, values: torch.Tensor) -> torch.Tensor:
-        """Take in values (B,); returns the new mean, detached."""
+        """Add the mean of values (B,); return the new running mean, a detached scalar."""
         self.steps += 1
         rate = (1 / self.steps).clamp_min(_RATE)
         self.value.lerp_(batch_mean(values.detach()).to(self.value.dtype), rate)
@@ -193,10 +206,10 @@ class _RunningMean(nn.Module):
 
 
 class LeCam(Penalty):
-    """(a(x) - m_fake)^2 + (a(G(z)) - m_real)^2, m being running means of the logits.
+    """(a(x) - m_fake)^2 + (a(G(z)) - m_real)^2, with running means m of the logits.
 
-    Tseng et al. 2021 (arXiv:2104.03310), the regulariser R_LC; for few images. The means take in
-    the present step first.
+    Tseng et al. 2021 (arXiv:2104.03310), the regulariser R_LC, for few images. The means include
+    the present step.
     """
 
     weight = 0.3
@@ -207,7 +220,7 @@ class LeCam(Penalty):
         self.fake_mean = _RunningMean()
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """The squared distances."""
+        """Return the sums of both squared differences."""
         real_mean = self.real_mean.update(turn.real_logits)
         fake_mean = self.fake_mean.update(turn.fake_logits)
         far = (turn.real_logits - fake_mean).square()
@@ -215,11 +228,11 @@ class LeCam(Penalty):
 
 
 class Consistency(Penalty):
-    """(a(x) - a(T x))^2 + (a(G(z)) - a(T G(z)))^2, T a random translation and cutout.
+    """(a(x) - a(T x))^2 + (a(G(z)) - a(T G(z)))^2, with a random translation and cutout T.
 
-    Balanced consistency, Zhao et al. 2020 (arXiv:2002.04724), Algorithm 1, with both weights
-    equal; the paper's T also mirrors, which is left out here. Where the discriminator sees images
-    augmented, both sides are augmented alike, so that T alone makes the difference.
+    Balanced consistency, Zhao et al. 2020 (arXiv:2002.04724), Algorithm 1, with both weights equal;
+    the paper's T also mirrors, which is left out here. If the discriminator sees augmented images,
+    both sides get the same augmentation, so that only T differs.
     """
 
     weight = 10.0
@@ -229,7 +242,7 @@ class Consistency(Penalty):
         self.augment = open_augmentation("translation+cutout")
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """The squared differences."""
+        """Return the sums of both squared differences."""
         total = torch.zeros_like(turn.real_logits)
         for name, images, logits in (
             ("real", turn.real, turn.real_logits),
@@ -242,14 +255,14 @@ class Consistency(Penalty):
 
 
 class Reconstruction(Penalty):
-    """Mean absolute error of what the discriminator's own decoders make of real images.
+    """Mean absolute error of the discriminator's decoders on real images.
 
-    Liu et al. 2021 (arXiv:2101.04775), L_recons of section 3.2, with the plain distance for its
-    perceptual one, which needs a pretrained network. Only for a discriminator with decoders.
+    Liu et al. 2021 (arXiv:2101.04775), L_recons of section 3.2, with the absolute error instead of
+    a perceptual distance, which needs a pretrained network. Only for a discriminator with decoders.
     """
 
     def forward(self, turn: CriticTurn) -> torch.Tensor:
-        """The errors, summed over the decoders.
+        """Return the errors, summed over the decoders.
 
         Raises:
             ValueError: the discriminator has no decoders.
@@ -263,10 +276,10 @@ class Reconstruction(Penalty):
 
 
 class PathLength(Penalty):
-    """(||J_w^T y|| - a)^2, y ~ N(0, I) / sqrt(H W), a the running mean of the norm.
+    """(||J_w^T y|| - a)^2, y ~ N(0, I) / sqrt(H W), with the running mean a of the norm.
 
-    Karras et al. 2020 (arXiv:1912.04958), Eq. 4. With one w per layer the squared norm is the
-    mean over layers.
+    Karras et al. 2020 (arXiv:1912.04958), Eq. 4. With one w per layer the squared norm is the mean
+    over layers.
     """
 
     leaves = frozenset({"latents"})
@@ -279,7 +292,7 @@ class PathLength(Penalty):
         self.length = _RunningMean()
 
     def forward(self, turn: GeneratorTurn) -> torch.Tensor:
-        """The squared distances."""
+        """Return the squared differences of the norm from its running mean."""
         images, latents = turn.images, turn.latents
         noise = turn.draw.normal("path-length", *images.shape[1:]).to(images.dtype)
         along = (images * noise).flatten(1).sum(dim=1) / (images.shape[2] * images.shape[3]) ** 0.5
@@ -321,11 +334,11 @@ class Penalties(nn.Module):
 
     Args:
         names: Such as ``r1+r2`` or ``r1:0.5/16+lecam`` (``Term``); empty or ``none`` for none.
-        weights: Name -> weight instead of the published one; 0 takes the penalty out.
-        every: Name -> interval in steps instead of the published one.
+        weights: Name -> weight that replaces the published one; a weight of 0 removes the penalty.
+        every: Name -> interval in steps that replaces the published one.
 
     Raises:
-        UnknownName: a name stands in no row of ``PENALTIES``.
+        UnknownName: a name is not in ``PENALTIES``.
         UsageError: a weight or an interval cannot be read.
     """
 
@@ -349,7 +362,7 @@ class Penalties(nn.Module):
                 self.every[name] = term.every or (every or {}).get(name, kind.every)
 
     def due(self, step: int, of_generator: bool = False) -> tuple[str, ...]:
-        """Names of the penalties of one player that this step takes."""
+        """Return the names of the penalties of discriminator or generator that apply in a step."""
         return tuple(
             name
             for name, entry in self.entries.items()
@@ -357,21 +370,22 @@ class Penalties(nn.Module):
         )
 
     def leaves(self, step: int, of_generator: bool = False) -> frozenset[str]:
-        """Which fields of the turn must be leaves before the forward pass of this step."""
+        """Return which tensors must be leaves before the forward pass of this step."""
         wanted = [cast("Penalty", self.entries[n]).leaves for n in self.due(step, of_generator)]
         return frozenset().union(*wanted)
 
     def forward(
         self, turn: CriticTurn | GeneratorTurn, slope_factor: torch.Tensor | float = 1.0
     ) -> LossTerms:
-        """What to add to the player's loss in the step of ``turn.draw``.
+        """Return what to add to the loss of the discriminator or the generator.
 
         Args:
-            turn: Whose it is.
-            slope_factor: Times the weight of squared slopes.
+            turn: The tensors of the update; its ``draw`` has the step.
+            slope_factor: Factor on the weight of squared slopes.
 
         Returns:
-            The total (B,), each value times weight times interval, and the bare values by name.
+            The total (B,), the sum of value times weight times interval, and the plain values by
+            name.
         """
         of_generator = isinstance(turn, GeneratorTurn)
         some = turn.images if isinstance(turn, GeneratorTurn) else turn.real

@@ -1,15 +1,16 @@
-"""The weight of R1 and R2: gamma found from the images' own variance, then along a schedule.
+"""The weight gamma of R1 and R2: scaled by the variance of the images, then by a schedule.
 
-The discriminator has to raise its logit by about the same margin m on the way from a generated
-image to a real one, whatever the images are; over a distance d that needs a slope of m / d, and
-the penalty gamma / 2 m^2 / d^2 stays the same beside the loss if gamma grows as d^2, which is
-twice the images' variance summed over pixels. Published weights, each found by search, follow
-roughly: StyleGAN2's rule is proportional to the number of pixels (Karras et al. 2020,
+The discriminator has to raise its logit by about the same margin m between a generated image and a
+real one, whatever the images are. Over a distance d this needs a slope of m / d, and the penalty is
+gamma / 2 m^2 / d^2. To keep it constant relative to the loss, gamma must grow as d^2, which is
+twice the variance of the images summed over pixels. Published weights, each found by search,
+roughly agree: StyleGAN2's rule is proportional to the number of pixels (Karras et al. 2020,
 arXiv:2006.06676, appendix C), R3GAN uses 0.05 at 32x32 and 150 at 256x256 (Huang et al. 2024,
 arXiv:2501.05441, appendix).
 
-The variance is measured in the first steps and then stands. Over the game gamma may fall along a
-half cosine, as in R3GAN (ibid.): strong while the players are far apart, weak for the details.
+The variance is measured in the first 50 updates and constant afterwards. In the course of the
+training of the GAN, gamma may fall along a half cosine, as in R3GAN (ibid.): strong while generated
+and real images are far apart, weak for the details.
 """
 
 import math
@@ -19,12 +20,17 @@ from torch import nn
 
 from gentool.core.distributed import batch_variance
 
-_STEPS = 50  # that the variance is measured in
-_COMMON = 768.0  # of natural pictures at 32x32 in RGB, where gamma = 1 was tuned
+_STEPS = 50  # in which the variance is measured
+_COMMON = 768.0  # variance of natural RGB images at 32x32, for which gamma = 1 was tuned
 
 
 class ImageVariance(nn.Module):
-    """The variance of images (B, C, H, W) in [-1, 1], summed over pixels."""
+    """The variance of images (B, C, H, W) in [-1, 1], summed over pixels.
+
+    Attributes:
+        total: Mean of the variances measured so far, a scalar.
+        steps: Number of batches measured, at most 50, a scalar.
+    """
 
     total: torch.Tensor
     steps: torch.Tensor
@@ -36,20 +42,25 @@ class ImageVariance(nn.Module):
 
     @torch.no_grad()
     def update(self, images: torch.Tensor) -> None:
-        """Take in a batch; after 50 of them nothing changes any more."""
+        """Add a batch to the mean; after 50 batches nothing changes any more."""
         if len(images) < 2:
             return
         variance = batch_variance(images.float()).sum()
-        due = (self.steps < _STEPS).float()  # no branch: it would wait for the device
+        due = (self.steps < _STEPS).float()  # no branch, which would wait for the device
         self.steps += due
         self.total += due * (variance - self.total) / self.steps
 
     @property
     def factor(self) -> torch.Tensor:
-        """What gamma is multiplied by; 1 for images of common variance, or none seen yet."""
+        """Factor for gamma, a scalar; 1 for images of variance 768, or before any batch."""
         return torch.where(self.steps > 0, self.total / _COMMON, torch.ones_like(self.total))
 
 
 def falling(share: float, end: float) -> float:
-    """A half cosine from 1 at share 0 of the game to ``end`` at share 1."""
+    """Return a half cosine that falls from 1 to ``end``.
+
+    Args:
+        share: Position from 0 to 1; the result is 1 at 0 and ``end`` at 1.
+        end: The last value.
+    """
     return end + (1 - end) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2

@@ -1,9 +1,9 @@
-"""The likelihood seam: p(x | z), what the decoder's output means.
+"""The likelihoods p(x | z): the meaning of the decoder's output.
 
-An entry says how many numbers per pixel the decoder gives (``outputs``), which images it can be
-asked about (``support``), whether it is a mass or a density (``discrete``), and has ``log_prob``,
-``mean`` and ``sample``. Images are in [-1, 1] as everywhere; ``log_prob`` sums over C, H and W to
-one value per image, in nats. ``-o likelihood=NAME`` chooses; ``auto`` looks at the images.
+An entry declares how many numbers per pixel the decoder gives (``outputs``), which images have a
+likelihood (``support``), whether it is a mass or a density (``discrete``), and has ``log_prob``,
+``mean`` and ``sample``. Images are in [-1, 1]; ``log_prob`` sums over C, H and W to one value per
+image, in nats. ``-o likelihood=NAME`` chooses one; ``auto`` chooses by the images.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _HERE = "gentool.models.likelihoods"
-DEFAULT_SIGMA = 0.5  # standard deviation that scales begin with; black to white is 1
+DEFAULT_SIGMA = 0.5  # initial standard deviation of scales; black to white is 1
 
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(
     "likelihood",
@@ -70,14 +70,14 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
 
 
 def open_likelihood(name: str, sigma: float = DEFAULT_SIGMA) -> Likelihood:
-    """The likelihood called ``name``.
+    """Return the likelihood called ``name``.
 
     Args:
-        name: A row of the table.
-        sigma: Standard deviation of a pixel that its scale begins with, or keeps; black to white
-            is 1.
+        name: A row of ``LIKELIHOODS``.
+        sigma: Initial or fixed standard deviation of a pixel; black to white is 1.
 
     Raises:
+        UnknownName: there is no such row.
         UsageError: ``sigma`` is given to a likelihood without a scale.
     """
     entry = LIKELIHOODS.get(name)
@@ -92,23 +92,25 @@ def open_likelihood(name: str, sigma: float = DEFAULT_SIGMA) -> Likelihood:
 
 
 def suited(pixels: NDArray[np.uint8]) -> str:
-    """The likelihood for images of these pixels: ``bernoulli`` if all are 0 or 255."""
+    """Return ``bernoulli`` if all pixels are 0 or 255, else ``gaussian``."""
     return "bernoulli" if bool(np.isin(pixels, (0, 255)).all()) else "gaussian"
 
 
 def chosen(
     config: Any, pixels: Callable[[], NDArray[np.uint8]] | None, usual: str, *, ink: bool = False
 ) -> tuple[Any, list[str]]:
-    """A model's config with ``likelihood`` auto made a choice: Bernoulli for black and white.
+    """Choose a likelihood that is ``auto``: Bernoulli for black and white images.
+
+    Where training changes the images, a discrete ``usual`` is replaced by ``gaussian``.
 
     Args:
-        config: Options of a model, one of them ``likelihood``.
-        pixels: Gives prepared images, uint8 (N, H, W, C); None if training changes them.
+        config: Options of a model, with a field ``likelihood``.
+        pixels: Returns prepared images, uint8 (N, H, W, C); None if training changes the images.
         usual: The likelihood for other images.
-        ink: Whether images are made black and white.
+        ink: Whether training makes the images black and white.
 
     Returns:
-        The config, and the choice in words if it is not the usual one.
+        The config with the choice, and a sentence on it unless it is ``usual``.
     """
     if config.likelihood != "auto":
         return config, []

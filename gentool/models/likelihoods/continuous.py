@@ -1,7 +1,8 @@
 """Densities: Gaussian and Laplace, with a fixed, a shared or a per-pixel scale.
 
-A pixel of an 8-bit image counted by a density is worth what the density has on one grey level, so
-no scale falls below a third of one: a smaller one would only count levels.
+Pixels of 8-bit images have only 256 values, at which a density could become arbitrarily large. A
+learned scale is therefore at least a third of a grey level; with a smaller one, the density would
+only learn the levels.
 """
 
 import math
@@ -12,7 +13,7 @@ from torch.nn.functional import softplus
 
 from gentool.models.likelihoods.base import Likelihood, quantile, softly_bounded
 
-_SCALE_RATE = 10.0  # one scalar must travel far: Adam moves it this much faster than a weight
+_SCALE_RATE = 10.0  # Adam changes the log-scale so much faster than a weight: it must change much
 _MIN_LOG_SCALE = -6.0  # exp(-6) = 0.3 grey levels
 _MAX_LOG_SCALE = 5.0
 
@@ -24,7 +25,7 @@ class _Continuous(Likelihood):
     otherwise = "images without infinite or undefined pixels"
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:
-        """Whether all pixels are finite."""
+        """Return whether all pixels are finite."""
         return images.isfinite().all()
 
 
@@ -32,7 +33,7 @@ class _SharedScale(_Continuous):
     """One learned scale for all pixels of all images.
 
     Args:
-        sigma: Standard deviation that it begins with; black to white is 1.
+        sigma: Initial standard deviation; black to white is 1.
     """
 
     deviation = 1.0  # standard deviation of a variable of scale 1
@@ -46,12 +47,12 @@ class _SharedScale(_Continuous):
 
     @property
     def log_scale(self) -> torch.Tensor:
-        """Log of the scale, for pixels in [-1, 1]; a scalar, softly bounded below."""
+        """Log of the scale, for pixels in [-1, 1]; a scalar, softly bounded below by -6."""
         raw = _SCALE_RATE * self.raw_log_scale
         return _MIN_LOG_SCALE + softplus(raw - _MIN_LOG_SCALE)
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """E[x | z] = mu(z), clipped to the range of images."""
+        """Return E[x | z] = mu(z), clipped to [-1, 1]."""
         return params.float().clamp(-1, 1)
 
 
@@ -67,24 +68,25 @@ def _log_normal(
 class Gaussian(_SharedScale):
     """p(x | z) = N(x; mu(z), sigma^2 I) with one learned sigma for all pixels.
 
-    Its optimum is sigma^2 = the mean squared error, which sets the balance between
-    reconstruction and KL by itself (Rybkin et al. 2021, "Simple and effective VAE training
-    with calibrated decoders", arXiv:2006.13202); a sigma fixed at 1 is what makes VAEs blurry.
+    The optimal sigma^2 is the mean squared error, which balances reconstruction and KL without a
+    weight (Rybkin et al. 2021, "Simple and effective VAE training with calibrated decoders",
+    arXiv:2006.13202); with sigma fixed at 1, samples of VAEs are blurred.
     """
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        """Return log p(x | z) per image in nats, a density on [-1, 1]^D, shape (B,)."""
         return _log_normal(images, params, self.log_scale)
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + sigma noise, clipped to the range of images."""
+        """Return mu + sigma noise, clipped to [-1, 1]."""
         return (params.float() + torch.exp(self.log_scale) * noise).clamp(-1, 1)
 
 
 class FixedGaussian(_Continuous):
-    """p(x | z) = N(x; mu(z), (2 sigma)^2 I) for pixels in [-1, 1]: sigma is given, not learned.
+    """p(x | z) = N(x; mu(z), (2 sigma)^2 I) for pixels in [-1, 1], with a given sigma.
 
-    The squared error weighed by hand, as most implementations have it: beta' = beta sigma^2.
+    It is the squared error with a weight set by hand, as in most implementations: the weight of the
+    KL becomes beta' = beta sigma^2.
 
     Args:
         sigma: Standard deviation; black to white is 1.
@@ -95,15 +97,15 @@ class FixedGaussian(_Continuous):
         self.scale = 2 * sigma
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        """Return log p(x | z) per image in nats, a density on [-1, 1]^D, shape (B,)."""
         return _log_normal(images, params, math.log(self.scale))
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """E[x | z] = mu(z), clipped to the range of images."""
+        """Return E[x | z] = mu(z), clipped to [-1, 1]."""
         return params.float().clamp(-1, 1)
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + sigma noise, clipped to the range of images."""
+        """Return mu + 2 sigma noise, clipped to [-1, 1]."""
         return (params.float() + self.scale * noise).clamp(-1, 1)
 
 
@@ -127,15 +129,15 @@ class PixelGaussian(_Continuous):
         return mean, softly_bounded(self.start + raw, _MIN_LOG_SCALE, _MAX_LOG_SCALE)
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        """Return log p(x | z) per image in nats, a density on [-1, 1]^D, shape (B,)."""
         return _log_normal(images, *self._split(params))
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """E[x | z] = mu(z), clipped to the range of images."""
+        """Return E[x | z] = mu(z), clipped to [-1, 1]."""
         return self._split(params)[0].clamp(-1, 1)
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + sigma noise, clipped to the range of images."""
+        """Return mu + sigma noise, clipped to [-1, 1]."""
         mean, log_scale = self._split(params)
         return (mean + torch.exp(log_scale) * noise).clamp(-1, 1)
 
@@ -143,19 +145,22 @@ class PixelGaussian(_Continuous):
 class Laplace(_SharedScale):
     """p(x | z) = prod exp(-|x_i - mu_i(z)| / b) / 2b with one learned b for all pixels.
 
-    At its optimum b is the mean absolute error; outliers and edges cost less than in a Gaussian.
+    The optimal b is the mean absolute error; outliers and edges cost less than in a Gaussian.
+
+    Args:
+        sigma: Initial standard deviation, sqrt(2) b; black to white is 1.
     """
 
     deviation = math.sqrt(2)
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats, a density on [-1, 1]^D."""
+        """Return log p(x | z) per image in nats, a density on [-1, 1]^D, shape (B,)."""
         log_scale = self.log_scale
         distance = (images.float() - params.float()).abs() * torch.exp(-log_scale)
         return -(distance + log_scale + math.log(2)).sum(dim=(1, 2, 3))
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + b times the quantile of Laplace's law, clipped to the range of images."""
+        """Return mu + b times a standard Laplace quantile, clipped to [-1, 1]."""
         centred = quantile(noise) - 0.5
         unit = -centred.sign() * torch.log1p(-2 * centred.abs())
         return (params.float() + torch.exp(self.log_scale) * unit).clamp(-1, 1)

@@ -1,12 +1,12 @@
-r"""Logistic laws over the 256 grey levels: one, or a mixture.
+r"""Logistic distributions over the 256 grey levels: a single one, or a mixture.
 
-A level x has the mass of the interval half a step d/2 around it; the darkest and the brightest
-have the tails as well (Kingma et al. 2016, arXiv:1606.04934; Salimans et al. 2017, "PixelCNN++",
-arXiv:1701.05517, Eq. 2):
+The mass of a level x is that of the interval of half a step d/2 on both sides; the darkest and the
+brightest level have the tails as well (Kingma et al. 2016, arXiv:1606.04934; Salimans et al. 2017,
+"PixelCNN++", arXiv:1701.05517, Eq. 2):
 
     P(x) = sigmoid((x + d/2 - mu) / s) - sigmoid((x - d/2 - mu) / s).
 
-Its logarithm is taken as it stands, for all scales, with no case for small masses:
+Its logarithm is computed exactly for all scales, without an approximation for small masses:
 log(sigmoid(a) - sigmoid(b)) = log sigmoid(a) + log sigmoid(-b) + log(1 - exp(b - a)).
 """
 
@@ -30,10 +30,15 @@ _DEVIATION = math.pi / math.sqrt(3)  # standard deviation of a logistic of scale
 
 
 def log_mass(images: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-    """Log P(x) per pixel; pixels, ``mean`` and ``log_scale`` in units of [-1, 1] broadcast.
+    """Return log P(x) per pixel; the arguments broadcast.
 
-    Counted in levels, whose borders are exact numbers, so that neighbours share theirs to the
-    last bit and the masses sum to one however narrow the law.
+    Positions are converted to levels, whose borders are exact numbers. So adjacent levels have the
+    same border to the last bit, and the masses sum to 1 for every scale.
+
+    Args:
+        images: Pixels x in [-1, 1].
+        mean: mu, in the same units.
+        log_scale: Log s, in the same units.
     """
     steps = level(images).round()
     centre, inverse = level(mean), STEP * torch.exp(-log_scale)
@@ -46,14 +51,14 @@ def log_mass(images: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor) 
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
-    """The nearest grey level."""
+    """Return the nearest grey levels, in [-1, 1]."""
     return (level(values).round().clamp(0, LEVELS - 1) * STEP - 1).clamp(-1, 1)
 
 
 def _clipped_mean(mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-    """E[clip(y, -1, 1)], y logistic: the mean of the levels to within half of one.
+    """Return E[clip(y, -1, 1)], y logistic: the mean of the levels to within half a level.
 
-    The integral of the distribution's tail, -1 + int P(y > t) dt from -1 to 1.
+    It is the integral of the tail of the distribution, -1 + int P(y > t) dt from -1 to 1.
     """
     scale = torch.exp(log_scale)
     tails = softplus((mean + 1) / scale) - softplus((mean - 1) / scale)
@@ -71,7 +76,7 @@ class _Logistic(Likelihood):
         self.start = math.log(2 * sigma / _DEVIATION)
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:
-        """Whether all pixels are grey levels."""
+        """Return whether all pixels are grey levels."""
         return on_levels(images)
 
     def _bounded(self, raw: torch.Tensor) -> torch.Tensor:
@@ -92,24 +97,24 @@ class Logistic(_Logistic):
         return mean, self._bounded(raw)
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats."""
+        """Return log p(x | z) per image in nats, shape (B,)."""
         return log_mass(images.float(), *self._split(params)).sum(dim=(1, 2, 3))
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """E[x | z], to within half a grey level."""
+        """Return E[x | z], to within half a grey level."""
         return _clipped_mean(*self._split(params))
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + s logit(Phi(noise)), as the nearest grey level."""
+        """Return mu + s logit(Phi(noise)), rounded to the nearest grey level."""
         mean, log_scale = self._split(params)
         return _rounded(mean + torch.exp(log_scale) * torch.logit(quantile(noise)))
 
 
 class LogisticMixture(_Logistic):
-    """A mixture of ten over all channels of a pixel, which follow each other.
+    """A mixture of ten components per pixel, each with all channels, one after another.
 
     Given the component, channel c is a logistic whose mean is mu_c plus a linear function of the
-    pixel's earlier channels (Salimans et al. 2017, Eq. 3, there for three channels).
+    earlier channels of the pixel (Salimans et al. 2017, Eq. 3, there for three channels).
 
     Args:
         sigma: Standard deviation where the decoder's output is 0; black to white is 1.
@@ -118,20 +123,28 @@ class LogisticMixture(_Logistic):
     components = 10
 
     def outputs(self, channels: int) -> int:
-        """Per component: a weight, and per channel mu, log s and what earlier channels add."""
+        """Return the number of decoder maps.
+
+        Per component these are a weight, per channel mu and log s, and per pair of channels the
+        coefficient of the earlier one.
+        """
         return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     def _split(
         self, params: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Log weights (B, K, H, W), mu and log s (B, K, C, H, W), coefficients (B, K, ., H, W)."""
+        """Split the decoder's output.
+
+        Returns:
+            Log weights (B, K, H, W), mu and log s (B, K, C, H, W), coefficients (B, K, ., H, W).
+        """
         batch, _, height, width = params.shape
         maps = params.float().reshape(batch, self.components, -1, height, width)
         rest = maps.shape[2] - 1
         channels = next(c for c in range(1, rest + 1) if 2 * c + c * (c - 1) // 2 == rest)
         sizes = [1, channels, channels, rest - 2 * channels]
         raw_weight, mean, raw, coefficients = torch.split_with_sizes(maps, sizes, dim=2)
-        # The components begin apart, or they would all learn the same.
+        # With equal initial means, all components would learn the same.
         spread = torch.linspace(-1, 1, self.components, device=params.device)
         mean = mean + 0.5 * spread[:, None, None, None]
         weights = raw_weight[:, :, 0].log_softmax(dim=1)
@@ -140,14 +153,14 @@ class LogisticMixture(_Logistic):
     def _means(
         self, mean: torch.Tensor, coefficients: torch.Tensor, earlier: torch.Tensor
     ) -> torch.Tensor:
-        """Mean (B, K, H, W) of the channel after ``earlier`` (B, K or 1, c, H, W)."""
+        """Return the mean (B, K, H, W) of the channel after ``earlier`` (B, K or 1, c, H, W)."""
         c = earlier.shape[2]
         begin = c * (c - 1) // 2
         own = coefficients[:, :, begin : begin + c]
         return mean[:, :, c] + (own * earlier).sum(dim=2)
 
     def log_prob(self, params: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Log p(x | z) per image in nats."""
+        """Return log p(x | z) per image in nats, shape (B,)."""
         weights, mean, log_scale, coefficients = self._split(params)
         x = images.float()[:, None]
         terms = weights
@@ -157,7 +170,7 @@ class LogisticMixture(_Logistic):
         return torch.logsumexp(terms, dim=1).sum(dim=(1, 2))
 
     def mean(self, params: torch.Tensor) -> torch.Tensor:
-        """E[x | z], with every component's earlier channels at their own means."""
+        """Return E[x | z], with the earlier channels of each component at their own means."""
         weights, mean, log_scale, coefficients = self._split(params)
         means = mean[:, :, :0]
         for c in range(mean.shape[2]):
@@ -167,10 +180,10 @@ class LogisticMixture(_Logistic):
         return (weights.exp()[:, :, None] * means).sum(dim=1).clamp(-1, 1)
 
     def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """A component by the first channel's Phi(noise), then the channels in turn.
+        """Draw a component by Phi(noise) of the first channel, then the channels one after another.
 
-        What is left of that uniform number once the component is chosen, its place within the
-        component's share, is uniform again and serves the first channel.
+        The position of this uniform number within the weight of the chosen component is uniform
+        again, and is used for the first channel.
         """
         weights, mean, log_scale, coefficients = self._split(params)
         uniform = quantile(noise)

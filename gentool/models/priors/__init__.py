@@ -1,10 +1,9 @@
-"""Priors: p(z), what samples are drawn from, as a part of the model.
+"""Priors p(z): the distribution that samples are drawn from, as a part of the model.
 
-The codes of an encoder do not fill N(0, I): where they leave a hole the decoder was never
-trained. A prior is therefore fitted to the codes of the training images when training ends
-(ex-post density estimation, Ghosh et al. 2020, arXiv:1903.12436), learned jointly with the model,
-or learned on it in the last span of the run, and lies in the model file. ``-o prior=NAME`` at
-training chooses which.
+The codes of an encoder do not fill N(0, I), and the decoder is not trained where there are none. A
+prior is therefore fitted to the codes of the training images when training ends (ex-post density
+estimation, Ghosh et al. 2020, arXiv:1903.12436), or learned jointly with the model, or learned in
+the last span of the run. It is a part of the model file. ``-o prior=NAME`` chooses it at training.
 """
 
 from collections.abc import Iterable
@@ -69,11 +68,11 @@ PRIORS: Registry[type[Prior]] = Registry(
     },
 )
 
-FITTED = ("gaussian", "mixture", "flow", "flow-matching")  # need no bound: fit any encoder's codes
+FITTED = ("gaussian", "mixture", "flow", "flow-matching")  # need no bound, so they fit any encoder
 
 
 def which_know(classes: int, prior: str, names: Iterable[str]) -> str:
-    """Why a prior takes no notice of so many classes, and which of ``names`` would, for people."""
+    """Return why a prior ignores that many classes, and which of ``names`` would use them."""
     own = PRIORS.get(prior).most_classes
     knows = f"at most {own:,}" if own else "none"
     others = [name for name in names if PRIORS.get(name).most_classes >= classes]

@@ -1,4 +1,4 @@
-"""What every prior can: be fitted to codes, and be drawn from."""
+"""Base of the priors, and functions for normal distributions and random draws."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,22 +17,25 @@ from gentool.core.rng import Draw, normal, uniform
 from gentool.models.base import Batch
 from gentool.models.classes import draw_classes
 
-_MOST_NUMBERS = 2**29  # of covariances in a model file
+_MOST_NUMBERS = 2**29  # covariances in a model file
 
 
 def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
-    """Rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) alone."""
+    """Draw rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) only."""
     return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
 
 
 def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
-    """Uniform numbers in [0, 1), shape (B,), float32; entry i as in ``draw_normal``."""
+    """Draw uniform numbers in [0, 1), shape (B,), float32.
+
+    Entry i depends on (seed, indices[i]) only.
+    """
     numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
     return torch.from_numpy(numbers).to(device, torch.float32)
 
 
 def choose(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Indices (B,) by inversion of the distribution function.
+    """Draw indices (B,), int64, by inversion of the distribution function.
 
     Args:
         probabilities: (B, K), not negative, of any sum above 0.
@@ -41,19 +44,19 @@ def choose(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     steps = probabilities.cumsum(dim=1)
     total = steps[:, -1:]
     chosen = (steps <= uniform[:, None] * total).sum(dim=1)
-    # A product rounded up to the total would choose beyond the last code that can occur.
+    # If the product is rounded up to the total, the last index of probability > 0 is chosen.
     return torch.minimum(chosen, (steps < total).sum(dim=1))
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mean, diag exp(log_variance)) || N(0, I)) per latent, in nats.
+    """Return KL(N(mean, diag exp(log_variance)) || N(0, I)) per latent, in nats.
 
-    Kingma and Welling 2014 (arXiv:1312.6114), appendix B:
-    -1/2 (1 + log sigma^2 - mu^2 - sigma^2), whose sum over latents is that of an image.
+    Kingma and Welling 2014 (arXiv:1312.6114), appendix B: -1/2 (1 + log sigma^2 - mu^2 - sigma^2).
+    The sum over latents is the KL of an image.
 
     Args:
         mean: (B, L), float32.
-        log_variance: (B, L), log sigma^2, likewise.
+        log_variance: Log sigma^2, (B, L), float32.
 
     Returns:
         Shape (B, L).
@@ -64,22 +67,25 @@ def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> tor
 def log_normal(
     latents: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor
 ) -> torch.Tensor:
-    """Log N(z; mean, diag exp(log_variance)), summed over the last axis; they broadcast."""
+    """Return log N(z; mean, diag exp(log_variance)) in nats, summed over the last axis.
+
+    The arguments broadcast.
+    """
     squares = (latents - mean).square() * torch.exp(-log_variance)
     return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(dim=-1)
 
 
 def log_standard_normal(latents: torch.Tensor) -> torch.Tensor:
-    """Log N(z; 0, I) per row of (B, L), in nats, shape (B,)."""
+    """Return log N(z; 0, I) per row of (B, L), in nats, shape (B,)."""
     return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(dim=1)
 
 
 def check_room(numbers: int, size: int) -> None:
-    """Whether the covariances of a prior, so many numbers, may lie in a model file.
+    """Check that the covariances of a prior are not too large for a model file.
 
     Args:
-        numbers: In all.
-        size: Length of a code.
+        numbers: Number of float32 entries of all covariances.
+        size: Length of a code, for the message.
 
     Raises:
         UsageError: they would take more than 2 GiB.
@@ -96,10 +102,10 @@ LogDensity = Callable[[torch.Tensor], torch.Tensor]  # (B, L) -> (B,), in nats
 
 
 class Codes(NamedTuple):
-    """Where the training images lie: N(means, diag variances) each, both (N, L), float32.
+    """Posteriors of the training images: N(means, diag variances), both (N, L), float32.
 
     The variances of an encoder without a posterior are zero. Labels, int64 (N,), are for priors
-    that know classes.
+    with classes.
     """
 
     means: torch.Tensor
@@ -107,7 +113,7 @@ class Codes(NamedTuple):
     labels: torch.Tensor | None = None
 
     def drawn(self, turn: int) -> torch.Tensor:
-        """One draw per image, (N, L), on the CPU; a function of the codes and ``turn``."""
+        """Return one draw per image, (N, L), on the CPU; it depends on codes and ``turn`` only."""
         means, variances = self.means.cpu(), self.variances.cpu()
         if not variances.any():
             return means
@@ -117,25 +123,26 @@ class Codes(NamedTuple):
 
 
 class Prior(nn.Module, ABC):
-    """Base of the entries; until it is fitted, an entry is N(0, I).
+    """Base of the priors; before it is fitted, a prior is N(0, I).
 
     Args:
         size: Length L of a code.
-        components: Parts of a mixture; the others ignore it.
-        shape: Of the images.
-        classes: How many classes it can be asked for.
+        components: Components of a mixture; other priors ignore it.
+        shape: Shape of the images.
+        classes: Number of classes; 0 for none.
 
     Attributes:
         joint: Whether it is learned together with the model.
-        learned: Whether it is learned when the model has been, in the last span of the run; one
-            that is neither is fitted at the end.
-        rests: Whether its buffers stand still until it is fitted or settled.
-        most_classes: Up to how many classes it can be fitted to, and be drawn from for one of them.
-        counts_classes: Whether it holds how often each of its classes occurs, ``class_shares``.
-        words: What samples are drawn from, for people.
+        learned: Whether it is learned after the model, in the last span of the run. A prior that is
+            neither joint nor learned is fitted at the end.
+        rests: Whether training steps leave its buffers unchanged; see ``moving_buffers``.
+        most_classes: Largest number of classes that it can have.
+        counts_classes: Whether it holds the frequencies of its classes, ``class_shares``,
+            (classes,).
+        words: What samples are drawn from, as text.
 
     Raises:
-        UsageError: it knows no classes, or not as many.
+        UsageError: it cannot have that many classes.
     """
 
     joint: ClassVar[bool] = False
@@ -162,43 +169,47 @@ class Prior(nn.Module, ABC):
         cls, size: int, components: int, shape: ImageShape, classes: int, places: tuple[int, int],
         width: int,
     ) -> "Prior":  # fmt: skip
-        """The prior of latents that lie on a grid of ``places``, channel by channel.
+        """Build the prior of latents that lie on a grid of ``places``, channel by channel.
 
         Args:
-            size: As for the class, and the next three.
-            components: Parts.
-            shape: Of the images.
-            classes: Wanted.
-            places: Rows and columns.
-            width: Of the network of a prior that is learned on the grid; others need neither.
+            size: Length L of a code.
+            components: Components of a mixture; other priors ignore it.
+            shape: Shape of the images.
+            classes: Number of classes; 0 for none.
+            places: Rows and columns of the grid.
+            width: Width of the network of a prior that is learned on the grid; other priors ignore
+                it and ``places``.
 
         Raises:
-            UsageError: as for the class.
+            UsageError: it cannot have that many classes.
         """
         return cls(size, components, shape, classes)
 
     @abstractmethod
     def fit(self, codes: Codes) -> None:
-        """Fit to the codes of training images; a function of the codes alone."""
+        """Fit to the codes of training images; the result depends on the codes only."""
 
     @abstractmethod
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Rows of p(z), or p(z|y), (B, L), from rows (B, L) of N(0, I) and uniform numbers (B,).
+        """Transform noise to draws of p(z), or of p(z|y) with labels, (B, L).
 
-        Labels, int64 (B,), are only given where there are classes.
+        Args:
+            noise: Rows of N(0, I), (B, L).
+            uniform: Uniform numbers in [0, 1), (B,).
+            labels: int64 (B,), or None; always None without classes.
         """
 
     def begin(self, batches: Iterable[Batch]) -> None:
-        """Called on a new model with training images, the same in all processes."""
+        """Initialise from training images, alike in all processes; called once on a new model."""
 
     def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
-        """What is left to do at the end of training: the fit.
+        """Finish the prior at the end of training; in most priors this is the fit.
 
         Args:
-            encode: Images -> mean and log-variance of their posteriors.
-            batches: Of training images.
+            encode: Images -> mean and log-variance of their posteriors, both (B, L).
+            batches: Batches of training images.
         """
         means, log_variances, labels = [], [], []
         for batch in batches:
@@ -212,48 +223,51 @@ class Prior(nn.Module, ABC):
         ))  # fmt: skip
 
     def learn(self, latents: torch.Tensor, labels: torch.Tensor | None, draw: Draw) -> torch.Tensor:
-        """What a prior that is ``learned`` minimises, (B,), on latents (B, L) of training images.
+        """Return the loss of a ``learned`` prior, (B,), on latents (B, L) of training images.
 
         Raises:
-            TypeError: it is not.
+            TypeError: the prior is not ``learned``.
         """
         raise TypeError(f"{type(self).__name__} is not learned in a span of its own")
 
     @property
     def ready(self) -> bool:
-        """Whether it draws what ``words`` say; until a learned one begins, it is N(0, I)."""
+        """Whether draws are as ``words`` says; a ``learned`` prior is N(0, I) before its span."""
         return True
 
     def of_the_bound(self, encode: Encode, labels: torch.Tensor | None = None) -> LogDensity:
-        """Log p(z) as the bound has it: of N(0, I), unless the prior is learned with it.
+        """Return log p(z) of the bound: that of N(0, I), unless the prior is joint.
 
         Args:
-            encode: Images -> mean and log-variance of their posteriors.
-            labels: Of the rows, int64 (B,), for log p(z|y) of a prior that knows classes.
+            encode: Images -> mean and log-variance of their posteriors, both (B, L).
+            labels: Labels of the rows, int64 (B,), for log p(z|y) of a joint prior with classes.
+
+        Returns:
+            Function of latents (B, L) that returns nats per row, (B,).
         """
         return log_standard_normal
 
     def moments(self) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """Mean and variance per latent of the prior that the bound has."""
+        """Return mean and variance per latent of the prior of the bound."""
         return 0.0, 1.0
 
     def draw(
         self, indices: NDArray[Any], seed: int, device: torch.device,
         labels: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """Rows (B, L) of p(z), or of p(z|y) with labels int64 (B,), where it knows classes.
+        """Draw rows (B, L) of p(z), or of p(z|y) with labels int64 (B,) if the prior has classes.
 
-        Row i depends on (seed, indices[i], labels[i]) alone.
+        Row i depends on (seed, indices[i], labels[i]) only.
         """
         noise = draw_normal(indices, seed, self.size, device)
         wanted = labels if self.classes else None
         return self.transform(noise, draw_uniform(indices, seed, device), wanted)
 
     def labels_of(self, codes: Codes) -> torch.Tensor:
-        """The class of each code, int64 (N,), on the CPU; 0 for all without classes.
+        """Return the class of each code, int64 (N,), on the CPU; 0 for all without classes.
 
         Raises:
-            ValueError: there are classes, and the codes have none.
+            ValueError: the prior has classes, but the codes have no labels.
         """
         if not self.classes:
             return torch.zeros(len(codes.means), dtype=torch.int64)
@@ -262,15 +276,19 @@ class Prior(nn.Module, ABC):
         return codes.labels.cpu()
 
     def one_hot(self, labels: torch.Tensor) -> torch.Tensor:
-        """Classes int64 (B,) as a network is told them, (B, classes); of no width without any."""
+        """Return classes int64 (B,) as one-hot float32 (B, classes); (B, 0) without classes."""
         if not self.classes:
             return torch.zeros(len(labels), 0, device=labels.device)
         return one_hot(labels, self.classes).float()
 
     def kinds(self, uniform: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        """The labels, or classes drawn as often as ``class_shares`` has them, int64 (B,).
+        """Return the labels, or classes drawn with the frequencies ``class_shares``, int64 (B,).
 
-        They are drawn for a class that had no images, too. 0 for all without classes.
+        Classes are also drawn in place of a label that had no images. Without classes all are 0.
+
+        Args:
+            uniform: Uniform numbers in [0, 1), (B,).
+            labels: int64 (B,), or None.
         """
         if not self.classes:
             return torch.zeros_like(uniform, dtype=torch.int64)
@@ -281,9 +299,11 @@ class Prior(nn.Module, ABC):
 
 
 class Standardised(Prior):
-    """A prior of codes that are shifted and scaled, per dimension, to mean 0 and variance 1.
+    """A prior of codes that are standardised: mean 0 and variance 1 in every dimension.
 
-    The buffers ``mean`` and ``scale`` (L) are measured on the codes.
+    Attributes:
+        mean: Mean of the codes, (L,).
+        scale: Standard deviation of the codes, (L,); 1 for a constant dimension.
     """
 
     mean: torch.Tensor
@@ -295,7 +315,10 @@ class Standardised(Prior):
         self.register_buffer("scale", torch.ones(size))
 
     def measure(self, codes: Codes) -> None:
-        """Mean and standard deviation of the draws: Var z = Var E[z|x] + E Var[z|x]."""
+        """Measure mean and standard deviation of draws from the posteriors.
+
+        The variance is Var z = Var E[z|x] + E Var[z|x].
+        """
         means, variances = codes.means.cpu().double(), codes.variances.cpu().double()
         total = means.var(dim=0, correction=0) + variances.mean(dim=0)
         scale = torch.where(total > 0, total.sqrt(), torch.ones_like(total))
@@ -303,13 +326,13 @@ class Standardised(Prior):
         self.scale.copy_(scale)
 
     def inward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(z - mean) / scale."""
+        """Return (z - mean) / scale, (B, L)."""
         return (latents - self.mean.to(latents)) / self.scale.to(latents)
 
     def outward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean + scale * rows."""
+        """Return mean + scale * rows, (B, L)."""
         return self.mean + self.scale * rows
 
     def log_scale(self) -> torch.Tensor:
-        """Log |dz / d row|, a scalar."""
+        """Return log |det dz / d row|, a scalar."""
         return self.scale.log().sum()

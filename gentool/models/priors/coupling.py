@@ -1,13 +1,13 @@
 """A normalising flow of affine couplings (Dinh et al. 2017, "RealNVP", arXiv:1605.08803).
 
-Codes are whitened first, so that the flow, which begins as the identity, begins as the full
-Gaussian. A coupling leaves half of the numbers, a, as they are and maps the others,
+Codes are whitened first. The flow is initialised as the identity, so the prior starts as the full
+Gaussian. A coupling keeps half of the numbers, a, and maps the others,
 
     b' = b exp(s(a)) + t(a)                                                   (Eq. 7),
 
-whose inverse needs no inverse of s or t (Eq. 8) and whose log |det| is the sum of s (Eq. 6).
-Here s is bounded by 2 tanh. Fitted by maximum likelihood on draws from the posteriors. Where there
-are classes, s and t are told the class beside a (a conditional flow: Winkler et al. 2019,
+whose inverse needs no inverse of s or t (Eq. 8) and whose log |det| is the sum of s (Eq. 6). Here s
+is bounded to (-2, 2) by 2 tanh. The flow is fitted by maximum likelihood on draws from the
+posteriors. With classes, s and t also get the class (a conditional flow: Winkler et al. 2019,
 arXiv:1912.00042, section 3).
 """
 
@@ -28,8 +28,8 @@ class Coupling(nn.Module):
 
     Args:
         size: L.
-        kind: Which half stays: even, odd, first or last numbers.
-        classes: How many it is told of.
+        kind: Which half is kept; kind % 4 is 0: even, 1: odd, 2: first, 3: last numbers.
+        classes: Number of classes; 0 for none.
     """
 
     def __init__(self, size: int, kind: int, classes: int = 0) -> None:
@@ -39,7 +39,7 @@ class Coupling(nn.Module):
         self.net = SmallNet(stay, 2 * change, _WIDTH, blocks=1, context=classes)
 
     def split(self, row: range) -> tuple[range, range]:
-        """The numbers that stay and those that change, of 0 ... L - 1."""
+        """Return the indices that are kept and those that are mapped, of 0 ... L - 1."""
         middle = (len(row) + 1) // 2
         halves = (row[0::2], row[1::2]) if self.kind % 4 < 2 else (row[:middle], row[middle:])
         return halves if self.kind % 2 == 0 else halves[::-1]
@@ -47,11 +47,11 @@ class Coupling(nn.Module):
     def forward(
         self, rows: torch.Tensor, kinds: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes -> noise: rows (B, L) mapped, and log |det| per row (B,).
+        """Map codes to noise: return mapped rows (B, L), and log |det| per row (B,).
 
         Args:
             rows: (B, L).
-            kinds: Classes (B, classes), one-hot.
+            kinds: One-hot classes (B, classes), or None.
         """
         stay, change = self._parts(rows)
         log_scale, shift = self._scale_shift(rows[:, stay], kinds)
@@ -60,7 +60,7 @@ class Coupling(nn.Module):
         return out, log_scale.sum(dim=1)
 
     def inverse(self, rows: torch.Tensor, kinds: torch.Tensor | None) -> torch.Tensor:
-        """Noise -> codes."""
+        """Map noise to codes, both (B, L): the inverse of ``forward``."""
         stay, change = self._parts(rows)
         log_scale, shift = self._scale_shift(rows[:, stay], kinds)
         out = rows.clone()
@@ -94,21 +94,26 @@ class CouplingFlow(FittedNetwork):
 
     @torch.no_grad()
     def fit(self, codes: Codes) -> None:
-        """Maximum likelihood of fresh draws in every pass."""
+        """Fit by maximum likelihood, with new draws in every pass."""
         rows = self.begin_fit(codes)
         for number, coupling in enumerate(self._each()):
             coupling.net.begin(f"coupling/{number}")
         minimise(self.couplings, self._surprise, rows)
 
     def _surprise(self, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """-log p of whitened rows with their classes, in nats per dimension, (B,)."""
+        """Return -log p in nats per dimension, (B,), of whitened rows with their classes."""
         noise, log_det = self.flow(*self.parts(rows))
         return -(log_standard_normal(noise) + log_det) / self.size
 
     def flow(
         self, rows: torch.Tensor, kinds: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whitened codes (B, L), classes (B, classes) -> noise (B, L) and log |det| (B,)."""
+        """Return noise (B, L) and log |det| (B,) of whitened codes (B, L).
+
+        Args:
+            rows: Whitened codes.
+            kinds: One-hot classes (B, classes), or None.
+        """
         total = rows.new_zeros(len(rows))
         for coupling in self._each():
             rows, log_det = coupling(rows, kinds)
@@ -118,7 +123,7 @@ class CouplingFlow(FittedNetwork):
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Noise back through the couplings."""
+        """Return codes (B, L): noise mapped by the inverse couplings."""
         kinds = self.kinds(uniform, labels)
         told = self.one_hot(kinds).to(noise)
         for coupling in reversed(self._each()):
@@ -126,7 +131,10 @@ class CouplingFlow(FittedNetwork):
         return self.finish(noise, kinds)
 
     def log_prob(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Log p(z), or log p(z|y) with labels int64 (B,), by the change of variables (Eq. 3)."""
+        """Return log p(z) in nats, (B,), or log p(z|y) with labels int64 (B,).
+
+        It is computed by the change of variables (Eq. 3).
+        """
         if labels is not None:
             latents = latents - self.centres[labels]
         told = None if labels is None else self.one_hot(labels)

@@ -1,8 +1,8 @@
-"""Small networks inside a prior, and the one loop that fits them.
+"""Small networks inside a prior, and the training loop that fits them.
 
-Their weights are buffers, not parameters: the training loop neither optimises nor averages
-them. They are zero, and what they stand in is the identity, until ``fit`` begins them anew, so
-a fit is a function of the codes alone and not of the fits before it.
+Their weights are buffers, not parameters, so that the training of the model neither optimises nor
+averages them. They are zero, and the prior's map is the identity, until ``fit`` initialises them.
+Every fit initialises them again, so it depends on the codes only, not on earlier fits.
 """
 
 import math
@@ -18,13 +18,13 @@ from gentool.core.rng import Draw, data_order, normal
 from gentool.models.priors.base import Codes
 from gentool.models.priors.gaussian import Whitened
 
-_PASSES = 40  # over the codes
+_PASSES = 40  # over all codes
 _FEWEST_STEPS, _MOST_STEPS = 20, 1500
-_RATE, _WARM_UP = 2e-3, 50  # Adam's, falling along a half cosine; steps of linear warm-up
+_RATE, _WARM_UP = 2e-3, 50  # Adam's learning rate, with half-cosine decay; steps of warm-up
 
 
 class Affine(nn.Module):
-    """x W^T + b with weights that are buffers."""
+    """x W^T + b with buffers as weights."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -35,14 +35,14 @@ class Affine(nn.Module):
         self.register_buffer("bias", torch.zeros(outputs))
 
     def begin(self, name: str, gain: float) -> None:
-        """Weights from N(0, gain^2 / inputs), a function of ``name``; bias 0."""
+        """Draw the weights from N(0, gain^2 / inputs), depending on ``name`` only; bias 0."""
         outputs, inputs = self.weight.shape
         drawn = normal(0, f"fit/{name}", np.arange(outputs), inputs)
         self.weight.copy_(torch.from_numpy(drawn) * (gain / math.sqrt(max(inputs, 1))))
         self.bias.zero_()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, inputs) -> (B, outputs)."""
+        """Map (B, inputs) to (B, outputs)."""
         return linear(x, self.weight, self.bias)
 
 
@@ -50,11 +50,11 @@ class SmallNet(nn.Module):
     """A residual perceptron: h += B silu(A norm(h) + C context), then a last affine map.
 
     Args:
-        inputs: Of the first map.
-        outputs: Of the last one, which begins at zero.
-        width: Of h.
-        blocks: How many residual blocks.
-        context: Length of a vector that every block sees; 0 for none.
+        inputs: Length of the input.
+        outputs: Length of the output; the last map is initialised by 0.
+        width: Length of h.
+        blocks: Number of residual blocks.
+        context: Length of a vector that every block gets; 0 for none.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class SmallNet(nn.Module):
         self.last = Affine(width, outputs)
 
     def begin(self, name: str) -> None:
-        """Fresh weights, a function of ``name`` alone."""
+        """Initialise all weights, depending on ``name`` only."""
         for key, part in self.named_modules():
             if isinstance(part, Affine):
                 gain = 0.0 if key == "last" else 0.3 if key.startswith("down") else 1.0
                 part.begin(f"{name}/{key}", gain)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, inputs) and (B, context) -> (B, outputs)."""
+        """Map (B, inputs) and (B, context) to (B, outputs)."""
         h = self.first(x)
         for up, down in zip(self.up, self.down, strict=True):
             inside = layer_norm(h, h.shape[1:])
@@ -85,10 +85,13 @@ class SmallNet(nn.Module):
 
 
 class FittedNetwork(Whitened):
-    """A prior whose network sees whitened codes, beside them the class where there are some.
+    """A prior with a network on whitened codes, which also gets the class where there are classes.
 
-    Codes are then whitened within their classes: less the mean of their class, ``centres`` (C, L).
-    A network that is the identity yet stands for one Gaussian per class, all of one covariance.
+    With classes, codes are whitened after the mean of their class is subtracted. While the network
+    is the identity, the prior is one Gaussian per class, all with the same covariance.
+
+    Attributes:
+        centres: Means of the classes, (C, L), where there are classes.
     """
 
     most_classes = 1000
@@ -101,7 +104,12 @@ class FittedNetwork(Whitened):
             self.register_buffer("centres", torch.zeros(classes, size))
 
     def begin_fit(self, codes: Codes) -> Callable[[int], torch.Tensor]:
-        """Whiten, count the classes; the rows (N, L + classes) of every pass, by its number."""
+        """Measure the whitening and count the classes.
+
+        Returns:
+            Function of the number of a pass that returns its rows (N, L + classes): whitened draws
+            and one-hot classes.
+        """
         labels = self.labels_of(codes)
         if self.classes:
             counts = torch.bincount(labels, minlength=self.classes)
@@ -114,12 +122,12 @@ class FittedNetwork(Whitened):
         return lambda turn: torch.cat([self.inward(codes.drawn(turn)), told], dim=1)
 
     def finish(self, rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Codes (B, L) of whitened rows (B, L), of these classes (B,)."""
+        """Return codes (B, L) of whitened rows (B, L) and their classes int64 (B,)."""
         codes = self.outward(rows)
         return codes + self.centres[labels] if self.classes else codes
 
     def parts(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The codes (B, L) and the classes (B, classes) of such rows."""
+        """Split rows (B, L + classes) into whitened codes and one-hot classes."""
         return rows[:, : self.size], rows[:, self.size :]
 
 
@@ -129,13 +137,13 @@ def minimise(
     rows: Callable[[int], torch.Tensor],
     batch: int = 256,
 ) -> None:
-    """Fit the buffers of ``module`` by Adam (Kingma and Ba 2015), always in the same way.
+    """Fit the buffers of ``module`` by Adam (Kingma and Ba 2015), with the same noise every time.
 
     Args:
-        module: All of its buffers learn.
+        module: All of its buffers are trained.
         loss: (rows (B, ...), randomness) -> one value per row.
-        rows: The rows (N, ...) of a pass, by its number, on the CPU.
-        batch: Rows a step, at most N.
+        rows: Number of a pass -> its rows (N, ...), on the CPU.
+        batch: Rows per step; N if that is less.
     """
     weights = [b.requires_grad_() for b in module.buffers()]
     count = len(rows(0))
@@ -162,10 +170,10 @@ def minimise(
 
 
 def _order(turn: int, count: int) -> torch.Tensor:
-    """The rows in the order of a pass."""
+    """Return the order of the ``count`` rows in a pass, int64 (count,)."""
     return torch.from_numpy(data_order(0, turn * count, count, count))
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then a half cosine to zero."""
+    """Return a factor for the learning rate: linear warm-up times a half cosine to zero."""
     return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))

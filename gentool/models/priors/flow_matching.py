@@ -1,17 +1,17 @@
-"""Flow matching: a velocity field that carries noise to codes (Lipman et al. 2023).
+"""Flow matching: a velocity field that transports noise to codes (Lipman et al. 2023).
 
 Codes u are whitened first. On the variance-preserving path
 
     y(a) = cos(a) noise + sin(a) u,   0 <= a <= pi / 2
 
-(arXiv:2210.02747, Eq. 20 with Albergo and Vanden-Eijnden's angles, arXiv:2209.15571, section 2)
-a network learns the velocity by conditional flow matching, Eq. 9:
+(arXiv:2210.02747, Eq. 20 with Albergo and Vanden-Eijnden's angles, arXiv:2209.15571, section 2) a
+network learns the velocity by conditional flow matching, Eq. 9:
 
     v(y, a) = argmin E || v(y(a), a) - (cos(a) u - sin(a) noise) ||^2.
 
-With v = 0, where the network begins, the noise itself is the sample: the full Gaussian.
-Samples follow v from a = 0 to pi / 2 in equal steps of Heun's method. Where there are classes, the
-network is told the class.
+The network is initialised by v = 0, for which samples are the noise itself, so the prior is the
+full Gaussian. Samples follow v from a = 0 to pi / 2 in equal steps of Heun's method. With classes,
+the network also gets the class.
 """
 
 import math
@@ -25,7 +25,7 @@ from gentool.models.priors.base import Codes
 from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
 
 _WIDTH, _BLOCKS = 192, 2
-_FREQUENCIES = 8  # of the angle, as the network sees it
+_FREQUENCIES = 8  # of the angle's sine and cosine features
 _STEPS = 24  # of Heun's method, two calls of the network each
 
 
@@ -33,7 +33,13 @@ Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # y (B, L), ang
 
 
 def path_error(velocity: Velocity, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Mean squared error of the velocity at a random angle, per row of (B, L), shape (B,)."""
+    """Return the mean squared error of the velocity at a random angle, per row, (B,).
+
+    Args:
+        velocity: (y (B, L), angle (B,)) -> (B, L).
+        rows: Codes u, (B, L).
+        draw: Randomness of the step.
+    """
     noise = draw.normal("noise", rows.shape[1])
     angle = draw.uniform("angle", 1)[:, 0] * (math.pi / 2)
     sine, cosine = angle.sin()[:, None], angle.cos()[:, None]
@@ -42,7 +48,13 @@ def path_error(velocity: Velocity, rows: torch.Tensor, draw: Draw) -> torch.Tens
 
 
 def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
-    """The end (B, L) of the path that begins at the noise (B, L), by Heun's method."""
+    """Return the end (B, L) of the path that begins at ``noise``, by Heun's method.
+
+    Args:
+        velocity: (y (B, L), angle (B,)) -> (B, L).
+        noise: (B, L).
+        steps: Number of steps, with two calls of ``velocity`` each.
+    """
     step = math.pi / 2 / steps
     rows = noise
     for k in range(steps):
@@ -63,7 +75,7 @@ class FlowMatching(FittedNetwork):
         self.net = SmallNet(size, size, _WIDTH, _BLOCKS, context=2 * _FREQUENCIES + classes)
 
     def velocity(self, kinds: torch.Tensor) -> Velocity:
-        """v(y, a) for classes (B, classes): of rows (B, L) and angles (B,), shape (B, L)."""
+        """Return v(y, a) for one-hot classes (B, classes): y (B, L), a (B,) -> (B, L)."""
 
         def velocity(rows: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
             phases = angle[:, None] * torch.arange(1, _FREQUENCIES + 1, device=angle.device)
@@ -74,20 +86,20 @@ class FlowMatching(FittedNetwork):
 
     @torch.no_grad()
     def fit(self, codes: Codes) -> None:
-        """Conditional flow matching on fresh draws in every pass."""
+        """Fit by conditional flow matching, with new draws in every pass."""
         rows = self.begin_fit(codes)
         self.net.begin("velocity")
         minimise(self.net, self._error, rows)
 
     def _error(self, rows: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Of the velocity, of whitened rows with their classes, (B,)."""
+        """Return the error of the velocity, (B,), of rows with their classes."""
         whitened, kinds = self.parts(rows)
         return path_error(self.velocity(kinds), whitened, draw)
 
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The end of the path that begins at the noise."""
+        """Return codes (B, L) at the end of the paths that begin at the noise."""
         kinds = self.kinds(uniform, labels)
         rows = follow(self.velocity(self.one_hot(kinds)), noise, _STEPS)
         return self.finish(rows, kinds)

@@ -1,10 +1,10 @@
-"""Flow matching over a grid of latents, learned in the last part of a run.
+"""Flow matching over a grid of latents, learned in the last span of a run.
 
-The path and the error of ``matching``, with a U-Net (``networks.velocity``) for the velocity, so
-that latents which lie side by side are drawn together. It learns by the training loop, from draws
-of the posteriors, when the encoder has learned and stands still; classes are told to it (Rombach et
-al. 2022, arXiv:2112.10752, do the same by diffusion). Latents are shifted and scaled by the mean
-and deviation of each channel, measured in the first steps.
+Path and loss are those of ``flow_matching``, the velocity is a U-Net (``networks.velocity``), so
+that neighbouring latents are drawn jointly. The prior is trained by the training loop on draws from
+the posteriors, after the encoder, which is then frozen; the network gets the class (Rombach et al.
+2022, arXiv:2112.10752, do the same by diffusion). Latents are shifted and scaled by the mean and
+standard deviation of each channel, measured in the first steps.
 """
 
 from collections.abc import Iterable
@@ -26,11 +26,20 @@ _STEPS = 8  # of Heun's method, two calls of the network each
 
 
 class LatentFlow(Prior):
-    """The velocity field, and the moments of the channels.
+    """The velocity network, and mean and variance of the channels.
 
     Args:
+        size: Number of latents L.
+        components: Ignored.
+        shape: Shape of the images.
+        classes: Number of classes; 0 for none.
         places: Rows and columns of the grid that latents (L,) lie on, channel by channel.
-        width: Of the network.
+        width: Channels of the network.
+
+    Attributes:
+        mean: Means of the channels, (C, 1, 1).
+        variance: Variances of the channels, (C, 1, 1).
+        measured: Number of batches measured, at most 50, a scalar.
     """
 
     learned = True
@@ -58,7 +67,7 @@ class LatentFlow(Prior):
         cls, size: int, components: int, shape: ImageShape, classes: int, places: tuple[int, int],
         width: int,
     ) -> Prior:  # fmt: skip
-        """With a network of its own for the grid."""
+        """Build the prior with a network for the grid."""
         return cls(size, components, shape, classes, places, width)
 
     @property
@@ -68,11 +77,11 @@ class LatentFlow(Prior):
 
     @property
     def deviation(self) -> torch.Tensor:
-        """Of the channels, (C, 1, 1); above 0, whatever was measured."""
+        """Standard deviation of the channels, (C, 1, 1), always above 0."""
         return (self.variance + _TINY).sqrt()
 
     def learn(self, latents: torch.Tensor, labels: torch.Tensor | None, draw: Draw) -> torch.Tensor:
-        """Mean squared error of the velocity per image, (B,), of latents (B, L)."""
+        """Return the mean squared error of the velocity per image, (B,), for latents (B, L)."""
         maps = latents.view(-1, *self.grid)
         if self.training:
             self._measure(maps)
@@ -86,11 +95,11 @@ class LatentFlow(Prior):
 
     @torch.no_grad()
     def _measure(self, maps: torch.Tensor) -> None:
-        """Take in the moments of a batch; after 50 of them nothing changes any more."""
+        """Add a batch to the moments; after 50 batches nothing changes any more."""
         mean, variance, _ = batch_moments(maps, (0, 2, 3))
         weight = (self.measured < _MEASURED).float() / (self.measured + 1)  # 1/n: a plain mean
-        self.measured += weight > 0  # no branch: it would wait for the device
-        # Of a mixture of batches: their mean variance and the variance of their means.
+        self.measured += weight > 0  # no branch, which would wait for the device
+        # The variance of all batches is their mean variance plus the variance of their means.
         away = mean.view_as(self.mean) - self.mean
         inner = variance.view_as(self.mean) - self.variance
         self.variance += weight * (inner + (1 - weight) * away.square())
@@ -103,21 +112,22 @@ class LatentFlow(Prior):
 
     @torch.no_grad()
     def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
-        """Count the classes of training images; all else has been learned."""
+        """Count the classes of training images; all else is learned in training steps."""
         if self.classes:
             self.class_shares.copy_(class_shares(batches, self.classes, self.mean.device))
 
     def fit(self, codes: Codes) -> None:
-        """Nothing: it learns by the training loop."""
+        """Do nothing: this prior is learned in training steps."""
 
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The end of the path that begins at the noise; classes as often as in the data.
+        """Return the end of the path that begins at the noise, (B, L).
 
-        A label is taken as it is: the flow learned from all images, ``class_shares`` counts some.
+        Without labels, classes are drawn with their frequencies. A label is used even where
+        ``class_shares`` is 0, since the flow learned from all images, but only some were counted.
         """
-        if not self.ready:  # the velocity is zero yet, and asking for it costs as much as ever
+        if not self.ready:  # the velocity is still zero, and its computation would take long
             return noise
         kinds = labels
         if self.classes and labels is None:

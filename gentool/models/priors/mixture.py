@@ -1,8 +1,8 @@
 """A mixture of full-covariance Gaussians fitted to codes by expectation maximisation.
 
-With classes, every component belongs to one of them and is fitted to its images alone, so that
-p(z, y) = p(y) p(z|y) is a mixture too: drawing from all components gives the classes as often as
-the images have them, and drawing from one class's gives that class.
+With classes, every component belongs to one class and is fitted to its images only. Then p(z, y) =
+p(y) p(z|y) is a mixture too: all components together draw classes with their frequencies in the
+data, the components of a class draw this class.
 """
 
 import math
@@ -18,17 +18,22 @@ from gentool.models.priors.base import (
     choose,
 )
 
-MOST_CLASSES = 1000  # of each at least one covariance lies in the model file
+MOST_CLASSES = 1000  # the model file holds at least one covariance per class
 
-_JITTER = 1e-4  # added to the variances of standardised codes, for the roots
+_JITTER = 1e-4  # added to the variances of standardised codes, for Cholesky factors
 _KMEANS_STEPS, _EM_STEPS = 15, 20
-_EM_GAIN = 1e-2  # nats per code; less gained in a step, and the fit is done
+_EM_GAIN = 1e-2  # nats per code; the fit ends when a step gains less
 
 
 class FittedMixture(Standardised):
-    """Of standardised codes u, p(u) = sum_k pi_k N(u; m_k, F_k F_k^T).
+    """p(u) = sum_k pi_k N(u; m_k, F_k F_k^T) for standardised codes u.
 
-    Dempster et al. 1977; Bishop 2006, section 9.2.2. One component is fitted in closed form.
+    Dempster et al. 1977; Bishop 2006, section 9.2.2. A single component is fitted in closed form.
+
+    Attributes:
+        shares: pi_k, (K,).
+        means: m_k, (K, L).
+        factors: F_k, lower Cholesky factors, (K, L, L).
     """
 
     most_classes = MOST_CLASSES
@@ -44,7 +49,7 @@ class FittedMixture(Standardised):
         check_room(components * size**2, size)
         self.register_buffer("shares", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, size))
-        # Lower Cholesky factors. (torch.eye on the meta device would import sympy.)
+        # Not torch.eye, which on the meta device would import sympy.
         self.register_buffer("factors", torch.zeros(components, size, size))
         self.factors.diagonal(dim1=1, dim2=2).fill_(1)
 
@@ -71,7 +76,10 @@ class FittedMixture(Standardised):
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Draws of all components or of those of classes; a class without images draws as all."""
+        """Draw from all components, or with labels from those of each row's class, (B, L).
+
+        For a class without images, all components are used.
+        """
         shares = self.shares.expand(len(noise), -1)
         if labels is not None:
             own = shares * self._own(labels)
@@ -81,13 +89,13 @@ class FittedMixture(Standardised):
         return self.outward(rows)
 
     def _own(self, kinds: torch.Tensor) -> torch.Tensor:
-        """Which components (B, K) are of the classes (B,)."""
+        """Return which components belong to classes (B,), bool (B, K)."""
         each = len(self.shares) // max(self.classes, 1)
         owners = torch.arange(len(self.shares), device=kinds.device) // each
         return owners == kinds[:, None]
 
     def _begin(self, rows: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
-        """Responsibilities (N, K) to begin with, by k-means within every class."""
+        """Return initial responsibilities (N, K), by k-means within every class."""
         each = len(self.shares) // max(self.classes, 1)
         members = rows.new_zeros(len(rows), len(self.shares))
         for kind in torch.unique(kinds).tolist():
@@ -97,7 +105,7 @@ class FittedMixture(Standardised):
         return members
 
     def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
-        """Log p(z), per row."""
+        """Return log p(z) per row, (B,), in nats."""
         rows = self.inward(latents)
         own = torch.ones(len(rows), len(self.shares), dtype=torch.bool, device=rows.device)
         log_joint = _log_joint(rows, own, self.shares, self.means, self.factors)
@@ -105,7 +113,10 @@ class FittedMixture(Standardised):
 
 
 def _nearest_centre(rows: torch.Tensor, components: int) -> torch.Tensor:
-    """Responsibilities (N, K) of 0 or 1 by Lloyd's k-means, begun at evenly spaced rows."""
+    """Return responsibilities (N, K) of 0 or 1 by Lloyd's k-means.
+
+    The initial centres are evenly spaced rows.
+    """
     start = torch.linspace(0, len(rows) - 1, components, dtype=torch.float64).long()
     centres = rows[start]
     for _ in range(_KMEANS_STEPS):
@@ -119,18 +130,18 @@ def _nearest_centre(rows: torch.Tensor, components: int) -> torch.Tensor:
 def _maximise(
     rows: torch.Tensor, responsibilities: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Shares (K,), means (K, L) and Cholesky factors (K, L, L): Bishop 2006, Eq. 9.24 to 9.26.
+    """Return weights (K,), means (K, L) and Cholesky factors (K, L, L) of the components.
 
-    Every covariance is drawn towards the mean of all of them with the weight of L rows, as
-    in regularised discriminant analysis (Friedman 1989), so that no component with few codes
-    shrinks onto them.
+    Bishop 2006, Eq. 9.24 to 9.26. Every covariance is averaged with the mean of all of them, which
+    has the weight of L rows, as in regularised discriminant analysis (Friedman 1989), so that no
+    component with few codes shrinks to these.
     """
     size = rows.shape[1]
     counts = responsibilities.sum(dim=0)
     means = responsibilities.T @ rows / counts.clamp(min=1e-9)[:, None]
     scatters = []
     for weight, mean in zip(responsibilities.T, means, strict=True):
-        used = weight > 0  # with many classes few rows are
+        used = weight > 0  # with many classes, these are few rows
         spread = (rows[used] - mean) * weight[used].sqrt()[:, None]
         scatters.append(spread.T @ spread)
     scatter = torch.stack(scatters)
@@ -147,11 +158,11 @@ def _log_joint(
     means: torch.Tensor,
     factors: torch.Tensor,
 ) -> torch.Tensor:
-    """The joint log p(z, k) = log pi_k + log N(z; m_k, F_k F_k^T), (N, K); -inf but for ``own``."""
+    """Return log p(z, k) = log pi_k + log N(z; m_k, F_k F_k^T), (N, K); -inf outside of ``own``."""
     constant = 0.5 * rows.shape[1] * math.log(2 * math.pi)
     joint = rows.new_full(own.shape, -math.inf)
     for k, (share, mean, factor) in enumerate(zip(shares, means, factors, strict=True)):
-        if share > 0:  # with fewer codes than components some are empty
+        if share > 0:  # components are empty if there are fewer codes
             inner = rows[own[:, k]] - mean
             white = torch.linalg.solve_triangular(factor, inner.T, upper=False)
             log_root = factor.diagonal().log().sum()

@@ -1,11 +1,11 @@
 """VampPrior: a mixture of the posteriors of learned images (Tomczak and Welling 2018).
 
-p(z) = 1/K sum_k q(z | u_k) (arXiv:1705.07120, Eq. 9); the pseudo-inputs u_k are learned with
-the model by the same bound. They begin at training images (section 5 of the paper calls this the
-data-based start) and are clipped to the range of images.
+p(z) = 1/K sum_k q(z | u_k) (arXiv:1705.07120, Eq. 9); the pseudo-inputs u_k are learned with the
+model by the same bound. They are initialised by training images (section 5 of the paper calls this
+the data-based start) and clipped to the range of images.
 
-Where there are classes, each has its own pseudo-inputs, which begin at its images, and the model
-learns with p(z|y), their mixture alone; p(z) = sum_y p(y) p(z|y), with p(y) counted in the data.
+With classes, each class has its own pseudo-inputs, initialised by its images, and the model learns
+with p(z|y), the mixture of these alone; p(z) = sum_y p(y) p(z|y), with p(y) counted in the data.
 """
 
 import math
@@ -27,10 +27,10 @@ def log_mixture(
     log_variances: torch.Tensor,
     shares: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Log sum_k pi_k N(z; means_k, diag exp(log_variances_k)), per row, in nats.
+    """Return log sum_k pi_k N(z; means_k, diag exp(log_variances_k)) per row, in nats.
 
     Args:
-        latents: (B, L).
+        latents: z, (B, L).
         means: (K, L).
         log_variances: (K, L).
         shares: pi, (K,) or (B, K); None for 1 / K.
@@ -45,7 +45,13 @@ def log_mixture(
 
 
 class VampPrior(Prior):
-    """K pseudo-inputs, and after training their posteriors."""
+    """K pseudo-inputs, and after training the posteriors of these.
+
+    Attributes:
+        images: The pseudo-inputs before clipping, (K, C, H, W), parameters.
+        means: Means of their posteriors, (K, L).
+        log_variances: Log-variances of their posteriors, (K, L).
+    """
 
     joint = True
     most_classes = 1000
@@ -65,9 +71,9 @@ class VampPrior(Prior):
 
     @torch.no_grad()
     def begin(self, batches: Iterable[Batch]) -> None:
-        """Put the pseudo-inputs on the first images (of each class), each as often as needed.
+        """Set the pseudo-inputs to the first images (of each class), repeated if these are too few.
 
-        A class without images begins at those of all, and is never drawn.
+        A class without images gets images of all classes, and is never drawn.
         """
         found: list[list[torch.Tensor]] = [[] for _ in range(max(self.classes, 1))]
         counts = torch.zeros(len(found), device=self.images.device)
@@ -77,7 +83,7 @@ class VampPrior(Prior):
             assert labels is not None
             for image, label in zip(batch.images, labels.tolist(), strict=True):
                 if len(found[label]) < self._each:
-                    found[label].append(image.clone())  # not the whole batch with it
+                    found[label].append(image.clone())  # a view would keep the whole batch
             counts += torch.bincount(labels, minlength=len(found)).to(counts)
             if not self.classes and len(found[0]) == self._each:
                 break
@@ -88,24 +94,24 @@ class VampPrior(Prior):
             self.class_shares.copy_(counts / counts.sum())
 
     def inputs(self) -> torch.Tensor:
-        """The pseudo-inputs, (K, C, H, W) in [-1, 1]."""
+        """Return the pseudo-inputs, (K, C, H, W) in [-1, 1]."""
         return self.images.clamp(-1, 1)
 
     @torch.no_grad()
     def settle(self, encode: Encode, batches: Iterable[Batch]) -> None:
-        """Keep the posteriors of the pseudo-inputs."""
+        """Store the posteriors of the pseudo-inputs."""
         means, log_variances = encode(self.inputs())
         self.fit(Codes(means, log_variances.exp()))
 
     def fit(self, codes: Codes) -> None:
-        """Keep the posteriors of the pseudo-inputs, which ``codes`` are."""
+        """Store ``codes``, the posteriors of the pseudo-inputs."""
         self.means.copy_(codes.means)
         self.log_variances.copy_(codes.variances.log())
 
     def transform(
         self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """A component per row, and a draw from it."""
+        """Choose a component per row, and draw from it, (B, L)."""
         if self.classes:
             shares = self._shares(labels)
             chosen = choose(shares.expand(len(noise), -1), uniform)
@@ -114,9 +120,9 @@ class VampPrior(Prior):
         return self.means[chosen] + torch.exp(0.5 * self.log_variances[chosen]) * noise
 
     def _shares(self, labels: torch.Tensor | None) -> torch.Tensor:
-        """Of the components, (K,), or for each label those of its class alone, (B, K).
+        """Return the weights of the components, (K,), or with labels those of p(z|y), (B, K).
 
-        A class without images has those of all.
+        A label without images gets the weights of p(z).
         """
         shares = self.class_shares.repeat_interleave(self._each) / self._each
         if labels is None:
@@ -126,13 +132,13 @@ class VampPrior(Prior):
         return torch.where(self.class_shares[labels][:, None] > 0, own, shares)
 
     def of_the_bound(self, encode: Encode, labels: torch.Tensor | None = None) -> LogDensity:
-        """Of the posteriors that the pseudo-inputs have now."""
+        """Return log p(z), or log p(z|y), with the present posteriors of the pseudo-inputs."""
         means, log_variances = encode(self.inputs())
         shares = self._shares(labels) if self.classes else None
         return partial(log_mixture, means=means, log_variances=log_variances, shares=shares)
 
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the posteriors that were kept."""
+        """Return mean and variance per latent, (L,), of the stored mixture."""
         count = len(self.means)
         shares = self._shares(None) if self.classes else self.means.new_full((count,), 1 / count)
         mean = shares @ self.means

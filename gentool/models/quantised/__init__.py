@@ -1,1 +1,1 @@
-"""Autoencoders whose latents are codes, and the transformer that draws codes."""
+"""Autoencoders whose latents are codes, and a transformer that draws codes."""

@@ -1,7 +1,7 @@
-"""A prior over codes: a transformer, how it is trained on them and how it draws them.
+"""The prior over codes: a transformer that learns the codes of images and draws new ones.
 
 p(s | class) of van den Oord et al. 2017 (arXiv:1711.00937), section 3.3, with the transformer of
-Esser et al. 2021 (arXiv:2012.09841), section 3.2, for the PixelCNN.
+Esser et al. 2021 (arXiv:2012.09841), section 3.2, instead of the PixelCNN.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from gentool.networks.transformer import Transformer
 
 @dataclass(frozen=True)
 class Drawing:
-    """How codes are drawn; the defaults draw from the prior itself."""
+    """Options for drawing codes; the defaults draw from the prior unchanged."""
 
     temperature: float = option(1.0, "below 1: likelier codes, less variety", low=0.01, high=10)
     top_k: int = option(0, "only the k likeliest codes; 0 for all", low=0, high=10**6)
@@ -28,10 +28,14 @@ class Drawing:
 
 
 def keep_likeliest(logits: torch.Tensor, drawing: Drawing) -> torch.Tensor:
-    """Probabilities (B, K) of logits (B, K) at a temperature, cut to the top k and the top p.
+    """Return probabilities (B, K) at a temperature, with 0 outside of the top k and the top p.
 
-    Top p is the smallest set of likeliest codes with at least this share of the mass (Holtzman et
-    al. 2020, arXiv:1904.09751, Eq. 2 and 3). Not renormalised.
+    Top p is the smallest set of likeliest codes whose total probability is at least p (Holtzman et
+    al. 2020, arXiv:1904.09751, Eq. 2 and 3). With such a limit the rows no longer sum to 1.
+
+    Args:
+        logits: (B, K).
+        drawing: Temperature, top k and top p.
     """
     probabilities = (logits / drawing.temperature).softmax(dim=1)
     if drawing.top_k == 0 and drawing.top_p == 1:
@@ -48,15 +52,15 @@ class CodePrior(nn.Module):
     """Transformer and class frequencies.
 
     Args:
-        words: Number of codes.
-        length: Codes per image.
+        words: Number of different codes.
+        length: Codes per image, T.
         channels: Width of the transformer.
-        depth: Its layers.
-        classes: 0 for none.
+        depth: Layers of the transformer.
+        classes: Number of classes; 0 for none.
 
     Attributes:
-        trained: 1 once it has begun to learn.
-        class_shares: Frequencies of the classes, (classes,), where there are some.
+        trained: 1 once it has begun to learn, else 0; a scalar buffer.
+        class_shares: Frequencies of the classes in the data, (classes,), where there are classes.
     """
 
     trained: torch.Tensor
@@ -75,18 +79,22 @@ class CodePrior(nn.Module):
     def nll(
         self, codes: torch.Tensor, labels: torch.Tensor | None, seen: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """-log p(codes | label) per image in nats, shape (B,).
+        """Return -log p(codes | label) per image in nats, shape (B,).
 
         Args:
             codes: int64 (B, T).
             labels: int64 (B,), for a prior with classes.
-            seen: What stands in for the codes where they are the past, (B, T); themselves if None.
+            seen: Codes that the transformer reads as earlier codes, (B, T); ``codes`` if None.
         """
         logits = self.net(codes if seen is None else seen, labels)
         return cross_entropy(logits.transpose(1, 2), codes, reduction="none").sum(dim=1)
 
     def draw_labels(self, uniform: torch.Tensor) -> torch.Tensor | None:
-        """Classes int64 (B,), as often as in the data; None where there are none."""
+        """Draw classes int64 (B,) with their frequencies in the data; return None without classes.
+
+        Args:
+            uniform: Uniform numbers in [0, 1), (B,).
+        """
         if not self.classes:
             return None
         return draw_classes(self.class_shares, uniform)
@@ -94,12 +102,12 @@ class CodePrior(nn.Module):
     def draw(
         self, uniform: torch.Tensor, labels: torch.Tensor | None, drawing: Drawing
     ) -> torch.Tensor:
-        """Codes int64 (B, T); row i depends on row i of the arguments alone.
+        """Draw codes int64 (B, T); row i depends on row i of the arguments only.
 
         Args:
             uniform: One number in [0, 1) per code, (B, T).
             labels: int64 (B,), for a prior with classes.
-            drawing: Temperature and cuts.
+            drawing: Temperature, top k and top p.
         """
         caches = self.net.caches(len(uniform))
         token, drawn = self.net.start(len(uniform), labels), []

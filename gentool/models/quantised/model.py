@@ -1,15 +1,15 @@
-"""The autoencoder with quantised latents and a transformer over its codes: sharp pictures.
+"""An autoencoder with quantised latents, and a transformer that learns its codes.
 
-Two spans of one run (van den Oord et al. 2017, arXiv:1711.00937; Esser et al. 2021,
-arXiv:2012.09841). First encoder, quantiser and decoder learn to give images back: by their pixels,
-by the features of a discriminator of their own and, later, by playing against it (``tail``). Then
-they stand still, and a transformer learns the codes of the training images. ``sample`` draws codes
-from it, of any class or of one, and decodes them.
+A run has two spans (van den Oord et al. 2017, arXiv:1711.00937; Esser et al. 2021,
+arXiv:2012.09841). First, encoder, quantiser and decoder learn to reconstruct images: by their
+pixels, by the features of a discriminator, and later against this discriminator
+(``reconstruction_critic``). Then these are frozen, and a transformer learns the codes of the
+training images. ``sample`` draws codes from it, of any class or of one, and decodes them.
 
-Latents are the vectors of an image's codes, one after another. What lies between two codes, as
-``interpolate`` makes it, is decoded as it is, not rounded to a code.
+Latents are the vectors of an image's codes (B, L, h, w), flattened. Points between two codes, as
+``interpolate`` makes them, are decoded without rounding to a code.
 
-``gentool train fsq --data FOLDER``, or ``vqvae`` for a learned codebook.
+``gentool train fsq --data FOLDER`` trains this model, ``vqvae`` one with a learned codebook.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,12 +34,12 @@ from gentool.models.vae.reconstruction_critic import TailConfig
 from gentool.networks.grids import GridDecoder, GridEncoder, grids
 
 _CODES_DECAY, _CRITIC_DECAY, _PRIOR_DECAY = 0.01, 0.1, 0.01
-_BEGIN_IMAGES = 256  # training images at whose codes a codebook begins
+_BEGIN_IMAGES = 256  # training images that initialise a codebook
 _OBSERVED = 1024  # training images whose codes are counted when a model is finished
-_LARGE = 96  # from this side on, by the mean of both, an image has more codes
-_SIDES = 8, 16  # of the grid, of smaller and of larger images
-_LATE = 0.2  # of the run, before which few codes may be a late start
-_COLLAPSED = 0.03  # share of the codes that could be seen in a batch
+_LARGE = 96  # images of this geometric mean of the sides, or more, have more codes
+_SIDES = 8, 16  # of the grid of codes, for smaller and for larger images
+_LATE = 0.2  # fraction of the run before which a collapse is not reported
+_COLLAPSED = 0.03  # of the codes that could occur in a batch; fewer are a collapse
 
 
 class Codec(nn.Module):
@@ -47,9 +47,9 @@ class Codec(nn.Module):
 
     Args:
         shape: Shape of the images.
-        width: Of both networks.
+        width: Width of encoder and decoder.
         quantiser: The quantiser.
-        side: About how many rows and columns the grid has.
+        side: Approximate number of rows and columns of the grid.
     """
 
     def __init__(self, shape: ImageShape, width: int, quantiser: Quantiser, side: int) -> None:
@@ -59,16 +59,21 @@ class Codec(nn.Module):
         self.decoder = GridDecoder(shape, width, quantiser.size, shape.channels, side)
 
     def encode(self, images: torch.Tensor) -> Quantised:
-        """The quantised grid of images (B, C, H, W)."""
+        """Return the quantised grid of images (B, C, H, W)."""
         return self.quantiser(self.encoder(images))  # type: ignore[no-any-return]
 
     def decode(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W), float32, not yet clamped, of code vectors (B, L, h, w)."""
+        """Return images (B, C, H, W), float32, not clamped, of code vectors (B, L, h, w)."""
         return self.decoder(vectors).float()  # type: ignore[no-any-return]
 
 
 class QuantisedAutoencoder(Model):
-    """Codec and transformer; the discriminator stays behind."""
+    """Codec and transformer; the discriminator is not part of the model file.
+
+    Attributes:
+        size: Rows and columns of the grid of codes.
+        tally: Statistics of a step for a learned codebook; None without one.
+    """
 
     exported = ("codec", "transformer")
     interpolation = "lerp"
@@ -113,13 +118,13 @@ class QuantisedAutoencoder(Model):
 
     @property
     def latent_classes(self) -> int:
-        """None: the class is the transformer's business, and the codes say all to the decoder."""
+        """0: only the transformer uses the class, the decoder needs the codes only."""
         return 0
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Vectors (B, latents) of codes that the transformer draws."""
+        """Draw codes from the transformer; return their vectors (B, latents)."""
         if labels is None:
             labels = self.transformer.draw_labels(draw_uniform(indices, seed, self.device))
         elif not self.classes:
@@ -130,25 +135,25 @@ class QuantisedAutoencoder(Model):
         return self.codec.quantiser.embed(codes.view(-1, *self.size)).flatten(1)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Images of codes' vectors, or of what lies between them."""
+        """Return images in [-1, 1] of code vectors (B, latents), or of points between them."""
         size = self.codec.quantiser.size
         return self.codec.decode(latents.view(-1, size, *self.size)).clamp(-1, 1)
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Vectors (B, latents) of the codes of images."""
+        """Return the vectors (B, latents) of the codes of images."""
         return self.codec.encode(images).vectors.flatten(1)
 
     def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
-        """How often each code occurs in images, (codes,)."""
+        """Return the frequency of each code in images, (codes,)."""
         return self.codec.quantiser.shares(self.codec.encode(images).indices)
 
     @torch.no_grad()
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Begin the codebook, where there is one, at codes of training images."""
+        """Initialise a learned codebook from encoded training images."""
         if self.tally is None:
             return
         grids: list[torch.Tensor] = []
-        for batch in batches():  # whose size is the loop's business
+        for batch in batches():  # of any size
             grids.append(self.codec.encoder(batch.images))
             if sum(map(len, grids)) >= _BEGIN_IMAGES:
                 break
@@ -156,11 +161,11 @@ class QuantisedAutoencoder(Model):
 
     @property
     def _switch(self) -> float:
-        """Share of the run after which the transformer learns."""
+        """Fraction of the run after which the transformer learns."""
         return 1.0 - float(self.config.prior_share)
 
     def phases(self) -> tuple[Phase, ...]:
-        """Codec and discriminator in the first span, the transformer in the second."""
+        """Return the phases of codec and discriminator, then that of the transformer."""
         first, second = (0.0, self._switch), (self._switch, 1.0)
         critic = self.tail.discriminator
         return (
@@ -173,7 +178,7 @@ class QuantisedAutoencoder(Model):
         )  # fmt: skip
 
     def _codes_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """The mean |x - x^|, the tail's terms and what the quantiser asks, per image."""
+        """Return mean |x - x^|, the discriminator's terms and the quantiser's loss, per image."""
         grid = self.codec.encoder(batch.images)
         quantiser = self.codec.quantiser
         if self.tally is not None and self.training:
@@ -186,9 +191,10 @@ class QuantisedAutoencoder(Model):
         return LossTerms(error + more.total + quantised.loss, parts)
 
     def _use(self, indices: torch.Tensor, draw: Draw) -> dict[str, torch.Tensor]:
-        """Perplexity of the batch's codes, and the share that occurs of those that could.
+        """Return the perplexity of the batch's codes, and the fraction used of the possible codes.
 
-        As many could as there are places in different images; one said twice counts once.
+        The number of possible codes is at most that of the places in different images of the batch;
+        an image that occurs twice counts once.
         """
         shares = self.codec.quantiser.shares(indices)
         possible = min(len(shares), len(np.unique(draw.indices)) * indices[0].numel())
@@ -204,10 +210,10 @@ class QuantisedAutoencoder(Model):
         return self.tail.critic_loss(batch.images, output, draw)
 
     def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """-log p(codes) per image in nats; some past codes are replaced by any others.
+        """Return -log p(codes) per image in nats, with some earlier codes replaced by random ones.
 
-        The transformer so learns to go on from codes that the images never had, as it will have
-        to when it has drawn some itself.
+        So the transformer learns to continue sequences that occur in no image, which it will have
+        to do after codes that it drew itself.
         """
         with torch.no_grad():
             codes = self.codec.encode(batch.images).indices.flatten(1)
@@ -220,7 +226,7 @@ class QuantisedAutoencoder(Model):
         return LossTerms(nll, {"nats_per_code": nll / length})
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Collapse of the codes, in plain words."""
+        """Report collapsed codes."""
         usage = record.get("code_usage", 1.0)
         if record["share"] < _LATE or usage >= _COLLAPSED:
             return None
@@ -244,7 +250,7 @@ class QuantisedAutoencoder(Model):
             self.transformer.class_shares.copy_(shares)
 
     def summary(self) -> str:
-        """How samples come about, and how the codes are used."""
+        """Return one sentence on how samples are made and how the codes are used."""
         health = self.codec.quantiser.health()
         if not self.transformer.trained:
             return (

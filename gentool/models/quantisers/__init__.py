@@ -1,4 +1,7 @@
-"""The quantisers by name: how a grid of vectors becomes a grid of codes. No torch until asked."""
+"""The table of quantisers by name; a quantiser turns a grid of vectors into a grid of codes.
+
+Importing this package does not import torch.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""What every quantiser can: turn vectors into codes, codes into vectors, and count codes.
+"""Base of the quantisers: vectors to codes, codes to vectors, and counts of codes.
 
-It quantises in float32 whatever the precision around it, and lets the gradient straight through
-(Bengio et al. 2013, arXiv:1308.3432).
+Quantisers compute in float32, also under autocast, and use the straight-through gradient (Bengio et
+al. 2013, arXiv:1308.3432).
 """
 
 from abc import ABC, abstractmethod
@@ -18,9 +18,10 @@ class Quantised(NamedTuple):
     """A quantised grid.
 
     Attributes:
-        vectors: Code vectors (B, L, h, w), float32, with the gradient of the input.
+        vectors: Code vectors (B, L, h, w), float32; their gradient is passed to the input
+            unchanged.
         indices: Codes, int64 (B, h, w), in [0, words).
-        loss: What quantising adds to the loss, (B,).
+        loss: What the quantiser adds to the loss, (B,).
     """
 
     vectors: torch.Tensor
@@ -29,20 +30,23 @@ class Quantised(NamedTuple):
 
 
 def perplexity(shares: torch.Tensor) -> torch.Tensor:
-    """Exp of the entropy of frequencies (K,): how many codes, used evenly, would be as varied."""
+    """Return exp(entropy) of frequencies (K,), a scalar.
+
+    It is the number of equally frequent codes that would have the same entropy.
+    """
     entropy: torch.Tensor = torch.special.entr(shares).sum()
     return entropy.exp()
 
 
 class Quantiser(nn.Module, ABC):
-    """Base of the entries.
+    """Base of the quantisers.
 
     Args:
-        size: L, channels of a grid's vectors.
-        words: How many codes there are.
+        size: Length L of a vector, the channels of a grid.
+        words: Number of codes.
 
     Attributes:
-        usage: Shares of the codes in the training images, (words,); zeros until observed.
+        usage: Frequencies of the codes in the training images, (words,); zeros before ``observe``.
     """
 
     usage: torch.Tensor
@@ -58,28 +62,28 @@ class Quantiser(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, indices: torch.Tensor) -> torch.Tensor:
-        """Code vectors (B, L, h, w), float32, of indices (B, h, w)."""
+        """Return code vectors (B, L, h, w), float32, of indices (B, h, w)."""
 
     def open_tally(self) -> Tally | None:
-        """What a step of training is counted in; None for a quantiser that does not learn so."""
+        """Return empty statistics of a training step; None if the quantiser does not learn so."""
         return None
 
     def begin(self, grid: torch.Tensor) -> None:
-        """Begin at a grid of training images, the same in all processes."""
+        """Initialise from encoded training images (B, L, h, w), the same in all processes."""
 
     def learn(self, grid: torch.Tensor, draw: Draw, tally: Tally) -> None:
-        """Learn from a grid of training images, a part of a step, before it is quantised."""
+        """Learn from a grid (B, L, h, w), a part of a training step, before it is quantised."""
 
     def shares(self, indices: torch.Tensor) -> torch.Tensor:
-        """Frequency of each code in ``indices`` of any shape, (words,), float32."""
+        """Return the frequency of each code in ``indices`` of any shape, (words,), float32."""
         counts = torch.bincount(indices.flatten(), minlength=self.words)
         return counts.float() / indices.numel()
 
     def observe(self, indices: torch.Tensor) -> None:
-        """Remember how often the codes occur in ``indices``, of any shape."""
+        """Store the frequency of each code in ``indices`` of any shape."""
         self.usage.copy_(self.shares(indices))
 
     def health(self) -> str:
-        """How many codes the training images use, in words."""
+        """Return how many codes the training images use, as text."""
         used, even = int((self.usage > 0).sum()), float(perplexity(self.usage))
         return f"{used:,} of {self.words:,} codes are in use, perplexity {even:,.0f}"

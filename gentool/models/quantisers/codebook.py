@@ -1,11 +1,11 @@
-"""Vector quantisation: a vector becomes the nearest of learned ones, e_k.
+"""Vector quantisation: a vector becomes the nearest vector e_k of a learned codebook.
 
-van den Oord et al. 2017 (arXiv:1711.00937): the nearest vector (Eq. 1), the commitment of Eq. 3
-(its mean over the grid), and for the codebook the moving averages of appendix A.1: counts N_k and
-sums m_k with e_k = m_k / N_k, which move once a step, before the next (``tally``). K-means of
-training images begins it. A code whose count falls below a tenth of the mean is moved to a vector
-of the step, count and sum with it (random restarts, Dhariwal et al. 2020, arXiv:2005.00341, section
-3.1).
+van den Oord et al. 2017 (arXiv:1711.00937): the nearest vector (Eq. 1), the commitment loss of Eq.
+3 (its mean over the grid), and for the codebook the moving averages of appendix A.1: counts N_k and
+sums m_k with e_k = m_k / N_k, which are updated once a step, at the start of the next
+(``codebook_statistics``). The codebook is initialised by k-means of encoded training images. A code
+whose count falls below a tenth of the mean is moved to a vector of the step, with its count and sum
+(random restarts, Dhariwal et al. 2020, arXiv:2005.00341, section 3.1).
 """
 
 import numpy as np
@@ -18,23 +18,23 @@ from gentool.models.quantisers.base import Quantised, Quantiser
 from gentool.models.quantisers.codebook_statistics import Tally, totals
 from gentool.networks.parts import fill_normal
 
-_DECAY = 0.99  # of the running sums; van den Oord 2017, appendix A.1
+_DECAY = 0.99  # of the moving averages; van den Oord 2017, appendix A.1
 _COMMITMENT = 0.25  # beta, ibid., Eq. 3
-_DEAD = 0.1  # of the mean count: a code that is used less is restarted
+_DEAD = 0.1  # a code with less than this fraction of the mean count is restarted
 _KMEANS_STEPS = 10
 _MOST_DISTANCES = 2**24  # held in memory at once
 
 
 class Codebook(Quantiser):
-    """The nearest of learned vectors.
+    """Quantiser by the nearest of learned vectors.
 
     Args:
-        codes: Words.
-        size: Length of a vector.
+        codes: Number of codes, ``words``.
+        size: Length L of a vector.
 
     Attributes:
-        vectors: e_k, (words, L).
-        counts: N_k as shares of their mean, (words,), so that they do not depend on the batch.
+        vectors: e_k, (words, L), float32.
+        counts: N_k divided by their mean, (words,), so that they do not depend on the batch size.
     """
 
     vectors: torch.Tensor
@@ -47,11 +47,11 @@ class Codebook(Quantiser):
 
     @property
     def sums(self) -> torch.Tensor:
-        """m_k = N_k e_k, (words, L); following from the two others, it is restarted with them."""
+        """m_k = N_k e_k, (words, L), computed from the other two, so a restart changes it too."""
         return self.vectors * self.counts[:, None]
 
     def forward(self, grid: torch.Tensor) -> Quantised:
-        """Quantise; the loss is the commitment."""
+        """Quantise a grid (B, L, h, w); the loss is the commitment."""
         grid = grid.float()
         indices = nearest(_rows(grid), self.vectors).view(len(grid), *grid.shape[2:])
         codes = self.embed(indices)
@@ -59,16 +59,19 @@ class Codebook(Quantiser):
         return Quantised(grid + (codes - grid).detach(), indices, loss)
 
     def embed(self, indices: torch.Tensor) -> torch.Tensor:
-        """The vectors of indices."""
+        """Return the vectors (B, L, h, w) of indices (B, h, w)."""
         return embedding(indices, self.vectors).movedim(-1, 1).contiguous()
 
     def open_tally(self) -> Tally:
-        """Of its words."""
+        """Return empty statistics for its codes."""
         return Tally(self.words, self.size)
 
     @torch.no_grad()
     def begin(self, grid: torch.Tensor) -> None:
-        """By k-means; all processes take the first one's, lest rounding make them differ."""
+        """Initialise the codebook by k-means.
+
+        All processes take the result of the first one, since rounding could make theirs differ.
+        """
         rows = _rows(grid.float())
         numbers = uniform(0, "codebook", np.arange(len(rows)), 1)[:, 0]
         first = rows[torch.from_numpy(numbers.argsort()).to(rows.device)]
@@ -76,18 +79,21 @@ class Codebook(Quantiser):
 
     @torch.no_grad()
     def learn(self, grid: torch.Tensor, draw: Draw, tally: Tally) -> None:
-        """Take in a part of a step; move by the step before, if this is the first part."""
+        """Add a part of a step to ``tally``.
+
+        The first part of a step updates the codebook by the statistics of the step before.
+        """
         if tally.step != draw.step:
             if tally.step >= 0:
                 self._move(tally)
             tally.clear(draw.step)
         rows = _rows(grid.float())
         halves = (draw.uniform("codebook", 2, *grid.shape[2:]) * 2**24).long()
-        keys = halves[:, 0] * 2**24 + halves[:, 1]  # 48 bits: no two alike
+        keys = halves[:, 0] * 2**24 + halves[:, 1]  # 48 random bits: equal keys are very unlikely
         tally.add(rows, nearest(rows, self.vectors), keys.flatten())
 
     def _move(self, tally: Tally) -> None:
-        """Move the averages by a whole step and restart what is unused."""
+        """Update the moving averages by a whole step, and restart unused codes."""
         mean = tally.counts.sum() / self.words
         sums = _DECAY * self.sums + (1 - _DECAY) * tally.sums / mean
         self.counts.mul_(_DECAY).add_(tally.counts / mean, alpha=1 - _DECAY)
@@ -99,13 +105,18 @@ class Codebook(Quantiser):
 
 
 def _rows(grid: torch.Tensor) -> torch.Tensor:
-    """The vectors (N, L) of a grid (B, L, h, w)."""
+    """Return the vectors (N, L) of a grid (B, L, h, w)."""
     return grid.movedim(1, -1).flatten(0, -2)
 
 
 @torch.no_grad()
 def nearest(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """For each row (N, L) the number of the nearest vector (K, L), int64 (N,); float32 inside."""
+    """Return the index of the nearest vector for each row, int64 (N,), without autocast.
+
+    Args:
+        rows: (N, L).
+        vectors: (K, L).
+    """
     squares = vectors.square().sum(dim=1)
     with torch.autocast(rows.device.type, enabled=False):
         # |r - e|^2 without |r|^2, which is the same for all e.
@@ -114,14 +125,14 @@ def nearest(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def kmeans(rows: torch.Tensor, first: torch.Tensor, words: int, steps: int) -> torch.Tensor:
-    """Lloyd's k-means: centres (words, L) of rows (N, L).
+    """Return centres (words, L) of rows by Lloyd's k-means.
 
     Args:
-        rows: What is to be represented.
-        first: The centres to begin with, the foremost ``words`` of these; said again, a little
-            apart, where they are fewer.
-        words: How many centres.
-        steps: Of Lloyd's iteration.
+        rows: Vectors (N, L).
+        first: Initial centres, the first ``words`` rows of it; if it has fewer, they are repeated
+            with small offsets.
+        words: Number of centres.
+        steps: Number of iterations.
     """
     spread = 1e-3 * rows.std(dim=0, correction=0)
     copies = [first + n * spread for n in range(-(-words // len(first)))]

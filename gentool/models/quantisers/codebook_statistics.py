@@ -1,8 +1,9 @@
-"""What the vectors of one step say to a codebook, over all its parts and all processes.
+"""Counts and sums of one step, for the moving average of a codebook.
 
-A step may be taken in parts and by several processes. A codebook that moved with each of them would
-be another one for each, so here what they say is added up, alike in all processes, and the
-codebook moves once, when the next step begins (not after the last).
+A step may be computed in parts and by several processes. If each part updated the codebook, the
+result would depend on their number. Therefore the statistics of all parts and processes are added
+up, with the same result in all processes, and the codebook is updated once, at the start of the
+next step (not after the last).
 """
 
 import torch
@@ -10,24 +11,24 @@ from torch import nn
 
 from gentool.core.distributed import rows_of_all_ranks, sum_over_ranks
 
-_NOTHING = 2**62  # the key of a place that no vector has taken
+_NOTHING = 2**62  # the key of an empty row
 
 
 class Tally(nn.Module):
-    """Counts and sums of one step's vectors, and some of them, drawn evenly.
+    """Counts and sums of one step's vectors, and a random sample of these vectors.
 
-    All are buffers, so that a run stopped between two steps goes on as it would have.
+    All are buffers, so that a run that was stopped between two steps continues exactly.
 
     Args:
-        words: K, codes.
-        size: L, length of a vector.
+        words: Number of codes K.
+        size: Length L of a vector.
 
     Attributes:
-        step: Which one is counted, int64; -1 before the first.
-        counts: Vectors of each code, (K,).
-        sums: Of the vectors of each code, (K, L).
-        keys: Of the vectors with the least keys, ascending, int64 (K,).
-        rows: These vectors, (K, L).
+        step: The step that is counted, int64; -1 before the first.
+        counts: Number of vectors of each code, (K,).
+        sums: Sum of the vectors of each code, (K, L).
+        keys: The K smallest random keys of the step's vectors, ascending, int64 (K,).
+        rows: The vectors with these keys, (K, L).
     """
 
     step: torch.Tensor
@@ -46,11 +47,11 @@ class Tally(nn.Module):
         self.register_buffer("rows", torch.zeros(words, size))
 
     def drawn(self) -> torch.Tensor:
-        """Vectors of the step in an order by chance, (at most K, L)."""
+        """Return the sampled vectors in random order, (at most K, L)."""
         return self.rows[: int((self.keys < _NOTHING).sum())]
 
     def clear(self, step: int) -> None:
-        """Count another step."""
+        """Reset the statistics for another step."""
         self.step.fill_(step)
         self.counts.zero_()
         self.sums.zero_()
@@ -58,12 +59,12 @@ class Tally(nn.Module):
 
     @torch.no_grad()
     def add(self, rows: torch.Tensor, indices: torch.Tensor, keys: torch.Tensor) -> None:
-        """Take in vectors of this part and process, and those that others take in meanwhile.
+        """Add vectors of this process, and those that all other processes add in the same call.
 
         Args:
             rows: Vectors (N, L), float32.
             indices: Their codes, int64 (N,).
-            keys: A number by chance for each, int64 (N,), in [0, 2^48).
+            keys: A random number for each, int64 (N,), in [0, 2^48).
         """
         counts, sums = totals(rows, indices, self.words)
         joint = sum_over_ranks(torch.cat([counts[:, None], sums], dim=1))
@@ -80,6 +81,12 @@ class Tally(nn.Module):
 def totals(
     rows: torch.Tensor, indices: torch.Tensor, words: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many rows each code has, (words,), and their sum, (words, L)."""
+    """Return the number of rows of each code, (words,), and their sums, (words, L).
+
+    Args:
+        rows: (N, L).
+        indices: Codes of the rows, int64 (N,).
+        words: Number of codes.
+    """
     sums = rows.new_zeros(words, rows.shape[1]).index_add_(0, indices, rows)
     return torch.bincount(indices, minlength=words).to(rows), sums

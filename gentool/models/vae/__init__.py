@@ -1,1 +1,1 @@
-"""Autoencoders with continuous latents: the autoencoder, the VAE, and what grew from them."""
+"""Autoencoders with continuous latents: the autoencoder, the VAE and its variants."""

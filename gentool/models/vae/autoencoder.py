@@ -1,10 +1,10 @@
 """The autoencoder: a bottleneck that learns the identity mapping.
 
-x -> encoder -> code (much shorter than x) -> decoder -> x^, trained to make x^ = x by squared
-error (Rumelhart, Hinton and Williams 1986; Hinton and Salakhutdinov 2006). It learns no p(x):
-random codes decode to nothing in particular. So that ``sample`` works, a density, an entry of
-``priors``, is fitted to the codes of the training images when training ends (ex-post density
-estimation, Ghosh et al. 2020).
+x -> encoder -> code (much shorter than x) -> decoder -> x^, trained by squared error so that x^ = x
+(Rumelhart, Hinton and Williams 1986; Hinton and Salakhutdinov 2006). It does not learn p(x): random
+codes do not decode to meaningful images. For ``sample``, a density, an entry of ``priors``, is
+fitted to the codes of the training images when training ends (ex-post density estimation, Ghosh et
+al. 2020).
 """
 
 import math
@@ -25,7 +25,7 @@ from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 
 
 class Autoencoder(Model):
-    """Encoder, decoder and the density fitted to the codes."""
+    """Encoder, decoder, and the density that is fitted to the codes."""
 
     exported = ("encoder", "decoder", "density")
     interpolation = "lerp"
@@ -59,49 +59,49 @@ class Autoencoder(Model):
 
     @classmethod
     def conditional(cls, config: Config, classes: int) -> bool:
-        """By its prior, which then knows where the codes of every class lie."""
+        """Return whether the density can be fitted to that many classes."""
         return classes <= PRIORS.get(config.prior).most_classes
 
     @classmethod
     def why_unconditional(cls, config: Config, classes: int) -> str:
-        """Its prior does not know as many; others do."""
+        """Return why the density ignores that many classes, and which ones would use them."""
         return which_know(classes, config.prior, FITTED)
 
     @property
     def latent_classes(self) -> int:
-        """None: the class is the prior's business."""
+        """0: only the density uses the class, the codes do not hold it."""
         return 0
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Codes (B, latent_size) from the density fitted to those of the training images."""
+        """Draw codes (B, latent_size) from the density fitted to those of the training images."""
         return self.density.draw(indices, seed, self.device, labels)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Images of codes."""
+        """Return images (B, C, H, W) in [-1, 1] of codes (B, latent_size)."""
         return self.decoder(latents).float().clamp(-1, 1)  # type: ignore[no-any-return]
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """Codes of images."""
+        """Return codes (B, latent_size) of images, float32."""
         return self.encoder(images).float()  # type: ignore[no-any-return]
 
     def _codes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes as posteriors of no width."""
+        """Return codes (B, latent_size) and log-variances of -inf: posteriors without variance."""
         codes = self.encode(images)
         return codes, torch.full_like(codes, -math.inf)
 
     @property
     def denoises(self) -> bool:
-        """Whether noise was on what the encoder saw (Vincent et al. 2008)."""
+        """Whether the encoder was trained on noisy images (Vincent et al. 2008)."""
         return bool(self.config.denoise > 0)
 
     def phases(self) -> tuple[Phase, ...]:
-        """One phase: the identity mapping."""
+        """Return the single phase, which learns the identity mapping."""
         return (Phase("autoencoder", self, self._loss, decay=0.01),)
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """||x - x^||^2 summed over pixels, per image, and what the regularisers ask for."""
+        """Return ||x - x^||^2 per image, summed over pixels, plus the regularisers."""
         codes = self.encode(noisy(batch.images, self.config.denoise, draw))
         output = self.decoder(codes).float()
         error = (output - batch.images).square().sum(dim=(1, 2, 3))
@@ -115,5 +115,5 @@ class Autoencoder(Model):
         self.density.settle(self._codes, batches())
 
     def summary(self) -> str:
-        """How samples come about."""
+        """Return one sentence on how samples are made."""
         return f"samples decode codes drawn from {self.density.words}"

@@ -1,4 +1,7 @@
-"""Dynamic binarisation: a grey value is the chance of white (Salakhutdinov and Murray 2008)."""
+"""Dynamic binarisation of images (Salakhutdinov and Murray 2008).
+
+A grey value is the probability of a white pixel.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,16 +13,21 @@ from gentool.models.base import Batch
 
 
 def inked(images: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Pixels of -1 and 1 drawn by images (B, C, H, W) in [-1, 1], float32; by index, as all noise.
+    """Draw pixels of -1 and 1 with the grey values as probabilities, float32 (B, C, H, W).
 
-    The mean over many draws is the image.
+    The mean over many draws is the image. Row i depends on its image and its index in ``draw``
+    only.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        draw: Randomness of the step.
     """
     ink = draw.uniform("binarise", *images.shape[1:]) < (images.float() + 1) / 2
     return 2 * ink.float() - 1
 
 
 def inked_batches(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same, of a pass over images, each drawn once and by its place in the pass."""
+    """Apply ``inked`` to all batches of an iterable, with the position of an image as its index."""
     start = 0
     for batch in batches:
         indices = np.arange(start, start + len(batch.images))

@@ -13,7 +13,7 @@ from gentool.networks.perceptron import ACTIVATIONS, dense_decoder, dense_encode
 
 @dataclass(frozen=True)
 class DenseConfig(BaseConfig):
-    """Options of the dense layers; ``hidden`` switches them on."""
+    """Options of the dense layers; ``hidden`` > 0 switches them on."""
 
     hidden: int = option(
         0, "dense layers so wide each way, and a vector (0: convolutions, by width)",
@@ -27,13 +27,19 @@ class DenseConfig(BaseConfig):
     def open_dense(
         self, shape: ImageShape, latent_size: int, outputs: int
     ) -> tuple[nn.Module, nn.Module]:
-        """Encoder to mean and log-variance of latents, and decoder to ``outputs`` maps."""
+        """Build the encoder and the decoder of dense layers.
+
+        Args:
+            shape: Shape of the images.
+            latent_size: L; the encoder gives mean and log-variance, (B, 2 L).
+            outputs: Channels of the decoder's maps.
+        """
         how = self.dense_layers, self.activation
         encoder = dense_encoder(shape, self.hidden, 2 * latent_size, *how)
         return encoder, dense_decoder(shape, self.hidden, latent_size, outputs, *how)
 
     def refuse_dense(self) -> None:
-        """Refuse options of dense layers where there are none.
+        """Check that no options of dense layers are given where there are none.
 
         Raises:
             UsageError: one is given.

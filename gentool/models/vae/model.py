@@ -1,17 +1,17 @@
-"""The variational autoencoder: learn p(x), and sample from it.
+"""The variational autoencoder: it learns p(x), reconstructs images and draws samples.
 
-Kingma and Welling 2014 (arXiv:1312.6114). The encoder gives the posterior
-q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps is drawn by reparameterisation, and the
-evidence lower bound (Eq. 10, one draw) is maximised, per image and in nats:
+Kingma and Welling 2014 (arXiv:1312.6114). The encoder gives the posterior q(z|x) = N(mu, diag
+sigma^2), z = mu + sigma eps is drawn by reparameterisation, and the evidence lower bound (Eq. 10,
+one draw) is maximised, per image and in nats:
 
     ELBO(x) = log p(x|z) - KL(q(z|x) || N(0, I)).
 
-Which p(x|z) is an entry of ``likelihoods``; how the KL is weighed over a run, free bits, and the
-bound of several samples stand in ``objectives``; what else the loss may ask for are entries of
-``regularisers``. What ``sample`` draws latents from is an entry of
-``priors``, mostly fitted to the training images' posteriors when training ends, since they do
-not fill N(0, I) and the decoder knows nothing of the holes. The bound keeps N(0, I), unless the
-prior is learned with it (``-o prior=vamp``). ``-o prior=latent-flow`` learns in a span of its own.
+p(x|z) is an entry of ``likelihoods``. The weight of the KL over a run, free bits, and the bound of
+several samples are in ``elbo``. Further terms of the loss are entries of ``regularisers``.
+``sample`` draws latents from an entry of ``priors``, which in most cases is fitted to the
+posteriors of the training images when training ends: these posteriors leave holes in N(0, I), where
+the decoder is not trained. The bound keeps N(0, I), unless the prior is learned jointly with the
+model (``vamp``). The prior ``latent-flow`` learns in a span of its own.
 """
 
 import math
@@ -52,19 +52,24 @@ from gentool.models.vae.posterior import Posterior
 from gentool.models.vae.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.grids import open_decoder, open_encoder
 
-_MOST_ROWS = 8  # of a grid unasked: a fitted Gaussian grows with the fourth power of it
-_UNIT_DRAWS = 512  # pictures on which units are told active from idle
-_DECAY = 0.01  # of the learning rate over a span
-_COLLAPSED_SHARE = 0.2  # of the run, before which a collapse may be a late start
+_MOST_ROWS = 8  # of the default grid: a fitted Gaussian grows with their fourth power
+_UNIT_DRAWS = 512  # samples on which active units are found
+_DECAY = 0.01  # final over initial learning rate of a span
+_COLLAPSED_SHARE = 0.2  # fraction of the VAE's span before which a collapse is not reported
 
 
 class VAE(Model):
-    """Encoder, decoder and likelihood."""
+    """Encoder, decoder, likelihood and prior.
+
+    Attributes:
+        length: Number of latents L of an image.
+        density: The prior.
+    """
 
     exported = ("encoder", "decoder", "likelihood", "density")
     takes_classes = True
     has_posterior = True
-    encoder: Any  # of residual, grid or dense layers
+    encoder: Any  # with residual, grid or dense layers
     decoder: Any
 
     @dataclass(frozen=True)
@@ -135,7 +140,11 @@ class VAE(Model):
         self._check_objective(config)
 
     def _check_objective(self, config: Config) -> None:
-        """Whether what is asked of the KL can be had."""
+        """Check that the options of the KL can be combined.
+
+        Raises:
+            UsageError: free_bits or capacity with several samples, or free_bits with a joint prior.
+        """
         if config.samples > 1 and (config.free_bits or config.capacity):
             given = "free_bits" if config.free_bits else "capacity"
             raise UsageError(
@@ -149,7 +158,11 @@ class VAE(Model):
             )
 
     def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
-        """Encoder and decoder; the rows and columns that latents lie on."""
+        """Build encoder and decoder; return rows and columns of the grid of latents.
+
+        Raises:
+            UsageError: dense layers with a grid, or options of dense layers without such layers.
+        """
         numbers, outputs = config.latent_size, self.likelihood.outputs(shape.channels)
         if config.hidden and config.grid > 1:
             raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
@@ -165,48 +178,48 @@ class VAE(Model):
 
     @classmethod
     def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
-        """Black and white images get a Bernoulli likelihood, others a Gaussian."""
+        """Choose the likelihood: Bernoulli for black and white images, else Gaussian."""
         return chosen(config, pixels, "gaussian", ink=config.binarise)
 
     @classmethod
     def conditional(cls, config: Config, classes: int) -> bool:
-        """By its prior, which then knows where the codes of every class lie."""
+        """Return whether the prior can have that many classes."""
         return classes <= PRIORS.get(config.prior).most_classes
 
     @classmethod
     def why_unconditional(cls, config: Config, classes: int) -> str:
-        """Its prior does not know as many; others do."""
+        """Return why the prior ignores that many classes, and which ones would use them."""
         return which_know(classes, config.prior, PRIORS)
 
     @property
     def latent_classes(self) -> int:
-        """None: the class is the prior's business."""
+        """0: only the prior uses the class, the latents do not hold it."""
         return 0
 
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Latents (B, L) from the prior that lies in the file."""
+        """Draw latents (B, L) from the prior in the model file."""
         return self.density.draw(indices, seed, self.device, labels)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """E[x|z], in [-1, 1]."""
+        """Return E[x|z] in [-1, 1], (B, C, H, W)."""
         return self.likelihood.mean(self.decoder(latents))
 
     def posterior(self, images: torch.Tensor) -> Posterior:
-        """q(z|x) of images (B, C, H, W) in [-1, 1]."""
+        """Return q(z|x) of images (B, C, H, W) in [-1, 1]."""
         return Posterior.of(self.encoder(images))
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The posterior mean."""
+        """Return the posterior means (B, L) of images."""
         return self.posterior(images).mean
 
     def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """A draw from the posterior."""
+        """Return draws (B, L) from the posteriors of images."""
         return self.posterior(images).draw(draw.normal("posterior", self.length))
 
     def phases(self) -> tuple[Phase, ...]:
-        """The negative ELBO; then, in a span of its own, a prior that is learned."""
+        """Return the phase of the negative ELBO, and that of a prior with a span of its own."""
         own = [n for n in self.exported if not (n == "density" and self.density.learned)]
         parts = nn.ModuleDict({name: getattr(self, name) for name in own})
         first, second = (0.0, self._switch), (self._switch, 1.0)
@@ -217,11 +230,11 @@ class VAE(Model):
 
     @property
     def _switch(self) -> float:
-        """Share of the run after which the prior learns, if it is one that does."""
+        """Fraction of the run after which a prior with a span of its own learns; 1 without one."""
         return 1.0 - self.config.prior_share if self.density.learned else 1.0
 
     def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """The prior's own loss on draws of the posteriors, whose encoder stands still."""
+        """Return the prior's own loss on draws from the posteriors; the encoder is frozen."""
         with torch.no_grad():
             posterior = self.posterior(self._observed(batch.images, draw))
             latents = posterior.draw(draw.normal("posterior", self.length))
@@ -229,7 +242,12 @@ class VAE(Model):
         return LossTerms(error, {"prior": error})
 
     def elbo(self, images: torch.Tensor, noise: torch.Tensor) -> LossTerms:
-        """The bound per image in nats, with eps = ``noise`` (B, L); parts: log_likelihood, kl."""
+        """Return the ELBO per image in nats, with the parts log_likelihood and kl.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1].
+            noise: eps of the draws from the posteriors, (B, L).
+        """
         posterior = self.posterior(images)
         latents = posterior.draw(noise)
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
@@ -237,12 +255,13 @@ class VAE(Model):
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """The importance-weighted bound (Burda et al. 2016, arXiv:1509.00519, Eq. 8), nats.
+        """Return the importance-weighted bound in nats, (B,).
 
-        log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x); one sample is the ELBO with its KL drawn.
+        log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x): Burda et al. 2016 (arXiv:1509.00519), Eq. 8. With
+        one sample it is the ELBO with the KL estimated by the draw.
 
         Raises:
-            UsageError: images outside the likelihood's support.
+            OutsideSupport: images are outside the support of the likelihood.
         """
         images = self._observed(images, draw)
         self.likelihood.check(images)
@@ -259,7 +278,10 @@ class VAE(Model):
     def posterior_terms(
         self, images: torch.Tensor, draw: Draw
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean, and KL per latent to a Gaussian with the prior's moments, (B, L)."""
+        """Return posterior means, and the KL of each latent to a Gaussian with the prior's moments.
+
+        Both are (B, L), the KL in nats.
+        """
         mean, log_variance = self.posterior(self._observed(images, draw))
         centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
         squares = ((mean - centre).square() + log_variance.exp()) / variance
@@ -267,40 +289,40 @@ class VAE(Model):
 
     @property
     def denoises(self) -> bool:
-        """Whether noise was on what the encoder saw (Vincent et al. 2008)."""
+        """Whether the encoder was trained on noisy images (Vincent et al. 2008)."""
         return bool(self.config.denoise > 0)
 
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
-        """The units that the encoder uses most."""
+        """Return ``units``, the axes of the units that the encoder uses most."""
         return {"units": self._active_directions}
 
     @torch.no_grad()
     def _active_directions(self, count: int) -> torch.Tensor:
-        """Axes (K, L) of the active units, the most active first.
+        """Return axes (K, L) of active units, K <= count, float64, the most active first.
 
         A unit is active by the variance of its posterior mean (Burda et al. 2016, section 5.2),
-        here over pictures of the model's own.
+        here over samples of the model.
         """
         draws = torch.split(self.prior(np.arange(_UNIT_DRAWS), 0), 64)
         means = torch.cat([self.encode(self.decode(latents)) for latents in draws])
         variances, order = means.var(dim=0).sort(descending=True)
         chosen = order[variances > ACTIVE_VARIANCE][:count]
-        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # no float64 on MPS
+        return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # MPS has no float64
 
     @property
     def kl_caveat(self) -> str:
-        """A learned prior has no closed form."""
+        """How the KL of ``posterior_terms`` differs for a joint prior; else empty."""
         words = "to a Gaussian with the prior's moments, not to the prior itself"
         return words if self.density.joint else ""
 
     @property
     def discrete(self) -> bool:
-        """Whether the likelihood is a mass."""
+        """Whether the likelihood is a probability mass."""
         return self.likelihood.discrete
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Posterior collapse, in plain words."""
-        idle = record.get("active_units", math.nan) < 0.5  # no number where it cannot be told
+        """Report posterior collapse."""
+        idle = record.get("active_units", math.nan) < 0.5  # NaN: unknown
         if not idle or record["share"] < _COLLAPSED_SHARE * self._switch:
             return None
         per_unit = self.config.samples == 1 and not self.density.joint
@@ -312,21 +334,22 @@ class VAE(Model):
         )
 
     def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """What the encoder sees and the likelihood is of: the images, or ink drawn from them."""
+        """Return the images, or with ``binarise`` black and white images drawn from them."""
         return inked(images, draw) if self.config.binarise else images
 
     def _all_observed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same of a pass over training images."""
+        """Return training batches with their images as in ``_observed``."""
         return inked_batches(batches, self.device) if self.config.binarise else batches
 
     def _kl(
         self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """KL(q(z|x) || p(z)) in nats: per unit (B, L), or (B, 1) by one draw where p is learned.
+        """Return KL(q(z|x) || p(z)) in nats, per unit (B, L), or (B, 1) for a joint prior.
 
-        With labels, one that is learned is p(z|y), and the bound one on log p(x|y).
+        The KL to a joint prior has no closed form and is estimated by one draw. With labels, a
+        joint prior is p(z|y), and the bound is one on log p(x|y).
         """
-        if self.density.joint:  # no closed form
+        if self.density.joint:
             log_p = self.density.of_the_bound(self.posterior, labels)
             return (log_normal(latents, *posterior) - log_p(latents))[:, None]
         return kl_to_standard_normal(*posterior)
@@ -335,7 +358,7 @@ class VAE(Model):
         images, config = self._observed(batch.images, draw), self.config
         inkable = config.likelihood == "bernoulli"
         self.likelihood.watch(images, draw.step, "-o binarise=true" if inkable else "")
-        draw = replace(draw, share=draw.share / self._switch)  # schedules run over the span
+        draw = replace(draw, share=draw.share / self._switch)  # schedules refer to the span
         posterior = self.posterior(noisy(images, config.denoise, draw))
         noise = draw.normal("posterior", config.samples, self.length).transpose(0, 1)
         latents = posterior.draw(noise)
@@ -353,7 +376,7 @@ class VAE(Model):
         self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
         labels: torch.Tensor | None, weight: float, draw: Draw,
     ) -> LossTerms:  # fmt: skip
-        """The negative ELBO with its KL weighed; latents (1, B, L)."""
+        """Return the negative ELBO with its KL weighted; latents (1, B, L)."""
         params = self.decoder(latents[0])
         log_likelihood = self.likelihood.log_prob(params, images)
         more = self._refine(images, params, -log_likelihood, draw)
@@ -370,16 +393,23 @@ class VAE(Model):
     def _refine(
         self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
     ) -> LossTerms:
-        """What else is asked of the decoder's output (B, ...), beside its error (B,): nothing."""
+        """Return a further loss on the decoder's output; none here.
+
+        Args:
+            images: (B, C, H, W).
+            params: The decoder's output, (B, ...).
+            error: Negative log-likelihood, (B,).
+            draw: Randomness of the step.
+        """
         return LossTerms(torch.zeros_like(error))
 
     def _importance_loss(
         self, images: torch.Tensor, posterior: Posterior, latents: torch.Tensor,
         labels: torch.Tensor | None, weight: float, draw: Draw,
     ) -> LossTerms:  # fmt: skip
-        """The negative importance-weighted bound; latents (K, B, L)."""
+        """Return the negative importance-weighted bound; latents (K, B, L)."""
         count = len(latents)
-        latents = latents.view_as(latents)  # of this loss alone, whose gradients are weighed
+        latents = latents.view_as(latents)  # a view, to weight the gradients of this loss only
         flat = latents.flatten(0, 1)
         params = self.decoder(flat)
         log_likelihood = self.likelihood.log_prob(params, images.repeat(count, 1, 1, 1))
@@ -397,7 +427,7 @@ class VAE(Model):
         return LossTerms(-bound, parts)
 
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Begin a prior that begins at training images."""
+        """Initialise a prior that starts from training images."""
         self.density.begin(self._all_observed(batches()))
 
     @torch.no_grad()
@@ -406,7 +436,7 @@ class VAE(Model):
         self.density.settle(self.posterior, self._all_observed(batches()))
 
     def summary(self) -> str:
-        """How samples come about."""
+        """Return one sentence on how samples are made."""
         if not self.density.ready:
             return "samples decode latents drawn from N(0, I): their prior has not learned yet"
         return f"samples decode latents drawn from {self.density.words}"

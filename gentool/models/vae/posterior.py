@@ -1,10 +1,10 @@
-"""q(z|x), a diagonal Gaussian per image, as an encoder gives it."""
+"""The posterior q(z|x) of an encoder: a diagonal Gaussian per image."""
 
 from typing import NamedTuple
 
 import torch
 
-_LOG_VARIANCE_BOUND = 8.0  # |log sigma^2| stays below, so that exp never overflows
+_LOG_VARIANCE_BOUND = 8.0  # of |log sigma^2|, so that exp never overflows
 
 
 class Posterior(NamedTuple):
@@ -15,10 +15,14 @@ class Posterior(NamedTuple):
 
     @classmethod
     def of(cls, outputs: torch.Tensor) -> "Posterior":
-        """Of an encoder's outputs (B, 2 L): means, then log-variances that are softly bounded."""
+        """Return the posteriors of an encoder's outputs (B, 2 L).
+
+        The first half of the outputs are means, the second log-variances, softly bounded to (-8,
+        8).
+        """
         mean, raw = outputs.float().chunk(2, dim=1)
         return cls(mean, _LOG_VARIANCE_BOUND * torch.tanh(raw / _LOG_VARIANCE_BOUND))
 
     def draw(self, noise: torch.Tensor) -> torch.Tensor:
-        """Mu + sigma eps (Kingma and Welling 2014, section 2.4), of the shape of ``noise``."""
+        """Return mu + sigma noise (Kingma and Welling 2014, section 2.4), shaped as ``noise``."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise

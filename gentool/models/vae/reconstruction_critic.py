@@ -1,9 +1,10 @@
-"""The adversarial tail: a discriminator that sharpens an autoencoder's reconstructions.
+"""A discriminator that sharpens the reconstructions of an autoencoder (the adversarial tail).
 
-Larsen et al. 2016 (arXiv:1512.09300): its features measure how alike two images are, better than
-their pixels do. Esser et al. 2021 (arXiv:2012.09841), Eq. 6 and 7: it plays against the decoder,
-with a weight that sets its gradient in proportion to that of the reconstruction. Here both terms
-are weighted so, for each image by itself, by their gradients at its pixels.
+Larsen et al. 2016 (arXiv:1512.09300): distances in its features measure the similarity of images
+better than distances of pixels. Esser et al. 2021 (arXiv:2012.09841), Eq. 6 and 7: the decoder is
+trained against it, with a weight that makes the gradient of the adversarial loss proportional to
+that of the reconstruction error. Here both terms are weighted in this way, separately for each
+image, by their gradients at its pixels.
 """
 
 from dataclasses import dataclass
@@ -20,15 +21,20 @@ from gentool.models.gan.penalties import CriticTurn, Penalties
 from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.networks.patches import PatchDiscriminator
 
-_PENALTY_EVERY = 8  # steps between R1 and R2, whose weight makes up for it
-_FLAT = 1e-6  # the least slope that a term counts as having, so that a flat one is not blown up
+_PENALTY_EVERY = 8  # interval of R1 and R2 in steps; their weight is multiplied by it
+_FLAT = 1e-6  # least gradient norm in a weight, so that the weight of a flat term stays bounded
 _TINY = 1e-8
-_RAMP = (0.25, 0.5)  # share of the span over which the game comes in; D learns from the start
+_RAMP = (0.25, 0.5)  # part of the span in which the adversarial weight rises; D always learns
 
 
 @dataclass(frozen=True)
 class Pulls:
-    """Slopes at the pixels, as shares of the reconstruction's: of features, and of the game."""
+    """Gradient norms of the added terms, relative to that of the reconstruction error.
+
+    Attributes:
+        features: For the distance in features.
+        adversarial: For the adversarial loss.
+    """
 
     features: float
     adversarial: float
@@ -36,7 +42,7 @@ class Pulls:
 
 @dataclass(frozen=True)
 class TailConfig:
-    """Options of models with a tail."""
+    """Options of a discriminator that sharpens reconstructions."""
 
     features: float = option(
         1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
@@ -48,20 +54,20 @@ class TailConfig:
     penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
 
     def open_tail(self, shape: ImageShape, width: int) -> "Tail":
-        """The tail, for images of this shape, with a discriminator of this width."""
+        """Build the discriminator and its losses, for images of this shape."""
         pulls = Pulls(self.features, self.adversarial)
         return Tail(shape, width, self.loss, self.penalty, pulls)
 
 
 class Tail(nn.Module):
-    """Discriminator, its penalties and both players' losses.
+    """Discriminator, its penalties, and the losses of discriminator and decoder.
 
     Args:
         shape: Shape of the images.
-        width: Of the discriminator.
-        loss: Name of the game.
-        gamma: Weight of R1 and R2, for images of common variance.
-        pulls: Of the two terms that it adds to the autoencoder's loss.
+        width: Width of the discriminator.
+        loss: Name of the adversarial loss.
+        gamma: Weight of R1 and R2, for images of variance 768 (``penalty_weight``).
+        pulls: Relative gradient norms of the two terms that it adds to the autoencoder's loss.
     """
 
     def __init__(
@@ -81,18 +87,19 @@ class Tail(nn.Module):
         self, real: torch.Tensor, fake: torch.Tensor, error: torch.Tensor, progress: float,
         at: torch.Tensor | None = None,
     ) -> LossTerms:  # fmt: skip
-        """What is added to the autoencoder's loss.
+        """Return what is added to the autoencoder's loss.
 
         Args:
             real: Images (B, C, H, W).
             fake: Their reconstructions, with graph.
-            error: The reconstruction error that the terms are weighted by, (B,), with graph.
-            progress: How much of the autoencoder's span is over; the game comes in on the way.
-            at: What slopes are measured at, (B, ...), from which both ``fake`` and ``error`` are
-                computed; the reconstructions themselves if None.
+            error: The reconstruction error whose gradients set the weights, (B,), with graph.
+            progress: Fraction of the autoencoder's span that is over; the adversarial term rises
+                from 0.25 to 0.5 of it.
+            at: What gradients are taken at, (B, ...), from which both ``fake`` and ``error`` are
+                computed; ``fake`` if None.
 
         Returns:
-            The sum of both weighted terms, and both as they are.
+            The sum of both weighted terms (B,), and the unweighted terms by name.
         """
         judge = self.discriminator.judge
         with torch.no_grad():
@@ -116,7 +123,7 @@ class Tail(nn.Module):
         return LossTerms(total, {name: term.detach() for name, (term, _) in terms.items()})
 
     def critic_loss(self, real: torch.Tensor, fake: torch.Tensor, draw: Draw) -> LossTerms:
-        """The discriminator's turn on images and their reconstructions, (B, C, H, W)."""
+        """Return the discriminator's loss on images and their reconstructions, (B, C, H, W)."""
         self.variance.update(real)
         leaves = self.penalties.leaves(draw.step)
         real = real.detach().requires_grad_("real" in leaves)
@@ -137,13 +144,18 @@ class Tail(nn.Module):
 
 
 def relative_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Mean |a - b| / mean |b| of maps (B, ...), float32, shape (B,)."""
+    """Return mean |a - b| / mean |b| of maps (B, ...), float32, shape (B,)."""
     a, b = a.float().flatten(1), b.float().flatten(1)
     return (a - b).abs().mean(dim=1) / (b.abs().mean(dim=1) + _TINY)
 
 
 def slope_at(term: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """||grad_x term|| per image x, (B,), as a number, of a term (B,) computed from x (B, ...)."""
+    """Return ||grad_x term|| per image, (B,), float32, without graph.
+
+    Args:
+        term: (B,), computed from ``images``.
+        images: x, (B, ...).
+    """
     (gradient,) = torch.autograd.grad(term.sum(), images, retain_graph=True)
     norms: torch.Tensor = torch.linalg.vector_norm(gradient.float().flatten(1), dim=1)
     return norms

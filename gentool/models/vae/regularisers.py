@@ -1,8 +1,8 @@
-"""Regularisers of autoencoders: what the loss asks of codes and decoder besides reconstruction.
+"""Regularisers of autoencoders: terms of the loss on codes and decoder, besides reconstruction.
 
-Each entry gives one value per image from a ``CodeTurn`` and is weighed by ``weight`` times
-``-o strength``. ``-o regularisers=mmd+tc`` joins them. All are invariant to a batch said twice:
-where images are compared in pairs, an image is not compared with itself.
+Each entry returns one value per image from a ``CodeTurn`` and is weighted by its ``weight`` times
+``-o strength``. ``-o regularisers=mmd+tc`` uses several. If a batch holds every image twice, the
+values stay the same: where images are compared in pairs, an image is not compared with itself.
 """
 
 import math
@@ -23,14 +23,14 @@ _KERNEL_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class CodeTurn:
-    """What a regulariser sees.
+    """The tensors that a regulariser may use in one update.
 
     Attributes:
-        latents: Codes, or draws from the posteriors, with their graph, (B, L), float32.
+        latents: Codes, or draws from the posteriors, (B, L), float32, with graph.
         decoder: The network that decodes them.
-        draw: The step's randomness.
-        mean: Of the posteriors, (B, L); None without posteriors.
-        log_variance: Likewise.
+        draw: Randomness of the step.
+        mean: Means of the posteriors, (B, L); None without posteriors.
+        log_variance: Log-variances of the posteriors, (B, L); None without posteriors.
     """
 
     latents: torch.Tensor
@@ -41,7 +41,13 @@ class CodeTurn:
 
 
 class Regulariser(NamedTuple):
-    """An entry: values per image (B,), their published weight, and whether it needs posteriors."""
+    """One entry.
+
+    Attributes:
+        values: Function that returns one value per image, (B,).
+        weight: The published weight.
+        of_posteriors: Whether it needs posteriors.
+    """
 
     values: Callable[[CodeTurn], torch.Tensor]
     weight: float
@@ -49,7 +55,10 @@ class Regulariser(NamedTuple):
 
 
 def _kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Inverse multiquadratics, sum_s sC / (sC + |a - b|^2), C = 2L; (B, L) twice -> (B, B)."""
+    """Return inverse multiquadratic kernels of all pairs of rows, (B, L) and (B, L) -> (B, B).
+
+    They are sum_s sC / (sC + |a - b|^2) with C = 2L.
+    """
     squares = (a.square().sum(1)[:, None] + b.square().sum(1)[None] - 2 * a @ b.T).clamp_min(0)
     total = torch.zeros_like(squares)
     for scale in _KERNEL_SCALES:
@@ -59,16 +68,16 @@ def _kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def discrepancy(latents: torch.Tensor, wanted: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Unbiased squared maximum mean discrepancy between two sets of codes, per row (B,).
+    """Return the unbiased squared maximum mean discrepancy of codes from a prior, per row, (B,).
 
     Gretton et al. 2012, Eq. 3, with the kernel and widths of Tolstikhin et al. 2018
-    (arXiv:1711.01558, section 4) for a prior of unit variance; the mean over rows is the
-    estimate.
+    (arXiv:1711.01558, section 4) for a prior of unit variance; the mean over rows is the estimate.
 
     Args:
         latents: Codes (B, L).
-        wanted: As many draws from the prior.
-        indices: Which sample a row is, int64 (B,); a pair of the same sample is left out.
+        wanted: Draws from the prior, (B, L).
+        indices: Sample index of each row, int64 (B,); pairs of rows with the same index are left
+            out.
     """
     others = (indices[:, None] != indices[None]).to(latents)
     count = others.sum(dim=1).clamp_min(1)
@@ -85,19 +94,19 @@ def _mmd(turn: CodeTurn) -> torch.Tensor:
 def total_correlation(
     latents: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor
 ) -> torch.Tensor:
-    """Log q(z) - sum_j log q(z_j) per image (B,), with q(z) the mixture of the batch's posteriors.
+    """Return log q(z) - sum_j log q(z_j) per image, (B,).
 
-    Chen et al. 2018 (arXiv:1802.04942), section 3; the constants of their Eq. 5, which depend on
-    the size of the data set alone, are left out.
+    q(z) is the mixture of the posteriors of the batch: Chen et al. 2018 (arXiv:1802.04942), section
+    3. The constants of their Eq. 5, which depend on the size of the data set only, are left out.
 
     Args:
         latents: Draws z (B, L).
-        mean: Of the posteriors, (B, L).
-        log_variance: Likewise.
+        mean: Means of the posteriors, (B, L).
+        log_variance: Log-variances of the posteriors, (B, L).
     """
     z = latents[:, None]
     squares = (z - mean).square() * torch.exp(-log_variance)
-    terms = -0.5 * (squares + log_variance + math.log(2 * math.pi))  # (z of, posterior of, unit)
+    terms = -0.5 * (squares + log_variance + math.log(2 * math.pi))  # (row of z, row of q, unit)
     count = math.log(len(latents))
     joint = torch.logsumexp(terms.sum(dim=2), dim=1) - count
     marginals = torch.logsumexp(terms, dim=1) - count
@@ -120,7 +129,7 @@ def _decoder_norm(turn: CodeTurn) -> torch.Tensor:
 
 
 def _decoder_slope(turn: CodeTurn) -> torch.Tensor:
-    """||J_D(z)||_F^2 by one random probe: E_v ||J^T v||^2 with v ~ N(0, I)."""
+    """Return ||J_D(z)||_F^2, estimated by one probe: E_v ||J^T v||^2 with v ~ N(0, I)."""
     with torch.enable_grad():
         latents = turn.latents.detach().requires_grad_(True)
         output = turn.decoder(latents).float()
@@ -154,16 +163,17 @@ REGULARISERS: Registry[Regulariser] = Registry(
 
 
 class Regularisers:
-    """Entries joined by +.
+    """Regularisers joined by +.
 
     Args:
         names: For example ``mmd+tc``, or ``none``.
-        strength: Times their published weights.
-        posteriors: Whether the model has any.
+        strength: Factor on their published weights.
+        posteriors: Whether the model has posteriors.
 
     Raises:
-        UsageError: an unknown name, one that needs posteriors where there are none, or a
-            strength of nothing.
+        UnknownName: a name is not in ``REGULARISERS``.
+        UsageError: a regulariser needs posteriors where there are none, or a strength is given
+            without regularisers.
     """
 
     def __init__(self, names: str, strength: float, *, posteriors: bool) -> None:
@@ -183,7 +193,7 @@ class Regularisers:
                 )
 
     def __call__(self, turn: CodeTurn) -> LossTerms:
-        """The weighted sum, and each value unweighted by name."""
+        """Return the weighted sum (B,), and each unweighted value by name."""
         with torch.autocast(turn.latents.device.type, enabled=False):
             parts = {name: entry.values(turn) for name, entry in self.entries.items()}
         total = torch.zeros(len(turn.latents), device=turn.latents.device)
@@ -193,12 +203,12 @@ class Regularisers:
 
 
 def noisy(images: torch.Tensor, sigma: float, draw: Draw) -> torch.Tensor:
-    """Images plus Gaussian noise, what a denoising autoencoder looks at (Vincent et al. 2008).
+    """Return images plus Gaussian noise, for a denoising autoencoder (Vincent et al. 2008).
 
     Args:
         images: (B, C, H, W) in [-1, 1].
-        sigma: Standard deviation of the noise; black to white is 1.
-        draw: The step's randomness.
+        sigma: Standard deviation of the noise, where black to white is 1; 0 changes nothing.
+        draw: Randomness of the step.
     """
     if sigma == 0:
         return images

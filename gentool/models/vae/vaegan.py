@@ -1,12 +1,12 @@
-"""The VAE with an adversarial tail: continuous latents, and a discriminator that sharpens.
+"""The VAE with a discriminator that sharpens its reconstructions.
 
-Larsen et al. 2016 (arXiv:1512.09300): beside the bound, reconstructions are judged in the features
-of a discriminator, and the decoder plays against it. Their pixels keep their likelihood here, so
-that the bound stays one, and both terms of the tail are weighted by their gradients (``tail``).
-What is left out of the bound are the draws from N(0, I) as fakes: samples come from the fitted
-prior, which lies elsewhere.
+Larsen et al. 2016 (arXiv:1512.09300): besides the bound, reconstructions are compared in the
+features of a discriminator, and the decoder is trained against it. Unlike in the paper, pixels keep
+their likelihood, so that the bound remains valid, and both added terms are weighted by their
+gradients (``reconstruction_critic``). Decoded draws from N(0, I) are not used as generated images,
+since samples come from the fitted prior, which differs from N(0, I).
 
-``gentool train vae-gan --data FOLDER``.
+``gentool train vae-gan --data FOLDER`` trains this model.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _CRITIC_DECAY = 0.1
 
 
 class VAEGAN(VAE):
-    """A VAE and its tail; the discriminator stays behind."""
+    """A VAE and a discriminator, which is not part of the model file."""
 
     @dataclass(frozen=True)
     class Config(TailConfig, VAE.Config):
@@ -38,7 +38,7 @@ class VAEGAN(VAE):
         self.tail = config.open_tail(shape, config.width)
 
     def phases(self) -> tuple[Phase, ...]:
-        """The VAE's turn, the discriminator's in the same span, and that of a learned prior."""
+        """Return the VAE's phase, the discriminator's in the same span, and a learned prior's."""
         turn, *later = super().phases()
         critic = Phase(
             "discriminator", self.tail.discriminator, self._critic_loss,
@@ -49,12 +49,15 @@ class VAEGAN(VAE):
     def _refine(
         self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
     ) -> LossTerms:
-        """The tail's terms, with their slopes measured at what the decoder gives."""
+        """Return the discriminator's terms, weighted by gradients at the decoder's output."""
         output = self.likelihood.mean(params)
         return self.tail.sharpen(images, output, error, draw.share, at=params)
 
     def _critic_loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """The discriminator's turn, on images and reconstructions by draws of their posteriors."""
+        """Return the discriminator's loss on images and their reconstructions.
+
+        The reconstructions are decoded from draws of the posteriors.
+        """
         images = self._observed(batch.images, draw)
         with torch.no_grad():
             posterior = self.posterior(noisy(images, self.config.denoise, draw))

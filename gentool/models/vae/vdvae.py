@@ -1,14 +1,14 @@
-"""The hierarchical VAE: latents on grids of every size, each layer given those above it.
+"""The hierarchical VAE: latents on grids of all sizes, each layer conditional on those above it.
 
-VDVAE (Child 2021, arXiv:2011.10650), with the stable parts of Efficient-VDVAE (Hazami et al. 2022,
-arXiv:2203.13751): Adamax, and steps left out whose gradient is far longer than usual. With
+VDVAE (Child 2021, arXiv:2011.10650), with two parts of Efficient-VDVAE (Hazami et al. 2022,
+arXiv:2203.13751) that make it stable: Adamax, and no step on a gradient far longer than usual. With
 layers z_1 ... z_N from the coarsest grid to the finest, the bound per image is
 
     ELBO(x) = log p(x|z) - sum_l KL(q(z_l | z_<l, x) || p(z_l | z_<l)).
 
-Latents, to all verbs, are the noise of every layer: z_l = mu_l(z_<l) + sigma_l(z_<l) eps_l. So they
-are N(0, I), of whatever layer, and what is above a layer can be kept and the rest drawn anew
-(``--keep-top``). ``gentool train hvae --data FOLDER``.
+The latents of this model are the noise eps_l of every layer, z_l = mu_l(z_<l) + sigma_l(z_<l)
+eps_l. They are N(0, I) in all layers, so the upper layers can be kept and the others drawn again
+(``--keep-top``). ``gentool train hvae --data FOLDER`` trains this model.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,14 +36,14 @@ from gentool.models.priors import draw_normal, draw_uniform
 from gentool.models.vae.elbo import importance_bound, kl_weight
 from gentool.networks.vdvae import BottomUp, Gaussians, Layer, TopDown, ladder, spread
 
-_NO_CLASS = 0.1  # share of training images whose class is not told, so that there is p(x), too
-_LATE, _IDLE_NATS = 0.2, 0.1  # share of the run, and nats in all, that tell of a collapse
-_IDLE_LAYER_NATS = 0.01  # a layer that says less of an image is idle
-_STORM = 0.2  # share of the last steps left out that is no accident
+_NO_CLASS = 0.1  # fraction of training images given without class, to learn p(x) too
+_LATE, _IDLE_NATS = 0.2, 0.1  # after this fraction of the run, a smaller KL is a collapse
+_IDLE_LAYER_NATS = 0.01  # a layer with a smaller KL per image is idle
+_STORM = 0.2  # fraction of skipped steps above which they are reported
 
 
 class Inferred(NamedTuple):
-    """One layer in the light of images: p(z|above), q(z|above, x), and z (B, L, h, w)."""
+    """One layer given images: p(z|above), q(z|above, x), and z (B, L, h, w)."""
 
     prior: Gaussians
     posterior: Gaussians
@@ -51,7 +51,7 @@ class Inferred(NamedTuple):
 
 
 class HierarchicalVAE(Model):
-    """Two ladders and a likelihood."""
+    """Encoder, decoder and likelihood."""
 
     exported = ("encoder", "decoder", "likelihood")
     takes_classes = True
@@ -81,7 +81,7 @@ class HierarchicalVAE(Model):
 
     @dataclass(frozen=True)
     class Drawing:
-        """How samples may be drawn."""
+        """Options for drawing samples."""
 
         temperature: float = option(1.0, "times the noise of every layer", low=0, high=10)
         keep_top: int = option(
@@ -113,7 +113,7 @@ class HierarchicalVAE(Model):
 
     @classmethod
     def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
-        """Black and white images get a Bernoulli likelihood, others a mixture of logistics."""
+        """Choose the likelihood: Bernoulli for black and white images, else logistic-mixture."""
         return chosen(config, pixels, "logistic-mixture")
 
     # --- latents ----------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class HierarchicalVAE(Model):
     def prior(
         self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Noise (B, all latents), then one-hot classes where there are some."""
+        """Draw noise (B, all latents), followed by one-hot classes where there are classes."""
         noise = draw_normal(indices, seed, sum(self._lengths), self.device)
         if self.drawing.keep_top:
             first = draw_normal(indices[:1] * 0, seed, sum(self._lengths), self.device)
@@ -130,26 +130,26 @@ class HierarchicalVAE(Model):
         if not self.classes:
             return noise
         if labels is None:
-            like = indices * 0 if self.drawing.keep_top else indices  # the class is at the top
+            like = indices * 0 if self.drawing.keep_top else indices  # the class is kept too
             uniform = draw_uniform(like, seed, self.device)
             labels = draw_classes(self.decoder.class_shares, uniform)
         return torch.cat([noise, self._kinds(labels)], dim=1)
 
     def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
-        """Latents ``drawn`` (B, L) whose first so many layers, and class, are those of ``kept``.
+        """Return latents (B, L) with the first layers and class of ``kept``, the rest of ``drawn``.
 
         Raises:
-            UsageError: there are not so many layers.
+            UsageError: the model has fewer than ``layers`` layers.
         """
         self.check_layers(layers)
         end, all_latents = sum(self._lengths[:layers]), sum(self._lengths)
         return torch.cat([kept[:, :end], drawn[:, end:all_latents], kept[:, all_latents:]], dim=1)
 
     def check_layers(self, layers: int) -> None:
-        """Whether there are so many layers to keep.
+        """Check that the model has at least ``layers`` layers.
 
         Raises:
-            UsageError: there are not.
+            UsageError: it has fewer.
         """
         if layers > len(self._lengths):
             raise UsageError(
@@ -158,7 +158,7 @@ class HierarchicalVAE(Model):
             )
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """E[x|z], in [-1, 1]."""
+        """Return E[x|z] in [-1, 1], (B, C, H, W)."""
         noise = self._by_layer(latents)
 
         def choose(k: int, layer: Layer, x: torch.Tensor, expected: Gaussians) -> torch.Tensor:
@@ -168,26 +168,27 @@ class HierarchicalVAE(Model):
         return self.likelihood.mean(self.decoder(len(latents), kinds, choose))
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The noise of every layer at its posterior mean, given the means above it.
+        """Return the noise of every layer at its posterior mean, given the means above it.
 
-        Without labels, of whatever class: shares of 0.
+        Class weights follow the noise, (B, latents + classes). Without labels they are 0, which
+        stands for any class.
         """
         kinds = self._told(len(images), labels)
         return self._whitened(self.infer(images, kinds)[0], kinds)
 
     def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """The noise of every layer at a draw from its posterior, of whatever class."""
+        """Return the noise of every layer at a draw from its posterior, for any class."""
         kinds = self._told(len(images), None)
         noise = draw.normal("posterior", sum(self._lengths))
         return self._whitened(self.infer(images, kinds, noise)[0], kinds)
 
     def _whitened(self, found: list[Inferred], kinds: torch.Tensor | None) -> torch.Tensor:
-        """Every layer's z as the noise that gives it, (B, L), and the classes."""
+        """Return the noise that gives every layer's z, (B, L), followed by class weights."""
         noise = [layer.prior.noise_of(layer.z).flatten(1) for layer in found]
         return torch.cat(noise if kinds is None else [*noise, kinds], dim=1)
 
     def _by_layer(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """Rows (B, L) as one (B, latents, h, w) per layer; what follows is left out."""
+        """Split rows (B, L) into (B, latents, h, w) per layer, without class weights at the end."""
         all_latents = rows[:, : sum(self._lengths)]
         parts = torch.split_with_sizes(all_latents, self._lengths, dim=1)
         return [
@@ -198,7 +199,7 @@ class HierarchicalVAE(Model):
         return one_hot(labels.to(self.device), self.classes).float()
 
     def _told(self, count: int, labels: torch.Tensor | None) -> torch.Tensor | None:
-        """Shares of the classes: of labels, or 0; None for a model without classes."""
+        """Return class weights: one-hot labels, or 0 without labels; None without classes."""
         if not self.classes:
             return None
         if labels is None:
@@ -211,12 +212,12 @@ class HierarchicalVAE(Model):
         self, images: torch.Tensor, kinds: torch.Tensor | None,
         noise: torch.Tensor | None = None,
     ) -> tuple[list[Inferred], torch.Tensor]:  # fmt: skip
-        """All layers in the light of images, and what the decoder makes of them.
+        """Return all layers given images, and the output of the decoder.
 
         Args:
             images: (B, C, H, W) in [-1, 1].
-            kinds: Shares of the classes (B, classes), or None.
-            noise: What each z is drawn by, (B, L); None for the posterior means.
+            kinds: Class weights (B, classes), or None.
+            noise: Noise of the draws from the posteriors, (B, L); None for the posterior means.
         """
         seen, levels = self.encoder(images), self.decoder.levels
         drawn = None if noise is None else self._by_layer(noise)
@@ -232,7 +233,7 @@ class HierarchicalVAE(Model):
         return found, params
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        """The negative ELBO in nats per image, its KL in parts by layer."""
+        """Return the negative ELBO in nats per image, with the KL of each layer as parts."""
         images, config = batch.images, self.config
         self.likelihood.watch(images, draw.step)
         kinds = None
@@ -253,13 +254,13 @@ class HierarchicalVAE(Model):
         return LossTerms(weight * whole - log_likelihood, parts)
 
     def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """The importance-weighted bound in nats (Burda et al. 2016, Eq. 8).
+        """Return the importance-weighted bound in nats, (B,) (Burda et al. 2016, Eq. 8).
 
-        Of a conditional model it is that of images whose class is not told, which it has seen few
-        of: looser than what it is trained on.
+        A conditional model gets no class here. It was trained on few such images, so the bound is
+        looser than the one it was trained by.
 
         Raises:
-            UsageError: images outside the likelihood's support.
+            OutsideSupport: images are outside the support of the likelihood.
         """
         self.likelihood.check(images)
         weights = []
@@ -274,30 +275,30 @@ class HierarchicalVAE(Model):
     def posterior_terms(
         self, images: torch.Tensor, draw: Draw
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise at the posterior means, and KL per latent given the means above it, (B, L)."""
+        """Return noise at the posterior means, and KL per latent given the means above, (B, L)."""
         found, _ = self.infer(images, self._told(len(images), None))
         means = torch.cat([p.noise_of(z).flatten(1) for p, _, z in found], dim=1)
         return means, torch.cat([kl(q, p) for p, q, _ in found], dim=1)
 
     @property
     def layer_lengths(self) -> tuple[int, ...]:
-        """Of the noise of every layer."""
+        """Number of latents of every layer, from the top."""
         return tuple(self._lengths)
 
     @property
     def kl_caveat(self) -> str:
-        """One pass, not a mean over draws of the layers above."""
+        """How the KL of ``posterior_terms`` differs: it is no mean over draws of layers above."""
         return "of every layer at the posterior means of those above it, not at draws"
 
     # --- training ---------------------------------------------------------------------------
 
     def phases(self) -> tuple[Phase, ...]:
-        """One phase: the negative ELBO."""
+        """Return the single phase, which minimises the negative ELBO."""
         skip = float(self.config.skip)
         return (Phase("hvae", self, self._loss, decay=0.1, optimiser="adamax", skip_over=skip),)
 
     def health(self, record: Mapping[str, float]) -> str | None:
-        """Storms of skipped steps, collapse, of all latents or of layers, in plain words."""
+        """Report many skipped steps, posterior collapse, or idle layers."""
         if record.get("skipped_hvae", 0.0) > _STORM:
             return (
                 f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
@@ -312,7 +313,7 @@ class HierarchicalVAE(Model):
         return self._idle_layers(record)
 
     def _idle_layers(self, record: Mapping[str, float]) -> str | None:
-        """Which layers say nothing of the images once the KL has its weight, in plain words."""
+        """Report layers whose KL is almost 0 after the warm-up of the KL."""
         count = len(self._lengths)
         kls = [record.get(f"kl/{k}", _IDLE_NATS) for k in range(count)]
         idle = [str(k + 1) for k, nats in enumerate(kls) if nats < _IDLE_LAYER_NATS]
@@ -325,30 +326,30 @@ class HierarchicalVAE(Model):
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Remember how frequent the classes are."""
+        """Count the classes of training images."""
         if self.classes:
             shares = class_shares(batches(), self.classes, self.device)
             self.decoder.class_shares.copy_(shares)
 
     @property
     def discrete(self) -> bool:
-        """Whether the likelihood is a mass."""
+        """Whether the likelihood is a probability mass."""
         return self.likelihood.discrete
 
     def summary(self) -> str:
-        """How samples come about."""
+        """Return one sentence on how samples are made."""
         sizes = [f"{height}x{width}" for _, height, width in self.decoder.latents]
         counts = ", ".join(f"{sizes.count(s)} of {s}" for s in dict.fromkeys(sizes))
         return f"samples decode noise through layers of latents, from the top: {counts}"
 
 
 def kl(q: Gaussians, p: Gaussians) -> torch.Tensor:
-    """KL(q || p) in nats per latent, (B, L): of two Gaussians at every place of a grid."""
+    """Return KL(q || p) in nats per latent, (B, L), of Gaussians at every place of a grid."""
     ratio = q.log_variance - p.log_variance
     squares = (q.mean - p.mean).square() * torch.exp(-p.log_variance)
     return 0.5 * (ratio.exp() - 1 - ratio + squares).flatten(1)
 
 
 def log_density(of: Gaussians, z: torch.Tensor) -> torch.Tensor:
-    """Log of(z) in nats, per image (B,), up to the constant that all Gaussians share."""
+    """Return the log-density of z in nats per image, (B,), without the common constant."""
     return -0.5 * (of.noise_of(z).square() + of.log_variance).flatten(1).sum(dim=1)
