@@ -1,13 +1,12 @@
 """The warnings of ``--score-every``, on models whose fault is known: collapsed, copying, honest."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from replaying import Replaying
 
 from gentool.core.errors import DataError
 from gentool.core.images import to_pixels, to_unit
@@ -15,35 +14,8 @@ from gentool.core.rng import Draw
 from gentool.data import Dataset, open_dataset
 from gentool.evaluation.quick_score import Scorer, mean_distance
 from gentool.metrics.neighbours import nearness
-from gentool.models.base import BaseConfig, Model, Phase
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.training.score_schedule import Looks
-
-
-class Replaying(Model):
-    """A model whose sample k is image k of a list, turned around: no learning, known faults."""
-
-    Config = BaseConfig
-    exported = ("bank",)
-
-    def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        super().__init__(BaseConfig(), dataset.shape)
-        self.bank = nn.ParameterList([to_unit(torch.from_numpy(dataset.images[rows]))])
-        self.eval()
-
-    def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Numbers of images."""
-        return torch.from_numpy(np.asarray(indices) % len(self.bank[0]))
-
-    def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The images themselves."""
-        return self.bank[0][latents]  # type: ignore[no-any-return]
-
-    def phases(self) -> tuple[Phase, ...]:
-        """None: it does not learn."""
-        return ()
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = map(str, (Path(__file__).parents[1], Path(__file__).parents[1] / "helpers"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import numpy as np
 import torch
 from conftest import SIDE, TINY, Finished, draw, gentool_command

@@ -33,7 +33,8 @@ def train(data: object, out: Path, *more: object) -> list[object]:
 
 
 def asked(
-    fork_server: ForkServer, arguments: Sequence[object], number: int, moment: Callable[[Child], None],
+    fork_server: ForkServer, arguments: Sequence[object], number: int,
+    moment: Callable[[Child], None],
     **env: Any,
 ) -> tuple[int, list[str]]:  # fmt: skip
     """Start, wait for the moment, send; the exit code, and what was not as promised."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, gentool_command
-from test_scoring import Replaying
+from replaying import Replaying
 
 from gentool.core.rng import Draw
 from gentool.data import Dataset, open_dataset
