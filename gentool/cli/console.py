@@ -18,6 +18,7 @@ import typer
 
 from gentool.core.errors import OutputClosed, UsageError
 from gentool.core.escapes import printable
+from gentool.core.messages import say as say
 
 STARTED = time.monotonic()  # --minutes counts from here, a moment after the command's start
 
@@ -26,11 +27,6 @@ Print0 = Annotated[
     bool,
     typer.Option("--print0", help="End paths with a zero byte, as xargs -0 reads them."),
 ]
-
-
-def say(message: str) -> None:
-    """One message for people, on stderr, in one line."""
-    typer.echo(printable(message), err=True)
 
 
 def say_command(message: str, line: str, *, below: bool = False) -> None:

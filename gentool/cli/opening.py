@@ -29,9 +29,6 @@ class Opening:
 
 def open_data(specs: Sequence[str], how: Opening, stop: StopFlag) -> "Source":
     """The images that ``specs`` name, joined."""
-    from gentool.data import FramesSource, open_sources
+    from gentool.data import open_joined
 
-    source = open_sources(specs, download=how.download, labels=how.labels, refresh=how.refresh)
-    if not how.all_frames:
-        return source
-    return FramesSource(source, lambda done, total: stop.poll("stopped while counting frames"))
+    return open_joined(specs, **vars(how), poll=stop.poll)

@@ -173,8 +173,8 @@ class _Shown:
 
 
 def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None:
-    from gentool.cli.progress import Display
     from gentool.core.distributed import joined
+    from gentool.training.display import Display
     from gentool.training.run import execute
 
     setup = plan.setup

@@ -8,7 +8,7 @@ from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
 from gentool.data.dataset import Dataset
-from gentool.data.opening import open_dataset
+from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Policy, decode, make_policy
 from gentool.data.shape import glance, parse_size, resolve_shape
@@ -47,6 +47,7 @@ __all__ = [
     "make_policy",
     "open_dataset",
     "open_images",
+    "open_joined",
     "open_source",
     "open_sources",
     "parse_size",

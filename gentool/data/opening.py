@@ -1,5 +1,6 @@
 """Open a spec (a folder, an archive, ``builtin:NAME``) as prepared images, in one call."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gentool.data.badfiles import MAX_BAD
@@ -8,7 +9,8 @@ from gentool.data.cache.prepare import CacheMode, prepare
 from gentool.data.dataset import Dataset
 from gentool.data.preprocessing import Policy
 from gentool.data.shape import resolve_shape
-from gentool.data.sources.table import open_source
+from gentool.data.sources.frames import FramesSource
+from gentool.data.sources.table import Source, open_source, open_sources
 
 
 def open_dataset(
@@ -35,3 +37,31 @@ def open_dataset(
     words = None if size is None else str(size)
     shape, _ = resolve_shape(source, words, mode, largest_side)
     return prepare(source, Policy(shape), progress, cache=cache, max_bad=max_bad, strict=strict)
+
+
+def open_joined(
+    specs: Sequence[str],
+    *,
+    labels: str | None = None,
+    all_frames: bool = False,
+    download: bool = False,
+    refresh: bool = False,
+    poll: Callable[[str], None] = lambda message: None,
+) -> Source:
+    """Open the images that several specs name, as one source.
+
+    Args:
+        specs: As for ``open_sources``.
+        labels: A file of labels, ``folders`` or ``none``; None for what is found.
+        all_frames: Whether every frame of an animation is an image.
+        download: Whether what is not here may be fetched.
+        refresh: Whether every file of a huge folder is looked at again.
+        poll: Called now and then with a message for people; may raise to stop.
+
+    Raises:
+        DataError: nothing usable there.
+    """
+    source = open_sources(specs, download=download, labels=labels, refresh=refresh)
+    if not all_frames:
+        return source
+    return FramesSource(source, lambda done, total: poll("stopped while counting frames"))

@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gentool.checkpoint import load_model
-from gentool.cli.progress import Display
 from gentool.core.options import Scalar
 from gentool.core.signals import StopFlag
 from gentool.models.presets import PRESETS, budget_of
+from gentool.training.display import Display
 
 VAE_LOSSES = {"elbo", "kl", "kl_largest_unit", "active_units"}
 TAIL_LOSSES = {"features", "adversarial", "d_loss", "margin", "r1", "r2"}

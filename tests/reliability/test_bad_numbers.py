@@ -14,10 +14,10 @@ from conftest import TINY
 from forkserver import ForkServer
 from safetensors.torch import load_file
 
-from gentool.cli.progress import Display
 from gentool.core.signals import StopFlag
 from gentool.data import open_dataset
 from gentool.models.vae.model import VAE
+from gentool.training.display import Display
 from gentool.training.divergence import NotFinite, check_weights
 from gentool.training.loop import Trainer
 from gentool.training.settings import Settings

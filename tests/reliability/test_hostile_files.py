@@ -23,7 +23,6 @@ from mutations import DAMAGES, KINDS, hostile_settings, mutations
 from promises import record
 
 from gentool.checkpoint import LoadedModel, load_model, write_file
-from gentool.cli.progress import Display
 from gentool.core.errors import GentoolError, ModelFileError, UsageError
 from gentool.core.signals import StopFlag
 from gentool.data import open_dataset
@@ -32,6 +31,7 @@ from gentool.inference.latents import Latents, decode, read_latents, write_laten
 from gentool.models import MODELS
 from gentool.models.gan.model import GAN
 from gentool.networks import PAIRS
+from gentool.training.display import Display
 from gentool.training.loop import Trainer
 from gentool.training.settings import Settings
 from gentool.training.setup import Setup

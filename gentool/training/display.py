@@ -1,0 +1,179 @@
+"""What a person sees of a training: a live display on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from gentool.core.messages import say
+from gentool.core.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.data import Dataset
+    from gentool.evaluation.quick_score import Score
+    from gentool.training.plan import Plan
+
+PLAIN_SECONDS = 10.0  # between lines off a terminal
+_USED_NATS = 0.1  # per image, of a layer of latents that is in use
+_NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
+
+
+def column(text: str, ratio: int | None = None) -> TextColumn:
+    """A column that is never wrapped; the one with a ratio is cut when the line is full."""
+    return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
+
+
+def _layers(record: dict[str, float]) -> list[str]:
+    """How many layers of latents the images say something to, for a record with a KL of each."""
+    nats = [value for name, value in record.items() if name.startswith("kl/")]
+    used = sum(value > _USED_NATS for value in nats)
+    return [f"layers in use {used} of {len(nats)}"] if nats else []
+
+
+def _sizes(plan: "Plan") -> str:
+    """Return width, batch, learning rate and budget of a run in words."""
+    settings = plan.setup.settings
+    budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
+    batch = "to be measured" if plan.batch_is_measured else f"of {settings.batch}"
+    width, lr = plan.setup.config.width, settings.lr
+    return f"width {width}, batches {batch}, lr {lr:g}, {budget} (--dry-run: all settings, and why)"
+
+
+class Display:
+    """Reporter for ``train``; a context manager, so that the terminal is always restored.
+
+    Args:
+        stop: Polled during intake, which has nothing to save.
+        total_images: Budget in images, or None when the clock is the budget.
+        quiet: Say nothing while training.
+    """
+
+    def __init__(self, stop: StopFlag, total_images: int | None, *, quiet: bool) -> None:
+        self._stop, self._total, self._quiet = stop, total_images, quiet
+        self._live = sys.stderr.isatty() and not quiet
+        self._bar = Progress(
+            column("{task.description}"),
+            BarColumn(bar_width=16),
+            column("{task.percentage:>3.0f}%"),
+            column("{task.completed:,.0f} of {task.total:,.0f}"),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            column("{task.fields[losses]}", ratio=1),  # takes what is left of the line
+            console=Console(stderr=True),
+            disable=not self._live,
+            expand=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
+        self._began: tuple[float, float] | None = None
+        self._share = 0.0
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, plan: "Plan") -> None:
+        """Print what will be trained on what, and why."""
+        setup, settings = plan.setup, plan.setup.settings
+        if plan.random_seed:
+            say(f"seed {settings.seed}, {plan.values['seed'].origin}")
+        if not self._quiet:
+            where = " and ".join(settings.data)
+            say(f"{setup.preset} on {len(plan.source):,} images from {where}, {setup.device.type}")
+            for note in [*plan.notes, _sizes(plan)]:
+                self.note(note)
+        if plan.continued:
+            say(plan.continued)
+
+    def note(self, message: str) -> None:
+        """Print one line below the first."""
+        say(f"  {message}")
+
+    def prepared(self, dataset: "Dataset", total: int) -> None:
+        """Print what preparing the images showed, and which of them cannot be read."""
+        for note in dataset.notes:
+            self.note(note)
+        for path, reason in dataset.bad[:3]:
+            say(f"skipped {path}: {reason}")
+        if dataset.bad:
+            say(f"skipped {len(dataset.bad):,} of {total:,} images that cannot be read")
+
+    def intake(self, done: int, total: int) -> None:
+        """Called while images are prepared."""
+        self._stop.poll("stopped while preparing images; those prepared are kept")
+        self._show("preparing images", done, total)
+        if done == total and "preparing images" in self._tasks:
+            self._bar.remove_task(self._tasks.pop("preparing images"))
+        if not self._live and not self._quiet and self._due():
+            say(f"preparing images: {done:,} of {total:,}")
+
+    def resumed(self, images: int) -> None:
+        """A run goes on."""
+        say(f"going on at {images:,} images")
+
+    def progress(self, images: int, share: float) -> None:
+        """After every step."""
+        now = time.monotonic()
+        self._began = self._began or (now, share)
+        self._share = share
+        if self._live:
+            total = self._total or (round(images / share) if share > 0 else images)
+            self._show("training", images, max(total, images))
+
+    def logged(self, record: dict[str, float]) -> None:
+        """A line of the log."""
+        hidden = {k for k in record if k[:5] == "grad_" or "/" in k}  # a slash: one of many layers
+        hidden |= {k for k, v in record.items() if k[:8] == "skipped_" and not v}
+        shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
+        losses = "  ".join([*(f"{k} {v:.4g}" for k, v in shown.items()), *_layers(record)])
+        speed = f"{record['images_per_second']:.0f} images/s"
+        if self._live:
+            self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")
+        elif not self._quiet and (self._due() or record["share"] >= 1):
+            total = (
+                f" of {self._total:,}" if self._total else f" ({record['share']:.0%} of the time)"
+            )
+            say(f"{record['images']:,.0f}{total} images  {speed}  {self._left()}  {losses}")
+
+    def scored(self, images: int, score: "Score") -> None:
+        """A score, and what it warns of."""
+        if not self._quiet:
+            words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
+            say(f"scored at {images:,} images: {words}")
+        for warning in score.warnings.values():
+            self.warned(warning)
+
+    def warned(self, message: str) -> None:
+        """Something to know, even when quiet."""
+        say(f"warning: {message}")
+
+    def _left(self) -> str:
+        """Time left, from the speed of this command."""
+        if self._began is None or self._share <= self._began[1]:
+            return "? left"
+        pace = (time.monotonic() - self._began[0]) / (self._share - self._began[1])
+        seconds = round(pace * max(0.0, 1 - self._share))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
+    def _show(self, name: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total, losses="")
+        self._bar.update(self._tasks[name], completed=done, total=total)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line < PLAIN_SECONDS:
+            return False
+        self._last_line = now
+        return True
