@@ -151,7 +151,7 @@ def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
     """Return the class names for a value of ``--class``; None if it is not given.
 
     For ``all`` these are all classes of a conditional model. For another model it is ``all``
-    itself, which is then reported as an unknown class.
+    itself, and an error is raised later, as for any class name.
     """
     if wanted != "all":
         return None if wanted is None else [wanted]
