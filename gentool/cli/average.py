@@ -1,4 +1,4 @@
-"""``gentool average``: another length of averaging for a run that is over."""
+"""The command ``gentool average``: average the weights of a run over another length."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def command(
         assert length is not None
         model = averages.at(length)
         training = {**model.header["training"], "made_by": made_by}
-        guard.allow_recipe(target, MODEL, made_by)  # it may have come meanwhile
+        guard.allow_recipe(target, MODEL, made_by)  # again: a file may have been made meanwhile
         write_result(target, exported_tensors(model.model), {**model.header, "training": training})
     if as_json:
         emit_json({"model": str(target), "length": length, "fd_random": scores or None})

@@ -1,4 +1,4 @@
-"""``gentool data cache``: what lies in the cache folder, whether it is whole, and less of it."""
+"""The command ``gentool data cache``: list, verify and prune the entries of the cache folder."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING

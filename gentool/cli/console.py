@@ -1,7 +1,8 @@
-"""What reaches the terminal: results on stdout, everything else on stderr.
+"""Output of the commands: results on stdout, everything else on stderr.
 
-Text from files (class names, paths) may hold control characters; it is escaped here, in one
-place. Only a path on a stdout that is no terminal stays as it is, for the program that reads it.
+Text from files (class names, paths) may contain control characters, so all text is escaped in this
+module. The exception is a path on a stdout that is not a terminal: it is written unchanged, for the
+program that reads it.
 """
 
 import csv
@@ -20,7 +21,7 @@ from gentool.core.errors import OutputClosed, UsageError
 from gentool.core.escapes import printable
 from gentool.core.messages import say as say
 
-STARTED = time.monotonic()  # --minutes counts from here, a moment after the command's start
+STARTED = time.monotonic()  # --minutes counts from here, shortly after the start of the command
 
 
 Print0 = Annotated[
@@ -30,22 +31,29 @@ Print0 = Annotated[
 
 
 def say_command(message: str, line: str, *, below: bool = False) -> None:
-    """A message, and beside or below it a command to copy, of ``escapes.shell_line``."""
+    """Print a message and a command to copy on stderr.
+
+    Args:
+        message: The message; it is escaped.
+        line: The command, from ``escapes.shell_line``.
+        below: Whether the command goes on a line of its own.
+    """
     typer.echo(printable(message) + ("\n  " if below else " ") + line, err=True)
 
 
 def emit(*cells: str | PurePath, print0: bool = False) -> None:
-    """One line of results, on stdout, cells apart by tabs, sent at once.
+    """Print one line of results on stdout, with tabs between the cells, and flush it.
 
-    Words are escaped. A path is escaped for a terminal; for a program it has the bytes that the
-    file system has, whatever the locale is.
+    Text is escaped. A path is escaped on a terminal; otherwise its bytes are those of the file
+    system, whatever the locale is.
 
     Args:
-        cells: Words and paths.
-        print0: Whether the line ends with a zero byte.
+        cells: Texts and paths.
+        print0: Whether the line ends with a zero byte instead of a newline.
 
     Raises:
-        OutputClosed: the reader of stdout has gone.
+        OutputClosed: the program that reads stdout has ended.
+        UsageError: stdout cannot be written.
     """
     end = "\0" if print0 else "\n"
     if sys.stdout.isatty() or not any(isinstance(cell, PurePath) for cell in cells):
@@ -62,38 +70,38 @@ def _write(text: str | bytes) -> None:
     try:
         typer.echo(text, nl=False)
         sys.stdout.flush()
-    except BrokenPipeError as error:  # typer would end with exit code 1
+    except BrokenPipeError as error:  # otherwise typer would exit with code 1
         raise OutputClosed("the reader of stdout has gone") from error
     except OSError as error:
         raise unwritable_stdout(error) from error
 
 
 def unwritable_stdout(error: OSError) -> UsageError:
-    """The error of a stdout that takes no more, such as a file on a full disk."""
+    """Return the error for a stdout that cannot be written, such as a file on a full disk."""
     return UsageError(f"cannot write to stdout: {error.strerror or error}")
 
 
 def emit_json(value: object) -> None:
-    """Results as JSON on stdout."""
-    _write(json.dumps(value, indent=2) + "\n")  # in ASCII: all else is escaped
+    """Print results as JSON on stdout; characters that are not ASCII are escaped."""
+    _write(json.dumps(value, indent=2) + "\n")
 
 
 def emit_csv(rows: Sequence[Sequence[object]]) -> None:
-    """Rows as CSV, on stdout; on a terminal with escaped words."""
+    """Print rows as CSV on stdout; on a terminal the cells are escaped."""
     if sys.stdout.isatty():
         rows = [[printable(str(cell)) for cell in row] for row in rows]
     _write(csv_bytes(rows))
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
-    """Rows as CSV in UTF-8, in which names keep the bytes that are no text."""
+    """Return rows as CSV in UTF-8; bytes of file names that are not valid text are kept."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ", *, aside: bool = False) -> None:
-    """Rows of words in aligned columns, on stdout, or ``aside`` on stderr."""
+    """Print rows of text in aligned columns on stdout, or on stderr if ``aside``."""
     listed = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
     for row in listed:
@@ -106,15 +114,16 @@ def emit_table(rows: Iterable[tuple[str, ...]], indent: str = "  ", *, aside: bo
 
 
 def refuse_unfit_stdout(output: str = "", *, as_json: bool, print0: bool = False) -> None:
-    """Stdout carries one thing, and a tar goes to no terminal.
+    """Check that stdout is used for one kind of output, and that no tar goes to a terminal.
 
     Args:
-        output: What ``-o`` says, for the verbs that send a tar to stdout.
+        output: Value of ``-o``, for the commands that can write a tar to stdout.
         as_json: Whether ``--json`` is given.
         print0: Whether ``--print0`` is given.
 
     Raises:
-        UsageError: two things, or a tar, which would make a terminal unusable.
+        UsageError: the options ask for two kinds of output on stdout, or for a tar on a terminal,
+            which would become unusable.
     """
     if output == "-" and (as_json or print0):
         other = "--json" if as_json else "--print0"
@@ -132,10 +141,10 @@ _AS = "Write seeds as 0,4-9; random is for --seed"
 
 
 def parse_seeds(words: str) -> list[int]:
-    """``0,4-9`` -> [0, 4, 5, 6, 7, 8, 9].
+    """Parse a list of seeds: ``0,4-9`` -> [0, 4, 5, 6, 7, 8, 9].
 
     Raises:
-        typer.BadParameter: not a list of seeds.
+        typer.BadParameter: it is not a list of seeds, or a range is too long or too high.
     """
     seeds: list[int] = []
     for word in words.split(","):

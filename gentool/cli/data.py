@@ -1,4 +1,4 @@
-"""``gentool data``: look at images before training, pack them, tidy the cache."""
+"""The commands ``gentool data``: inspect images before training, pack them, manage the cache."""
 
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gentool.data import Policy
     from gentool.data.inspection import Survey
 
-_SHOWN = 5  # names or groups shown of a long list; --json has all
+_SHOWN = 5  # most names or groups of a list that are printed; --json has all
 app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
 
 app.command("cache")(cache.command)
@@ -165,7 +165,7 @@ def shards(
 def _recipe(
     verb: str, spec: str, policy: "Policy", labels: str | None, all_frames: bool
 ) -> dict[str, object]:
-    """How a sheet, zip or folder of shards comes about; names no path of this machine."""
+    """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
     from gentool.core.version import __version__
     from gentool.outputs.ownership import hash_of_place
 

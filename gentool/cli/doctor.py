@@ -1,4 +1,4 @@
-"""``gentool doctor``: what this machine can do, ready to paste into a bug report."""
+"""The command ``gentool doctor``: check this machine and print a report for bug reports."""
 
 from itertools import groupby
 from pathlib import Path

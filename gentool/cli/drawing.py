@@ -1,4 +1,4 @@
-"""How samples are drawn: the options that several verbs share, each known to some models only."""
+"""Options for drawing samples, shared by several commands; each works with some models only."""
 
 from typing import Annotated
 
@@ -38,5 +38,8 @@ KeepTop = Annotated[
 
 
 def chosen(**options: Scalar | None) -> dict[str, Scalar]:
-    """Those that were given, as ``Model.draw_with`` takes them; it refuses what a model lacks."""
+    """Return the options that were given, as arguments for ``Model.draw_with``.
+
+    ``Model.draw_with`` raises an error for options that the model does not have.
+    """
     return {name: value for name, value in options.items() if value is not None}

@@ -1,7 +1,8 @@
-"""``GENTOOL_BATCH=32`` for ``--batch 32``: every option of every verb, by one rule.
+"""Environment variables for all options: ``GENTOOL_BATCH=32`` has the effect of ``--batch 32``.
 
-A flag goes over the environment, also over a variable of another option that it excludes. An
-error that a value of the environment causes names the variable.
+The same rule gives a variable to every option of every command. A flag has priority over the
+environment, also over the variables of other options that the flag excludes. If a value of the
+environment causes an error, the message names the variable.
 """
 
 import contextlib
@@ -21,11 +22,13 @@ from gentool.core.errors import DataError, DeviceError, GentoolError, ModelFileE
 
 _PREFIX = "GENTOOL_"
 _ENVIRONMENT, _FLAG = "ENVIRONMENT", "COMMANDLINE"  # names of Typer's sources of a value
-# They are read where they are used. GENTOOL_CACHE is a folder, so that train --cache has none.
+# Variables that are read where they are used. As GENTOOL_CACHE is the cache folder, the option
+# --cache of train has no variable.
 _FOLDER = "GENTOOL_CACHE"
 _OTHERS = (_FOLDER, "GENTOOL_CACHE_BYTES", "GENTOOL_DEBUG")
 _CAUSED = (UsageError, DataError, ModelFileError, DeviceError)
-# verb (None: any), an option, its value where only that one counts, the options that it excludes
+# (command, option, value, other options): the option excludes the other options, and they exclude
+# it. None as the command means all commands; None as the value means any value of the option.
 _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
     ("sample", "latents", None, ("seed", "seeds", "class_name", "save_latents", "truncation",
                                  "temperature", "top_k", "top_p", "keep_top")),
@@ -40,11 +43,12 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
     (None, "per_unit", "-", ("as_json",)),
     (None, "as_json", None, ("print0",)),
 )  # fmt: skip
-_NEEDS = (("crossover", "mix"),)  # an option of the environment is idle without the other one
+# (option, other option): from the environment, the option is ignored without the other one.
+_NEEDS = (("crossover", "mix"),)
 
 
 def verbs(app: typer.Typer) -> dict[str, Callable[..., Any]]:
-    """Every command's words, such as ``data pack``, and its function."""
+    """Return the function of every command by the command's name, such as ``data pack``."""
     found = {}
     for info in app.registered_commands:
         assert info.callback is not None
@@ -57,14 +61,14 @@ def verbs(app: typer.Typer) -> dict[str, Callable[..., Any]]:
 
 
 def heed(app: typer.Typer) -> None:
-    """Let every option of every verb be set in the environment."""
+    """Give every option of every command an environment variable."""
     for function in verbs(app).values():
         for name, info, several in _options(function):
             flag = _long_flag(name, info)
             variable = _PREFIX + flag.removeprefix("--").upper().replace("-", "_")
             if variable == _FOLDER:
                 continue
-            info.envvar, info.show_envvar = variable, False  # the root's help tells of all
+            info.envvar, info.show_envvar = variable, False  # the help of gentool has the rule
             if several:
                 info.callback = _unsplit
     _make_verbs(app)
@@ -79,7 +83,7 @@ def _make_verbs(app: typer.Typer) -> None:
 
 
 def _options(function: Callable[..., Any]) -> Iterator[tuple[str, OptionInfo, bool]]:
-    """Name, declaration, and whether it takes several values, of each option of a verb."""
+    """Yield for each option of a command: name, declaration, whether it takes several values."""
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
@@ -90,7 +94,10 @@ def _options(function: Callable[..., Any]) -> Iterator[tuple[str, OptionInfo, bo
 
 
 def _long_flag(name: str, info: OptionInfo) -> str:
-    """``--count``; Typer takes the first flag of an annotated option for its default."""
+    """Return the long flag of an option, such as ``--count``.
+
+    Typer stores the first flag of an annotated option in ``default``, so that is searched too.
+    """
     for word in (info.default, *(info.param_decls or ())):
         if isinstance(word, str) and word.startswith("--"):
             return word.partition("/")[0]
@@ -98,23 +105,23 @@ def _long_flag(name: str, info: OptionInfo) -> str:
 
 
 def _unsplit(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """A variable is one value with its spaces, which Typer takes apart at them."""
+    """Return the value of a variable as one item; Typer would split it at spaces."""
     if _source(context, str(parameter.name)) != _ENVIRONMENT:
         return value
     return [os.environ[str(parameter.envvar)]]
 
 
 def _source(context: Any, name: str) -> str | None:
-    """``COMMANDLINE``, ``ENVIRONMENT`` or another word for where a value comes from."""
+    """Return Typer's name for the source of a value, such as ``COMMANDLINE`` or ``ENVIRONMENT``."""
     source = context.get_parameter_source(name)
     return None if source is None else str(source.name)
 
 
 class _Verb(TyperCommand):
-    """A command that lets flags go over the environment, and names variables in errors."""
+    """A command in which flags have priority over variables, and errors name the variables."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read flags and environment."""
+        """Read flags and environment; reset options of the environment that do not apply."""
         with _naming_variables(ctx):
             rest = super().parse_args(ctx, args)
         for name in _idle(ctx):
@@ -123,13 +130,13 @@ class _Verb(TyperCommand):
         return rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
+        """Run the command."""
         with _naming_variables(ctx):
             return super().invoke(ctx)
 
 
 def _idle(context: Any) -> Iterator[str]:
-    """Options of the environment that give way to a flag, or lack the option that they are for."""
+    """Yield options of the environment that a flag excludes, or whose needed option is missing."""
     verb, values = context.info_name, context.params
 
     def given(name: str, source: str, value: str | None = None) -> bool:
@@ -151,7 +158,7 @@ def _idle(context: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _naming_variables(context: Any) -> Iterator[None]:
-    """Errors that are about an option which the environment has set name the variable."""
+    """Add the variable's name to errors about an option that was set in the environment."""
     try:
         yield
     except typer.BadParameter as error:
@@ -167,12 +174,18 @@ def _naming_variables(context: Any) -> Iterator[None]:
 
 
 def _culprits(context: Any, message: str, parameter: Any) -> list[str]:
-    """Variables in force of the option that is wrong, or of all that a message speaks of."""
+    """Return the variables, as ``NAME=value``, that may have caused an error.
+
+    Args:
+        context: The command's context.
+        message: The error message; options whose flag or value occurs in it are found.
+        parameter: The option that is wrong; None if only the message is known.
+    """
     found = []
     for option in context.command.params:
         if _source(context, option.name) != _ENVIRONMENT:
             continue
-        if context.params.get(option.name) is False:  # as GENTOOL_JSON=0, which asks for nothing
+        if context.params.get(option.name) is False:  # for example GENTOOL_JSON=0: no effect
             continue
         value = os.environ[option.envvar]
         words = [*option.opts, *([] if option.is_flag else [value, value.partition("=")[0]])]
@@ -183,8 +196,8 @@ def _culprits(context: Any, message: str, parameter: Any) -> list[str]:
 
 
 def warn_of_strangers(app: typer.Typer) -> None:
-    """Say which variables are like gentool's, but are none, so that they have no effect."""
-    if os.environ.get("RANK", "0") != "0":  # of several processes of one run the first speaks
+    """Warn of unknown variables that begin with ``GENTOOL_`` or are similar to a known one."""
+    if os.environ.get("RANK", "0") != "0":  # only the first rank prints
         return
     options = {i.envvar for f in verbs(app).values() for _, i, _ in _options(f) if i.envvar}
     known = sorted(map(str, {*options, *_OTHERS}))
@@ -198,7 +211,7 @@ def warn_of_strangers(app: typer.Typer) -> None:
 
 
 def _near(name: str, known: list[str]) -> str | None:
-    """The variable that was meant by a misspelt one, if there is one that is like it."""
+    """Return the known variable that is most similar to a misspelt one; None if none is similar."""
     first, _, rest = name.upper().partition("_")
     own = first == _PREFIX[:-1]
     if not own and not difflib.get_close_matches(first, [_PREFIX[:-1]], cutoff=0.8):

@@ -1,4 +1,4 @@
-"""``gentool evaluate``: how good are the samples, the reconstructions, the likelihood?"""
+"""The command ``gentool evaluate``: score samples, reconstructions and likelihoods of models."""
 
 import math
 from pathlib import Path
@@ -124,10 +124,10 @@ def command(
 
 
 def _takes_stdout(per_image: Path | None, per_unit: Path | None, *, as_json: bool) -> bool:
-    """Whether a CSV goes to stdout, as ``-``; the table goes to stderr then.
+    """Return whether a CSV goes to stdout (``-``), so that the table must go to stderr.
 
     Raises:
-        UsageError: stdout would carry two things.
+        UsageError: two kinds of output would go to stdout.
     """
     images, units = (str(path) == STDOUT for path in (per_image, per_unit))
     if images + units + as_json > 1 and (images or units):
@@ -149,7 +149,7 @@ def _show(found: "Evaluation", *, aside: bool) -> None:
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON knows no infinity, which is the PSNR of a perfect image."""
+    """Replace infinity, the PSNR of a perfect image, and NaN by None, as JSON has neither."""
     return {k: v if math.isfinite(v) else None for k, v in values.items()}
 
 

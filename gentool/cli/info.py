@@ -1,4 +1,4 @@
-"""``gentool info``: what a model file holds, or how a result of gentool came about."""
+"""The command ``gentool info``: show the content of a model file, or the recipe of a result."""
 
 from collections.abc import Collection
 from itertools import islice
@@ -12,7 +12,7 @@ from gentool.cli.console import emit, emit_json, emit_table
 if TYPE_CHECKING:
     from gentool.outputs.ownership import Mark
 
-_SHOWN = 100  # classes, and facts of training
+_SHOWN = 100  # most classes, and most entries of the training record, that are printed
 
 
 def command(
@@ -73,7 +73,7 @@ def command(
 
 
 def _show_recipe(path: Path, mark: "Mark", *, as_json: bool) -> None:
-    """Show how a result came about."""
+    """Print the recipe of a result."""
     if as_json:
         emit_json({"file": str(path), "kind": mark.kind, "recipe": dict(mark.recipe)})
         return
@@ -82,14 +82,18 @@ def _show_recipe(path: Path, mark: "Mark", *, as_json: bool) -> None:
 
 
 def _some(words: Collection[str]) -> list[str]:
-    """The first hundred, cut where they are long: a file may hold megabytes of them."""
+    """Return the first 100 texts, cut to 80 characters each; a file may have megabytes of them."""
     shown = [f"{word:.80}" for word in islice(words, _SHOWN)]
     more = len(words) - len(shown)
     return [*shown, f"({more:,} more; --json has all)"] if more else shown
 
 
 def _verify(path: Path, *, as_json: bool) -> None:
-    """Every gentool file at ``path``, one a line; the first that is not whole is an error."""
+    """Verify every gentool file at ``path``, and print one line for each.
+
+    Raises:
+        ModelFileError: a file is damaged; the following files are not read.
+    """
     from gentool.checkpoint import load_model, locate, verify
 
     files = [locate(path)]
@@ -99,7 +103,7 @@ def _verify(path: Path, *, as_json: bool) -> None:
     for file in files:
         header, table = verify(file)
         if header.get("kind") != "state":
-            load_model(file)  # whole, and what it says of itself
+            load_model(file)  # also checks the header of a model
         kind, digest = str(header.get("kind")), header["content_sha256"]
         found.append(
             {"file": str(file), "kind": kind, "tensors": len(table), "content_sha256": digest}

@@ -1,4 +1,4 @@
-"""``gentool interpolate``: a path through a model's latent space, or a sheet of mixed styles."""
+"""The command ``gentool interpolate``: a path in a model's latent space, or a sheet of styles."""
 
 import sys
 from collections.abc import Iterator
@@ -123,7 +123,11 @@ def command(
 def _foresee(
     loaded: "LoadedModel", wanted: Wanted, place: "Destination", what: dict[str, object], name: str
 ) -> None:
-    """Refuse what is known to be of another recipe, before photos are looked for."""
+    """Check, before the slow search for latents of photos, that the output may be replaced.
+
+    Raises:
+        UsageError: a file was made with another recipe; or the model cannot draw as wanted.
+    """
     from gentool.outputs.writers import recipe
 
     loaded.model.draw_with(**wanted.draws)
@@ -131,7 +135,7 @@ def _foresee(
 
 
 def _mixed(words: str) -> tuple[list[Path], list[int]]:
-    """What ``--mix`` names: a file, or seeds."""
+    """Return the files and the seeds in a value of ``--mix``: either one file, or seeds."""
     path = Path(words)
     return ([path], []) if path.suffix and path.exists() else ([], parse_seeds(words))
 
@@ -140,7 +144,11 @@ def _check(
     wanted: Wanted, method: str | None, mix: str | None, crossover: int | None, output: str,
     *, loop: bool,
 ) -> None:  # fmt: skip
-    """Refuse what cannot be meant."""
+    """Check that the options are known and fit together.
+
+    Raises:
+        UsageError: they do not.
+    """
     for kind, given, allowed in (("method", method, _METHODS), ("space", wanted.space, _SPACES)):
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed, "gentool interpolate --help")
@@ -162,7 +170,7 @@ def _path(
     loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, steps: int, method: str | None,
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
-    """The frames of a path, what they will be called, and where they go."""
+    """Return the plan of a path's frames, the sink that writes them, and the frames."""
     from gentool.core.images import film_time, strip_columns
     from gentool.inference.interpolation import interpolate, plan_path
 
@@ -185,7 +193,7 @@ def _sheet(
     loaded: "LoadedModel", wanted: Wanted, mixed: Wanted, crossover: int | None,
     place: "Destination", stop: StopFlag,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
-    """The images of a sheet of mixed styles, what they will be called, and where they go."""
+    """Return the plan of a sheet of mixed styles, the sink that writes it, and the images."""
     from gentool.inference.interpolation import mixing_layer, mixing_sheet, plan_mixing
 
     what = {**wanted.recipe, **{f"mix_{k}": v for k, v in mixed.recipe.items()}}

@@ -1,4 +1,7 @@
-"""Points that the user names: seeds, photos, files of latents, each a key frame or several."""
+"""Key frames that the user gives as seeds, photos or files of latents.
+
+A key frame is a point in a model's latent space. A folder or a file of latents may give several.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for.
+    """The key frames that the user asked for.
 
     Attributes:
-        files: Photos, folders of them, files of latents; they come first.
-        seeds: Image 0 of each.
-        class_name: One class for all.
-        space: ``z`` or ``w``; None for what suits the model.
-        draws: How seeds are drawn, for ``Model.draw_with``.
+        files: Photos, folders of photos, and files of latents; they precede the seeds.
+        seeds: Seeds; image 0 of each is a key frame.
+        class_name: One class for all key frames; None for no choice.
+        space: ``z`` (latents) or ``w`` (styles); None for ``w`` if the model has styles, else
+            ``z``.
+        draws: Options for drawing from the seeds, for ``Model.draw_with``.
     """
 
     files: list[Path]
@@ -34,7 +38,7 @@ class Wanted:
 
     @property
     def recipe(self) -> dict[str, object]:
-        """Seeds, and names of files, without their folders, with short hashes of what they hold."""
+        """The recipe: seeds, class, and names (without folders) and hashes of the files."""
         from gentool.outputs.ownership import hash_of_files
 
         told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
@@ -47,7 +51,7 @@ class Wanted:
 
     @property
     def name(self) -> str:
-        """What names of files begin with, such as ``photo-seed3-seed5``."""
+        """The start of the names of result files, such as ``photo-seed3-seed5``."""
         from gentool.inference.reconstruction import shortened
 
         words = [f.stem.lstrip(".") for f in self.files] + [f"seed{seed}" for seed in self.seeds]
@@ -55,19 +59,21 @@ class Wanted:
 
 
 def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents":
-    """The points, all in one space; photos by the model's encoder, a search, or both.
+    """Return the key frames, all in one space.
+
+    The latents of photos are found by the model's encoder, a search, or both.
 
     Raises:
-        UsageError: they cannot be said in that space.
-        DataError: a photo that cannot be read.
-        ModelFileError: a file of latents that is none of this model.
+        UsageError: a key frame is in ``w`` although ``z`` is wanted, or cannot have the class.
+        DataError: a photo cannot be read.
+        ModelFileError: a file of latents does not belong to this model.
     """
     from gentool.inference.latents import draw, join, natural_space, to_styles
 
     label = None if wanted.class_name is None else loaded.class_number(wanted.class_name)
-    searched = "z" if label is not None else wanted.space  # styles have no class to change
+    searched = "z" if label is not None else wanted.space  # the class of styles cannot be changed
     parts = [_of_class(loaded, _of_file(loaded, f, searched, stop), label) for f in wanted.files]
-    loaded.model.draw_with(**wanted.draws)  # photos and files are not drawn
+    loaded.model.draw_with(**wanted.draws)  # only after photos and files, which are not drawn
     if wanted.seeds:
         parts.append(draw(loaded.model, [(seed, 0) for seed in wanted.seeds], label))
     space = wanted.space or natural_space(loaded.model)
@@ -81,7 +87,14 @@ def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents
 
 
 def _of_file(loaded: "LoadedModel", path: Path, space: str | None, stop: StopFlag) -> "Latents":
-    """The latents in a file, or those of a photo or of a folder's photos, looked for in a space."""
+    """Return the latents in a file, or find those of a photo or of all photos in a folder.
+
+    Args:
+        loaded: The model.
+        path: A file of latents, a photo, or a folder of photos.
+        space: Space in which the latents of photos are searched; None for the default.
+        stop: Checked during the search.
+    """
     import numpy as np
 
     from gentool.inference.latents import is_latents, read_latents
@@ -100,7 +113,11 @@ def _of_file(loaded: "LoadedModel", path: Path, space: str | None, stop: StopFla
 
 
 def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "Latents":
-    """The same points in one class, if there is one to be."""
+    """Return the points with their class replaced by ``label``; unchanged if it is None.
+
+    Raises:
+        UsageError: the points are styles, or the model's latents contain no class.
+    """
     if label is None:
         return latents
     if latents.space == "w":

@@ -1,4 +1,4 @@
-"""``gentool list``: what there is to choose from."""
+"""The command ``gentool list``: list models, their parts, and the options of a model."""
 
 from dataclasses import replace
 
@@ -64,7 +64,7 @@ def _tables() -> dict[str, dict[str, str]]:
 
 
 def _list_options(name: str, *, as_json: bool) -> None:
-    """The options of a preset's model, with the preset's own values as defaults."""
+    """Print the options of a preset's model, with the preset's values for a CPU as defaults."""
     from gentool.core.options import describe
     from gentool.models import MODELS
     from gentool.models.presets import PRESETS

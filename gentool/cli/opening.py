@@ -1,4 +1,4 @@
-"""Opening what ``--data`` names, for every verb that reads images."""
+"""Open the images that ``--data`` names, for all commands that read images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opening:
-    """How to open it.
+    """Options for opening images.
 
     Attributes:
-        labels: A file of labels, ``folders`` or ``none``; None for what is found.
+        labels: A file of labels, ``folders`` or ``none``; None for the labels that are found.
         all_frames: Whether every frame of an animation is an image.
-        download: Whether what is not here may be fetched.
-        refresh: Whether every file of a huge folder is looked at again.
+        download: Whether missing data may be downloaded.
+        refresh: Whether to ignore an existing index of a folder or an archive.
     """
 
     labels: str | None = None
@@ -28,7 +28,7 @@ class Opening:
 
 
 def open_data(specs: Sequence[str], how: Opening, stop: StopFlag) -> "Source":
-    """The images that ``specs`` name, joined."""
+    """Return one source with the images of all ``specs``."""
     from gentool.data import open_joined
 
     return open_joined(specs, **vars(how), poll=stop.poll)

@@ -1,4 +1,4 @@
-"""``gentool reconstruct``: images through a model and back."""
+"""The command ``gentool reconstruct``: find the latents of images and decode them again."""
 
 import math
 import sys
@@ -143,7 +143,7 @@ def command(
             latents = redraw_below(loaded, latents, keep_top, seed)
         if fit_weights is not None:
             loaded = fit(loaded, good, latents, stop)
-            guard.allow_recipe(fit_weights, MODEL, made_by)  # it may have come meanwhile
+            guard.allow_recipe(fit_weights, MODEL, made_by)  # a file may have been made meanwhile
             loaded = write_fitted(loaded, good, fit_weights, made_by)
         if save_latents is not None:
             guard.allow_recipe(save_latents, LATENTS, told)
@@ -181,14 +181,14 @@ def command(
 def _how(
     draw: bool | None, keep_top: int | None, steps: int | None, seed: int, *, searched: bool
 ) -> dict[str, object]:
-    """What was chosen beside the images, for recipes and JSON.
+    """Return the options that affect the result, for recipes and JSON.
 
     Args:
-        draw: Whether a posterior was drawn from (true) or gave its mean; None: it had no part.
-        keep_top: Layers kept.
-        steps: Of the search.
-        seed: Told where it may matter.
-        searched: Whether latents are looked for, which may begin at random places.
+        draw: True for a draw from the posterior, False for its mean; None if no posterior is used.
+        keep_top: Number of layers that are kept; None for all.
+        steps: Steps of the search, if given.
+        seed: The seed; included only if the result may depend on it.
+        searched: Whether latents are searched, which may start at random points.
     """
     given = {"draw": draw, "keep_top": keep_top, "steps": steps}
     told: dict[str, object] = {k: v for k, v in given.items() if v is not None}
@@ -202,7 +202,7 @@ def _how(
 
 
 def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:
-    """One image's line of JSON, which knows no infinity: a perfect image has psnr null."""
+    """Return the JSON entry of one image; an infinite PSNR is None, since JSON has no infinity."""
     return {
         "image": str(result.path),
         "mse": result.mse,

@@ -1,4 +1,4 @@
-"""The command that goes on with a training that was stopped."""
+"""The command line that continues a training that was stopped, to be shown to the user."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -8,15 +8,17 @@ import typer
 
 from gentool.core.escapes import shell_line
 
-_LIMIT = "--stop-after"  # of one command; the next one would stop again
+_LIMIT = "--stop-after"  # left out, since with it the next command would stop again
 
 
 def command_to_go_on(context: typer.Context, words: Sequence[str]) -> str:
-    """This command for a shell, without the limit that stopped it.
+    """Return the current command for a shell, without ``--stop-after``.
+
+    If ``--stop-after`` was set in the environment, the command unsets the variable.
 
     Args:
-        context: Of ``train``.
-        words: What stood after ``gentool``.
+        context: The context of ``train``.
+        words: The arguments after ``gentool``.
     """
     options: list[Any] = context.command.params
     (limit,) = (option for option in options if _LIMIT in option.opts)
@@ -29,16 +31,16 @@ def command_to_go_on(context: typer.Context, words: Sequence[str]) -> str:
 
 
 def without(words: Sequence[str], flag: str, valued: set[str]) -> Iterator[str]:
-    """``words`` without ``--flag VALUE`` and ``--flag=VALUE``.
+    """Yield ``words`` without ``--flag VALUE`` and ``--flag=VALUE``.
 
     Args:
-        words: Of a command line.
+        words: The arguments of a command line.
         flag: The option to leave out, which takes a value.
-        valued: All options whose value is the next word, whatever it looks like.
+        valued: All options that take the next argument as their value.
     """
     rest = iter(words)
     for word in rest:
-        if word == "--":  # no options after it
+        if word == "--":  # no options follow
             yield word
             yield from rest
         elif word == flag:

@@ -1,4 +1,4 @@
-"""``gentool sample``: new images from a model file."""
+"""The command ``gentool sample``: draw new images from a model."""
 
 import sys
 from pathlib import Path
@@ -102,7 +102,7 @@ def command(
     place = parse_destination(output, image_format, guard)
     if save_latents is not None:
         guard.allow(save_latents, LATENTS, "--save-latents")
-    columns = len(several) * len(indices) if class_name == "all" else None  # a row per class
+    columns = len(several) * len(indices) if class_name == "all" else None  # one row per class
     listed: list[str] = []
     kept: list[Latents] = []
 
@@ -136,7 +136,7 @@ def command(
             done += 1
         announce(sink.close())
         if save_latents is not None:
-            guard.allow_recipe(save_latents, LATENTS, told)  # it may have come meanwhile
+            guard.allow_recipe(save_latents, LATENTS, told)  # a file may have been made meanwhile
             write_latents(save_latents, loaded, join(kept), told)
     if as_json:
         told = {"seeds": several if latents is None else None}
@@ -148,7 +148,11 @@ def command(
 
 
 def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
-    """Names of the classes that ``--class`` means."""
+    """Return the class names for a value of ``--class``; None if it is not given.
+
+    For ``all`` these are all classes of a conditional model. For another model it is ``all``
+    itself, and an error is raised later, as for any class name.
+    """
     if wanted != "all":
         return None if wanted is None else [wanted]
     names: list[str] = loaded.header["classes"]
@@ -158,7 +162,11 @@ def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
 def _from_file(
     loaded: "LoadedModel", path: Path, start: int, count: int | None
 ) -> "tuple[LatentsFile, range]":
-    """A file of latents, and which of them are wanted: all, or ``count`` from ``start`` on."""
+    """Return a file of latents and the wanted indices: from ``start`` on, ``count`` or all.
+
+    Raises:
+        UsageError: the file has no latents at these indices.
+    """
     from gentool.inference.latents import read_latents
 
     file = read_latents(path, loaded)

@@ -1,4 +1,4 @@
-"""``gentool score``: how likely a model finds images."""
+"""The command ``gentool score``: sort images by their likelihood under a model."""
 
 from pathlib import Path
 

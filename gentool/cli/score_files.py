@@ -1,4 +1,4 @@
-"""The files that ``gentool evaluate`` writes beside its table: sheets of neighbours and CSVs."""
+"""Files that ``gentool evaluate`` writes in addition to its table: sheets of neighbours, CSVs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -11,19 +11,20 @@ from gentool.core.errors import UsageError
 if TYPE_CHECKING:
     from gentool.evaluation.request import Evaluation, Request
 
-STDOUT = "-"  # for a FILE
+STDOUT = "-"  # file name that means stdout
 _NO_MATTER = {"targets", "data", "labels", "weights", "download", "device", "files", "pictures"}
 
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """Files that were found to be free, or gentool's own of the same command.
+    """Files that may be written, as ``check_files`` has found.
 
     Attributes:
-        neighbours: Picture of samples and their nearest images; one for each target.
-        per_image: Table of every image's figures.
-        per_unit: Table of every latent's.
-        made: How they come about.
+        neighbours: Picture of samples and their nearest images, for the first target; the files
+            of other targets get a number. None if not wanted, as for the other files.
+        per_image: CSV of the scores of every image.
+        per_unit: CSV of the values of every latent.
+        made: Recipe of the files.
     """
 
     neighbours: Path | None
@@ -32,7 +33,7 @@ class ScoreFiles:
     made: dict[str, object]
 
     def write(self, found: "Evaluation") -> None:
-        """Write those that were asked for, and say where."""
+        """Write the wanted files, and print their paths on stderr."""
         if self.neighbours is not None:
             self._write_sheets(found, self.neighbours)
         if self.per_image is not None:
@@ -58,7 +59,7 @@ class ScoreFiles:
     def _write_rows(
         self, path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
-        """Write a table whose last column says by a hash how it came about; where, in words."""
+        """Write a CSV whose last column is a hash of the recipe; return its place for messages."""
         from gentool.core.atomic_files import write_bytes
         from gentool.outputs.ownership import RECIPE_COLUMN, hash_of_recipe
 
@@ -74,10 +75,11 @@ def check_files(
     request: "Request", neighbours: Path | None, per_image: Path | None, per_unit: Path | None,
     *, overwrite: bool,
 ) -> ScoreFiles:  # fmt: skip
-    """See, before the work, that every file may be written.
+    """Check, before the evaluation starts, that every file may be written.
 
     Raises:
-        UsageError: one is an input or not gentool's own, or is to be no picture.
+        UsageError: a file is an input, was not made by gentool, or was made with another recipe;
+            or ``neighbours`` is not the name of a picture.
     """
     from gentool.checkpoint import MODEL_NAME
     from gentool.core.images import SUFFIXES
@@ -109,7 +111,7 @@ def check_files(
 
 
 def _recipe(request: "Request", files: Sequence[Path]) -> dict[str, object]:
-    """How the files come about: all of the request, with hashes for what it reads."""
+    """Return the recipe of the files: the settings of the request, and hashes of its inputs."""
     from gentool.core.version import __version__
     from gentool.outputs.ownership import hash_of_files, hash_of_place
 
@@ -126,5 +128,5 @@ def _recipe(request: "Request", files: Sequence[Path]) -> dict[str, object]:
 
 
 def _sheet_path(path: Path, number: int) -> Path:
-    """near.png for the first target, near-2.png for the second, ..."""
+    """Return the path of a target's sheet: near.png for the first, near-2.png for the second."""
     return path if number == 0 else path.with_name(f"{path.stem}-{number + 1}{path.suffix}")

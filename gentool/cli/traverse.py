@@ -1,4 +1,7 @@
-"""``gentool traverse``: found directions, each a row of what it does to one picture."""
+"""The command ``gentool traverse``: find directions in latent space and show their effects.
+
+The result has one row of images for each direction.
+"""
 
 import sys
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The options that decide what a verb may write over, shared by every verb that writes."""
+"""The option ``--overwrite`` and the message on failed files, for all commands that write files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,11 @@ Overwrite = Annotated[
 
 
 def failures(failed: Sequence[tuple[Path, str]], count: int) -> str:
-    """What to say of files that could not be written though others could."""
+    """Return the message for files that could not be written, if others could be.
+
+    Args:
+        failed: (path, reason) of each file that could not be written; at least one.
+        count: Number of all files.
+    """
     path, reason = failed[0]
     return f"{len(failed)} of {count} files cannot be written; the first, {path}: {reason}"

@@ -1,10 +1,11 @@
-"""Steps that do not fit into memory: the batch is taken in parts whose gradients add up.
+"""Gradient accumulation: a batch that does not fit into memory is processed in parts.
 
-Losses are one value per image and the noise of an image depends on its number alone, so parts
-give the gradient of the whole batch, up to rounding. What looks at a batch as a batch sees the
-parts instead: batch normalisation, the minibatch standard deviation, free bits, regularisers that
-compare images, and running statistics (adaptive augmentation, LeCam, path lengths). A codebook
-gathers what the parts say, and moves once.
+A loss has one value per image, and the noise of an image depends only on the image's index, so
+the sum of the parts' gradients equals the gradient of the whole batch except for rounding.
+Whatever is computed over a batch is computed over each part instead: batch normalisation, the
+minibatch standard deviation, free bits, regularisers that compare images, and running statistics
+(adaptive augmentation, LeCam, path lengths). The exception is a codebook, which collects the
+statistics of all parts and is updated once.
 """
 
 import math
@@ -21,24 +22,24 @@ PartLoss = Callable[[int, int], LossTerms]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch ran out of memory, on any device."""
+    """Return whether an error means that torch, or another rank, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | OthersOutOfMemory) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
     )
 
 
 class Parts:
-    """How a run's batches are taken.
+    """Gradients of a run's batches, in parts whose size is halved when memory runs out.
 
     Args:
-        model: Its moving buffers are put back when a step begins anew.
-        batch: Images per step, of all processes.
-        part: Images per part to begin with, likewise; 0 for all.
-        aloud: Told what happens, in words.
-        ranks: The processes, which take as many parts each and add up their gradients.
+        model: The model; its moving buffers are restored before a step is repeated.
+        batch: Images per step, over all ranks.
+        part: Images per part at the start, over all ranks; 0 for the whole batch.
+        aloud: Called with a message when the size of the parts changes.
+        ranks: The ranks; each has the same number of parts, and their gradients are summed.
 
     Attributes:
-        size: Images per part.
+        size: Images per part, over all ranks.
     """
 
     def __init__(
@@ -62,18 +63,18 @@ class Parts:
         clear: Callable[[], None],
         weights: Sequence[torch.nn.Parameter],
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The gradients of a batch's mean loss, in parts as small as memory asks for.
+        """Compute the gradients of a batch's mean loss; halve the parts until they fit into memory.
 
         Args:
-            loss: (first, last) -> the loss of these images of this process's share of the batch.
-            clear: Drops all gradients.
-            weights: Whose gradients they are.
+            loss: (first, last) -> loss of the images in rows [first, last) of this rank's batch.
+            clear: Clears all gradients.
+            weights: The parameters whose gradients are computed.
 
         Returns:
-            The mean loss and the means of its named parts, scalars.
+            The mean loss and the means of its named terms over the batch of all ranks, scalars.
 
         Raises:
-            RuntimeError: not even one image fits, or something else went wrong.
+            RuntimeError: not even one image per rank fits, or another error occurred.
         """
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
@@ -88,11 +89,11 @@ class Parts:
                     self._ranks.tell_out_of_memory()
                 if self._count() == self._batch // self._ranks.count:
                     raise
-            clear()  # outside of the except, whose traceback holds on to activations
+            clear()  # outside of the except block, whose traceback keeps activations in memory
             self._halve()
 
     def _count(self) -> int:
-        """Parts of a batch: no process may have one without an image."""
+        """Return the number of parts of a batch; each part has an image on every rank."""
         return min(math.ceil(self._batch / self.size), self._batch // self._ranks.count)
 
     def _accumulate(
@@ -103,7 +104,7 @@ class Parts:
         for number in range(count):
             first, last = (self._rows * k // count for k in (number, number + 1))
             terms = loss(first, last)
-            share = (last - first) / self._batch  # 1.0 for a whole batch, which changes no bit
+            share = (last - first) / self._batch  # exactly 1.0 for a whole batch: no rounding
             part = terms.total.mean() * share
             part.backward()  # type: ignore[no-untyped-call]
             total = total.to(part.device) + part.detach()

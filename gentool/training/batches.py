@@ -1,8 +1,8 @@
-"""Batches for training: from prepared images to tensors on the device, by the run's counter.
+"""Batches for training: prepared images as tensors on the device.
 
-Which images a step sees is a function of (seed, images seen), so nothing here has a state that
-a resumed run would need. Small sets live on the GPU; sets that are streamed are decoded one
-batch ahead, in a thread.
+The images of a step are a function of (seed, images seen), so a resumed run needs no saved state
+from this module. A small data set is kept in GPU memory. Streamed images are decoded one batch
+ahead, in a thread.
 """
 
 from collections.abc import Iterator
@@ -19,25 +19,26 @@ from gentool.data import Dataset
 from gentool.models.base import Batch
 from gentool.models.gan.augmentation import open_augmentation
 
-_RESIDENT_SHARE = 0.25  # of the free GPU memory that the images may take
-_FIXED_BATCH, _FIXED_PIXELS = 256, 2**18  # at most, and in a batch; larger ones leave the caches
-_FIT_IMAGES = 1024, 8192  # that a density is fitted to, at least and at most
+_RESIDENT_SHARE = 0.25  # largest fraction of the free GPU memory for the images
+# Most images and most pixels in a batch of ``fixed``; larger batches do not fit into CPU caches.
+_FIXED_BATCH, _FIXED_PIXELS = 256, 2**18
+_FIT_IMAGES = 1024, 8192  # fewest and most images that a density is fitted to
 
 Order = NDArray[np.int64]
 
 
 class Feeder:
-    """Batches of one run.
+    """Makes the batches of one run.
 
     Args:
         dataset: Prepared images.
-        rows: Numbers of those to train on; a number may stand there more than once.
-        seed: Of the order.
+        rows: Indices of the training images, int64 (N,); an index may occur more than once.
+        seed: Seed of the order.
         batch: Images per batch.
-        device: Where the batches are wanted.
+        device: Device of the batches.
         augment: Names of augmentations, joined by +, or ``none``.
-        stride: Images from one batch to the next; more than ``batch`` where other processes
-            take the rest. 0 stands for ``batch``.
+        stride: Distance between the starts of two batches, in images; more than ``batch`` if
+            other ranks take the images between. 0 means ``batch``.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Feeder:
         self._last: tuple[int, Batch] | None = None
 
     def batch(self, start: int) -> Batch:
-        """The batch whose first image is number ``start`` of the endless shuffle."""
-        if self._last is None or self._last[0] != start:  # both players see the same images
+        """Return the batch whose first image is at position ``start`` of the endless shuffle."""
+        # Cached, since generator and discriminator use the same images in a step.
+        if self._last is None or self._last[0] != start:
             order = self._order(start)
             indices = np.arange(start, start + self._size, dtype=np.int64)
             draw = Draw(self._seed, "data", indices, 0, self._device)
@@ -70,7 +72,7 @@ class Feeder:
         return self._last[1]
 
     def fixed(self, count: int) -> Iterator[Batch]:
-        """Unchanged, the first ``count`` images of the shuffle, fewer if there are not as many."""
+        """Yield the first ``count`` images of the shuffle, or all if fewer; not augmented."""
         chosen = self._rows[data_order(self._seed, 0, min(len(self._rows), count), len(self._rows))]
         shape = self._dataset.shape
         size = min(_FIXED_BATCH, max(_FIXED_PIXELS // (shape.height * shape.width), 1))
@@ -80,24 +82,25 @@ class Feeder:
             yield self._as_batch(pixels, order)
 
     def to_begin(self) -> Iterator[Batch]:
-        """What a part that begins at images, and counts classes among them, may look at."""
+        """Yield the images for ``Model.begin``, for parts that are initialised from images."""
         return self.fixed(_FIT_IMAGES[1])
 
     def to_fit(self, seen: int) -> Iterator[Batch]:
-        """What a density is fitted to, in a run that has seen so many images."""
+        """Yield the images that a density is fitted to after ``seen`` images of training."""
         return self.fixed(self.fit_count(seen))
 
     def fit_count(self, seen: int) -> int:
-        """How many those are.
+        """Return the number of images that ``to_fit`` yields.
 
-        No more than were seen, so that the fits of a short run on large images do not cost more
-        than its training; some, though, since few say nothing of a density.
+        It is ``seen``, so that the fits of a short run on large images do not cost more than its
+        training, but at least 1,024, since fewer do not determine a density, and at most 8,192.
+        It is never more than the number of training rows.
         """
         fewest, most = _FIT_IMAGES
         return min(max(seen, fewest), most, len(self._rows))
 
     def _window(self, pixels: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """A window of the wanted shape, anywhere in what is stored, per image."""
+        """Crop each stored image, uint8 (B, H + h, W + w, C), to a random window (H, W)."""
         height, width = self._dataset.shape.height, self._dataset.shape.width
         spare = (pixels.shape[1] - height, pixels.shape[2] - width)
         if spare == (0, 0):
@@ -110,7 +113,7 @@ class Feeder:
         return torch.stack(windows)
 
     def _changed(self, batch: Batch, draw: Draw) -> Batch:
-        """The batch augmented, back within [-1, 1]."""
+        """Return the batch with augmented images, clamped to [-1, 1]."""
         if self._augment is None:
             return batch
         numbers = draw.uniform("augment", self._augment.size)
@@ -145,7 +148,10 @@ class Feeder:
 
 
 def _on_device(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
-    """All pixels on a CUDA device where they fit well, else None."""
+    """Return all stored pixels on a CUDA device, or None if they take too much of its memory.
+
+    The result is also None for other devices and for streamed images.
+    """
     if device.type != "cuda" or not isinstance(dataset.stored, np.ndarray):
         return None
     free, _ = torch.cuda.mem_get_info(device)

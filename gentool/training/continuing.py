@@ -1,7 +1,8 @@
-"""How a command goes on with a run that is there: what was not said is as the run began.
+"""Continue an existing run: settings that the command does not give are taken from the run.
 
-Precision, batch, width and rate are chosen by the machine and the images, and presets may change.
-The same command on another machine, or with a newer gentool, is the same run nevertheless.
+Defaults of precision, batch, width and learning rate depend on the machine and the images, and
+presets may change between versions. So that the same command continues the same run on another
+machine or with a newer gentool, these settings come from the header of the run's state.
 """
 
 from collections.abc import Mapping
@@ -19,32 +20,33 @@ _OPTION = "-o "
 
 
 def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layers, str]:
-    """What was given to ``train``, and for the rest what the run in ``setup.out`` has.
+    """Add the settings of the run in ``setup.out`` to those that were given to ``train``.
 
     Args:
-        layers: What was given.
-        setup: What that and this machine would make a new run of.
-        override: Whether what was given may differ from what the run has.
+        layers: The settings that were given.
+        setup: The setup that a new run would have with them on this machine.
+        override: Whether given settings may differ from those of the run.
 
     Returns:
-        The layers to resolve anew, and in words what is not as it would be here; the same layers
-        and no words where nothing differs, no run is there, or it is one of another preset.
+        The layers, which must be resolved again, and a message on what differs from a new run on
+        this machine. Unchanged layers and an empty message if nothing differs, if there is no run,
+        or if the run has another model or preset.
 
     Raises:
-        UsageError: something was given that the run does not have.
-        ModelFileError: its state is damaged.
+        UsageError: a given setting differs from the run's, and ``override`` is False.
+        ModelFileError: the state of the run is damaged.
     """
     path = setup.out / STATE_NAME
     try:
         there = path.is_file()
-    except OSError:  # a name that no folder can have: who makes the folder says so
+    except OSError:  # an impossible name; the error is raised where the folder is created
         there = False
     if not there:
         return layers, ""
     header, _ = read_header(path)
     before = header.get("identity")
     if header.get("kind") != "state" or not isinstance(before, dict):
-        return layers, ""  # who reads the state says so
+        return layers, ""  # the error is raised where the state is read
     if before.get("model") != setup.model or header.get("preset") not in (None, layers.preset):
         return layers, ""
     was = _parts(type(setup.config).absent(_options(before)), {**default_identity(), **before})
@@ -70,19 +72,24 @@ def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layer
 
 
 def _options(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's options in an identity."""
+    """Return the model's options in an identity, by name without ``-o``."""
     return {k.removeprefix(_OPTION): v for k, v in identity.items() if k.startswith(_OPTION)}
 
 
 def _parts(unsaid: Mapping[str, object], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity by flags: size and mode apart, and with the options that it does not say."""
+    """Return an identity by flag, with ``--size`` and ``--mode`` as two separate flags.
+
+    Args:
+        unsaid: Default values of model options that the identity may lack, by name.
+        identity: The identity, as ``Setup.identity`` returns it.
+    """
     parts = {**{_OPTION + k: v for k, v in unsaid.items()}, **identity}
     size, _, mode = str(parts.pop(SHAPE, "")).partition(" ")
     return {"--size": size, "--mode": mode, **parts} if mode else parts
 
 
 def _is_given(layers: Layers, key: str) -> bool:
-    """Whether a setting was said, and not left open by ``auto``."""
+    """Return whether a setting was given with a value other than ``auto``."""
     if key.startswith(_OPTION):
         setting = layers.options.get(key.removeprefix(_OPTION))
     else:
@@ -91,12 +98,22 @@ def _is_given(layers: Layers, key: str) -> bool:
 
 
 def _name(flag: str) -> str:
-    """The setting of a flag."""
+    """Return the name of the setting for a flag: ``--score-every`` -> ``score_every``."""
     return flag.removeprefix("--").replace("-", "_")
 
 
 def _with(layers: Layers, setup: Setup, taken: Mapping[str, Any]) -> Layers:
-    """Layers with what the run has, whose types and bounds are checked: a file may say anything."""
+    """Return the layers with settings of the run added.
+
+    Args:
+        layers: The settings that were given.
+        setup: The setup that a new run would have.
+        taken: Settings from the state file, by flag. The file may be damaged, so their types and
+            bounds are checked.
+
+    Raises:
+        UsageError: an option or a value is unknown, has the wrong type, or is out of bounds.
+    """
     origin = f"the run in {setup.out}"
     options = _options(taken)
     from_json(type(setup.config), options)
@@ -111,14 +128,17 @@ def _with(layers: Layers, setup: Setup, taken: Mapping[str, Any]) -> Layers:
 
 
 def _told(words: list[str], taken: Mapping[str, Any], setup: Setup) -> str:
-    """One line of what is not as it would be here, and what that means."""
+    """Return a one-line message on the settings that differ from a new run on this machine."""
     told = f"going on as the run began, with {', '.join(words[:20])}" if words else ""
     slow = taken.get("--precision") == "bfloat16" and setup.device.type == "cpu"
     return told + "; this CPU has no instructions for bfloat16, which makes it slow" * slow
 
 
 def _device(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> tuple[Layers, str]:
-    """The layers with the device that the run was on, where ``auto`` would take another."""
+    """Return the layers with the device of the run if ``auto`` would choose another; a message.
+
+    If that device is not available, the layers are unchanged and the message says so.
+    """
     device, here = header.get("device"), setup.device.type
     if not isinstance(device, str) or device == here or layers.get("device") != AUTO:
         return layers, ""

@@ -1,8 +1,9 @@
-"""Numbers gone wrong: noticed before they are learned from, and what a run then does.
+"""Detect loss, gradients or weights that are not finite, and return to the last good state.
 
-A step whose loss or gradient is not finite is not taken, and averages are not moved towards
-weights that are not finite, so both stay good. The run goes back to its last saved state (or to
-its start) with half the learning rate, a few times; then it ends with a diagnosis.
+A step whose loss or gradient is not finite is not taken, and averages are not updated from weights
+that are not finite, so the saved weights and averages stay finite. The run returns to its last
+saved state (or to its start) with half the learning rate. It does so three times at most; then it
+ends with a diagnosis.
 """
 
 import contextlib
@@ -24,34 +25,35 @@ _MOST_SETBACKS = 3
 
 
 class NotFinite(Exception):
-    """A number is not finite; the text says in which phase and where it was first seen."""
+    """A number is not finite; the message names the tensor, and the phase if it is known."""
 
 
 @torch.no_grad()
 def all_finite(tensors: Iterable[torch.Tensor | None]) -> bool:
-    """Whether every number is finite; the device is waited for once.
+    """Return whether all numbers in the tensors are finite; waits for the device once.
 
-    Largest magnitudes, not Euclidean norms: those overflow where the numbers do not.
+    The check uses the largest magnitude of each tensor, since a Euclidean norm can overflow
+    although all numbers are finite. Tensors of integers and None are ignored.
     """
     present = [t for t in tensors if t is not None and t.is_floating_point() and t.numel()]
     if not present:
         return True
     norms = torch._foreach_norm(present, math.inf)
-    # Optimisers that are not fused count their steps on the CPU, whatever device the rest is on.
+    # Optimisers that are not fused keep their count of steps on the CPU, so devices may differ.
     largest = torch.stack([norm.to(norms[0].device) for norm in norms])
-    return bool(largest.isfinite().all().item())  # a sum of them may overflow
+    return bool(largest.isfinite().all().item())  # not the sum, which may overflow
 
 
 def check_step(model: torch.nn.Module, phase: Phase, loss: torch.Tensor) -> None:
-    """Look at the loss and its gradients before the optimiser does.
+    """Check the loss and the gradients before the optimiser uses them.
 
     Args:
         model: The whole model, for the diagnosis.
-        phase: Whose gradients were just computed.
-        loss: Scalar.
+        phase: The phase whose gradients were just computed.
+        loss: The loss, a scalar.
 
     Raises:
-        NotFinite: the step must not be taken.
+        NotFinite: the loss or a gradient is not finite, so the step must not be taken.
     """
     gradients = {k: p.grad for k, p in phase.module.named_parameters() if p.grad is not None}
     if all_finite([loss, *gradients.values()]):
@@ -69,33 +71,37 @@ def check_step(model: torch.nn.Module, phase: Phase, loss: torch.Tensor) -> None
 
 @torch.no_grad()
 def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
-    """Euclidean norm of all gradients together, a scalar that nobody waits for."""
+    """Return the Euclidean norm of all gradients together, a scalar, without waiting for it."""
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
 
 
 def check_averaged(live: list[torch.Tensor], model: torch.nn.Module) -> None:
-    """Look at the live weights (those of ``model`` that are averaged) before they are averaged.
+    """Check ``live``, the weights of ``model`` that are averaged, before the averages are updated.
 
     Raises:
-        NotFinite: the averages must not move.
+        NotFinite: a weight is not finite, so the averages must not be updated.
     """
     if not all_finite(live):
         check_weights(model.state_dict(), "weight")
 
 
 def check_weights(tensors: Mapping[str, torch.Tensor], what: str) -> None:
-    """Look at weights before they are averaged or written.
+    """Check weights before they are averaged or written.
+
+    Args:
+        tensors: The weights by name.
+        what: What they are, for the message.
 
     Raises:
-        NotFinite: one of them must not be kept.
+        NotFinite: a weight is not finite.
     """
     if not all_finite(tensors.values()):
         raise NotFinite(f"the {what} {not_finite(tensors)[0]}")
 
 
 def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of the tensors with a number that is not finite."""
+    """Return the names of the tensors that contain a number that is not finite."""
     return [name for name, tensor in tensors.items() if not all_finite([tensor])]
 
 
@@ -109,17 +115,19 @@ def go_back(
     """Return to the last saved state, or to the start, with half the learning rate.
 
     Args:
-        fault: Why.
-        folder: Where the last state lies, if there is one.
-        learner: Its tensors are put back.
+        fault: The reason.
+        folder: The run folder, which holds the last state if one was saved.
+        learner: Its weights, averages and optimisers are restored.
         now: The counters at the fault.
-        initial: The learner of a run that begins.
+        initial: Returns the learner of a new run.
 
     Returns:
-        The counters to go on from.
+        The counters to continue from.
 
     Raises:
-        Diverged: it was done as often as it may be.
+        Diverged: the run has already returned three times.
+        UsageError: the state belongs to a run with other settings.
+        ModelFileError: the state is damaged.
     """
     if now.setbacks >= _MOST_SETBACKS:
         raise _diagnosis(fault, folder.setup, now.images) from None
@@ -135,7 +143,7 @@ def go_back(
 
 
 def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:
-    """The end of a run that went back as often as it may: what, where, and what to change."""
+    """Return the error that ends a run after three returns; it suggests what to change."""
     tries = [f"--lr {setup.settings.lr / 2 ** (_MOST_SETBACKS + 1):g}"]
     if setup.precision != torch.float32:
         tries.insert(0, "--precision float32")
@@ -149,7 +157,16 @@ def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:
 
 @contextlib.contextmanager
 def explaining(setup: Setup) -> Iterator["Needs"]:
-    """Turn errors of memory, disk and device into gentool's own."""
+    """Convert errors of memory, disk and device inside the block into gentool's errors.
+
+    Yields:
+        The bytes that a save needs, for the message about a full disk; the block may set them.
+
+    Raises:
+        DeviceError: out of memory, or an operation that ``deterministic`` forbids.
+        Stopped: the disk is full.
+        UsageError: the run folder cannot be written.
+    """
     needs = Needs()
     try:
         yield needs
@@ -172,6 +189,6 @@ def explaining(setup: Setup) -> Iterator["Needs"]:
 
 @dataclass
 class Needs:
-    """Bytes that a save needs, as far as known."""
+    """Bytes that a save needs; 0 until they are known."""
 
     bytes: int = 0

@@ -1,11 +1,12 @@
-"""Averages of the weights over training, which the verbs use instead of the last weights.
+"""Moving averages of the weights, which all commands use instead of the last weights.
 
-An exponential average whose half-life is counted in images (Karras et al. 2018,
-arXiv:1710.10196), at most a tenth of what its phase has seen: young averages forget. Buffers,
-such as running statistics, are copied, but for those that only the end of training writes.
+The main average is exponential, and its half-life is counted in images (Karras et al. 2018,
+arXiv:1710.10196). The half-life is at most a tenth of the images that the phase has seen, so that
+an early average forgets the initial weights. Buffers, such as running statistics, are copied,
+except those that only ``Model.finish`` writes.
 
-Beside it stand power-function averages of several lengths (``powers``), out of which
-``gentool average`` makes one of any length when the run is over.
+In addition there are power-function averages of several lengths (``power_ema``). After the run,
+``gentool average`` combines them into an average of another length.
 """
 
 import copy
@@ -17,13 +18,13 @@ import torch
 from gentool.models.base import Model, Phase, moving_buffers
 from gentool.training.power_ema import KEPT, step_weight
 
-_POWER_EVERY = 8  # updates between two of the power averages, which cost memory traffic
-_RAMP = 0.1  # the half-life is at most this share of the images that the phase has seen
+_POWER_EVERY = 8  # steps per update of the power averages, which costs memory bandwidth
+_RAMP = 0.1  # the half-life is at most this fraction of the images that the phase has seen
 
 
 @dataclass(frozen=True)
 class _Weights:
-    """Weights of one phase that the verbs need."""
+    """Weights of one phase that the model file holds, and their averages."""
 
     live: list[torch.Tensor]
     averaged: list[torch.Tensor]
@@ -31,12 +32,12 @@ class _Weights:
 
 
 class Averaging:
-    """Keeps ``average`` up with ``live``, phase by phase.
+    """Updates the moving averages of the weights, separately for each phase.
 
     Args:
-        live: The model that learns.
+        live: The model that is trained.
         average: The copy of its exported parts; see ``averaged_copy``.
-        phases: Of the live model. A weight belongs to the first that trains it.
+        phases: Phases of ``live``. A weight belongs to the first phase that trains it.
     """
 
     def __init__(self, live: Model, average: Model, phases: tuple[Phase, ...]) -> None:
@@ -64,17 +65,17 @@ class Averaging:
         self._names = {phase: [names[p] for p in w.live] for phase, w in self._weights.items()}
 
     def live(self, names: Iterable[str]) -> list[torch.Tensor]:
-        """The live weights of some phases that are averaged."""
+        """Return the trained weights of the named phases, without those that are not averaged."""
         return [tensor for name in names for tensor in self._weights[name].live]
 
     @torch.no_grad()
     def update(self, ages: Mapping[str, int], images: int, half_life_images: int) -> None:
-        """Move the averages of some phases towards the live weights.
+        """Update the averages of the active phases from the trained weights.
 
         Args:
             ages: Images since each active phase began, by name.
             images: Images of this step.
-            half_life_images: Of the average, once it is old enough.
+            half_life_images: Half-life of the average in images, once the phase is old enough.
         """
         for name, age in ages.items():
             half_life = min(half_life_images, _RAMP * age)
@@ -91,14 +92,14 @@ class Averaging:
 
     @torch.no_grad()
     def settle(self, share: float, settled: tuple[str, ...]) -> tuple[str, ...]:
-        """Put the averages of phases that are over in the place of their live weights.
+        """Replace the trained weights of phases that are over by their averages.
 
         Args:
-            share: How much of the run is over.
-            settled: Names of those that were over before.
+            share: Fraction of the run that is over, from 0 to 1.
+            settled: Names of the phases that were over before; they are left unchanged.
 
         Returns:
-            The new ``settled``.
+            Names of the phases that are over now.
         """
         over = tuple(p.name for p in self._phases if share >= p.span[1])
         for name in over:
@@ -108,7 +109,7 @@ class Averaging:
         return over
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The power averages by ``length/part.parameter``, to be saved and filled again."""
+        """Return the power averages by name ``length/part.parameter``, to save or to load them."""
         return {
             f"{length}/{name}": tensor
             for phase, weights in self._weights.items()
@@ -118,7 +119,7 @@ class Averaging:
 
 
 def averaged_copy(model: Model) -> Model:
-    """A copy of the exported parts for the averages: eval mode, no gradients."""
+    """Return a copy of a model's exported parts for the averages, in eval mode, no gradients."""
     average = copy.deepcopy(model)
     for name in [n for n, _ in average.named_children() if n not in average.exported]:
         delattr(average, name)

@@ -1,4 +1,4 @@
-"""``log.jsonl`` of a run: one JSON object a line, means of the losses since the line before."""
+"""The file ``log.jsonl`` of a run: one JSON object per line, with means since the last line."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from gentool.core.atomic_files import append, put
 
 
 class RunLog:
-    """Accumulates values per step on the device and writes their means now and then.
+    """Sums values of each step on the device and writes their means when it is asked to.
 
     Args:
-        path: The file; made at the first line.
+        path: The file; it is created with the first line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,14 +27,14 @@ class RunLog:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was added since the last line."""
+        """Whether no values were added since the last line."""
         return not self._sums
 
     def cut(self, images: int) -> list[dict[str, Any]]:
-        """Forget lines beyond ``images``: the state, not the log, says how far a run is.
+        """Remove the lines of more than ``images`` images, as the run continues from its state.
 
         Returns:
-            The lines that are left.
+            The lines that are kept, as dictionaries.
         """
         self._sums, self._counts, self._since = {}, {}, (time.monotonic(), images)
         if not self.path.exists():
@@ -45,7 +45,7 @@ class RunLog:
                 record = json.loads(line)
                 keep = record["images"] <= images
             except (ValueError, KeyError, TypeError):
-                continue  # cut short by a kill
+                continue  # the line is incomplete because the process was killed
             if keep:
                 kept.append(line + "\n")
                 records.append(record)
@@ -53,22 +53,27 @@ class RunLog:
         return records
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Add one scalar per name; no device is waited for."""
+        """Add one scalar per name, without waiting for the device."""
         for name, value in values.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def note(self, images: int, values: Mapping[str, object]) -> None:
-        """Write a line of its own, such as a score."""
+        """Write one line with these values only, for example a score."""
         append(self.path, json.dumps({"images": images, **values}))
 
     def write(self, images: int, seconds: float, share: float) -> dict[str, float]:
-        """Write the means as one line and start over.
+        """Write the means as one line and reset the sums.
+
+        Args:
+            images: Images seen so far.
+            seconds: Seconds used so far, over all commands of the run.
+            share: Fraction of the run that is over, from 0 to 1.
 
         Returns:
-            The line; values that are not finite are left in for the caller to act on, and
-            written as null.
+            The line. It contains values that are not finite, so that the caller can react; the
+            file has null in their place.
         """
         now = time.monotonic()
         before, images_before = self._since

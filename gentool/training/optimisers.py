@@ -1,8 +1,9 @@
-"""Optimisers by the name that a phase asks for, and gradients too long to be followed.
+"""The optimiser of each phase, and the rule that leaves out steps with very long gradients.
 
-Adam and Adamax (Kingma and Ba 2015, arXiv:1412.6980, algorithms 1 and 2). Leaving out a step whose
-gradient is far longer than usual keeps hierarchical VAEs alive (Child 2021, arXiv:2011.10650,
-section 4); what is usual is a running median here, so that nothing has to be tuned.
+The optimisers are Adam and Adamax (Kingma and Ba 2015, arXiv:1412.6980, algorithms 1 and 2). To
+leave out a step whose gradient norm is far larger than usual keeps the training of hierarchical
+VAEs stable (Child 2021, arXiv:2011.10650, section 4). Here the usual norm is a running median, so
+that no threshold has to be tuned.
 """
 
 import statistics
@@ -13,15 +14,15 @@ import torch
 from gentool.models.base import Phase
 
 Optimiser = torch.optim.Adam | torch.optim.Adamax
-# What each keeps per parameter, beside its count of steps.
+# Tensors that each optimiser keeps per parameter, in addition to its count of steps.
 MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "adamax": ("exp_avg", "exp_inf")}
-WINDOW = 100  # steps that the median is over, and the share of those left out
-_ENOUGH = 20  # of them, before anything is left out
-_LONGEST = 1e30  # a length that JSON can say
+WINDOW = 100  # number of last steps for the median, and for the fraction of steps left out
+_ENOUGH = 20  # steps that must be known before one is left out
+_LONGEST = 1e30  # norms are clipped to this value, as JSON cannot store infinity
 
 
 def open_optimiser(phase: Phase, lr: float) -> Optimiser:
-    """The optimiser of a phase's module."""
+    """Return the optimiser of a phase for its module, with base learning rate ``lr``."""
     parameters = list(phase.module.parameters())
     if phase.optimiser == "adamax":
         return torch.optim.Adamax(parameters, lr=lr, betas=phase.betas)
@@ -29,12 +30,15 @@ def open_optimiser(phase: Phase, lr: float) -> Optimiser:
 
 
 def step_device(phase: Phase, parameter: torch.Tensor) -> torch.device:
-    """Where the optimiser of a phase keeps its count of steps: fused ones beside the parameter."""
+    """Return the device of an optimiser's count of steps: the parameter's device if it is fused."""
     return parameter.device if phase.optimiser == "adam" else torch.device("cpu")
 
 
 def is_spike(length: float, before: Sequence[float], factor: float) -> bool:
-    """Whether a gradient is more than ``factor`` times as long as the median of those before."""
+    """Return whether a gradient norm is more than ``factor`` times the median of the last ones.
+
+    It is always False if fewer than 20 norms are known.
+    """
     return len(before) >= _ENOUGH and length > factor * statistics.median(before)
 
 
@@ -42,13 +46,14 @@ def is_left_out(
     phase: Phase, length: torch.Tensor,
     lengths: dict[str, tuple[float, ...]], skips: dict[str, tuple[bool, ...]],
 ) -> bool:  # fmt: skip
-    """Whether a step is left out for the length of its gradient; what is remembered is updated.
+    """Return whether a step is left out because its gradient is too long; update the records.
 
     Args:
-        phase: Whose step; many leave none out, and the length is not looked at.
-        length: Of the gradient, a scalar.
-        lengths: Of the gradients before, by phase.
-        skips: Which of the steps before were left out, likewise.
+        phase: Phase of the step. If its ``skip_over`` is 0, no step is left out and ``length``
+            is not read, so the device is not waited for.
+        length: Norm of the gradient, a scalar.
+        lengths: Norms of the last gradients, by phase; updated in place.
+        skips: Which of the last steps were left out, by phase; updated in place.
     """
     if not phase.skip_over:
         return False
@@ -60,13 +65,14 @@ def is_left_out(
 
 
 def skipped_share(skips: Sequence[bool]) -> float:
-    """Share of the last steps that were left out; 0 while there are too few to tell a storm."""
+    """Return the fraction of the last steps that were left out; 0 if fewer than 50 are known."""
     return sum(skips) / len(skips) if len(skips) >= WINDOW // 2 else 0.0
 
 
 def remembered(before: Sequence[float], length: float) -> tuple[float, ...]:
-    """The lengths that the next gradient is compared with.
+    """Return the gradient norms that the next one is compared with, 100 at most.
 
-    Those of steps left out count, or a run that has come into steeper country would never go on.
+    Norms of steps that were left out are included. Otherwise a run whose gradients stay longer
+    than before would leave out all further steps.
     """
     return (*before, min(length, _LONGEST))[-WINDOW:]

@@ -1,12 +1,12 @@
-"""Another length of averaging, when the run is over.
+"""Average the weights of a run over another length, after training.
 
-The state of a run holds averages of a few lengths; any length between them is a combination
-(``powers``). What is fitted to codes of images, as most priors of autoencoders are, is
-then fitted anew, as when training ends.
+The state of a run contains averages of a few lengths, and an average of any length between them is
+a combination of these (``power_ema``). Parts that are fitted to latents of images, such as most
+priors of autoencoders, are then fitted again, as at the end of training.
 
-What a later part of the run learned to draw for stays as that part knew it: a transformer over
-codes has learned the codes of one encoder and codebook, and those of another average of the
-encoder are others.
+Parts that a later phase depends on keep their weights. For example, a transformer over codes was
+trained on the codes of one encoder and codebook; another average of the encoder would give other
+codes.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -35,21 +35,24 @@ from gentool.training.batches import Feeder
 from gentool.training.power_ema import KEPT, combination
 from gentool.training.state import POWERS
 
-LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried when none is asked for
+LENGTHS = (0.02, 0.03, 0.04, 0.06, 0.08, 0.11, 0.15, 0.2)  # tried if no length is given
 
 
 class Reaverager:
-    """The averages of one run.
-
-    Attributes:
-        untouched: Parts that stay as they are, since a later phase learned to draw for them.
+    """Makes models of one run with weights averaged over other lengths.
 
     Args:
         run: The run folder.
 
+    Attributes:
+        loaded: The model of the run; its weights are replaced by each new average.
+        untouched: Names of the parts that keep their weights, because a later phase depends on
+            them.
+
     Raises:
-        UsageError: no run folder with a state, or what can be averaged has not begun to learn.
-        ModelFileError: one of its files is damaged.
+        UsageError: it is not a run folder with a state, or the training of the weights that can
+            be averaged has not begun.
+        ModelFileError: a file of the run is damaged.
     """
 
     def __init__(self, run: Path) -> None:
@@ -84,16 +87,16 @@ class Reaverager:
         return [(name, weight) for name, weight in named if name in self._names]
 
     def fit_to(self, dataset: Dataset, poll: Callable[[], None]) -> None:
-        """At every length from now on, fit what is fitted to images (``Model.finish``) to these.
+        """Set the images for all later fits (``Model.finish``) and for choosing a length.
 
         Args:
             dataset: Images, prepared as for the training.
-            poll: Called now and then; may raise to stop.
+            poll: Called repeatedly; may raise to stop.
 
         Raises:
-            DataError: their classes are not those of a conditional model; or images were kept out
-                of training, and it cannot be known which of these they are.
-            ModelFileError: the header of the model is damaged.
+            DataError: the model has fitted parts, and either the classes of the images differ
+                from the model's, or it is not known which of the images were held out.
+            ModelFileError: the header of the model file is damaged.
         """
         known, model = tuple(self.loaded.header["classes"]), self.loaded.model
         if model.fitted and model.classes and dataset.classes != known:
@@ -110,7 +113,11 @@ class Reaverager:
             )
 
     def sides(self) -> tuple[Rows, Rows, str | None]:
-        """The images to choose a length by: trained on, kept out, and what to know of that."""
+        """Return indices of training and of held-out images, to choose a length by, and a note.
+
+        If it is not known which images were held out, all images count as training images, and
+        the note says so; otherwise it is None. ``fit_to`` must have been called.
+        """
         dataset, sides = self._dataset, self._sides
         assert dataset is not None
         assert sides is not None
@@ -124,10 +131,10 @@ class Reaverager:
         return everything, everything[:0], why if self.loaded.holdout else None
 
     def _images(self) -> Iterator[Batch]:
-        """The images that training would fit to; nothing happens until the first is asked for.
+        """Yield the images that training would fit to.
 
         Raises:
-            UsageError: there are none, though a fit asks for them.
+            UsageError: ``fit_to`` was not called; raised at the first iteration.
         """
         if self._dataset is None or self._sides is None:
             raise UsageError(
@@ -142,16 +149,20 @@ class Reaverager:
         yield from feeder.to_fit(seen)
 
     def _recorded(self, name: str) -> int:
-        """A count of the training, as the file has it."""
+        """Return a number of the training record in the model file; 0 if missing or damaged."""
         value = self.loaded.header["training"].get(name)
         return value if type(value) is int and value >= 0 else 0
 
     @torch.no_grad()
     def at(self, length: float) -> LoadedModel:
-        """The model with weights averaged over ``length``, a share of the run (0.02 to 0.2).
+        """Return the model with its weights averaged over ``length``.
+
+        Args:
+            length: Standard deviation of the average's profile as a fraction of the training,
+                0.02 to 0.2; see ``power_ema``.
 
         Raises:
-            UsageError: a part is fitted to images, and ``fit_to`` was given none.
+            UsageError: a part is fitted to images, and ``fit_to`` was not called.
         """
         shares = torch.from_numpy(combination(length) / combination(length).sum()).float()
         for name, weight in self._weights():
@@ -164,7 +175,12 @@ class Reaverager:
         return replace(self.loaded, header={**self.loaded.header, "training": training})
 
     def best(self, scorer: Scorer, told: Callable[[float, Score], None]) -> float:
-        """The length whose samples come nearest to the images; ``told`` hears of each."""
+        """Return the length of ``LENGTHS`` whose samples have the smallest distance to the images.
+
+        Args:
+            scorer: Computes the distance.
+            told: Called with each length and its score.
+        """
         distances = {}
         for length in LENGTHS:
             score = scorer.score(self.at(length).model)
@@ -174,13 +190,16 @@ class Reaverager:
 
 
 def _begun(header: Header) -> Collection[str]:
-    """Names of the phases that have had a turn, by the header of a state."""
+    """Return the names of the phases that have been trained, from the header of a state."""
     began = header.get("began")
     return began.keys() if isinstance(began, dict) else ()
 
 
 def _names_to_average(model: Model, begun: Collection[str]) -> tuple[set[str], set[str]]:
-    """Names of the weights that have learned: of the last, and of those it learned to draw for."""
+    """Return the names of the weights to average and of those that later phases depend on.
+
+    Weights of phases that have not begun are in neither set.
+    """
     parts, phases = model.exported_parts().items(), model.phases()
     names = {w: f"{part}.{n}" for part, module in parts for n, w in module.named_parameters()}
     last: set[str] = set()

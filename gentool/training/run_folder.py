@@ -1,8 +1,9 @@
-"""The files of a run: what they hold, and how a run goes on from them.
+"""The files of a run: what they contain, and how a run continues from them.
 
-``model.safetensors`` is what every verb needs; ``state.safetensors`` everything needed to go
-on, and the truth; ``samples/`` the previews; ``snapshots/`` numbered models, if they are asked
-for. The identity in the state says which commands are the same run.
+``model.safetensors`` is the model that all other commands use. ``state.safetensors`` has everything
+that is needed to continue; if the files disagree, the state is right. ``samples/`` has previews,
+and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the model, its
+options and the settings that change the result) decides whether a command continues this run.
 """
 
 import math
@@ -59,7 +60,15 @@ _DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, Runt
 
 @dataclass(frozen=True)
 class Learner:
-    """What a state file holds the tensors of."""
+    """The objects whose tensors a state file contains.
+
+    Attributes:
+        model: The model that is trained.
+        average: The averaged copy of its exported parts.
+        phases: The phases of ``model``.
+        optimisers: The optimiser of each phase, by name.
+        powers: The power-function averages, by name.
+    """
 
     model: Model
     average: Model
@@ -69,7 +78,12 @@ class Learner:
 
 
 def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
-    """The error for a folder whose run had other settings: of each what it was, and is."""
+    """Return the error for a folder whose run has other settings.
+
+    Args:
+        path: The run folder.
+        differing: (value in the run, value now) by setting; 20 at most are listed.
+    """
     some = islice(differing.items(), 20)
     lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
     return UsageError(
@@ -79,12 +93,16 @@ def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -
 
 
 class RunFolder:
-    """The folder of one run.
+    """The folder of one run: writes and reads its files.
 
     Args:
-        setup: Of the run.
-        dataset: Its images.
-        rows: Numbers of those that it trains on.
+        setup: The setup of the run.
+        dataset: The prepared images.
+        rows: Indices of the training images, int64 (N,).
+
+    Attributes:
+        overridden: (value in the run, value now) by setting, for settings that ``--override``
+            changed; known after ``read_state``.
     """
 
     def __init__(self, setup: Setup, dataset: Dataset, rows: NDArray[np.int64]) -> None:
@@ -92,17 +110,23 @@ class RunFolder:
         self.path = setup.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
         self._kept_out: Header | None = None
-        self.overridden: dict[str, tuple[object, object]] = {}  # setting: was, is
+        self.overridden: dict[str, tuple[object, object]] = {}
 
     def prepare(self) -> None:
-        """Make what is missing and remove what a killed command left; only its trainer may."""
+        """Create missing folders and remove temporary files of killed commands.
+
+        Only the process that trains in the folder may call this.
+        """
         previews, snapshots = self.path / PREVIEWS_NAME, self.path / SNAPSHOTS_NAME
         previews.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, previews, snapshots):
             remove_scratch(folder)
 
     def bytes_needed(self, learner: Learner) -> int:
-        """Bytes that the next save takes beyond what lies here: new files stand beside old ones."""
+        """Return the disk space in bytes that the next save needs in addition to existing files.
+
+        During a save the new files exist in addition to the old ones.
+        """
         keep = self.setup.keep
         model = tensor_bytes(exported_tensors(learner.average))
         moments = sum(2 * tensor_bytes(dict(p.module.named_parameters())) for p in learner.phases)
@@ -114,12 +138,16 @@ class RunFolder:
         return max(2 * (state + model + best) - here, state) + previews
 
     def identity(self) -> Header:
-        """What two commands must share to be the same run."""
+        """Return the settings that must be equal for two commands to be the same run, by flag."""
         images = {"--data (its images)": self._dataset.fingerprint[:16]}
         return self.setup.identity() | images
 
     def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
-        """Write the averaged weights; ``more`` goes into the training record."""
+        """Write the averaged weights to the file ``name``; ``more`` is added to the record.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written.
+        """
         record = {**self._record(images), **more}
         header = model_header(self.setup.model, average, self._dataset.classes, record)
         write_file(self.path / name, exported_tensors(average), header)
@@ -127,11 +155,12 @@ class RunFolder:
             keep_snapshot(self.model_path, images, self.setup.keep)
 
     def complete_best(self, learner: Learner, images: int) -> None:
-        """Give the best model the parts that learned after it was scored, if its samples stay.
+        """Add the parts that were trained after its score to the best model, if they fit it.
 
-        An encoder that is trained when the game is over fits the last generator, and the best one
-        only if that has the same weights, bit for bit. (What is measured on them is no weight: on
-        a GPU it need not come out the same twice.)
+        An encoder that is trained after a GAN's generator fits the last generator. It fits the
+        best one only if the weights of both are equal bit for bit; otherwise nothing is written.
+        Buffers that are measured from the weights are not compared, because the measurement on a
+        GPU is not exactly repeatable.
         """
         path, parts = self.path / BEST_NAME, learner.average.exported_parts().items()
         still = [p.module for p in learner.phases if not p.changes_samples]
@@ -149,20 +178,27 @@ class RunFolder:
             self.write_model(learner.average, images, BEST_NAME, score=score)
 
     def kept_out(self, poll: Callable[[], None] = lambda: None) -> Header:
-        """What the model file says of the images that are kept out, worked out once."""
+        """Return the record of the held-out images for the model file; it is computed once.
+
+        Args:
+            poll: Called repeatedly; may raise to stop.
+        """
         if self._kept_out is None:
             self._kept_out = keep_out(self._dataset, self.settings.holdout, poll).to_json()
         return self._kept_out
 
     def _record(self, images: int) -> Header:
-        """What the model file says of its training; no time and no path, so files are stable."""
+        """Return the record of the training for the model file.
+
+        It contains no time and no path, so that equal runs give equal files.
+        """
         settings, data = self.settings, self._dataset
         kept = {"kept_out": self.kept_out()} if settings.holdout else {}
         return {
             "images": images,
             **record_of(settings, "training"),
             "device": self.setup.device.type,
-            # On a CPU the last bits depend on these two.
+            # On a CPU the last bits of the weights depend on these two.
             "threads": torch.get_num_threads(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "data": {
@@ -175,7 +211,11 @@ class RunFolder:
         }
 
     def write_state(self, learner: Learner, counters: Counters) -> None:
-        """Write everything needed to go on."""
+        """Write everything that is needed to continue the run.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written.
+        """
         best = counters.best_score
         header = {
             "kind": "state",
@@ -197,13 +237,16 @@ class RunFolder:
         write_file(self.path / STATE_NAME, self.tensors(learner), header)
 
     def tensors(self, learner: Learner) -> Tensors:
-        """What a state file holds."""
+        """Return the tensors of a state file, by name."""
         return pack(
             learner.model, learner.average, learner.phases, learner.optimisers, learner.powers
         )
 
     def holds_model_of(self, images: int) -> bool:
-        """Whether the models of this count were written; a kill may have come before."""
+        """Return whether the model files for this count of images were written.
+
+        They are missing if the process was killed after it had written the state.
+        """
         if not self.model_path.is_file():
             return False
         header, _ = read_header(self.model_path)
@@ -212,17 +255,17 @@ class RunFolder:
         return written and snapshot_is_kept(self.model_path, images, self.setup.keep)
 
     def read_state(self, learner: Learner) -> Counters | None:
-        """Fill ``learner`` from the state in the folder; None if there is none.
+        """Load the state in the folder into ``learner``; return its counters, or None if no state.
 
         Raises:
-            UsageError: it belongs to a run with other settings, or there is only a model.
-            ModelFileError: it is damaged.
+            UsageError: the state belongs to a run with other settings, or there is only a model.
+            ModelFileError: the state is damaged.
         """
         path = self.path / STATE_NAME
         if not path.exists():
             refuse_foreign_run(self.path)
             return None
-        header, table = verify(path)  # first: a damaged name is no other setting
+        header, table = verify(path)  # first, so that damage is not reported as another setting
         self._check(header)
         weights = (learner.model, learner.average, learner.phases)
         try:
@@ -243,7 +286,12 @@ class RunFolder:
         return found
 
     def _check(self, header: dict[str, Any]) -> None:
-        """Whether a state's header is that of this run."""
+        """Check that a state's header belongs to this run; with ``override``, record differences.
+
+        Raises:
+            UsageError: settings differ, and ``override`` is False.
+            ModelFileError: the header is damaged or is not that of a state.
+        """
         path = self.path / STATE_NAME
         if header.get("kind") != "state":
             raise ModelFileError(f"{path} is not a training state. Choose another --out")
@@ -262,7 +310,12 @@ class RunFolder:
         self.overridden = differing
 
     def write_previews(self, average: Model, images: int) -> None:
-        """A grid of samples with fixed latents; with an encoder, also reconstructions."""
+        """Write a grid of samples from fixed latents; with an encoder also one of reconstructions.
+
+        Args:
+            average: The averaged model, in eval mode.
+            images: Images seen so far, for the file names.
+        """
         folder = self.path / PREVIEWS_NAME
         made = {
             "gentool": __version__,
@@ -285,6 +338,6 @@ class RunFolder:
 
 
 def _put_preview(path: Path, data: bytes) -> None:
-    """Write a preview, unless a file that gentool did not make stands there; it is kept."""
+    """Write a preview, but do not replace a file that gentool did not make."""
     if not os.path.lexists(path) or read_mark(path) is not None:
         put(path, data)

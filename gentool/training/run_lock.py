@@ -1,7 +1,8 @@
-"""One training per run folder: a lock that the kernel lets go when its holder ends.
+"""A lock on a run folder, so that only one process at a time trains in it.
 
-The lock is a locked file (``filelock``), so a holder that was killed leaves nothing that has to
-be recognised by age. Beside it lies who holds it, for the message to the one who comes second.
+The lock is a locked file (``filelock``). The kernel releases it when the process ends, so a killed
+process leaves no stale lock. A second file names the process that holds the lock, for the error
+message of another process.
 """
 
 import contextlib
@@ -24,9 +25,9 @@ _MOST_HOLDER_BYTES = 4096
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the right to train in ``folder``, which is made if it is not there.
+    """Hold the lock of ``folder`` inside the block; create the folder if it does not exist.
 
-    Where the file system knows no locks, the block runs without one.
+    If the file system does not support locks, the block runs without one.
 
     Raises:
         UsageError: another process trains there.
@@ -44,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        with contextlib.suppress(OSError):  # a full disk; the lock holds without a name, too
+        with contextlib.suppress(OSError):  # disk full: the lock works without this file
             (folder / HOLDER_NAME).write_text(json.dumps(_myself()), encoding="utf-8")
         yield
     finally:
@@ -54,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_if_locked(folder: Path) -> None:
-    """Say early, before images are prepared, what ``locked`` would say later.
+    """Raise the error of ``locked`` early, before images are prepared.
 
     Raises:
         UsageError: another process trains there.
@@ -63,14 +64,14 @@ def refuse_if_locked(folder: Path) -> None:
         if not (folder / LOCK_NAME).is_file():
             return
     except OSError:
-        return  # no such name can be; ``locked`` will say so
+        return  # the name is not possible; ``locked`` will report it
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise _refusal(folder) from None
     except (NotImplementedError, OSError):
-        return  # ``locked`` will meet it again and decide
+        return  # the same error will occur in ``locked``, which handles it
     lock.release()
 
 
@@ -80,7 +81,7 @@ def _myself() -> dict[str, object]:
 
 
 def _refusal(folder: Path) -> UsageError:
-    """Who holds the lock, as far as can be read, and what to do."""
+    """Return the error that names the process that holds the lock, if that can be read."""
     try:
         with (folder / HOLDER_NAME).open("rb") as file:
             holder = json.loads(file.read(_MOST_HOLDER_BYTES))

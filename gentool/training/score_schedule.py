@@ -1,8 +1,8 @@
-"""When a run looks at its own samples: every N images, or as often as costs little.
+"""When a run scores its own samples: every N images, or by the clock.
 
-Unless told otherwise a run of over half a minute is scored by the clock, so that all looks
-together take about a thirtieth of its time. The weights know nothing of it: a run is the same
-with and without.
+By default a run is scored by the clock: for the first time after half a minute, and then so rarely
+that all scores together take about a thirtieth of the time. Scores do not change the weights: a
+run gives the same model with and without them.
 """
 
 import math
@@ -19,21 +19,23 @@ from gentool.data import Dataset
 from gentool.evaluation.quick_score import Augmented, Score, Scorer
 from gentool.models.base import Model
 
-_FIRST_SECONDS, _COST = 30.0, 30.0  # before the first look; between two, in times of the last
-_WORSE = 1.1  # times the best distance, beyond which the last model is said to be worse
+# Seconds before the first score, which is also the least time between two scores; and the time
+# between two scores, in multiples of the time that the last one took.
+_FIRST_SECONDS, _COST = 30.0, 30.0
+_WORSE = 1.1  # the last model is reported as worse if its distance is over this times the best
 
 
 class Looks:
-    """The scores of one run.
+    """The scores of one run: when they are due, and the last and the best one.
 
     Args:
         dataset: Prepared images.
-        rows: Numbers of the training images.
-        held_out: Numbers of those kept out.
-        every: Images between two scores; 0 for none, None for the clock.
+        rows: Indices of the training images, int64 (N,).
+        held_out: Indices of the held-out images, int64 (M,).
+        every: Images between two scores; 0 for no scores, None to score by the clock.
 
     Raises:
-        DataError: scores are asked for, and there is but one image.
+        DataError: ``every`` asks for scores, and there are fewer than two training images.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Looks:
         held_out: NDArray[np.int64],
         every: int | None,
     ) -> None:
-        if len(rows) < 2:  # no distance to a single image has a meaning
+        if len(rows) < 2:  # the Frechet distance to a single image has no meaning
             if every:
                 raise DataError("a score needs two images or more, not 1. Leave --score-every out")
             every = 0
@@ -55,27 +57,28 @@ class Looks:
         self._last, self._best, self._best_images = math.inf, math.inf, 0
 
     def due(self, images: int, scored: int, *, at_rest_since: int | None = None) -> bool:
-        """Whether it is time.
+        """Return whether a score is due.
 
         Args:
-            images: Seen so far.
-            scored: Seen at the last score.
-            at_rest_since: Images seen when training last changed the samples, of which one more
-                look is enough; None while it still does.
+            images: Images seen so far.
+            scored: Images seen at the last score.
+            at_rest_since: Images seen when the samples changed for the last time; by the clock,
+                one more score is then enough. None while training still changes the samples.
         """
         if self._every is not None:
             return self._every > 0 and images // self._every > scored // self._every
         if at_rest_since is None:
             return time.monotonic() >= self._next
-        return 0 < scored < at_rest_since  # none in so short a run that it was never looked at
+        return 0 < scored < at_rest_since  # a run too short to be scored before gets no score
 
     def score(
         self, model: Model, augmented: Augmented, images: int, began: float,
         poll: Callable[[], None],
     ) -> Score:  # fmt: skip
-        """Score averaged weights; see ``Scorer.score``. Each kind of warning is given once.
+        """Score averaged weights; see ``Scorer.score``. Each kind of warning is returned only once.
 
-        What it cost since ``began``, by the monotonic clock, decides when the next is due.
+        The time since ``began``, a value of ``time.monotonic()``, decides when the next score is
+        due.
         """
         scoring = time.monotonic()
         if self._scorer is None:
@@ -86,14 +89,15 @@ class Looks:
         self._next = now + max(_FIRST_SECONDS, _COST * (now - began))
         told = self._told
         if self._every is None and math.isinf(self._last):
-            told = told | {"collapse"}  # half a minute on, samples may be alike that will not be
+            # After only half a minute, samples may be alike and still become diverse later.
+            told = told | {"collapse"}
         new = {k: words for k, words in score.warnings.items() if k not in told}
         self._told |= new.keys()
         self._remember(score.distance, images)
         return replace(score, warnings=new)
 
     def recall(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Know the scores among the lines of the run's log, from before it was stopped, alone."""
+        """Replace the last and the best score by those in the lines of the run's log."""
         self._last, self._best, self._best_images = math.inf, math.inf, 0
         for record in records:
             if "fd_random" in record:
@@ -105,16 +109,16 @@ class Looks:
             self._best, self._best_images = distance, images
 
     def rest(self) -> None:
-        """The last look was at samples that no longer change."""
+        """Note that the last score was of samples that no longer change."""
         self._at_rest = True
 
     @property
     def owed_seconds(self) -> float:
-        """What the look at rest will take, 0 where none is to come."""
+        """Estimated seconds of the score after the samples' last change; 0 if none is due."""
         return self._seconds if self._every is None and not self._at_rest else 0.0
 
     def verdict(self) -> str | None:
-        """What to say at the end where an earlier state was better."""
+        """Return a message if an earlier score was clearly better than the last, else None."""
         if self._last <= _WORSE * self._best:
             return None
         return (

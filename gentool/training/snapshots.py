@@ -1,8 +1,8 @@
-"""Which models a run keeps: the last, the best scored, and numbered ones on the way.
+"""Which model files a run keeps: the last, the one with the best score, and numbered snapshots.
 
-``--keep last`` keeps ``model.safetensors`` alone, ``best`` (the default) also
-``best.safetensors`` once there are scores, a number also that many of the latest in
-``snapshots/``, and ``all`` every one that was saved.
+``--keep last`` keeps only ``model.safetensors``. ``best`` (the default) also keeps
+``best.safetensors``, as soon as there are scores. A number keeps in addition that many of the
+latest models in ``snapshots/``, and ``all`` keeps every saved model there.
 """
 
 import math
@@ -16,16 +16,16 @@ from gentool.core.errors import UsageError
 
 SNAPSHOTS_NAME = "snapshots"
 _MOST = 10**6
-_NUMBERED = re.compile(r"[0-9]{12,}\.safetensors")  # what _target gives
+_NUMBERED = re.compile(r"[0-9]{12,}\.safetensors")  # names that _target returns
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What stays beside the last model.
+    """Which models are kept in addition to the last one.
 
     Attributes:
-        best: Whether the best scored does.
-        numbered: How many numbered ones do; infinity for all.
+        best: Whether the model with the best score is kept.
+        numbered: Number of snapshots that are kept; infinity for all.
     """
 
     best: bool = True
@@ -33,10 +33,10 @@ class Keep:
 
 
 def parse_keep(word: str) -> Keep:
-    """``last``, ``best``, a number or ``all``.
+    """Parse a value of ``--keep``: ``last``, ``best``, a number from 1 to 10^6, or ``all``.
 
     Raises:
-        UsageError: none of these.
+        UsageError: the value is none of these.
     """
     named = {"last": Keep(best=False), "best": Keep(), "all": Keep(numbered=math.inf)}
     if word in named:
@@ -47,7 +47,7 @@ def parse_keep(word: str) -> Keep:
 
 
 def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
-    """Keep the model that was just written under its number, after removing what is too many.
+    """Keep the model that was just written as a snapshot, after removing the oldest snapshots.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -64,14 +64,14 @@ def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
             snapshot.unlink()
     target.unlink(missing_ok=True)
     try:
-        os.link(model_path, target)  # costs no room: the next model is another file
+        os.link(model_path, target)  # takes no disk space; the next model will be a new file
     except (OSError, NotImplementedError):
         put(target, model_path.read_bytes())
     reached("keep", target)
 
 
 def snapshot_is_kept(model_path: Path, images: int, keep: Keep) -> bool:
-    """Whether the model of this count is kept under its number, if it is to be."""
+    """Return whether the snapshot for this count of images exists, or is not wanted."""
     return not keep.numbered or _target(model_path, images).is_file()
 
 
