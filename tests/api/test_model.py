@@ -80,16 +80,17 @@ def test_latents_decode_and_gradients_flow_back(
 def test_a_decoder_is_traced_and_exported(name: str, trained: Callable[[str], Path]) -> None:
     model = gentool.load(trained(name), "cpu")
     latents = model.loaded.model.prior(np.arange(2), 0)
-    others = model.loaded.model.prior(np.arange(2), 1)
+    others = model.loaded.model.prior(np.arange(3), 1)
     with torch.no_grad():
         expected = model.decoder(others)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # the newest torch deprecates it
+            warnings.simplefilter("ignore")  # the newest torch deprecates it, and shapes are fixed
             traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
                 model.decoder, latents, check_trace=False
             )
         torch.testing.assert_close(traced(others), expected)
-        exported = torch.export.export(model.decoder, (latents,))
+        batch = {0: torch.export.Dim("batch", min=2)}
+        exported = torch.export.export(model.decoder, (latents,), dynamic_shapes=(batch,))
         torch.testing.assert_close(exported.module()(others), expected)
 
 

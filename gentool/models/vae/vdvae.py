@@ -165,7 +165,7 @@ class HierarchicalVAE(Model):
             return expected.at(noise[k])
 
         kinds = latents[:, sum(self._lengths) :] if self.classes else None
-        return self.likelihood.mean(self.decoder(len(latents), kinds, choose))
+        return self.likelihood.mean(self.decoder(latents.shape[0], kinds, choose))
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return the noise of every layer at its posterior mean, given the means above it.
