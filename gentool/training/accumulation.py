@@ -9,7 +9,8 @@ statistics of all parts and is updated once.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -34,8 +35,7 @@ class Parts:
     Args:
         model: The model; its moving buffers are restored before a step is repeated.
         batch: Images per step, over all ranks.
-        part: Images per part at the start, over all ranks; 0 for the whole batch.
-        aloud: Called with a message when the size of the parts changes.
+        tell: Called with a message when the size of the parts changes.
         ranks: The ranks; each has the same number of parts, and their gradients are summed.
 
     Attributes:
@@ -46,16 +46,30 @@ class Parts:
         self,
         model: torch.nn.Module,
         batch: int,
-        part: int,
-        aloud: Callable[[str], None],
+        tell: Callable[[str], None],
         ranks: Ranks,
     ) -> None:
-        self.size = min(part or batch, batch)
-        self._batch, self._aloud, self._ranks = batch, aloud, ranks
+        self.size = batch
+        self._batch, self._tell, self._ranks = batch, tell, ranks
         first, last = ranks.share(batch)
         self._rows = last - first
         self._buffers = list(moving_buffers(model).values())
         self._before = [buffer.clone() for buffer in self._buffers]
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps: images per part, 0 for the whole batch."""
+        return {"part": self.size if self.size < self._batch else 0}
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            ValueError: a size that no part can have.
+        """
+        part = header.get("part", 0)
+        if type(part) is not int or part < 0:
+            raise ValueError("part")
+        self.size = min(part or self._batch, self._batch)
 
     def backward(
         self,
@@ -120,7 +134,7 @@ class Parts:
             torch._foreach_copy_(self._buffers, self._before)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._aloud(
+        self._tell(
             f"out of memory: a batch of {self._batch} is now taken in parts of {self.size} images, "
             "with the same result up to rounding; batch normalisation and other statistics over "
             "a batch see the parts"

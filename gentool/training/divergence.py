@@ -8,18 +8,19 @@ ends with a diagnosis.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from gentool.core.atomic_files import is_full, no_room
 from gentool.core.errors import DeviceError, Diverged, UsageError
 from gentool.models.base import Phase
-from gentool.training.accumulation import is_out_of_memory
+from gentool.training.accumulation import Parts, is_out_of_memory
 from gentool.training.run_folder import Learner, RunFolder
 from gentool.training.setup import Setup
-from gentool.training.state import Counters
+from gentool.training.state import Counters, HasState, read_count
 
 _MOST_SETBACKS = 3
 
@@ -105,41 +106,68 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     return [name for name, tensor in tensors.items() if not all_finite([tensor])]
 
 
-def go_back(
-    fault: NotFinite,
-    folder: RunFolder,
-    learner: Learner,
-    now: Counters,
-    initial: Callable[[], Learner],
-) -> Counters:
-    """Return to the last saved state, or to the start, with half the learning rate.
+class Setbacks:
+    """How often a run went back to its last saved state; each time the learning rate is halved."""
 
-    Args:
-        fault: The reason.
-        folder: The run folder, which holds the last state if one was saved.
-        learner: Its weights, averages and optimisers are restored.
-        now: The counters at the fault.
-        initial: Returns the learner of a new run.
+    def __init__(self) -> None:
+        self.count = 0
 
-    Returns:
-        The counters to continue from.
+    @property
+    def lr_factor(self) -> float:
+        """Factor on the learning rate."""
+        return float(0.5**self.count)
 
-    Raises:
-        Diverged: the run has already returned three times.
-        UsageError: the state belongs to a run with other settings.
-        ModelFileError: the state is damaged.
-    """
-    if now.setbacks >= _MOST_SETBACKS:
-        raise _diagnosis(fault, folder.setup, now.images) from None
-    for optimiser in learner.optimisers.values():
-        optimiser.state.clear()
-    found = folder.read_state(learner)
-    if found is None:
-        fresh = initial()
-        learner.model.load_state_dict(fresh.model.state_dict())
-        learner.average.load_state_dict(fresh.average.state_dict())
-    before = found or Counters()
-    return replace(before, setbacks=now.setbacks + 1, seconds=now.seconds, part=now.part)
+    def go_back(
+        self,
+        fault: NotFinite,
+        folder: RunFolder,
+        learner: Learner,
+        kept: Sequence[HasState],
+        counters: Counters,
+        parts: Parts,
+        initial: Callable[[], Learner],
+    ) -> None:
+        """Return to the last saved state, or to the start, and halve the learning rate.
+
+        Args:
+            fault: The reason.
+            folder: The run folder, which holds the last state if one was saved.
+            learner: Its weights, averages and optimisers are restored.
+            kept: What the state file keeps besides tensors; restored too.
+            counters: The counters among them, whose seconds stay.
+            parts: The parts of a batch among them, whose size stays.
+            initial: Returns the learner of a new run.
+
+        Raises:
+            Diverged: the run has already returned three times.
+            UsageError: the state belongs to a run with other settings.
+            ModelFileError: the state is damaged.
+        """
+        if self.count >= _MOST_SETBACKS:
+            raise _diagnosis(fault, folder.setup, counters.images) from None
+        setbacks, seconds, size = self.count + 1, counters.seconds, parts.state()
+        for optimiser in learner.optimisers.values():
+            optimiser.state.clear()
+        if not folder.read_state(learner, kept):
+            fresh = initial()
+            learner.model.load_state_dict(fresh.model.state_dict())
+            learner.average.load_state_dict(fresh.average.state_dict())
+            for part in kept:
+                part.load({})
+        self.count, counters.seconds = setbacks, seconds
+        parts.load(size)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps."""
+        return {"setbacks": self.count}
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            ValueError: a count that no run can have.
+        """
+        self.count = read_count(header.get("setbacks", 0))
 
 
 def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:

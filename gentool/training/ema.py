@@ -12,6 +12,7 @@ In addition there are power-function averages of several lengths (``power_ema``)
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -42,6 +43,7 @@ class Averaging:
 
     def __init__(self, live: Model, average: Model, phases: tuple[Phase, ...]) -> None:
         self._live, self._average, self._phases = live, average, phases
+        self._settled: tuple[str, ...] = ()  # names of the phases that have ended
         parts, copies = live.exported_parts(), average.exported_parts()
         twins: dict[torch.Tensor, torch.Tensor] = {
             weight: twin
@@ -91,22 +93,30 @@ class Averaging:
             torch._foreach_copy_(self._average_buffers, self._buffers)
 
     @torch.no_grad()
-    def settle(self, share: float, settled: tuple[str, ...]) -> tuple[str, ...]:
-        """Replace the trained weights of phases that are over by their averages.
+    def settle(self, share: float) -> bool:
+        """Replace the live weights of phases that have ended by their averages.
 
         Args:
-            share: Fraction of the run that is over, from 0 to 1.
-            settled: Names of the phases that were over before; they are left unchanged.
+            share: Fraction of the run that is finished.
 
         Returns:
-            Names of the phases that are over now.
+            Whether a phase has ended since the last call.
         """
-        over = tuple(p.name for p in self._phases if share >= p.span[1])
-        for name in over:
+        ended = tuple(p.name for p in self._phases if share >= p.span[1])
+        for name in ended:
             weights = self._weights[name]
-            if name not in settled and weights.live:
+            if name not in self._settled and weights.live:
                 torch._foreach_copy_(weights.live, weights.averaged)
-        return over
+        is_new, self._settled = ended != self._settled, ended
+        return is_new
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps besides tensors: the phases that have ended."""
+        return {"settled": list(self._settled)}
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned."""
+        self._settled = tuple(str(name) for name in header.get("settled", ()))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the power averages by name ``length/part.parameter``, to save or to load them."""

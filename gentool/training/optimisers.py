@@ -6,8 +6,10 @@ VAEs stable (Child 2021, arXiv:2011.10650, section 4). Here the usual norm is a 
 that no threshold has to be tuned.
 """
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -42,33 +44,6 @@ def is_spike(length: float, before: Sequence[float], factor: float) -> bool:
     return len(before) >= _ENOUGH and length > factor * statistics.median(before)
 
 
-def is_left_out(
-    phase: Phase, length: torch.Tensor,
-    lengths: dict[str, tuple[float, ...]], skips: dict[str, tuple[bool, ...]],
-) -> bool:  # fmt: skip
-    """Return whether a step is left out because its gradient is too long; update the records.
-
-    Args:
-        phase: Phase of the step. If its ``skip_over`` is 0, no step is left out and ``length``
-            is not read, so the device is not waited for.
-        length: Norm of the gradient, a scalar.
-        lengths: Norms of the last gradients, by phase; updated in place.
-        skips: Which of the last steps were left out, by phase; updated in place.
-    """
-    if not phase.skip_over:
-        return False
-    before, now = lengths.get(phase.name, ()), length.item()
-    spike = is_spike(now, before, phase.skip_over)
-    lengths[phase.name] = remembered(before, now)
-    skips[phase.name] = (*skips.get(phase.name, ()), spike)[-WINDOW:]
-    return spike
-
-
-def skipped_share(skips: Sequence[bool]) -> float:
-    """Return the fraction of the last steps that were left out; 0 if fewer than 50 are known."""
-    return sum(skips) / len(skips) if len(skips) >= WINDOW // 2 else 0.0
-
-
 def remembered(before: Sequence[float], length: float) -> tuple[float, ...]:
     """Return the gradient norms that the next one is compared with, 100 at most.
 
@@ -76,3 +51,62 @@ def remembered(before: Sequence[float], length: float) -> tuple[float, ...]:
     than before would leave out all further steps.
     """
     return (*before, min(length, _LONGEST))[-WINDOW:]
+
+
+class StepFilter:
+    """The steps of a run that are left out because their gradients are too long, by phase."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[str, tuple[float, ...]] = {}
+        self._skips: dict[str, tuple[bool, ...]] = {}
+
+    def leaves_out(self, phase: Phase, length: torch.Tensor) -> bool:
+        """Return whether a step is left out, and remember it.
+
+        Args:
+            phase: Phase of the step. If its ``skip_over`` is 0, no step is left out and
+                ``length`` is not read, so the device is not waited for.
+            length: Norm of the gradient, a scalar.
+        """
+        if not phase.skip_over:
+            return False
+        before, now = self._lengths.get(phase.name, ()), length.item()
+        spike = is_spike(now, before, phase.skip_over)
+        self._lengths[phase.name] = remembered(before, now)
+        self._skips[phase.name] = (*self._skips.get(phase.name, ()), spike)[-WINDOW:]
+        return spike
+
+    def share(self, phase: Phase) -> float:
+        """Return the fraction of the last steps left out; 0 if fewer than 50 are known."""
+        skips = self._skips.get(phase.name, ())
+        return sum(skips) / len(skips) if len(skips) >= WINDOW // 2 else 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps."""
+        return {
+            "lengths": {name: list(some) for name, some in self._lengths.items()},
+            "skips": {name: list(some) for name, some in self._skips.items()},
+        }
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            ValueError: values that no run can have.
+        """
+        lengths = {str(k): _read_lengths(v) for k, v in header.get("lengths", {}).items()}
+        skips = {str(k): _read_skips(v) for k, v in header.get("skips", {}).items()}
+        self._lengths, self._skips = lengths, skips
+
+
+def _read_lengths(values: Sequence[object]) -> tuple[float, ...]:
+    lengths = tuple(float(str(value)) for value in values)
+    if len(lengths) > WINDOW or not all(0 <= length < math.inf for length in lengths):
+        raise ValueError("lengths")
+    return lengths
+
+
+def _read_skips(values: Sequence[object]) -> tuple[bool, ...]:
+    if len(values) > WINDOW or not all(type(value) is bool for value in values):
+        raise ValueError("skips")
+    return tuple(map(bool, values))

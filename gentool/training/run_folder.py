@@ -6,9 +6,8 @@ and ``snapshots/`` numbered models, if they are wanted. The identity in the stat
 options and the settings that change the result) decides whether a command continues this run.
 """
 
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,18 +42,11 @@ from gentool.outputs.ownership import read_mark, refuse_foreign_run
 from gentool.training.settings import default_identity, record_of
 from gentool.training.setup import Setup
 from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept
-from gentool.training.state import (
-    Counters,
-    Optimisers,
-    expected,
-    pack,
-    read_counters,
-    tensor_bytes,
-    unpack,
-)
+from gentool.training.state import HasState, Optimisers, expected, pack, tensor_bytes, unpack
 
 BEST_NAME = "best.safetensors"
 _PREVIEW_IMAGES = 64
+_REQUIRED = {"images", "step", "seconds", "best_score", "began", "settled"}  # in every state
 _DAMAGE = (ModelFileError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 
 
@@ -210,31 +202,23 @@ class RunFolder:
             },
         }
 
-    def write_state(self, learner: Learner, counters: Counters) -> None:
+    def write_state(self, learner: Learner, kept: Iterable[HasState], seconds: float) -> None:
         """Write everything that is needed to continue the run.
 
-        Raises:
-            OSError: the disk is full or the folder cannot be written.
+        Args:
+            learner: Its tensors are written.
+            kept: What the state file keeps besides tensors.
+            seconds: Wall-clock seconds of the run so far, over all commands.
         """
-        best = counters.best_score
         header = {
             "kind": "state",
             "preset": self.setup.preset,
             "device": self.setup.device.type,
             "identity": self.identity(),
-            "images": counters.images,
-            "step": counters.step,
-            "seconds": counters.seconds,
-            "best_score": best if math.isfinite(best) else None,
-            "scored": counters.scored,
-            "setbacks": counters.setbacks,
-            "part": counters.part,
-            "began": dict(counters.began),
-            "settled": list(counters.settled),
-            "lengths": {name: list(some) for name, some in counters.lengths.items()},
-            "skips": {name: list(some) for name, some in counters.skips.items()},
         }
-        write_file(self.path / STATE_NAME, self.tensors(learner), header)
+        for part in kept:
+            header |= part.state()
+        write_file(self.path / STATE_NAME, self.tensors(learner), {**header, "seconds": seconds})
 
     def tensors(self, learner: Learner) -> Tensors:
         """Return the tensors of a state file, by name."""
@@ -254,23 +238,34 @@ class RunFolder:
         written = isinstance(training, dict) and training.get("images") == images
         return written and snapshot_is_kept(self.model_path, images, self.setup.keep)
 
-    def read_state(self, learner: Learner) -> Counters | None:
-        """Load the state in the folder into ``learner``; return its counters, or None if no state.
+    def read_state(self, learner: Learner, kept: Iterable[HasState]) -> bool:
+        """Restore a run from the state in the folder.
+
+        Args:
+            learner: Its tensors are filled.
+            kept: What the state file keeps besides tensors; each part is loaded.
+
+        Returns:
+            Whether there is a state; nothing is changed if there is none.
 
         Raises:
-            UsageError: the state belongs to a run with other settings, or there is only a model.
+            UsageError: the state belongs to a run with other settings, or the folder holds
+                something else.
             ModelFileError: the state is damaged.
         """
         path = self.path / STATE_NAME
         if not path.exists():
             refuse_foreign_run(self.path)
-            return None
-        header, table = verify(path)  # first, so that damage is not reported as another setting
+            return False
+        header, table = verify(path)  # first: a damaged name is no other setting
         self._check(header)
         weights = (learner.model, learner.average, learner.phases)
         try:
             compare(path, expected(table, *weights, learner.powers), table)
-            found = read_counters(header)
+            if missing := _REQUIRED - header.keys():
+                raise KeyError(min(missing))
+            for part in kept:
+                part.load(header)
             unpack(read_file(path)[1], *weights, learner.optimisers, learner.powers)
         except _DAMAGE as error:
             if self.overridden:
@@ -283,7 +278,7 @@ class RunFolder:
             raise ModelFileError(
                 f"{path} is damaged ({error!s:.80}). Choose another --out"
             ) from error
-        return found
+        return True
 
     def _check(self, header: dict[str, Any]) -> None:
         """Check that a state's header belongs to this run; with ``override``, record differences.

@@ -18,6 +18,7 @@ from gentool.core.errors import DataError
 from gentool.data import Dataset
 from gentool.evaluation.quick_score import Augmented, Score, Scorer
 from gentool.models.base import Model
+from gentool.training.state import read_count
 
 # Seconds before the first score, which is also the least time between two scores; and the time
 # between two scores, in multiples of the time that the last one took.
@@ -25,7 +26,7 @@ _FIRST_SECONDS, _COST = 30.0, 30.0
 _WORSE = 1.1  # the last model is reported as worse if its distance is over this times the best
 
 
-class Looks:
+class ScoreSchedule:
     """The scores of one run: when they are due, and the last and the best one.
 
     Args:
@@ -33,6 +34,10 @@ class Looks:
         rows: Indices of the training images, int64 (N,).
         held_out: Indices of the held-out images, int64 (M,).
         every: Images between two scores; 0 for no scores, None to score by the clock.
+
+    Attributes:
+        scored: Images seen at the last score.
+        best_score: The lowest distance so far, infinity before the first score.
 
     Raises:
         DataError: ``every`` asks for scores, and there are fewer than two training images.
@@ -55,16 +60,32 @@ class Looks:
         self._at_rest, self._seconds = False, 0.0
         self._told: set[str] = set()
         self._last, self._best, self._best_images = math.inf, math.inf, 0
+        self.scored, self.best_score = 0, math.inf
 
-    def due(self, images: int, scored: int, *, at_rest_since: int | None = None) -> bool:
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps."""
+        best = self.best_score
+        return {"scored": self.scored, "best_score": best if math.isfinite(best) else None}
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            ValueError: a count that no run can have.
+        """
+        best = header.get("best_score")
+        self.scored = read_count(header.get("scored", 0))
+        self.best_score = math.inf if best is None else float(best)
+
+    def due(self, images: int, *, at_rest_since: int | None = None) -> bool:
         """Return whether a score is due.
 
         Args:
             images: Images seen so far.
-            scored: Images seen at the last score.
             at_rest_since: Images seen when the samples changed for the last time; by the clock,
                 one more score is then enough. None while training still changes the samples.
         """
+        scored = self.scored
         if self._every is not None:
             return self._every > 0 and images // self._every > scored // self._every
         if at_rest_since is None:
@@ -94,7 +115,15 @@ class Looks:
         new = {k: words for k, words in score.warnings.items() if k not in told}
         self._told |= new.keys()
         self._remember(score.distance, images)
+        self.scored = images
         return replace(score, warnings=new)
+
+    def is_best(self, score: Score) -> bool:
+        """Return whether a score is the best so far, and remember it then."""
+        if score.distance >= self.best_score:
+            return False
+        self.best_score = score.distance
+        return True
 
     def recall(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Replace the last and the best score by those in the lines of the run's log."""

@@ -6,13 +6,14 @@ schedules are functions of the counter.
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
-from gentool.checkpoint import Header, Tensors, exported_tensors
+from gentool.checkpoint import Tensors, exported_tensors
 from gentool.models.base import Model, Phase
-from gentool.training.optimisers import MOMENTS, WINDOW, Optimiser, step_device
+from gentool.training.optimisers import MOMENTS, Optimiser, step_device
 
 Optimisers = Mapping[str, Optimiser]
 POWERS = "powers/"
@@ -108,79 +109,57 @@ def _parameters(
             yield f"optimiser/{phase.name}/{name}/", parameter, phase
 
 
+class HasState(Protocol):
+    """A part of a run that the state file keeps, besides tensors."""
+
+    def state(self) -> dict[str, Any]:
+        """Return JSON values for the header of the state file."""
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned; keys that are absent give the state of a new run.
+
+        Raises:
+            ValueError, TypeError, AttributeError: values that no run can have.
+        """
+
+
 @dataclass
 class Counters:
-    """What a state file holds beside tensors.
+    """The counters of a run.
 
     Attributes:
-        images: Seen so far; order, noise and schedules are functions of it.
+        images: Images seen; data order, noise and schedules are functions of it.
         step: Steps taken.
-        seconds: Wall-clock seconds of all commands before.
-        best_score: The lowest so far.
-        scored: Images seen at the last score.
-        setbacks: How often the run went back because numbers were not finite; each time the
-            learning rate was halved.
-        part: Images per part of a batch that did not fit into memory whole; 0 for whole.
-        began: Images seen when each phase had its first turn, by name.
-        settled: Names of the phases that are over.
-        lengths: Of the last gradients, for phases that leave steps out, by name.
-        skips: Which of the last steps these phases left out.
+        seconds: Wall-clock seconds of all commands before this one.
     """
 
     images: int = 0
     step: int = 0
     seconds: float = 0.0
-    best_score: float = math.inf
-    scored: int = 0
-    setbacks: int = 0
-    part: int = 0
-    began: dict[str, int] = field(default_factory=dict)
-    settled: tuple[str, ...] = ()
-    lengths: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    skips: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file keeps."""
+        return {"images": self.images, "step": self.step, "seconds": self.seconds}
+
+    def load(self, header: Mapping[str, Any]) -> None:
+        """Restore what ``state`` returned.
+
+        Raises:
+            ValueError: a count that no run can have.
+        """
+        seconds = float(header.get("seconds", 0.0))
+        if not 0 <= seconds < math.inf:
+            raise ValueError("seconds")
+        images, step = read_count(header.get("images", 0)), read_count(header.get("step", 0))
+        self.images, self.step, self.seconds = images, step, seconds
 
 
-def _count(value: object) -> int:
-    """A counter from a state file."""
+def read_count(value: object) -> int:
+    """Return a counter from a state file.
+
+    Raises:
+        ValueError: it is not a whole number from 0 to 2^53 - 1.
+    """
     if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError("counter")
     return value
-
-
-def _lengths(values: list[object]) -> tuple[float, ...]:
-    """Lengths of gradients from a state file."""
-    lengths = tuple(float(str(value)) for value in values)
-    if len(lengths) > WINDOW or not all(0 <= length < math.inf for length in lengths):
-        raise ValueError("lengths")
-    return lengths
-
-
-def _skips(values: list[object]) -> tuple[bool, ...]:
-    """Which steps were left out, from a state file."""
-    if len(values) > WINDOW or not all(type(value) is bool for value in values):
-        raise ValueError("skips")
-    return tuple(map(bool, values))
-
-
-def read_counters(header: Header) -> Counters:
-    """What the header of a state says; any of several errors where it says something impossible."""
-    best, seconds = header["best_score"], float(header["seconds"])
-    images = _count(header["images"])
-    began = {str(name): _count(count) for name, count in header["began"].items()}
-    if not 0 <= seconds < math.inf:
-        raise ValueError("seconds")
-    if max(began.values(), default=0) > images:
-        raise ValueError("began")
-    return Counters(
-        images,
-        _count(header["step"]),
-        seconds,
-        math.inf if best is None else float(best),
-        _count(header.get("scored", 0)),
-        _count(header.get("setbacks", 0)),
-        _count(header.get("part", 0)),
-        began,
-        tuple(str(name) for name in header["settled"]),
-        {str(k): _lengths(some) for k, some in header.get("lengths", {}).items()},
-        {str(k): _skips(some) for k, some in header.get("skips", {}).items()},
-    )

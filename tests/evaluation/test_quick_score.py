@@ -15,7 +15,7 @@ from gentool.data import Dataset, open_dataset
 from gentool.evaluation.quick_score import Scorer, mean_distance
 from gentool.metrics.neighbours import nearness
 from gentool.models.gan.augmentation import open_augmentation
-from gentool.training.score_schedule import Looks
+from gentool.training.score_schedule import ScoreSchedule
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,9 @@ def test_images_that_are_all_alike_can_be_scored(digits: Dataset) -> None:
 
 def test_one_image_is_never_scored(digits: Dataset) -> None:
     one = np.zeros(1, dtype=np.int64)
-    assert not Looks(digits, one, one[:0], None).due(10**9, 0)
+    assert not ScoreSchedule(digits, one, one[:0], None).due(10**9)
     with pytest.raises(DataError, match=r"two images or more, not 1\. Leave --score-every out"):
-        Looks(digits, one, one[:0], 100)
+        ScoreSchedule(digits, one, one[:0], 100)
 
 
 def test_mean_distance_is_that_of_the_pairs() -> None:

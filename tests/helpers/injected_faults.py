@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.training.loop import Trainer
+from gentool.training.update import Updates
 
 NAN = float("nan")
+Means = dict[str, torch.Tensor]
 
 
 def strike(job: dict[str, Any]) -> None:
@@ -23,20 +24,20 @@ def strike(job: dict[str, Any]) -> None:
             ``what``: ``loss``, ``gradient`` or ``weight``; ``part``: what the names of the
             gradients and weights begin with.
     """
-    update = Trainer._update
+    take = Updates.take
     left = [job["times"]]
 
-    def struck(self: Trainer, phase: Phase, start: int, share: float) -> None:
-        due = phase.name == job["phase"] and self.counters.step >= job["step"]
+    def struck(self: Updates, phase: Phase, start: int, step: int, *more: float) -> Means:
+        due = phase.name == job["phase"] and step >= job["step"]
         if not due or left[0] == 0:
-            return update(self, phase, start, share)
+            return take(self, phase, start, step, *more)
         left[0] -= 1
-        return _spoilt(lambda p: update(self, p, start, share), phase, job)
+        return _spoilt(lambda p: take(self, p, start, step, *more), phase, job)
 
-    Trainer._update = struck  # type: ignore[method-assign]
+    Updates.take = struck  # type: ignore[method-assign, assignment]
 
 
-def _spoilt(go: Callable[[Phase], None], phase: Phase, job: dict[str, Any]) -> None:
+def _spoilt(go: Callable[[Phase], Means], phase: Phase, job: dict[str, Any]) -> Means:
     named = phase.module.named_parameters()
     weight = next(p for name, p in named if name.startswith(job["part"]) and p.ndim > 1)
     one = (0,) * weight.ndim
@@ -62,10 +63,10 @@ def starve(job: dict[str, Any]) -> None:
         job: ``fits``: images that fit; ``moment``: ``forward`` or ``backward``; ``step``: the
             first step at which memory is short.
     """
-    update = Trainer._update
+    take = Updates.take
 
-    def starved(self: Trainer, phase: Phase, start: int, share: float) -> None:
-        short = self.counters.step >= job["step"]
+    def starved(self: Updates, phase: Phase, start: int, step: int, *more: float) -> Means:
+        short = step >= job["step"]
 
         def loss(batch: Batch, draw: Any) -> LossTerms:
             if short and job["moment"] == "forward" and len(batch.images) > job["fits"]:
@@ -75,9 +76,9 @@ def starve(job: dict[str, Any]) -> None:
                 return terms
             return LossTerms(_Starving.apply(terms.total), terms.parts)
 
-        update(self, replace(phase, loss=loss), start, share)
+        return take(self, replace(phase, loss=loss), start, step, *more)
 
-    Trainer._update = starved  # type: ignore[method-assign]
+    Updates.take = starved  # type: ignore[method-assign, assignment]
 
 
 class _Starving(torch.autograd.Function):

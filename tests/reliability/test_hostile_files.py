@@ -187,12 +187,12 @@ def test_a_state_that_lies_is_refused_and_fills_nothing(
 
     def attempt(path: Path, _: int) -> None:
         try:
-            trainer.folder.read_state(learner)
+            trainer.folder.read_state(learner, trainer.kept)
         except GentoolError:
             assert weights(trainer) == before
             raise
         path.write_bytes(good)
-        trainer.folder.read_state(learner)
+        trainer.folder.read_state(learner, trainer.kept)
 
     attacked.allowed, model_file = path, attacked.allowed
     try:

@@ -61,13 +61,14 @@ def test_a_phase_that_is_over_leaves_its_average_behind_once() -> None:
     set_all(average, 0)
     set_all(live, 1)
     averaging = Averaging(live, average, live.phases())
-    assert averaging.settle(0.5, ()) == ()
+    assert not averaging.settle(0.5)
     assert first(live.generator) == 1
-    assert averaging.settle(0.9, ()) == ("discriminator", "generator")
+    assert averaging.settle(0.9)
+    assert averaging.state() == {"settled": ["discriminator", "generator"]}
     assert first(live.generator) == 0
     assert first(live.discriminator) == 1  # of which there is no average
     set_all(live.generator, 3)
-    averaging.settle(0.95, ("discriminator", "generator"))
+    assert not averaging.settle(0.95)
     assert first(live.generator) == 3
 
 

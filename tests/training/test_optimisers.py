@@ -1,6 +1,7 @@
 """Gradients too long to be followed: told by a running median, and exact when a run goes on."""
 
 import json
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,14 @@ from torch import nn
 
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
-from gentool.training import loop as training
+from gentool.training import update as training
 from gentool.training.optimisers import (
     MOMENTS,
     WINDOW,
-    is_left_out,
+    StepFilter,
     is_spike,
     open_optimiser,
     remembered,
-    skipped_share,
 )
 
 
@@ -57,26 +57,42 @@ def test_memory_is_bounded_and_takes_in_spikes() -> None:
     assert remembered((), float("inf")) == (1e30,)
 
 
-def test_a_storm_is_told_from_an_accident_and_from_a_beginning() -> None:
-    assert skipped_share([False] * 99 + [True]) == 0.01
-    assert skipped_share([False] * 60 + [True] * 40) == 0.4
-    assert skipped_share([False] * 20 + [True] * 19) == 0
+@pytest.mark.parametrize(
+    ("skips", "share"),
+    [([False] * 99 + [True], 0.01), ([False] * 60 + [True] * 40, 0.4),
+     ([False] * 20 + [True] * 19, 0)],
+)  # fmt: skip
+def test_a_storm_is_told_from_an_accident_and_from_a_beginning(
+    skips: list[bool], share: float
+) -> None:
+    found = StepFilter()
+    found.load({"skips": {"any": skips}})
+    assert found.share(Phase("any", nn.Linear(1, 1), nothing)) == share
 
 
 def test_what_is_counted_are_the_steps_that_were_left_out() -> None:
     """A spike stays one when the median has risen since, and a long gradient of old is none."""
     phase = Phase("any", nn.Linear(1, 1), nothing, skip_over=10.0)
-    lengths: dict[str, tuple[float, ...]] = {}
-    skips: dict[str, tuple[bool, ...]] = {}
-    turns = [100.0] * 19 + [1.0] * 40 + [15.0] * 5 + [1.0] * 36
-    left_out = [is_left_out(phase, torch.tensor(turn), lengths, skips) for turn in turns]
-    naive = [k >= 20 and turn > 10 * statistics.median(turns[:k]) for k, turn in enumerate(turns)]
+    found = StepFilter()
+    norms = [100.0] * 19 + [1.0] * 40 + [15.0] * 5 + [1.0] * 36
+    left_out = [found.leaves_out(phase, torch.tensor(norm)) for norm in norms]
+    naive = [k >= 20 and norm > 10 * statistics.median(norms[:k]) for k, norm in enumerate(norms)]
     assert left_out == naive
-    assert skipped_share(skips["any"]) == sum(naive) / 100 == 0.05
-    assert lengths["any"] == tuple(turns)
+    assert found.share(phase) == sum(naive) / 100 == 0.05
+    assert found.state()["lengths"] == {"any": norms}
     never = replace(phase, skip_over=0.0)
-    assert not is_left_out(never, torch.tensor(1e9), lengths, skips)
-    assert lengths["any"] == tuple(turns)
+    assert not found.leaves_out(never, torch.tensor(1e9))
+    assert found.state()["lengths"] == {"any": norms}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lengths": {"any": [math.inf]}}, {"lengths": {"any": [1.0] * (WINDOW + 1)}},
+     {"skips": {"any": [1]}}, {"skips": {"any": [True] * (WINDOW + 1)}}, {"skips": []}],
+)  # fmt: skip
+def test_a_history_that_no_run_can_have_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises((ValueError, AttributeError)):
+        StepFilter().load(wrong)
 
 
 def test_the_log_and_the_line_tell_the_share_of_the_last_steps_left_out(

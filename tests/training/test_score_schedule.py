@@ -12,7 +12,7 @@ from replaying import Replaying
 from gentool.core.rng import Draw
 from gentool.data import Dataset, open_dataset
 from gentool.evaluation.quick_score import Score
-from gentool.training.score_schedule import Looks
+from gentool.training.score_schedule import ScoreSchedule
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +21,24 @@ def digits() -> Dataset:
     return open_dataset("builtin:digits:300", "16")
 
 
-def looks(dataset: Dataset, every: int | None) -> Looks:
+def looks(dataset: Dataset, every: int | None) -> ScoreSchedule:
     """Of a run without images kept out."""
-    return Looks(dataset, *dataset.split(0.0), every)
+    return ScoreSchedule(dataset, *dataset.split(0.0), every)
 
 
 def nothing(_: object, draw: Draw) -> None:
     """No augmentation."""
 
 
-def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> Score:
+def is_due(
+    schedule: ScoreSchedule, images: int, scored: int, at_rest_since: int | None = None
+) -> bool:
+    """Whether a score is due, if the last one was made at ``scored`` images."""
+    schedule.load({"scored": scored})
+    return schedule.due(images, at_rest_since=at_rest_since)
+
+
+def score(watched: ScoreSchedule, dataset: Dataset, rows: int, images: int) -> Score:
     """Look at a model that repeats the first ``rows`` images."""
     began = time.monotonic()
     return watched.score(Replaying(dataset, np.arange(rows)), nothing, images, began, lambda: None)
@@ -38,32 +46,32 @@ def score(watched: Looks, dataset: Dataset, rows: int, images: int) -> Score:
 
 def test_by_the_counter(digits: Dataset) -> None:
     watched = looks(digits, 100)
-    due = [n for n in range(0, 500, 30) if watched.due(n, scored=n - n % 90)]
+    due = [n for n in range(0, 500, 30) if is_due(watched, n, n - n % 90)]
     assert due == [n for n in range(0, 500, 30) if n // 100 > (n - n % 90) // 100]
-    assert not any(looks(digits, 0).due(n, 0) for n in range(0, 500, 30))
+    assert not any(is_due(looks(digits, 0), n, 0) for n in range(0, 500, 30))
 
 
 def test_by_the_clock_not_before_half_a_minute_and_not_again_at_once(digits: Dataset) -> None:
     watched = looks(digits, None)
-    assert not watched.due(10**9, 0)
+    assert not is_due(watched, 10**9, 0)
     watched._next = 0.0  # as if it were over
-    assert watched.due(64, 0)
+    assert is_due(watched, 64, 0)
     score(watched, digits, 300, 64)
-    assert not watched.due(10**9, 64)
+    assert not is_due(watched, 10**9, 64)
 
 
 def test_one_last_look_when_samples_no_longer_change(digits: Dataset) -> None:
     watched = looks(digits, None)
-    assert not watched.due(64, 0, at_rest_since=64)  # too short a run to be looked at
+    assert not is_due(watched, 64, 0, at_rest_since=64)  # too short a run to be looked at
     score(watched, digits, 300, 64)
-    assert watched.due(128, 64, at_rest_since=128)
+    assert is_due(watched, 128, 64, at_rest_since=128)
     assert watched.owed_seconds > 0
     watched.rest()
     assert watched.owed_seconds == 0
-    assert not watched.due(192, 128, at_rest_since=128)
+    assert not is_due(watched, 192, 128, at_rest_since=128)
     gone_on = looks(digits, None)  # of a run that was stopped between
-    assert gone_on.due(192, 64, at_rest_since=128)
-    assert not gone_on.due(192, 128, at_rest_since=128)
+    assert is_due(gone_on, 192, 64, at_rest_since=128)
+    assert not is_due(gone_on, 192, 128, at_rest_since=128)
 
 
 def test_samples_that_are_alike_at_the_first_look_by_the_clock_may_still_part(
