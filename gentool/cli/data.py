@@ -60,7 +60,8 @@ def check(
     gentool data check photos.zip -o sheet.png --json
     """
     from gentool.core.atomic_files import write_bytes
-    from gentool.core.images import SUFFIXES, encode, grid
+    from gentool.core.images import encode, grid
+    from gentool.core.picture_files import SUFFIXES
     from gentool.data import make_policy, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.ownership import PICTURE, Guard, place_of

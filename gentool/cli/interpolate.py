@@ -91,7 +91,7 @@ def command(
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
-    from gentool.core.images import FILM_SUFFIXES
+    from gentool.core.picture_files import FILM_SUFFIXES
     from gentool.outputs.destination import parse_destination
     from gentool.outputs.ownership import Guard
     from gentool.outputs.writers import into, named
@@ -171,7 +171,8 @@ def _path(
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """Return the plan of a path's frames, the sink that writes them, and the frames."""
-    from gentool.core.images import film_time, strip_columns
+    from gentool.core.picture_files import film_time
+    from gentool.core.sheets import strip_columns
     from gentool.inference.interpolation import interpolate, plan_path
 
     if place.form == "film":

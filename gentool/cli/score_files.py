@@ -82,7 +82,7 @@ def check_files(
             or ``neighbours`` is not the name of a picture.
     """
     from gentool.checkpoint import MODEL_NAME
-    from gentool.core.images import SUFFIXES
+    from gentool.core.picture_files import SUFFIXES
     from gentool.outputs.ownership import (
         PICTURE,
         RECIPE_COLUMN,

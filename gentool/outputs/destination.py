@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from gentool.core.errors import UsageError
-from gentool.core.images import SUFFIXES
+from gentool.core.picture_files import SUFFIXES
 from gentool.core.sheet_labels import SheetLabels
 from gentool.data import is_folder
 from gentool.outputs.ownership import ARRAYS, PICTURE, Guard, Recipe

@@ -25,7 +25,7 @@ from gentool.core.atomic_files import (
     require_writable,
 )
 from gentool.core.errors import ModelFileError, UsageError
-from gentool.core.images import hash_of_value, read_recipe
+from gentool.core.picture_files import hash_of_value, read_recipe
 from gentool.core.strict_json import parse_json
 from gentool.data import is_folder
 from gentool.data.sources.concat import split_weight

@@ -23,21 +23,12 @@ import numpy as np
 from gentool.checkpoint import LoadedModel
 from gentool.core.atomic_files import is_bad_name, write_bytes, writing
 from gentool.core.errors import OutputClosed, UsageError
-from gentool.core.images import (
-    MODES,
-    ImageShape,
-    Layout,
-    Pixels,
-    Sheet,
-    check_sides,
-    encode,
-    hash_of_value,
-    save,
-    save_film,
-)
+from gentool.core.images import MODES, ImageShape, Pixels, encode
 from gentool.core.memory import require_memory
 from gentool.core.options import to_json
+from gentool.core.picture_files import check_sides, hash_of_value, save, save_film
 from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
+from gentool.core.sheets import Layout, Sheet
 from gentool.core.version import __version__
 from gentool.data import is_folder
 from gentool.outputs.ownership import (
@@ -266,7 +257,7 @@ class SheetSink(Sink):
         flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
         channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
         # This comes before the recipe, which takes time, since the sheet may be too large.
-        self._sheet = Sheet(layout, channels, path.suffix.lower())
+        self._sheet = Sheet.within_memory(layout, channels, path.suffix.lower())
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0

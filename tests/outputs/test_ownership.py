@@ -19,8 +19,8 @@ from conftest import SIDE, Finished, draw, gentool_command, run_python, write_im
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.core.images import read_recipe
 from gentool.core.memory import free_memory_bytes
+from gentool.core.picture_files import read_recipe
 from gentool.inference.reconstruction import result_names
 from gentool.outputs.ownership import PICTURE, Guard, read_mark
 
