@@ -27,7 +27,7 @@ from gentool.inference.latents import Latents, natural_space, of_images
 from gentool.inference.latents import decode as decode_latents
 from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
-from gentool.outputs.writers import Plan, Planned, recipe
+from gentool.outputs.plan import Plan, Planned, recipe
 
 FIT_STEPS = 300  # gradient steps per 16 images
 _NAME_BYTES = 160
