@@ -1,15 +1,13 @@
 """Model files and state files: writing, safe reading, and building a model from a file.
 
-A gentool file is a safetensors file with exactly one metadata key, ``gentool``, which holds JSON
-with sorted keys. safetensors writes several metadata keys in random order; with one key, equal
-content gives equal bytes. There are two kinds: a *model* (the averaged weights of the parts that
-commands other than ``train`` need) and a *state* (everything that is needed to continue training).
+A gentool file holds tensors, a header and a checksum (``sealed_tensors``). There are two kinds: a
+*model* (the averaged weights of the parts that commands other than ``train`` need) and a *state*
+(everything that is needed to continue training).
 
 Writing is atomic: a temporary file in the same folder is flushed to the disk and then renamed.
 Reading depends on the content, not on the extension. It checks the header against bounds, and
 against the names, shapes and dtypes of the model's tensors, before it loads any weight; it never
-unpickles. The header holds a sha256 of the rest of the content, to detect damaged files. It is
-not a signature, because anybody who writes a file can write its checksum, too.
+unpickles.
 """
 
 import hashlib
@@ -23,23 +21,20 @@ import torch
 
 from gentool.core.atomic_files import MODEL_NAME as MODEL_NAME
 from gentool.core.atomic_files import STATE_NAME as STATE_NAME
-from gentool.core.atomic_files import put
 from gentool.core.devices import select_device
 from gentool.core.errors import ModelFileError, UsageError
 from gentool.core.images import MODES, ImageShape, side_problem
 from gentool.core.options import from_json, to_json
 from gentool.core.registry import unknown_name
-from gentool.core.safetensors_io import Table, dump, load, opened, parse, read_table
+from gentool.core.safetensors_io import DTYPES, Table, load, opened
+from gentool.core.sealed_tensors import check_rest, read_rest, read_start, write_sealed
 from gentool.core.version import __version__
 from gentool.data import Policy, is_folder, make_policy
 from gentool.models import MODELS
 from gentool.models.base import Model
 
 FORMAT = 1  # increase when older versions of gentool cannot read the file
-_KEY, _CHECKSUM = "gentool", "content_sha256"
-_CHUNK_BYTES = 2**20
 _MAX_CLASSES, _MAX_CLASSES_BYTES = 100_000, 4 * 2**20  # half of the bytes allowed for a header
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 Header = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -74,15 +69,7 @@ def write_file(path: Path, tensors: Tensors, header: Header) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written.
     """
-    table, block = dump(tensors)
-    whole = {**header, "format": FORMAT}
-    digest = _begin_digest(whole, table)
-    digest.update(block)
-    whole[_CHECKSUM] = digest.hexdigest()
-    words = json.dumps(whole, sort_keys=True, allow_nan=False)
-    top = json.dumps({"__metadata__": {_KEY: words}, **dict(sorted(table.items()))}).encode()
-    top += b" " * (-len(top) % 8)  # align the tensors to 8 bytes
-    put(path, len(top).to_bytes(8, "little"), top, block, sync=True)
+    write_sealed(path, tensors, {**header, "format": FORMAT})
 
 
 def write_result(path: Path, tensors: Tensors, header: Header) -> None:
@@ -98,19 +85,22 @@ def write_result(path: Path, tensors: Tensors, header: Header) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _begin_digest(header: Header, table: Mapping[str, Any]) -> "hashlib._Hash":
-    """Start the sha256 with the header (without the checksum) and the table of tensors.
-
-    The caller adds the bytes of the tensors.
-    """
-    said = {k: v for k, v in header.items() if k != _CHECKSUM}
-    return hashlib.sha256(json.dumps([said, table], sort_keys=True).encode())
-
-
 def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
-    """Return the gentool header and the table of tensors; leave the file at the first tensor."""
-    meta, table = read_table(path, file)
-    return _parse_meta(path, meta), table
+    """Return the gentool header and the table of tensors; leave the file at the first tensor.
+
+    Raises:
+        ModelFileError: There is no valid header, or its format is newer than this version.
+    """
+    header, table = read_start(path, file)
+    version = header.get("format") if isinstance(header, dict) else None
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
+    if version > FORMAT:
+        raise ModelFileError(
+            f"{path} has format {version!s:.20}; gentool {__version__} reads up to {FORMAT}. "
+            "Upgrade gentool"
+        )
+    return header, table
 
 
 def read_header(path: Path) -> tuple[Header, Table]:
@@ -132,44 +122,8 @@ def verify(path: Path) -> tuple[Header, Table]:
     """
     with opened(path) as file:
         header, table = _read_header(path, file)
-        digest = _begin_digest(header, table)
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    _compare_digest(path, header, digest.hexdigest())
+        check_rest(path, file, header, table)
     return header, table
-
-
-def _compare_digest(path: Path, header: Header, found: str) -> None:
-    if _CHECKSUM not in header:
-        raise ModelFileError(
-            f"{path} holds no checksum: an older gentool made it, or it was changed. Train it again"
-        )
-    if header[_CHECKSUM] != found:
-        raise ModelFileError(
-            f"{path} is damaged: its content does not have the sha256 that was written into it. "
-            "Copy or download it again"
-        )
-
-
-def _parse_meta(path: Path, meta: Mapping[str, Any]) -> Header:
-    """Return the gentool header from safetensors metadata.
-
-    Raises:
-        ModelFileError: There is no valid header, or its format is newer than this version.
-    """
-    words = meta.get(_KEY)
-    if not isinstance(words, str):
-        raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
-    header: Header = parse(path, words.encode("utf-8", "surrogatepass"))
-    version = header.get("format") if isinstance(header, dict) else None
-    if type(version) is not int or version < 1:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
-    if version > FORMAT:
-        raise ModelFileError(
-            f"{path} has format {version!s:.20}; gentool {__version__} reads up to {FORMAT}. "
-            "Upgrade gentool"
-        )
-    return header
 
 
 def read_file(path: Path) -> tuple[Header, Tensors]:
@@ -195,12 +149,7 @@ def read_checked(path: Path, check: Callable[[Header, Table], None]) -> tuple[He
     with opened(path) as file:
         header, table = _read_header(path, file)
         check(header, table)
-        start = file.tell()
-        file.seek(0)
-        data = file.read()  # read only once: a training run may replace the file at any time
-    digest = _begin_digest(header, table)
-    digest.update(memoryview(data)[start:])
-    _compare_digest(path, header, digest.hexdigest())
+        data = read_rest(path, file, header, table)
     return header, load(path, data), hashlib.sha256(data).hexdigest()
 
 
@@ -413,7 +362,7 @@ def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
     Raises:
         ModelFileError: They differ.
     """
-    wanted = {k: (list(t.shape), _DTYPES[t.dtype]) for k, t in expected.items()}
+    wanted = {k: (list(t.shape), DTYPES[t.dtype]) for k, t in expected.items()}
     found = {k: (row["shape"], row["dtype"]) for k, row in table.items()}
     if wanted != found:
         differing = sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k))

@@ -46,7 +46,9 @@ def command(
     from gentool.checkpoint import exported_tensors, write_result
     from gentool.data import prepare
     from gentool.evaluation.quick_score import Score, Scorer
-    from gentool.outputs.ownership import MODEL, Guard, hash_of_place, place_of
+    from gentool.outputs.marks import MODEL
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.places import hash_of_place, place_of
     from gentool.training.posthoc_ema import Reaverager
 
     scores: dict[float, float] = {}

@@ -60,10 +60,13 @@ def check(
     gentool data check photos.zip -o sheet.png --json
     """
     from gentool.core.atomic_files import write_bytes
-    from gentool.core.images import SUFFIXES, encode, grid
+    from gentool.core.images import encode, grid
+    from gentool.core.picture_files import SUFFIXES
     from gentool.data import make_policy, resolve_shape
     from gentool.data.inspection import sheet_of, survey
-    from gentool.outputs.ownership import PICTURE, Guard, place_of
+    from gentool.outputs.marks import PICTURE
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.places import place_of
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
@@ -110,7 +113,9 @@ def pack(
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
-    from gentool.outputs.ownership import ARCHIVE, Guard, comment_of, place_of
+    from gentool.outputs.marks import ARCHIVE, comment_of
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.places import place_of
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
@@ -148,7 +153,9 @@ def shards(
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.data import make_policy, resolve_shape
     from gentool.data.sources.shards import write_shards
-    from gentool.outputs.ownership import SHARDS, Guard, place_of
+    from gentool.outputs.marks import SHARDS
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.places import place_of
 
     guard = Guard([place_of(spec)], overwrite)
     guard.allow(out, SHARDS, "FOLDER")
@@ -167,7 +174,7 @@ def _recipe(
 ) -> dict[str, object]:
     """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
     from gentool.core.version import __version__
-    from gentool.outputs.ownership import hash_of_place
+    from gentool.outputs.places import hash_of_place
 
     return {
         "gentool": __version__,

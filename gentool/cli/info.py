@@ -10,7 +10,7 @@ import typer
 from gentool.cli.console import emit, emit_json, emit_table
 
 if TYPE_CHECKING:
-    from gentool.outputs.ownership import Mark
+    from gentool.outputs.marks import Mark
 
 _SHOWN = 100  # most classes, and most entries of the training record, that are printed
 
@@ -37,7 +37,7 @@ def command(
         return
     from gentool.checkpoint import load_model
     from gentool.inference.held_out import without_blobs
-    from gentool.outputs.ownership import MODEL, read_mark
+    from gentool.outputs.marks import MODEL, read_mark
 
     mark = read_mark(model)
     if mark is not None and mark.kind != MODEL:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
     from gentool.core.images import Pixels
     from gentool.outputs.destination import Destination
-    from gentool.outputs.writers import Plan, Sink
+    from gentool.outputs.plan import Plan
+    from gentool.outputs.writers import Sink
 
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
@@ -91,10 +92,11 @@ def command(
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
-    from gentool.core.images import FILM_SUFFIXES
+    from gentool.core.picture_files import FILM_SUFFIXES
     from gentool.outputs.destination import parse_destination
     from gentool.outputs.ownership import Guard
-    from gentool.outputs.writers import into, named
+    from gentool.outputs.plan import named
+    from gentool.outputs.writers import into
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
     guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
@@ -128,7 +130,7 @@ def _foresee(
     Raises:
         UsageError: a file was made with another recipe; or the model cannot draw as wanted.
     """
-    from gentool.outputs.writers import recipe
+    from gentool.outputs.plan import recipe
 
     loaded.model.draw_with(**wanted.draws)
     place.foresee(recipe(loaded, made_by="interpolate", **what), name)
@@ -171,7 +173,8 @@ def _path(
     place: "Destination", milliseconds: int, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """Return the plan of a path's frames, the sink that writes them, and the frames."""
-    from gentool.core.images import film_time, strip_columns
+    from gentool.core.picture_files import film_time
+    from gentool.core.sheets import strip_columns
     from gentool.inference.interpolation import interpolate, plan_path
 
     if place.form == "film":

@@ -39,7 +39,7 @@ class Wanted:
     @property
     def recipe(self) -> dict[str, object]:
         """The recipe: seeds, class, and names (without folders) and hashes of the files."""
-        from gentool.outputs.ownership import hash_of_files
+        from gentool.outputs.marks import hash_of_files
 
         told: dict[str, object] = {"seeds": self.seeds} if self.seeds else {}
         if self.class_name is not None:

@@ -95,8 +95,9 @@ def command(
         write_fitted,
     )
     from gentool.outputs.destination import parse_destination
-    from gentool.outputs.ownership import LATENTS, MODEL, Guard
-    from gentool.outputs.writers import NamedImage, merged_recipe
+    from gentool.outputs.marks import LATENTS, MODEL
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.plan import NamedImage, merged_recipe
 
     if denoise and (steps or fit_weights is not None):
         raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")

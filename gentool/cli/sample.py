@@ -95,8 +95,9 @@ def command(
     from gentool.inference.latents import Latents, join, write_latents
     from gentool.inference.sampling import Draws, plan_latents, sample, sample_latents
     from gentool.outputs.destination import parse_destination
-    from gentool.outputs.ownership import LATENTS, Guard
-    from gentool.outputs.writers import merged_recipe
+    from gentool.outputs.marks import LATENTS
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.plan import merged_recipe
 
     guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
     place = parse_destination(output, image_format, guard)

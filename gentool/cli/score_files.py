@@ -61,7 +61,7 @@ class ScoreFiles:
     ) -> str:
         """Write a CSV whose last column is a hash of the recipe; return its place for messages."""
         from gentool.core.atomic_files import write_bytes
-        from gentool.outputs.ownership import RECIPE_COLUMN, hash_of_recipe
+        from gentool.outputs.marks import RECIPE_COLUMN, hash_of_recipe
 
         digest = hash_of_recipe(self.made)
         table = [(*names, RECIPE_COLUMN), *((*row, digest) for row in rows)]
@@ -82,15 +82,10 @@ def check_files(
             or ``neighbours`` is not the name of a picture.
     """
     from gentool.checkpoint import MODEL_NAME
-    from gentool.core.images import SUFFIXES
-    from gentool.outputs.ownership import (
-        PICTURE,
-        RECIPE_COLUMN,
-        TABLE,
-        Guard,
-        hash_of_recipe,
-        place_of,
-    )
+    from gentool.core.picture_files import SUFFIXES
+    from gentool.outputs.marks import PICTURE, RECIPE_COLUMN, TABLE, hash_of_recipe
+    from gentool.outputs.ownership import Guard
+    from gentool.outputs.places import place_of
 
     if neighbours is not None and neighbours.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--neighbours {neighbours}: write it as {', '.join(SUFFIXES)}")
@@ -113,7 +108,8 @@ def check_files(
 def _recipe(request: "Request", files: Sequence[Path]) -> dict[str, object]:
     """Return the recipe of the files: the settings of the request, and hashes of its inputs."""
     from gentool.core.version import __version__
-    from gentool.outputs.ownership import hash_of_files, hash_of_place
+    from gentool.outputs.marks import hash_of_files
+    from gentool.outputs.places import hash_of_place
 
     chosen = {f.name: getattr(request, f.name) for f in fields(request)}
     return {

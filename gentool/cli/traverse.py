@@ -66,7 +66,8 @@ def command(
     from gentool.inference.traversal import find_directions, label_sheet, plan_traversal, traverse
     from gentool.outputs.destination import parse_destination
     from gentool.outputs.ownership import Guard
-    from gentool.outputs.writers import into, named, recipe
+    from gentool.outputs.plan import named, recipe
+    from gentool.outputs.writers import into
 
     files, seeds = ([start], []) if start is not None else ([], [seed or 0])
     place = parse_destination(output, "png", Guard([locate(model), *files], overwrite, tell=say))

@@ -22,6 +22,7 @@ from gentool.core.errors import ModelFileError
 from gentool.core.strict_json import parse_json
 
 Table = dict[str, Any]
+DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of the tensors that gentool writes
 _MAX_HEADER_BYTES = 8 * 2**20
 _MAX_SIDES = 8  # dimensions of a tensor
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")

@@ -7,10 +7,10 @@ with Pillow and is used for ASCII only: accents are removed, and other letters a
 import unicodedata
 from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gentool.core.images import Layout, Pixels, Sheet
+from gentool.core.images import Pixels
+from gentool.core.sheets import Layout, Sheet
 
 _SMALLEST, _SMALL, _LARGE = 8, 10, 16  # sizes of letters, in pixels
 _PADDING = 4  # pixels around a label
@@ -82,11 +82,10 @@ def labelled(images: Pixels, columns: int, labels: SheetLabels) -> Pixels:
     """Return uint8 images (N, H, W, C) as one labelled sheet, uint8 (height, width, C)."""
     count, height, width, channels = images.shape
     layout = make_room(Layout.of(count, height, width, columns), labels)
-    sheet = Sheet(layout, channels)
-    for number, pixels in enumerate(images):
-        sheet.place(number, pixels)
+    sheet = Sheet.within_memory(layout, channels)
+    sheet.place_all(images)
     write_labels(sheet.image, layout, labels)
-    return np.asarray(sheet.image).reshape(*layout.sheet, channels)
+    return sheet.pixels
 
 
 def _row_style(layout: Layout, labels: SheetLabels) -> _Style:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.core.images import ImageShape, Pixels, to_pil
+from gentool.core.images import ImageShape, Pixels
+from gentool.core.pil_images import to_pil
 from gentool.data.preprocessing import FORMATS, BadImage, Policy, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from gentool.core.errors import UsageError
-from gentool.core.images import MODES, ImageShape, Pixels, lay_on, pil_mode
+from gentool.core.images import MODES, ImageShape, Pixels
+from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 
 POLICY_VERSION = 2  # part of the cache key: raise it when the same file would give other pixels

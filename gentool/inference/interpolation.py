@@ -20,7 +20,7 @@ from gentool.core.images import MODES, Pixels
 from gentool.inference.blocks import synthesise_blocks
 from gentool.inference.latents import Latents, decode
 from gentool.models.base import Model
-from gentool.outputs.writers import Plan, Planned, recipe
+from gentool.outputs.plan import Plan, Planned, recipe
 
 METHODS = ("slerp", "lerp")
 _PARALLEL = 1e-6  # radians; at smaller angles the arc counts as a straight line

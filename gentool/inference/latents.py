@@ -16,7 +16,7 @@ from gentool.checkpoint import Header, LoadedModel, read_checked, write_result
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import ModelFileError, NoStyles, UsageError
 from gentool.core.images import Pixels
-from gentool.core.safetensors_io import Table
+from gentool.core.safetensors_io import DTYPES, Table
 from gentool.core.version import __version__
 from gentool.inference.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
 from gentool.models.base import Model
@@ -24,7 +24,6 @@ from gentool.models.base import Model
 SPACES = ("z", "w")
 _TENSOR, _KIND = "latents", "latents"
 _MOST_NUMBERS = 2**28  # in one file: 1 GiB of float32
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 @dataclass(frozen=True)
@@ -227,10 +226,10 @@ def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str
             raise ModelFileError(f"{path} holds styles, but {loaded.path}: {error}") from error
     shape = row["shape"]
     assert isinstance(shape, list)
-    if shape[1:] != list(like.shape[1:]) or row["dtype"] != _DTYPES[like.dtype]:
+    if shape[1:] != list(like.shape[1:]) or row["dtype"] != DTYPES[like.dtype]:
         raise ModelFileError(
             f"the latents in {path} are {_times(shape[1:])} numbers of {row['dtype']!s:.20} each; "
-            f"{loaded.path} takes {_times(like.shape[1:])} of {_DTYPES[like.dtype]}"
+            f"{loaded.path} takes {_times(like.shape[1:])} of {DTYPES[like.dtype]}"
         )
     if not 1 <= shape[0] <= _MOST_NUMBERS // max(1, like[0].numel()):
         raise ModelFileError(f"{path} holds {shape[0]:,} latents; allowed: 1 up to 1 GiB of them")

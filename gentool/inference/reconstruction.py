@@ -16,7 +16,8 @@ import numpy as np
 
 from gentool.checkpoint import LoadedModel, exported_tensors, write_result
 from gentool.core.errors import NoEncoder, UsageError
-from gentool.core.images import Layout, Pixels, grid, mean_squared_error, psnr
+from gentool.core.images import Pixels, grid, mean_squared_error, psnr
+from gentool.core.sheets import Layout
 from gentool.core.signals import StopFlag
 from gentool.data import BadImage, Policy, Source, decode, open_images
 from gentool.inference.blocks import encode_blocks, posterior_blocks, prior_blocks
@@ -26,7 +27,7 @@ from gentool.inference.latents import Latents, natural_space, of_images
 from gentool.inference.latents import decode as decode_latents
 from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
-from gentool.outputs.writers import Plan, Planned, recipe
+from gentool.outputs.plan import Plan, Planned, recipe
 
 FIT_STEPS = 300  # gradient steps per 16 images
 _NAME_BYTES = 160

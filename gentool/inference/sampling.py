@@ -17,7 +17,7 @@ from gentool.core.images import Pixels
 from gentool.core.rng import MAX_SEED
 from gentool.inference.blocks import block_size
 from gentool.inference.latents import Latents, LatentsFile, decode, draw
-from gentool.outputs.writers import NamedImage, Plan, Planned, recipe
+from gentool.outputs.plan import NamedImage, Plan, Planned, recipe
 
 
 def sample_images(

@@ -23,7 +23,7 @@ from gentool.inference.blocks import decode_blocks, prior_blocks, style_blocks
 from gentool.inference.latents import Latents, decode, natural_space
 from gentool.models.base import Model
 from gentool.models.directions import principal, transfer
-from gentool.outputs.writers import Plan, Planned, recipe
+from gentool.outputs.plan import Plan, Planned, recipe
 
 _STYLES = 4096  # draws from which directions are computed if no pictures are needed
 _PIXELS = 2**21  # in all pictures that are decoded to find directions: 2,048 pictures at 32x32

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from gentool.core.errors import UsageError
-from gentool.core.images import SUFFIXES
+from gentool.core.picture_files import SUFFIXES
 from gentool.core.sheet_labels import SheetLabels
 from gentool.data import is_folder
-from gentool.outputs.ownership import ARRAYS, PICTURE, Guard, Recipe
-from gentool.outputs.writers import ArraySink, FilmSink, FolderSink, Plan, SheetSink, Sink, TarSink
+from gentool.outputs.marks import ARRAYS, PICTURE, Recipe
+from gentool.outputs.ownership import Guard
+from gentool.outputs.plan import Plan
+from gentool.outputs.writers import ArraySink, FilmSink, FolderSink, SheetSink, Sink, TarSink
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
 Form = Literal["tar", "folder", "sheet", "film", "arrays"]

@@ -1,9 +1,9 @@
 """Writers of results: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
 
-A command first makes a ``Plan`` with the names and recipes of its results. The sink checks the
-plan, so that a path which may not be written is refused before the work starts. Then the command
-passes the images to the sink one by one. Files are written under a temporary name and renamed, so
-that a stop never leaves half a file.
+A command first makes a ``Plan`` with the names and recipes of its results (``plan``). The sink
+checks the plan, so that a path which may not be written is refused before the work starts. Then the
+command passes the images to the sink one by one. Files are written under a temporary name and
+renamed, so that a stop never leaves half a file.
 """
 
 import contextlib
@@ -13,102 +13,26 @@ import math
 import os
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from gentool.checkpoint import LoadedModel
 from gentool.core.atomic_files import is_bad_name, write_bytes, writing
 from gentool.core.errors import OutputClosed, UsageError
-from gentool.core.images import (
-    MODES,
-    ImageShape,
-    Layout,
-    Pixels,
-    Sheet,
-    check_sides,
-    encode,
-    hash_of_value,
-    save,
-    save_film,
-)
+from gentool.core.images import MODES, Pixels, encode
 from gentool.core.memory import require_memory
-from gentool.core.options import to_json
+from gentool.core.picture_files import check_sides, save, save_film
 from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
-from gentool.core.version import __version__
+from gentool.core.sheets import Layout, Sheet
 from gentool.data import is_folder
-from gentool.outputs.ownership import (
-    ARRAYS,
-    PICTURE,
-    RECIPE_KEY,
-    Guard,
-    Recipe,
-    free_name,
-    read_mark,
-)
+from gentool.outputs.marks import ARRAYS, PICTURE, RECIPE_KEY, Recipe, read_mark
+from gentool.outputs.ownership import Guard
+from gentool.outputs.places import free_name
+from gentool.outputs.plan import NamedImage, Plan, merged_recipe
 
 _LOOKED_AT = 1000  # about this many files of a folder are checked for the model that made them
-_LONGEST_LIST = 1000  # varying values that the recipe of a sheet lists; more become a hash
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One result before it is made: its file name without suffix, and its recipe."""
-
-    name: str
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The results that a command will make.
-
-    Attributes:
-        results: Function that returns the results in order; may be called several times.
-        count: Number of results.
-        shape: Shape of each image.
-    """
-
-    results: Callable[[], Iterable[Planned]]
-    count: int
-    shape: ImageShape
-
-
-@dataclass(frozen=True)
-class NamedImage:
-    """One result: file name without suffix, pixels uint8 (H, W, C), and recipe."""
-
-    name: str
-    pixels: Pixels
-    recipe: Recipe
-
-
-def named(plan: Plan, images: Iterable[Pixels]) -> Iterator[NamedImage]:
-    """Yield images, which are in the order of a plan, with their names and recipes."""
-    for pixels, result in zip(images, plan.results(), strict=True):
-        yield NamedImage(result.name, pixels, result.recipe)
-
-
-def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
-    """Return the recipe of an image: how it was made, without any path of this machine.
-
-    Settings from ``Model.draw_with`` are included unless they have their neutral values.
-
-    Args:
-        loaded: The model.
-        what: More keys of the recipe.
-    """
-    chosen, neutral = to_json(loaded.model.drawing), to_json(loaded.model.Drawing())
-    return {
-        "gentool": __version__,
-        "model": str(loaded.header["model"]),
-        "model_sha256": loaded.sha256,
-        **{k: v for k, v in chosen.items() if v != neutral[k]},
-        **what,
-    }
 
 
 class Sink(ABC):
@@ -266,7 +190,7 @@ class SheetSink(Sink):
         flat = path.suffix.lower() in (".jpg", ".jpeg") and shape.channels == MODES["rgba"]
         channels = MODES["rgb"] if flat else shape.channels  # a JPEG has no alpha
         # This comes before the recipe, which takes time, since the sheet may be too large.
-        self._sheet = Sheet(layout, channels, path.suffix.lower())
+        self._sheet = Sheet.within_memory(layout, channels, path.suffix.lower())
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, PICTURE, self._recipe)
         self._count = 0
@@ -402,40 +326,3 @@ def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:
     for image in images:
         yield sink.add(image)
     yield sink.close()
-
-
-def merged_recipe(plan: Plan) -> dict[str, object]:
-    """Merge the recipes of a plan into one.
-
-    A value that is the same in all recipes is kept. Values that vary become a list; integers
-    become text such as ``0-63,70``; a list that is too long becomes a hash.
-    """
-    merged: dict[str, object] = {}
-    varying: dict[str, list[object]] = {}
-    for number, result in enumerate(plan.results()):
-        merged = merged or dict(result.recipe)
-        for key, value in result.recipe.items():
-            if key not in varying and value != merged[key]:
-                varying[key] = [merged[key]] * number
-            if key in varying:
-                varying[key].append(value)
-    return merged | {key: _short(values) for key, values in varying.items()}
-
-
-def _short(values: list[object]) -> object:
-    """Return integers as text such as ``0-63,70``, other values as a list; too many as a hash."""
-    if all(type(value) is int for value in values):
-        words = runs([int(str(value)) for value in values])
-        return words if words.count(",") < _LONGEST_LIST else hash_of_value(words)
-    return values if len(values) <= _LONGEST_LIST else hash_of_value(values)
-
-
-def runs(numbers: list[int]) -> str:
-    """Return integers as text: ``[0, 1, 2, 7]`` -> ``0-2,7``, as ``--seeds`` takes them."""
-    ends: list[list[int]] = []
-    for number in numbers:
-        if ends and number == ends[-1][1] + 1:
-            ends[-1][1] = number
-        else:
-            ends.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)

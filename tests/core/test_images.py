@@ -15,11 +15,11 @@ from gentool.core.images import (
     grid,
     mean_squared_error,
     psnr,
-    save_film,
     side_problem,
     to_pixels,
     to_unit,
 )
+from gentool.core.picture_files import save_film
 
 
 def _random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -32,7 +32,7 @@ from gentool.models.gan.model import GAN
 from gentool.models.vae.model import VAE
 from gentool.networks import PAIRS
 from gentool.networks.stylegan2 import ModulatedConvolution
-from gentool.outputs.writers import runs
+from gentool.outputs.plan import runs
 
 
 def build(network: str = "dcgan", classes: int = 0) -> GAN:

@@ -19,10 +19,11 @@ from conftest import SIDE, Finished, draw, gentool_command, run_python, write_im
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.core.images import read_recipe
 from gentool.core.memory import free_memory_bytes
+from gentool.core.picture_files import read_recipe
 from gentool.inference.reconstruction import result_names
-from gentool.outputs.ownership import PICTURE, Guard, read_mark
+from gentool.outputs.marks import PICTURE, read_mark
+from gentool.outputs.ownership import Guard
 
 
 @pytest.fixture(scope="module")
@@ -444,7 +445,8 @@ def test_a_sheet_takes_at_most_half_more_memory_than_its_pixels(
 import resource, numpy
 from pathlib import Path
 from gentool.core.images import ImageShape
-from gentool.outputs.writers import NamedImage, Plan, Planned, SheetSink
+from gentool.outputs.plan import NamedImage, Plan, Planned
+from gentool.outputs.writers import SheetSink
 from gentool.outputs.ownership import Guard
 SIDE, COUNT = 128, 1600
 results = [Planned(str(k), {{"gentool": "0", "index": k}}) for k in range(COUNT)]

@@ -15,7 +15,8 @@ from PIL import Image
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
-from gentool.core.images import MODES, Pixels, to_pil
+from gentool.core.images import MODES, Pixels
+from gentool.core.pil_images import to_pil
 from gentool.data.preprocessing import Policy, convert
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
 from gentool.data.sources.base import Loaded, Source, image_hash

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.core.images import Pixels, pil_mode, to_pil
+from gentool.core.images import Pixels
+from gentool.core.pil_images import pil_mode, to_pil
 from gentool.core.registry import Entry, Registry
 from gentool.data.preprocessing import Policy
 from gentool.data.sources.base import Loaded, Source, content_hash

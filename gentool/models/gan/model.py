@@ -8,7 +8,7 @@ augmentations are entries of tables of their own; this file combines them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -18,21 +18,20 @@ from torch.nn.functional import one_hot
 
 from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape
-from gentool.core.options import Scalar, option
 from gentool.core.rng import Draw
-from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.directions import semantic
-from gentool.models.gan.augmentation import AUGMENTATIONS, AdaptiveProbability, open_augmentation
+from gentool.models.gan.augmentation import AdaptiveProbability, open_augmentation
 from gentool.models.gan.generator import Generator
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
-from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
+from gentool.models.gan.options import PLAIN, SPECTRAL, GANConfig, GANDrawing
+from gentool.models.gan.penalties import CriticTurn, GeneratorTurn, Penalties
 from gentool.models.gan.penalty_weight import ImageVariance, falling
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
-from gentool.networks.convnet import DOUBLINGS
 
 _FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
 _ADA_IMAGES = 100_000  # for p from 0 to 1; the papers' 500,000 are more than a short run has
@@ -40,8 +39,6 @@ _DECAY = 0.1  # final over initial learning rate; a low one lets the averages se
 _WON = 0.05  # times D's loss at logits of 0; below it, G learns little from D
 _AUGMENTED = 0.79  # ADA's p from which on D overfits; p is at most 0.8
 _SETTLED = 0.1  # fraction of the run before which ``health`` reports nothing
-_PLAIN = "dcgan"  # the networks with the options norm and doubling
-_SPECTRAL = ("dcgan", "resnet", "fast")  # networks with the option spectral
 
 Kinds = torch.Tensor | None  # one-hot classes (B, C)
 
@@ -56,72 +53,18 @@ class GAN(Model):
     takes_classes = True
     search_steps = 200
 
-    @dataclass(frozen=True)
-    class Config(BaseConfig):
-        """Options of ``gan``."""
+    Config = GANConfig
+    Drawing = GANDrawing
 
-        width: int = option(
-            48, "channels of the widest grid; scales both networks", low=1, high=1024
-        )
-        latent_size: int = option(128, "length of z", low=1, high=4096)
-        network: str = option("dcgan", "the two networks", choices=PAIRS)
-        loss: str = option("relativistic", "the game that is played", choices=LOSSES)
-        penalties: str = option(
-            "r1+r2", "what keeps the game stable, joined by +, each as name:weight/every; or none",
-            choices=PENALTIES, joined=True, weighted=True,
-        )  # fmt: skip
-        penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
-        calibrate: bool = option(True, "scale gamma by the images' variance (1 for 32x32 photos)")
-        penalty_end: float = option(1.0, "gamma falls to this share of itself", low=0, high=1)
-        penalty_every: int = option(
-            8, "steps between R1 and R2, whose weight makes up for it", low=1, high=1024
-        )
-        critic_steps: int = option(1, "turns of D for one of G", low=1, high=100)
-        beta1: float = option(0.0, "Adam's first moment: the game turns", low=0, high=0.999)
-        beta2: float = option(0.99, "Adam's second moment", low=0, high=0.99999)
-        norm: str = option(
-            "batch", "normalisation in dcgan's generator", choices=("none", "batch", "group")
-        )
-        doubling: str = option(
-            DOUBLINGS[0], "how grids grow in dcgan's generator: each value four times, then a "
-            "convolution; or by transposed convolution, as published",
-            choices=DOUBLINGS,
-        )  # fmt: skip
-        spectral: bool = option(False, "spectral normalisation of D (dcgan, resnet, fast)")
-        augment: str = option(
-            "auto", "what D sees images through, joined by +; none; auto: by their number",
-            choices=AUGMENTATIONS, joined=True, automatic=True,
-        )  # fmt: skip
-        encoder_share: float = option(
-            0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
-        )
-
-        @classmethod
-        def absent(cls, options: Mapping[str, object]) -> dict[str, Scalar]:
-            """Return defaults for options that were added after a file was written.
-
-            Before there was ``doubling``, grids grew by transposed convolution.
-            """
-            plain = options.get("network", _PLAIN) == _PLAIN
-            return super().absent(options) | ({"doubling": "transposed"} if plain else {})
-
-    @dataclass(frozen=True)
-    class Drawing:
-        """Options for drawing samples."""
-
-        truncation: float = option(
-            1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
-        )
-
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: GANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
-        _refuse_unused(config)
+        config.refuse_unused()
         ours: dict[str, Any] = {}
-        if config.network == _PLAIN:
+        if config.network == PLAIN:
             ours = {"norm": config.norm, "doubling": config.doubling}
         theirs: dict[str, Any] = {}
-        if config.network in _SPECTRAL:
+        if config.network in SPECTRAL:
             theirs["spectral"] = config.spectral
         net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
         self.generator = Generator(net, config.latent_size, classes)
@@ -154,7 +97,7 @@ class GAN(Model):
         self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
 
     @classmethod
-    def suit(cls, config: Config, images: int) -> tuple[Config, list[str]]:
+    def suit(cls, config: GANConfig, images: int) -> tuple[GANConfig, list[str]]:
         """Choose the augmentation by the number of images, since D would memorise few images."""
         if config.augment != "auto":
             return config, []
@@ -390,23 +333,3 @@ class GAN(Model):
         self.encoder.trained.fill_(1)
         features = cast("Discriminator", self.discriminator).features
         return embedding_loss(self.encoder, self.generator, features, batch.images, latents)
-
-
-def _refuse_unused(config: GAN.Config) -> None:
-    """Raise UsageError for an option that would have no effect."""
-    network = config.network
-    if config.spectral and network not in _SPECTRAL:
-        raise UsageError(
-            f"network {network} has no spectral normalisation. Networks that have it: "
-            f"{', '.join(_SPECTRAL)}"
-        )
-    if config.norm != "batch" and network != _PLAIN:
-        raise UsageError(f"network {network} has its own normalisation. Leave -o norm out")
-    if config.doubling != DOUBLINGS[0] and network != _PLAIN:
-        raise UsageError(f"network {network} has its own grids. Leave -o doubling out")
-    names = config.penalties
-    if config.penalty != 1.0 and not {"r1", "r2"} & {w.split("/")[0] for w in names.split("+")}:
-        raise UsageError(
-            f"penalty weighs R1 and R2 that bear no weight of their own, not {names}. "
-            "Write a weight after the name: -o penalties=wgan-gp:5"
-        )

@@ -16,7 +16,7 @@ model (``vamp``). The prior ``latent-flow`` learns in a span of its own.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape, Pixels
-from gentool.core.options import option
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, chosen, open_likelihood
+from gentool.models.likelihoods import chosen, open_likelihood
 from gentool.models.priors import (
     PRIORS,
     Prior,
@@ -38,7 +36,6 @@ from gentool.models.priors import (
     which_know,
 )
 from gentool.models.vae.binarisation import inked, inked_batches
-from gentool.models.vae.dense import DenseConfig
 from gentool.models.vae.elbo import (
     ACTIVE_VARIANCE,
     active_units,
@@ -48,11 +45,10 @@ from gentool.models.vae.elbo import (
     importance_bound,
     kl_weight,
 )
+from gentool.models.vae.options import VAEConfig
 from gentool.models.vae.posterior import Posterior
-from gentool.models.vae.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
-from gentool.networks.grids import open_decoder, open_encoder
+from gentool.models.vae.regularisers import CodeTurn, Regularisers, noisy
 
-_MOST_ROWS = 8  # of the default grid: a fitted Gaussian grows with their fourth power
 _UNIT_DRAWS = 512  # samples on which active units are found
 _DECAY = 0.01  # final over initial learning rate of a span
 _COLLAPSED_SHARE = 0.2  # fraction of the VAE's span before which a collapse is not reported
@@ -72,122 +68,37 @@ class VAE(Model):
     encoder: Any  # with residual, grid or dense layers
     decoder: Any
 
-    @dataclass(frozen=True)
-    class Config(DenseConfig):
-        """Options of ``vae``."""
+    Config = VAEConfig
 
-        latent_size: int = option(
-            128, "numbers at every place of the grid of latents", low=1, high=4096
-        )
-        grid: int = option(
-            1, "latents lie on about so many rows and columns (0: 8; 1: a vector)",
-            low=0, high=64,
-        )  # fmt: skip
-        likelihood: str = option(
-            "auto", "what the decoder's output means; auto: by the images",
-            choices=LIKELIHOODS, automatic=True,
-        )  # fmt: skip
-        sigma: float = option(
-            DEFAULT_SIGMA, "deviation that a scale begins with (gaussian-fixed: keeps); white is 1",
-            low=1e-3, high=100,
-        )  # fmt: skip
-        binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
-        prior: str = option("mixture", "what samples are drawn from", choices=PRIORS)
-        components: int = option(20, "parts of the prior (mixture, vamp)", low=1, high=1000)
-        prior_share: float = option(
-            0.4, "share of the run, its last, in which the prior learns (latent-flow)",
-            low=0.01, high=0.99,
-        )  # fmt: skip
-        prior_width: int = option(
-            128, "channels of the prior's network (latent-flow)", low=8, high=1024
-        )
-        beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
-        warm_up: float = option(
-            0.0, "share of the run (of each cycle) in which beta rises from 0", low=0, high=1
-        )
-        cycles: int = option(0, "how often beta rises (0: once)", low=0, high=1000)
-        free_bits: float = option(0.0, "nats of KL that every latent has free", low=0, high=100)
-        capacity: float = option(
-            0.0, "nats that the KL is held at, reached in half the run (0: off)", low=0, high=1e5
-        )
-        samples: int = option(1, "draws of z in the bound; more than 1: IWAE", low=1, high=1000)
-        regularisers: str = option(
-            "none", "what else the loss asks for, joined by +; or none",
-            choices=REGULARISERS, joined=True,
-        )  # fmt: skip
-        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
-        denoise: float = option(
-            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
-        )
-
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: VAEConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         name = "gaussian" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
-        places = self._open_networks(config, shape)
+        outputs = self.likelihood.outputs(shape.channels)
+        self.encoder, self.decoder, places = config.open_networks(shape, outputs)
         self.length = config.latent_size * places[0] * places[1]
         prior: type[Prior] = PRIORS.get(config.prior)
-        for name in () if prior.learned else ("prior_share", "prior_width"):
-            if getattr(config, name) != getattr(self.Config, name):
-                raise UsageError(
-                    f"{name} is for a prior that learns in a span of its own, which "
-                    f"{config.prior} does not. Use -o prior=latent-flow, or leave {name} out"
-                )
+        config.check_prior(learned=prior.learned)
         self.density = prior.open(
             self.length, config.components, shape, classes, places, config.prior_width
         )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
-        self._check_objective(config)
-
-    def _check_objective(self, config: Config) -> None:
-        """Check that the options of the KL can be combined.
-
-        Raises:
-            UsageError: free_bits or capacity with several samples, or free_bits with a joint prior.
-        """
-        if config.samples > 1 and (config.free_bits or config.capacity):
-            given = "free_bits" if config.free_bits else "capacity"
-            raise UsageError(
-                f"{given} needs the KL itself, which a bound of {config.samples} samples has not. "
-                f"Use -o samples=1, or leave {given} out"
-            )
-        if config.free_bits and self.density.joint:
-            raise UsageError(
-                "free_bits needs the KL of every latent, which a prior that is learned with the "
-                "model has not. Use -o warm_up=0.2 instead, or another prior"
-            )
-
-    def _open_networks(self, config: Config, shape: ImageShape) -> tuple[int, int]:
-        """Build encoder and decoder; return rows and columns of the grid of latents.
-
-        Raises:
-            UsageError: dense layers with a grid, or options of dense layers without such layers.
-        """
-        numbers, outputs = config.latent_size, self.likelihood.outputs(shape.channels)
-        if config.hidden and config.grid > 1:
-            raise UsageError("dense layers have no grid of latents. Use -o grid=1, or -o hidden=0")
-        if config.hidden:
-            self.encoder, self.decoder = config.open_dense(shape, numbers, outputs)
-            return 1, 1
-        config.refuse_dense()
-        quarter = round(math.sqrt(shape.height * shape.width) / 4)
-        side = config.grid or min(quarter, _MOST_ROWS)
-        self.encoder, places = open_encoder(shape, config.width, 2 * numbers, side)
-        self.decoder = open_decoder(shape, config.width, numbers, outputs, side)
-        return places
+        config.check_objective(joint=self.density.joint)
 
     @classmethod
-    def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
+    def look(
+        cls, config: VAEConfig, pixels: Callable[[], Pixels] | None
+    ) -> tuple[VAEConfig, list[str]]:
         """Choose the likelihood: Bernoulli for black and white images, else Gaussian."""
         return chosen(config, pixels, "gaussian", ink=config.binarise)
 
     @classmethod
-    def conditional(cls, config: Config, classes: int) -> bool:
+    def conditional(cls, config: VAEConfig, classes: int) -> bool:
         """Return whether the prior can have that many classes."""
         return classes <= PRIORS.get(config.prior).most_classes
 
     @classmethod
-    def why_unconditional(cls, config: Config, classes: int) -> str:
+    def why_unconditional(cls, config: VAEConfig, classes: int) -> str:
         """Return why the prior ignores that many classes, and which ones would use them."""
         return which_know(classes, config.prior, PRIORS)
 

@@ -18,6 +18,7 @@ from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
 from gentool.models.vae.model import VAE
+from gentool.models.vae.options import VAEConfig
 from gentool.models.vae.reconstruction_critic import TailConfig
 from gentool.models.vae.regularisers import noisy
 
@@ -28,7 +29,7 @@ class VAEGAN(VAE):
     """A VAE and a discriminator, which is not part of the model file."""
 
     @dataclass(frozen=True)
-    class Config(TailConfig, VAE.Config):
+    class Config(TailConfig, VAEConfig):
         """Options of ``vae-gan``."""
 
     def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:

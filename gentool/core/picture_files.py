@@ -1,0 +1,211 @@
+"""Image files with recipes: writing of still images and films, and reading of recipes.
+
+Every image file that gentool writes as a result holds a recipe, which describes how the image was
+made: a PNG in the text chunk ``gentool``, a JPEG or GIF in its comment, a WebP in the image
+description of its EXIF data.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from gentool.core.errors import UsageError
+from gentool.core.pil_images import lay_on, to_pil
+from gentool.core.strict_json import parse_json
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FILM_SUFFIXES = (".gif", ".webp")
+_LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
+_CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
+_COMMENT_BYTES = 60_000  # a comment of a JPEG holds at most 65,533
+_DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
+_SHORTEST_FRAME = 20  # milliseconds; browsers show shorter frames for about 100
+
+
+def save(
+    image: Image.Image, stream: BinaryIO, suffix: str, recipe: Mapping[str, object] | None
+) -> None:
+    """Write an image file with its recipe.
+
+    Args:
+        image: Grey, RGB or RGBA. A JPEG has no alpha, so RGBA is laid on white for it.
+        stream: Binary file to write to.
+        suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
+        recipe: How the image was made, as JSON values; or None.
+
+    Raises:
+        UsageError: The WebP encoder cannot encode this image.
+    """
+    kind = SUFFIXES[suffix]
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        if recipe is not None:
+            info.add_text(_CHUNK, _json(recipe))
+        image.save(stream, kind, pnginfo=info)
+    elif kind == "JPEG":
+        flat = lay_on(image, "white") if image.mode == "RGBA" else image
+        told = {} if recipe is None else {"comment": _comment(recipe)}
+        flat.save(stream, kind, quality=95, subsampling=0, **told)
+    else:
+        told = {} if recipe is None else {"exif": _description(recipe)}
+        with _encoding_webp():
+            image.save(stream, kind, quality=95, **told)
+
+
+@contextlib.contextmanager
+def _encoding_webp() -> Iterator[None]:
+    """Convert errors of the WebP encoder, which fails on large and noisy images.
+
+    Raises:
+        UsageError: The encoder failed.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(
+            f"this picture cannot be written as .webp ({error!s:.80}). Write a .png"
+        ) from error
+
+
+def save_film(
+    frames: list[NDArray[np.uint8]],
+    stream: BinaryIO,
+    suffix: str,
+    milliseconds: int,
+    recipe: Mapping[str, object],
+) -> None:
+    """Write an animation that repeats for ever, with its recipe.
+
+    Args:
+        frames: uint8 (H, W, C) each.
+        stream: Binary file to write to.
+        suffix: ``.gif`` or ``.webp``.
+        milliseconds: Time per frame.
+        recipe: How the frames were made, as JSON values.
+
+    Raises:
+        UsageError: The WebP encoder cannot encode these frames.
+    """
+    images = [to_pil(f) for f in frames]
+    if suffix == ".gif":
+        images = [lay_on(i, "white") if i.mode == "RGBA" else i for i in images]
+        more: dict[str, object] = {"comment": _comment(recipe)}
+    else:
+        more = {"quality": 95, "exif": _description(recipe)}
+    with _encoding_webp() if suffix == ".webp" else contextlib.nullcontext():
+        images[0].save(
+            stream,
+            "GIF" if suffix == ".gif" else "WEBP",
+            save_all=True,
+            append_images=images[1:],
+            duration=milliseconds,
+            loop=0,
+            **more,
+        )
+
+
+def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:
+    """Return the time per frame in ms that the format can hold, and a note for the user or None.
+
+    The note says that a GIF has rounded the time, or that many viewers show such frames longer.
+    """
+    time, notes = milliseconds, []
+    if suffix == ".gif" and milliseconds % 10:
+        time = max(10, (milliseconds + 5) // 10 * 10)
+        notes.append(f"a GIF counts in steps of 10 ms: {milliseconds} ms becomes {time} ms")
+    if time < _SHORTEST_FRAME:
+        notes.append(f"many viewers show frames of less than {_SHORTEST_FRAME} ms for about 100 ms")
+    return time, "; ".join(notes) or None
+
+
+def check_sides(suffix: str, width: int, height: int) -> None:
+    """Check that the format allows an image of this size (pixels).
+
+    Raises:
+        UsageError: A side is longer than the format allows.
+    """
+    longest = _LONGEST_SIDES.get(suffix)
+    if longest is not None and max(width, height) > longest:
+        raise UsageError(
+            f"{suffix} holds at most {longest:,} pixels a side; this picture has "
+            f"{width:,}x{height:,} (width x height). Write a .png, fewer images or a folder"
+        )
+
+
+def read_recipe(path: Path) -> dict[str, object] | None:
+    """Return the recipe in an image file that gentool wrote; None for any other file."""
+    plugins = (
+        PngImagePlugin.PngImageFile,
+        JpegImagePlugin.JpegImageFile,
+        GifImagePlugin.GifImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
+    for plugin in plugins:  # not Image.open, which refuses large sheets
+        try:
+            with plugin(path) as image:
+                words = _words_in(image)
+            found = parse_json(words)
+        except Exception:  # decoders raise many types of errors on files of other programs
+            continue
+        return found if isinstance(found, dict) and _CHUNK in found else None
+    return None
+
+
+def _words_in(image: ImageFile.ImageFile) -> bytes:
+    """Return the JSON text of the recipe in an opened image.
+
+    Raises:
+        ValueError: A file other than a PNG holds no recipe; for a PNG the text is empty then.
+    """
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        words = str(image.getexif().get(_DESCRIPTION, "")).encode()
+    elif isinstance(image, PngImagePlugin.PngImageFile):
+        return str(image.info.get(_CHUNK, "")).encode()
+    else:
+        words = bytes(image.info.get("comment", b""))
+    first, _, rest = words.partition(b" ")
+    if first != _CHUNK.encode():
+        raise ValueError("no recipe")
+    return rest
+
+
+def _json(recipe: Mapping[str, object]) -> str:
+    """Return a recipe as JSON text in ASCII, with sorted keys."""
+    return json.dumps(dict(recipe), sort_keys=True)
+
+
+def _description(recipe: Mapping[str, object]) -> bytes:
+    """Return EXIF data with a recipe as the image description."""
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = f"{_CHUNK} {_json(recipe)}"
+    return exif.tobytes()
+
+
+def _comment(recipe: Mapping[str, object]) -> bytes:
+    """Return a recipe as a comment; while it is too long, its longest value becomes a hash."""
+    short = dict(recipe)
+    while True:
+        words = f"{_CHUNK} {_json(short)}".encode()
+        if len(words) <= _COMMENT_BYTES:
+            return words
+        longest = max(short, key=lambda key: len(json.dumps(short[key])))
+        short[longest] = hash_of_value(short[longest])
+
+
+def hash_of_value(value: object) -> str:
+    """Return the hash that replaces a value which is too long for a recipe (``sha256:...``)."""
+    return f"sha256:{hashlib.sha256(json.dumps(value).encode()).hexdigest()}"
