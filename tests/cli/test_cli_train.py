@@ -41,7 +41,7 @@ LOSSES = {
     "fsq": CODES_LOSSES,
     "vqvae": CODES_LOSSES,
     "vae-gan": VAE_LOSSES | TAIL_LOSSES,
-    "hvae": {"elbo", "kl", "bits_per_dim", "skipped_hvae"} | {f"kl/{k}" for k in range(12)},
+    "hvae": {"elbo", "kl", "bits_per_dim", "skipped_hvae"} | {f"kl/{k}" for k in range(4)},
 }
 ENCODER_LOSSES = {"encoder_pixels", "encoder_samples", "encoder_z"}  # the last phase of a GAN
 UNREACHED = {"sngan", "wgan-gp"}  # five turns a step: none begins in the last tenth of 320 images
