@@ -267,6 +267,8 @@ def _variants(name: str) -> Iterator[tuple[str, object]]:
         if choices is not None:
             others = [c for c in choices if c != field.default and (name, c) not in REFUSED]
             yield from ((field.name, c) for c in others)
+        elif field.name == "width":
+            yield field.name, 16
         elif isinstance(field.default, bool):
             yield field.name, not field.default
         elif field.name != "ema_images" and (name, field.name) not in REFUSED:

@@ -17,7 +17,7 @@ from gentool.checkpoint import read_file
 from gentool.models import MODELS
 
 SAME = "1, 2 and 3 processes, in turns too: the same weights but for rounding (1e-5)"
-LOST = "one of two or four processes killed: the others leave within 30 s, or torchrun restarts the run"
+LOST = "one of 2 or 4 processes killed: the others leave within 30 s, or torchrun restarts the run"
 TOGETHER = "a signal, a lack of memory or a bad number in one process: all do the same"
 LEAVE_SECONDS = 30
 PRESETS = [*MODELS, "vqvae", "vampvae"]  # and what begins at images, or learns from their codes

@@ -114,18 +114,8 @@ def test_a_run_that_leaves_steps_out_goes_on_to_the_same_bytes(
 ) -> None:
     def train(out: Path, *more: object, skip: int = 1) -> int:
         command = ("train", "hvae", "--data", image_folder, "--out", out, "--images", 256)
-        options = (
-            "-o",
-            f"skip={skip}",
-            "-o",
-            "layers=4",
-            *TINY,
-            "--batch",
-            4,
-            "-o",
-            "latent_size=2",
-        )
-        return gentool_command(*command, *options, *more).code
+        options = ("-o", f"skip={skip}", "-o", "layers=4", "-o", "latent_size=2")
+        return gentool_command(*command, *TINY, "--batch", 4, *options, *more).code
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(whole) == 0

@@ -89,10 +89,9 @@ def test_every_prior_resumes_exactly(prior: str, image_folder: Path, tmp_path: P
 
 def test_a_run_stopped_after_every_step_is_the_same_run(image_folder: Path, tmp_path: Path) -> None:
     out, straight, steps = tmp_path / "run", tmp_path / "straight", 10
-    assert (
-        gentool_command(*command("gan", image_folder, straight), "--images", 16 * steps).code == 0
-    )
-    arguments = [*command("gan", image_folder, out, "--stop-after", 16), "--images", 16 * steps]
+    budget = ("--images", steps * BATCH)
+    assert gentool_command(*command("gan", image_folder, straight), *budget).code == 0
+    arguments = command("gan", image_folder, out, "--stop-after", BATCH, *budget)
     codes = [gentool_command(*arguments).code for _ in range(steps)]
     assert codes == [75] * (steps - 1) + [0]
     same_run(straight, out)
