@@ -41,7 +41,9 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("example", [GAME, CONTRAST], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "example", [GAME, pytest.param(CONTRAST, marks=pytest.mark.slow)], ids=lambda path: path.stem
+)
 def test_missing_matplotlib_is_named_with_its_extra(example: Path, tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('as if it were not installed')\n")
     done = run_python(example, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
@@ -107,7 +109,7 @@ def contrast(folder: Path, *arguments: object) -> dict[str, str]:
 
 
 def test_kl_gives_the_vae_codes_the_spread_of_its_prior(tmp_path: Path) -> None:
-    found = contrast(tmp_path, "--images", 6400, "--digits", 1000)
+    found = contrast(tmp_path, "--images", 3200, "--digits", 500)
     assert len(found) == 6
     spread = [float(number) for number in re.findall(NUMBER, found["VAE"])]
     assert len(spread) == 2
@@ -183,7 +185,10 @@ def test_batch_stops_at_the_first_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
-@pytest.mark.parametrize(("recipe", "latents", "batch"), [("burda", 50, 20), ("pythae", 40, 100)])
+@pytest.mark.parametrize(
+    ("recipe", "latents", "batch"),
+    [("burda", 50, 20), pytest.param("pythae", 40, 100, marks=pytest.mark.slow)],
+)
 def test_likelihood_trains_both_and_prints_their_bounds(
     recipe: str, latents: int, batch: int, tmp_path: Path
 ) -> None:

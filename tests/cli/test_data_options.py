@@ -94,8 +94,7 @@ def test_a_packed_zip_a_tar_and_shards_give_the_same_model(
     assert done.code == 0, done.err
     assert done.lines == [str(tmp_path / "shards")]
     out = tmp_path / "from-shards"
-    done = run_gentool("train", "gan", "--data", f"shards:{tmp_path / 'shards'}", "--out", out,
-                       "--images", 128, *TINY)  # fmt: skip
+    done = train(out, "--data", f"shards:{tmp_path / 'shards'}")
     assert done.code == 0, done.err
     assert same(out, plain)
 

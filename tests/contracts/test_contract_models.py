@@ -4,7 +4,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +267,8 @@ def _variants(name: str) -> Iterator[tuple[str, object]]:
         if choices is not None:
             others = [c for c in choices if c != field.default and (name, c) not in REFUSED]
             yield from ((field.name, c) for c in others)
+        elif field.name == "width":
+            yield field.name, 16
         elif isinstance(field.default, bool):
             yield field.name, not field.default
         elif field.name != "ema_images" and (name, field.name) not in REFUSED:
@@ -290,35 +292,34 @@ BESIDE: dict[tuple[str, object], dict[str, object]] = {
 ALL_VARIANTS = [(n, *v) for n in MODELS for v in _variants(n)]
 
 
+@cache
+def _fingerprint(model_name: str, **options: Any) -> list[object]:
+    """Parameters, losses and output of a model, computed once."""
+    model_class = MODELS.get(model_name)
+    config = replace(model_class.Config(width=8), **options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_class(config, SHAPES[0]).train()
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    losses = [
+        phase.loss(Batch(images(SHAPES[0])), draw(step=step)).total.tolist()
+        for phase in model.phases()
+        for step in (1, 8)
+    ]
+    model.eval().finish(lambda: iter([Batch(images(SHAPES[0], 64))]))
+    turns = [(p.betas, p.repeats, p.span, p.skip_over) for p in model.phases()]
+    prior = model.prior(np.arange(40), seed=0).tolist()
+    return [shapes, list(model.state_dict()), turns, losses, prior]
+
+
 @pytest.mark.parametrize(("model_name", "option", "value"), ALL_VARIANTS)
 def test_every_option_changes_the_parameters_the_loss_or_the_output(
     model_name: str, option: str, value: object
 ) -> None:
-    def fingerprint(**options: Any) -> list[object]:
-        model_class = MODELS.get(model_name)
-        config = replace(model_class.Config(width=8), **options)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = model_class(config, SHAPES[0]).train()
-        shapes = [tuple(p.shape) for p in model.parameters()]
-        losses = [
-            phase.loss(Batch(images(SHAPES[0])), draw(step=step)).total.tolist()
-            for phase in model.phases()
-            for step in (1, 8)
-        ]
-        model.eval().finish(lambda: iter([Batch(images(SHAPES[0], 64))]))
-        turns = [(p.betas, p.repeats, p.span, p.skip_over) for p in model.phases()]
-        return [
-            shapes,
-            list(model.state_dict()),
-            turns,
-            losses,
-            model.prior(np.arange(40), seed=0).tolist(),
-        ]
-
     has = {field.name for field in fields(MODELS.get(model_name).Config)}
     beside = {k: v for k, v in BESIDE.get((option, value), {}).items() if k in has}
-    assert fingerprint(**beside) != fingerprint(**{**beside, option: value})
+    before = _fingerprint(model_name, **beside)
+    assert before != _fingerprint.__wrapped__(model_name, **{**beside, option: value})
 
 
 def test_an_unknown_way_to_draw_is_refused(name: str) -> None:

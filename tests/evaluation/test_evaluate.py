@@ -191,7 +191,7 @@ def test_few_samples_or_images_are_a_score_or_an_error_in_words(
     assert np.isfinite(row["psnr" if metric == "reconstruction" else "elbo"])
 
 
-@pytest.mark.parametrize("images", [1, 5, 20])
+@pytest.mark.parametrize("images", [1, pytest.param(5, marks=pytest.mark.slow), 20])
 def test_what_few_images_do_not_tell_is_left_out_aloud(
     images: int, vae: Path, tmp_path: Path
 ) -> None:

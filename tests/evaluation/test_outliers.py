@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("odd")
     data, out = write_images(root / "data", 64), root / "run"
     done = gentool_command(
-        "train", "vae", "--data", data, "--out", out, "--images", 6400, *TINY, "--lr", 3e-3
+        "train", "vae", "--data", data, "--out", out, "--images", 3200, *TINY, "--lr", 3e-3
     )
     assert done.code == 0, done.err
     return out

@@ -43,6 +43,11 @@ class Child:
         """Stderr so far."""
         return self._stderr.read_text()
 
+    @property
+    def out(self) -> str:
+        """Stdout so far."""
+        return self._stdout.read_text() if self._stdout.exists() else ""
+
     def orphans(self) -> list[int]:
         """Processes that it started and that still run, by the mark in their environment."""
         found = []

@@ -18,8 +18,8 @@ def cleaner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cleaner")
     data, out = write_images(root / "data", 64), root / "run"
     done = gentool_command(
-        "train", "autoencoder", "--data", data, "--out", out, "--images", 12800, *TINY,
-        "--lr", 3e-3, "-o", "denoise=0.5",
+        "train", "autoencoder", "--data", data, "--out", out, "--images", 6400, *TINY,
+        "--lr", 5e-3, "-o", "denoise=0.5",
     )  # fmt: skip
     assert done.code == 0, done.err
     return out

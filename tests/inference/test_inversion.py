@@ -145,10 +145,10 @@ def test_what_is_found_does_not_depend_on_the_other_images(styled: GAN, space: s
     images = decode(styled, mixed(styled, 6))
     start = draw(styled, [(5, k) for k in range(6)])
     for begin in (None, start):
-        together = invert(styled, images, 40, 0, StopFlag(), begin, space).values
+        together = invert(styled, images, 20, 0, StopFlag(), begin, space).values
         for k in (1, 5):
             own = None if begin is None else begin.rows(range(k, k + 1))
-            alone = invert(styled, images[k : k + 1], 40, 0, StopFlag(), own, space).values
+            alone = invert(styled, images[k : k + 1], 20, 0, StopFlag(), own, space).values
             torch.testing.assert_close(together[k : k + 1], alone, atol=1e-3, rtol=1e-3)
 
 

@@ -261,7 +261,9 @@ def test_deviations_can_be_told_apart() -> None:
 # --- the command --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(m, marks=pytest.mark.slow) if m == "fsq" else m for m in MODELS]
+)
 def test_traverse_draws_a_row_for_each_direction(
     model: str, trained: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -271,8 +271,8 @@ def test_a_classifier_learns_classes_and_is_a_function_of_its_arguments() -> Non
     labels = np.arange(200) % 2
     pixels = np.where(labels[:, None, None, None] == 0, _pixels(200) // 2, 255 - _pixels(200) // 2)
     pixels = pixels.astype(np.uint8)
-    network = train_classifier(pixels, labels, 2, seed=0, images=2560)
-    again = train_classifier(pixels, labels, 2, seed=0, images=2560)
+    network = train_classifier(pixels, labels, 2, seed=0, images=1280)
+    again = train_classifier(pixels, labels, 2, seed=0, images=1280)
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     with torch.no_grad():

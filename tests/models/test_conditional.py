@@ -92,7 +92,7 @@ def run(striped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A conditional GAN of the two."""
     out = tmp_path_factory.mktemp("runs") / "tones"
     done = gentool_command(
-        "train", "gan", "--data", striped, "--out", out, "--images", 6400, *TINY,
+        "train", "gan", "--data", striped, "--out", out, "--images", 3200, *TINY,
         "--lr", 2e-3, "-o", "ema_images=500",
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -165,14 +165,21 @@ CODES = ["--images", 6400, "--lr", 1e-2, "-o", "features=0", "-o", "adversarial=
          "-o", "layers=1", "-o", "grid=2", "-o", "codes=16"]  # fmt: skip
 
 
+QUICK = [
+    ("vae", ["-o", "prior=mixture"]), ("autoencoder", ["-o", "prior=flow-matching"]),
+    ("fsq", CODES),
+]  # fmt: skip
+SLOW = [
+    *(("vae", ["-o", f"prior={prior}"]) for prior in ("gaussian", "flow", "vamp")),
+    ("autoencoder", ["-o", "prior=mixture"]),
+    ("vae-gan", ["--images", 3200, "-o", "prior=mixture"]),
+    ("vqvae", CODES),
+]
+
+
 @pytest.mark.parametrize(
     ("model", "more"),
-    [
-        *(("vae", ["-o", f"prior={prior}"]) for prior in ("mixture", "gaussian", "flow", "vamp")),
-        *(("autoencoder", ["-o", f"prior={prior}"]) for prior in ("mixture", "flow-matching")),
-        ("vae-gan", ["--images", 3200, "-o", "prior=mixture"]),
-        ("fsq", CODES), ("vqvae", CODES),
-    ],
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
     ids=lambda value: value if isinstance(value, str) else str(value[-1]),
 )  # fmt: skip
 def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
@@ -180,7 +187,7 @@ def test_the_prior_of_an_autoencoder_knows_where_classes_lie(
 ) -> None:
     run = tmp_path / "run"
     done = gentool_command(
-        "train", model, "--data", striped, "--out", run, "--images", 9600, *TINY, "--lr", 2e-3,
+        "train", model, "--data", striped, "--out", run, "--images", 4800, *TINY, "--lr", 4e-3,
         "-o", "ema_images=500", *more,
     )  # fmt: skip
     assert done.code == 0, done.err

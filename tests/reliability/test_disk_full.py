@@ -81,7 +81,9 @@ def survives(at: int, data: Path, out: Path, undisturbed: bytes) -> bool:
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.parametrize("at", [1, 2, 6, 9, 12, 16, 33, 50, 77])
+@pytest.mark.parametrize(
+    "at", [1, 9, 50, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 6, 12, 16, 33, 77))]
+)
 def test_a_write_that_fails(
     at: int, image_folder: Path, tmp_path: Path, undisturbed: bytes
 ) -> None:

@@ -102,7 +102,7 @@ def _open_once(watch: Watch, attempt: Callable[[Path, int], object], k: int) -> 
     return "taken"
 
 
-@several(500, 5000)
+@several(200, 5000)
 def test_a_model_file_that_lies_is_refused(
     count: int, models: list[bytes], trained: Callable[[str], Path], attacked: Watch, tmp_path: Path
 ) -> None:
@@ -133,7 +133,7 @@ def said(loaded: LoadedModel) -> str:
     return words.hexdigest()
 
 
-@several(300, 5000)
+@several(150, 5000)
 def test_whole_models_with_hostile_settings_are_refused_or_draw(
     count: int, models: list[bytes], attacked: Watch
 ) -> None:

@@ -84,7 +84,7 @@ def attack(
 def test_kills_now_and_then(
     fork_server: ForkServer, image_folder: Path, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
-    attack(fork_server, image_folder, tmp_path / "run", alone, kills=16, seed=0)
+    attack(fork_server, image_folder, tmp_path / "run", alone, kills=4, seed=0)
 
 
 def test_a_run_killed_again_and_again_goes_on_every_time(

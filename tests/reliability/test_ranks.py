@@ -17,7 +17,7 @@ from gentool.checkpoint import read_file
 from gentool.models import MODELS
 
 SAME = "1, 2 and 3 processes, in turns too: the same weights but for rounding (1e-5)"
-LOST = "one of four processes killed: the others leave within 30 s, or torchrun restarts the run"
+LOST = "one of 2 or 4 processes killed: the others leave within 30 s, or torchrun restarts the run"
 TOGETHER = "a signal, a lack of memory or a bad number in one process: all do the same"
 LEAVE_SECONDS = 30
 PRESETS = [*MODELS, "vqvae", "vampvae"]  # and what begins at images, or learns from their codes
@@ -138,30 +138,45 @@ def test_a_codebook_restarts_at_the_same_vectors_in_all_processes(tmp_path: Path
 
 
 @pytest.mark.promise(LOST)
-@pytest.mark.parametrize("restarts", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("processes", "restarts"),
+    [(2, 0), *(pytest.param(4, k, marks=pytest.mark.slow) for k in (0, 3))],
+)
 def test_a_lost_process_ends_or_restarts_the_run(
-    restarts: int, image_folder: Path, tmp_path: Path
+    processes: int, restarts: int, image_folder: Path, tmp_path: Path
 ) -> None:
     alone, out = tmp_path / "alone", tmp_path / "run"
-    process = torchrun(4, *command("vae", image_folder, out, 1600, "--save-every", 160),
+    process = torchrun(processes, *command("vae", image_folder, out, 1600, "--save-every", 160),
                        restarts=restarts)  # fmt: skip
     wait_for_state(out)
-    os.kill(workers(process.pid)[2], signal.SIGKILL)
+    os.kill(workers(process.pid)[processes // 2], signal.SIGKILL)
     _, err = process.communicate(timeout=120 if restarts else LEAVE_SECONDS)
     assert (process.returncode == 0) == bool(restarts), err.decode()
     header, _ = read_file(out / "state.safetensors")
     assert header["images"] == 1600 if restarts else 160 <= header["images"] < 1600
     if restarts:
-        torchrun(4, *command("vae", image_folder, alone, 1600)).communicate(timeout=120)
+        torchrun(processes, *command("vae", image_folder, alone, 1600)).communicate(timeout=120)
         a, b = (load_file(f / "model.safetensors") for f in (alone, out))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.promise(SAME)
-@pytest.mark.parametrize(
-    "model", [m if m == "vae" else pytest.param(m, marks=pytest.mark.slow) for m in PRESETS]
-)
+def test_a_run_goes_on_in_two_processes(image_folder: Path, tmp_path: Path) -> None:
+    """The short one of those below."""
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    assert gentool_command(*command("vae", image_folder, whole, 64)).code == 0
+    arguments = command("vae", image_folder, mixed, 64)
+    assert gentool_command(*arguments, "--stop-after", 32).code == 75
+    process = torchrun(2, *arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err.decode()
+    assert_same_weights(mixed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.promise(SAME)
+@pytest.mark.parametrize("model", PRESETS)
 def test_a_run_goes_on_in_one_two_and_three_processes(
     model: str, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -113,7 +113,9 @@ def stopped_training(
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.parametrize(("number", "share"), moments(0, 2))
+@pytest.mark.parametrize(
+    ("number", "share"), [moments(0, 2)[0], pytest.param(*moments(0, 2)[1], marks=pytest.mark.slow)]
+)
 def test_a_training_at_a_random_moment(
     number: int, share: float,
     fork_server: ForkServer, image_folder: Path, alone: tuple[bytes, float], tmp_path: Path,
@@ -151,7 +153,10 @@ def test_while_images_are_read_for_the_first_time(
 
 
 @pytest.mark.promise(PROMISE)
-@pytest.mark.parametrize("number", BATCH_SYSTEMS)
+@pytest.mark.parametrize(
+    "number",
+    [BATCH_SYSTEMS[-1], *(pytest.param(n, marks=pytest.mark.slow) for n in BATCH_SYSTEMS[:-1])],
+)
 def test_a_warning_of_a_batch_system_saves_once_however_often_it_comes(
     number: int, fork_server: ForkServer, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -183,7 +188,10 @@ os.kill(os.getpid(), int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("number", BATCH_SYSTEMS)
+@pytest.mark.parametrize(
+    "number",
+    [BATCH_SYSTEMS[-1], *(pytest.param(n, marks=pytest.mark.slow) for n in BATCH_SYSTEMS[:-1])],
+)
 def test_a_warning_where_nothing_is_to_be_saved_ends_at_once(number: int) -> None:
     done = run_python("-c", EARLY, int(number), "heeded")
     assert (done.code, done.err) == (75, "stopped\n")

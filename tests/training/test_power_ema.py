@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gentool.training.power_ema import KEPT, combination, deviation, exponent, step_weight
 
@@ -17,9 +18,9 @@ def test_the_exponent_has_the_length_asked_for(length: float) -> None:
     assert spread == pytest.approx(length, rel=1e-4)
 
 
-def averaged(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", length: float) -> float:
-    """What the recursion makes of one number per step."""
-    average = 0.0
+def averaged(values: NDArray[np.float64], length: float) -> NDArray[np.float64]:
+    """What the recursion makes of one number per step, or of one row of numbers."""
+    average = np.zeros(values.shape[1:])
     for age, value in enumerate(values, start=1):
         average += step_weight(length, age, 1) * (value - average)
     return average
@@ -42,10 +43,10 @@ def test_the_first_step_takes_all() -> None:
 def test_a_kept_length_is_itself_and_others_come_near() -> None:
     for k, length in enumerate(KEPT):
         np.testing.assert_allclose(combination(length), np.eye(len(KEPT))[k], atol=1e-9)
-    walks = np.random.default_rng(1).normal(size=(20, 2000)).cumsum(axis=1)
+    walks = np.random.default_rng(1).normal(size=(20, 2000)).cumsum(axis=1).T
     for length in (0.03, 0.07, 0.15):
         shares = combination(length)
-        made = [sum(s * averaged(w, k) for s, k in zip(shares, KEPT, strict=True)) for w in walks]
-        wanted = [averaged(walk, length) for walk in walks]
-        apart = np.std(np.array(wanted) - walks[:, -1])
-        assert np.std(np.array(made) - wanted) < 0.15 * apart
+        made = np.sum([s * averaged(walks, k) for s, k in zip(shares, KEPT, strict=True)], axis=0)
+        wanted = averaged(walks, length)
+        apart = np.std(wanted - walks[-1])
+        assert np.std(made - wanted) < 0.15 * apart

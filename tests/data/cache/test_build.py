@@ -297,7 +297,13 @@ def journaled(cache: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGTERM)),
+    ],
+)
 def test_a_killed_build_leaves_no_workers_and_goes_on_where_it_was(
     number: signal.Signals, tmp_path: Path, own_cache: Path
 ) -> None:

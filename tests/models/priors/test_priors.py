@@ -376,7 +376,9 @@ def test_a_prior_that_knows_no_classes_says_so() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["gaussian", "flow", "flow-matching"])
+@pytest.mark.parametrize(
+    "name", ["gaussian", "flow", pytest.param("flow-matching", marks=pytest.mark.slow)]
+)
 def test_a_fitted_prior_draws_the_class_that_is_asked_for(name: str) -> None:
     codes, labels = three_classes(1500)
     prior: Prior = PRIORS.get(name).open(2, 1, SHAPE, 4, (1, 1), 8)
