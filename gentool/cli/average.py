@@ -1,6 +1,7 @@
 """The command ``gentool average``: average the weights of a run over another length."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,6 +10,10 @@ from gentool.cli.opening import Opening, open_data
 from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.data import Dataset
+    from gentool.training.posthoc_ema import Reaverager
 
 
 def command(
@@ -44,44 +49,23 @@ def command(
     if length is None and not data:
         raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
     from gentool.checkpoint import exported_tensors, write_result
-    from gentool.data import prepare
-    from gentool.evaluation.quick_score import Score, Scorer
     from gentool.outputs.marks import MODEL
     from gentool.outputs.ownership import Guard
-    from gentool.outputs.places import hash_of_place, place_of
+    from gentool.outputs.places import place_of
     from gentool.training.posthoc_ema import Reaverager
 
     scores: dict[float, float] = {}
-
-    def told(tried: float, score: Score) -> None:
-        stop.poll("stopped while scoring; nothing is written")
-        scores[tried] = score.distance
-        say(f"  length {tried:g}: FD-random {score.distance:.4g}")
-
     target = output or run / "average.safetensors"
     guard = Guard(map(place_of, data or ()), overwrite)
     with StopFlag() as stop:
         averages = Reaverager(run)
         guard.allow(target, MODEL)
-        made_by = {
-            "verb": "average",
-            "of": averages.loaded.sha256,
-            "length": length,
-            "data": [hash_of_place(spec) for spec in data or ()],
-            "labels": None if labels is None else hash_of_place(labels),
-        }
+        made_by = _recipe(averages.loaded.sha256, length, data, labels)
         guard.allow_recipe(target, MODEL, made_by)
         if data:
-            source = open_data(data, Opening(labels), stop)
-            images = prepare(
-                source, averages.loaded.training_policy, lambda done, total: stop.poll("stopped")
-            )
-            averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
+            images = _fit_to(averages, data, labels, stop)
             if length is None:
-                rows, held_out, why = averages.sides()
-                if why is not None:
-                    say(why)
-                length = averages.best(Scorer(images, rows, held_out), told)
+                length, scores = _best_length(averages, images, stop)
         assert length is not None
         model = averages.at(length)
         training = {**model.header["training"], "made_by": made_by}
@@ -95,3 +79,51 @@ def command(
         if averages.untouched:
             names = " and ".join(averages.untouched)
             say(f"as before: the {names}, for which the rest has learned to draw")
+
+
+def _recipe(
+    sha256: str, length: float | None, data: list[str] | None, labels: str | None
+) -> dict[str, object]:
+    """Return the recipe of the new model, from the hash of the run's model and the options."""
+    from gentool.outputs.places import hash_of_place
+
+    return {
+        "verb": "average",
+        "of": sha256,
+        "length": length,
+        "data": [hash_of_place(spec) for spec in data or ()],
+        "labels": None if labels is None else hash_of_place(labels),
+    }
+
+
+def _fit_to(
+    averages: "Reaverager", data: list[str], labels: str | None, stop: StopFlag
+) -> "Dataset":
+    """Prepare the images as for the training, set them for all later fits, and return them."""
+    from gentool.data import prepare
+
+    source = open_data(data, Opening(labels), stop)
+    images = prepare(
+        source, averages.loaded.training_policy, lambda done, total: stop.poll("stopped")
+    )
+    averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
+    return images
+
+
+def _best_length(
+    averages: "Reaverager", images: "Dataset", stop: StopFlag
+) -> tuple[float, dict[float, float]]:
+    """Choose the length by scores, which are shown; return it and the score of each length."""
+    from gentool.evaluation.quick_score import Score, Scorer
+
+    scores: dict[float, float] = {}
+
+    def told(tried: float, score: Score) -> None:
+        stop.poll("stopped while scoring; nothing is written")
+        scores[tried] = score.distance
+        say(f"  length {tried:g}: FD-random {score.distance:.4g}")
+
+    rows, held_out, why = averages.sides()
+    if why is not None:
+        say(why)
+    return averages.best(Scorer(images, rows, held_out), told), scores

@@ -52,7 +52,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """The start of the names of result files, such as ``photo-seed3-seed5``."""
-        from gentool.inference.reconstruction import shortened
+        from gentool.inference.result_names import shortened
 
         words = [f.stem.lstrip(".") for f in self.files] + [f"seed{seed}" for seed in self.seeds]
         return shortened("-".join(words))

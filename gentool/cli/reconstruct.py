@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,14 @@ from gentool.core.errors import DataError, PartialSuccess, UsageError
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.inference.reconstruction import Reconstruction
+    from gentool.checkpoint import LoadedModel
+    from gentool.core.images import Pixels
+    from gentool.inference.latents import Latents
+    from gentool.inference.reconstruction import Method, Reconstruction
+    from gentool.outputs.destination import Form
+    from gentool.outputs.ownership import OptionalFile
+    from gentool.outputs.plan import Plan
+    from gentool.outputs.writers import Sink
 
 
 def command(
@@ -76,130 +84,161 @@ def command(
     alone.
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
-    import numpy as np
-
+    _refuse_contradictions(denoise, draw, keep_top, steps, fit_weights)
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
-    from gentool.inference.latents import write_latents
-    from gentool.inference.reconstruction import (
-        find_images,
-        find_latents,
-        fit,
-        fitted_recipe,
-        picture,
-        plan_pictures,
-        read_images,
-        reconstruct,
-        redraw_below,
-        require_denoiser,
-        write_fitted,
-    )
+    from gentool.inference.reconstruction import Method, fitted_recipe, plan_pictures
     from gentool.outputs.destination import parse_destination
     from gentool.outputs.marks import LATENTS, MODEL
-    from gentool.outputs.ownership import Guard
-    from gentool.outputs.plan import NamedImage, merged_recipe
+    from gentool.outputs.ownership import Guard, OptionalFile
+    from gentool.outputs.plan import merged_recipe
 
+    guard = Guard([locate(model), *images], overwrite, tell=say)
+    place = parse_destination(output, image_format, guard)
+    fitted = OptionalFile(fit_weights, MODEL, "--fit-weights", guard)
+    kept = OptionalFile(save_latents, LATENTS, "--save-latents", guard)
+    method = Method(steps, seed, drawn=draw, keep_top=keep_top, denoise=denoise)
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        method.check(loaded)
+        good, unread = _read(loaded, images)
+        how = method.told(loaded)
+        more = {"fitted": True} if fit_weights is not None else {}
+        plan = plan_pictures(loaded, good, only=only, **how, **more)
+        fitted.allow_recipe(fitted_recipe(loaded, plan))
+        kept.allow_recipe(merged_recipe(plan))
+        sink = place.open(plan, sys.stdout.buffer)
+        began = time.monotonic()
+        latents = method.find(loaded, good, stop, say)
+        results = _decode(loaded, good, latents, plan, fitted, kept, stop)
+        seconds = (time.monotonic() - began) / len(good)
+        writer = _Writer(sink, place.form, as_json, print0)
+        files = writer.write(plan, results, only=only)
+    mean = sum(r.psnr for r in results) / len(results)
+    if as_json:
+        rows = [_row(r, paths) for r, paths in zip(results, files, strict=True)]
+        emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
+    by = _in_words(method, by_posterior=method.by_posterior(loaded))
+    say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
+    if fit_weights is not None:
+        say(f"fitted to them: {fit_weights}")
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, len(results)))
+    if unread:
+        raise PartialSuccess(unread)
+
+
+def _refuse_contradictions(
+    denoise: bool, draw: bool, keep_top: int | None, steps: int | None, fit_weights: Path | None
+) -> None:
+    """Check that the options can be combined.
+
+    Raises:
+        UsageError: Two options contradict each other.
+    """
     if denoise and (steps or fit_weights is not None):
         raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")
     if draw and steps:
         raise UsageError("--draw goes by the encoder alone; leave --steps out")
     if keep_top is not None and fit_weights is not None:
         raise UsageError("--keep-top draws pictures anew; --fit-weights fits to those given")
-    guard = Guard([locate(model), *images], overwrite, tell=say)
-    place = parse_destination(output, image_format, guard)
-    if fit_weights is not None:
-        guard.allow(fit_weights, MODEL, "--fit-weights")
-    if save_latents is not None:
-        guard.allow(save_latents, LATENTS, "--save-latents")
-    with StopFlag() as stop:
-        loaded = load_model(model, select_device(device))
-        if denoise:
-            require_denoiser(loaded)
-        if draw and not loaded.model.has_posterior:
-            raise UsageError("this model has no posterior to draw from. Leave --draw out")
-        if keep_top is not None:
-            loaded.model.check_layers(keep_top)
-        wanted = find_images(images)
-        good, bad = read_images(loaded, wanted)
-        for path, reason in bad.items():
-            say(f"error: {path}: {reason}")
-        if not good:
-            raise DataError(f"none of {len(wanted)} images can be read")
-        by_posterior = loaded.model.has_posterior and not steps
-        searched = bool(loaded.model.search_steps if steps is None else steps)
-        how = _how(draw if by_posterior else None, keep_top, steps, seed, searched=searched)
-        more = {"fitted": True} if fit_weights is not None else {}
-        plan = plan_pictures(loaded, good, only=only, **how, **more)
-        told = merged_recipe(plan)
-        made_by = fitted_recipe(loaded, plan)
-        if fit_weights is not None:
-            guard.allow_recipe(fit_weights, MODEL, made_by)
-        if save_latents is not None:
-            guard.allow_recipe(save_latents, LATENTS, told)
-        sink = place.open(plan, sys.stdout.buffer)
-        began = time.monotonic()
-        pixels = np.stack(list(good.values()))
-        latents = find_latents(loaded, pixels, steps, seed, stop, drawn=draw, tell=say)
-        if keep_top is not None:
-            latents = redraw_below(loaded, latents, keep_top, seed)
-        if fit_weights is not None:
-            loaded = fit(loaded, good, latents, stop)
-            guard.allow_recipe(fit_weights, MODEL, made_by)  # a file may have been made meanwhile
-            loaded = write_fitted(loaded, good, fit_weights, made_by)
-        if save_latents is not None:
-            guard.allow_recipe(save_latents, LATENTS, told)
-            write_latents(save_latents, loaded, latents, told)
-        results = reconstruct(loaded, good, latents)
-        seconds = (time.monotonic() - began) / len(good)
-        written = []
-        for planned, result in zip(plan.results(), results, strict=True):
-            told_of = {**planned.recipe, "psnr": round(result.psnr, 4)}
-            files = sink.add(NamedImage(planned.name, picture(result, only=only), told_of))
-            written.append(files)
-            where = files[0] if files else None if place.form == "folder" else result.path
-            if where is not None and not as_json and place.form != "tar":
-                figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
-                emit(where, *(() if print0 else figures), print0=print0)
-        sheet = sink.close()
-    rows = [_row(r, [*files, *sheet]) for r, files in zip(results, written, strict=True)]
-    mean = sum(r.psnr for r in results) / len(results)
-    if as_json:
-        emit_json({"images": rows, "mean_psnr": mean if math.isfinite(mean) else None, **how})
-    for path in sheet if not as_json else ():
-        emit(path, print0=print0)
-    which = " by draws from the posterior" if draw else " by the posterior mean"
-    by = which if by_posterior else ""
-    by += f", {keep_top} layers kept" if keep_top is not None else ""
-    say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
-    if fit_weights is not None:
-        say(f"fitted to them: {fit_weights}")
-    if sink.failed:
-        raise PartialSuccess(failures(sink.failed, len(results)))
-    if bad:
-        raise PartialSuccess(f"{len(bad)} of {len(wanted)} images cannot be read")
 
 
-def _how(
-    draw: bool | None, keep_top: int | None, steps: int | None, seed: int, *, searched: bool
-) -> dict[str, object]:
-    """Return the options that affect the result, for recipes and JSON.
+def _read(loaded: "LoadedModel", paths: list[Path]) -> "tuple[dict[Path, Pixels], str | None]":
+    """Read the images at paths, and report each that cannot be read.
+
+    Returns:
+        The images that could be read, by path; and a message that counts the others, or None.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
+    from gentool.inference.reconstruction import find_images, read_images
+
+    wanted = find_images(paths)
+    good, bad = read_images(loaded, wanted)
+    for path, reason in bad.items():
+        say(f"error: {path}: {reason}")
+    if not good:
+        raise DataError(f"none of {len(wanted)} images can be read")
+    return good, f"{len(bad)} of {len(wanted)} images cannot be read" if bad else None
+
+
+def _decode(
+    loaded: "LoadedModel", images: "dict[Path, Pixels]", latents: "Latents", plan: "Plan",
+    fitted: "OptionalFile", kept: "OptionalFile", stop: StopFlag,
+) -> "list[Reconstruction]":  # fmt: skip
+    """Decode latents; first write the fitted model and the latents, if these files are named.
 
     Args:
-        draw: True for a draw from the posterior, False for its mean; None if no posterior is used.
-        keep_top: Number of layers that are kept; None for all.
-        steps: Steps of the search, if given.
-        seed: The seed; included only if the result may depend on it.
-        searched: Whether latents are searched, which may start at random points.
+        loaded: The model.
+        images: The originals, by path.
+        latents: Latents of the images.
+        plan: Names and recipes of the pictures.
+        fitted: The file for the model with weights fitted to the images, which then decodes.
+        kept: The file for the latents.
+        stop: Polled at every step of the fit.
     """
-    given = {"draw": draw, "keep_top": keep_top, "steps": steps}
-    told: dict[str, object] = {k: v for k, v in given.items() if v is not None}
-    random = searched or told not in (
-        {},
-        {"draw": False},
-        {"draw": False, "steps": 0},
-        {"steps": 0},
-    )
-    return {**told, "seed": seed} if random else told
+    from gentool.inference.latents import write_latents
+    from gentool.inference.reconstruction import fit, fitted_recipe, reconstruct, write_fitted
+    from gentool.outputs.plan import merged_recipe
+
+    if fitted.path is not None:
+        made_by = fitted_recipe(loaded, plan)
+        loaded = fit(loaded, images, latents, stop)
+        fitted.allow_recipe(made_by)
+        loaded = write_fitted(loaded, images, fitted.path, made_by)
+    if kept.path is not None:
+        told = merged_recipe(plan)
+        kept.allow_recipe(told)
+        write_latents(kept.path, loaded, latents, told)
+    return reconstruct(loaded, images, latents)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the pictures, and shows their files on stdout.
+
+    Attributes:
+        sink: Where the pictures are written.
+        form: Kind of output, such as ``folder``.
+        as_json: Whether nothing is shown, since JSON follows at the end.
+        print0: Whether paths alone are shown, each with a zero byte after it.
+    """
+
+    sink: "Sink"
+    form: "Form"
+    as_json: bool
+    print0: bool
+
+    def write(
+        self, plan: "Plan", results: "list[Reconstruction]", *, only: bool
+    ) -> list[list[Path]]:
+        """Write all pictures and show each; return the files of each result."""
+        from gentool.inference.reconstruction import named_pictures
+
+        written = []
+        for result, image in zip(results, named_pictures(plan, results, only=only), strict=True):
+            written.append(self.sink.add(image))
+            self._show(result, written[-1])
+        sheet = self.sink.close()
+        for path in sheet if not self.as_json else ():
+            emit(path, print0=self.print0)
+        return [[*files, *sheet] for files in written]
+
+    def _show(self, result: "Reconstruction", files: list[Path]) -> None:
+        """Show one result: its file, or the original if it has no file of its own."""
+        where = files[0] if files else None if self.form == "folder" else result.path
+        if where is not None and not self.as_json and self.form != "tar":
+            figures = f"{result.mse:.6f}", f"{result.psnr:.2f}", f"{result.ssim:.4f}"
+            emit(where, *(() if self.print0 else figures), print0=self.print0)
+
+
+def _in_words(method: "Method", *, by_posterior: bool) -> str:
+    """Return how the latents were found, as words that follow the number of images."""
+    which = " by draws from the posterior" if method.drawn else " by the posterior mean"
+    by = which if by_posterior else ""
+    return by + (f", {method.keep_top} layers kept" if method.keep_top is not None else "")
 
 
 def _row(result: "Reconstruction", files: list[Path]) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The command ``gentool sample``: draw new images from a model."""
 
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unf
 from gentool.cli.seeds import seed_option
 from gentool.cli.writing import Overwrite, failures
 from gentool.core.errors import PartialSuccess, UsageError
+from gentool.core.options import Scalar
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.checkpoint import LoadedModel
-    from gentool.inference.latents import LatentsFile
+    from gentool.outputs.plan import NamedImage, Plan
+    from gentool.outputs.writers import Sink
 
 
 def command(
@@ -74,6 +77,58 @@ def command(
     draws = drawing.chosen(
         truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p, keep_top=keep_top
     )
+    _refuse_contradictions(latents, save_latents, draws, seed, seeds, count, class_name)
+    several = _several(seed, seeds)
+    indices = range(start, start + (count or (16 if seeds is None else 1)))
+    from gentool.checkpoint import load_model, locate
+    from gentool.core.devices import select_device
+    from gentool.core.sheet_labels import SheetLabels
+    from gentool.inference.latents import Latents, join, write_latents
+    from gentool.inference.sampling import Draws, classes_of, sample
+    from gentool.outputs.destination import parse_destination
+    from gentool.outputs.marks import LATENTS
+    from gentool.outputs.ownership import Guard, OptionalFile
+    from gentool.outputs.plan import merged_recipe
+
+    guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
+    place = parse_destination(output, image_format, guard)
+    keeping = OptionalFile(save_latents, LATENTS, "--save-latents", guard)
+    columns = len(several) * len(indices) if class_name == "all" else None  # one row per class
+    kept: list[Latents] = []
+    with StopFlag() as stop:
+        loaded = load_model(model, select_device(device))
+        loaded.model.draw_with(**draws)
+        if latents is None:
+            wanted = Draws.of_classes(loaded, several, indices, classes_of(loaded, class_name))
+            plan, images = wanted.plan, sample(wanted, batch, kept.append if save_latents else None)
+        else:
+            plan, images = _from_file(loaded, latents, start, count, batch)
+        told = merged_recipe(plan) if save_latents is not None else {}
+        keeping.allow_recipe(told)
+        names = tuple(loaded.header["classes"]) if class_name == "all" else ()
+        sink = place.open(plan, sys.stdout.buffer, columns, labels=SheetLabels(names))
+        done, listed = _write(sink, images, stop, as_json=as_json, print0=print0)
+        if save_latents is not None:
+            keeping.allow_recipe(told)
+            write_latents(save_latents, loaded, join(kept), told)
+    if as_json:
+        drawn = several if latents is None else None
+        emit_json({"model": str(loaded.path), "seeds": drawn, "files": listed, "images": done})
+    else:
+        say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
+    if sink.failed:
+        raise PartialSuccess(failures(sink.failed, done))
+
+
+def _refuse_contradictions(
+    latents: Path | None, save_latents: Path | None, draws: Mapping[str, Scalar],
+    seed: int | None, seeds: str | None, count: int | None, class_name: str | None,
+) -> None:  # fmt: skip
+    """Check that the options which say what is drawn can be combined.
+
+    Raises:
+        UsageError: Two options contradict each other.
+    """
     if latents is not None and (
         draws or save_latents or any(x is not None for x in (seed, seeds, class_name))
     ):
@@ -83,29 +138,49 @@ def command(
         )
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds are two answers to one question; give one")
-    if keep_top and seeds is not None and (count or 1) == 1:
+    if draws.get("keep_top") and seeds is not None and (count or 1) == 1:
         raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
+
+
+def _several(seed: int | None, seeds: str | None) -> list[int]:
+    """Return the seeds that ``--seeds`` or ``--seed`` name; 0 if neither is given.
+
+    Raises:
+        UsageError: A seed is named twice.
+    """
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
     if len(set(several)) < len(several):
         raise UsageError("--seeds names a seed twice, which gives one image twice; name it once")
-    indices = range(start, start + (count or (16 if seeds is None else 1)))
-    from gentool.checkpoint import load_model, locate
-    from gentool.core.devices import select_device
-    from gentool.core.sheet_labels import SheetLabels
-    from gentool.inference.latents import Latents, join, write_latents
-    from gentool.inference.sampling import Draws, plan_latents, sample, sample_latents
-    from gentool.outputs.destination import parse_destination
-    from gentool.outputs.marks import LATENTS
-    from gentool.outputs.ownership import Guard
-    from gentool.outputs.plan import merged_recipe
+    return several
 
-    guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
-    place = parse_destination(output, image_format, guard)
-    if save_latents is not None:
-        guard.allow(save_latents, LATENTS, "--save-latents")
-    columns = len(several) * len(indices) if class_name == "all" else None  # one row per class
+
+def _from_file(
+    loaded: "LoadedModel", path: Path, start: int, count: int | None, batch: int
+) -> "tuple[Plan, Iterator[NamedImage]]":
+    """Return the plan and the images of a file of latents; warn if it is of another model.
+
+    Raises:
+        UsageError: The file has no latents at the wanted indices.
+    """
+    from gentool.inference.latents import read_latents
+    from gentool.inference.sampling import plan_latents, rows_of, sample_latents
+
+    file = read_latents(path, loaded)
+    if file.warning:
+        say(f"warning: {file.warning}")
+    rows = rows_of(file, path, start, count)
+    return plan_latents(loaded, file, rows), sample_latents(loaded, file, rows, batch)
+
+
+def _write(
+    sink: "Sink", images: "Iterable[NamedImage]", stop: StopFlag, *, as_json: bool, print0: bool
+) -> tuple[int, list[str]]:
+    """Write all images, and show each file on stdout unless JSON follows at the end.
+
+    Returns:
+        The number of images; and their files for the JSON, or nothing if they were shown.
+    """
     listed: list[str] = []
-    kept: list[Latents] = []
 
     def announce(paths: list[Path]) -> None:
         for path in paths:
@@ -115,66 +190,9 @@ def command(
                 emit(path, print0=print0)
 
     done = 0
-    with StopFlag() as stop:
-        loaded = load_model(model, select_device(device))
-        loaded.model.draw_with(**draws)
-        if latents is None:
-            chosen = Draws.of_classes(loaded, several, indices, _classes(loaded, class_name))
-            plan = chosen.plan
-            images = sample(chosen, batch, kept.append if save_latents else None)
-        else:
-            file, rows = _from_file(loaded, latents, start, count)
-            plan = plan_latents(loaded, file, rows)
-            images = sample_latents(loaded, file, rows, batch)
-        if save_latents is not None:
-            told = merged_recipe(plan)
-            guard.allow_recipe(save_latents, LATENTS, told)
-        names = tuple(loaded.header["classes"]) if class_name == "all" else ()
-        sink = place.open(plan, sys.stdout.buffer, columns, labels=SheetLabels(names))
-        for image in images:
-            stop.poll(f"stopped after {done:,} images; every file that was written is whole")
-            announce(sink.add(image))
-            done += 1
-        announce(sink.close())
-        if save_latents is not None:
-            guard.allow_recipe(save_latents, LATENTS, told)  # a file may have been made meanwhile
-            write_latents(save_latents, loaded, join(kept), told)
-    if as_json:
-        told = {"seeds": several if latents is None else None}
-        emit_json({"model": str(loaded.path), **told, "files": listed, "images": done})
-    else:
-        say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
-    if sink.failed:
-        raise PartialSuccess(failures(sink.failed, done))
-
-
-def _classes(loaded: "LoadedModel", wanted: str | None) -> list[str] | None:
-    """Return the class names for a value of ``--class``; None if it is not given.
-
-    For ``all`` these are all classes of a conditional model. For another model it is ``all``
-    itself, and an error is raised later, as for any class name.
-    """
-    if wanted != "all":
-        return None if wanted is None else [wanted]
-    names: list[str] = loaded.header["classes"]
-    return names if loaded.model.classes else ["all"]
-
-
-def _from_file(
-    loaded: "LoadedModel", path: Path, start: int, count: int | None
-) -> "tuple[LatentsFile, range]":
-    """Return a file of latents and the wanted indices: from ``start`` on, ``count`` or all.
-
-    Raises:
-        UsageError: the file has no latents at these indices.
-    """
-    from gentool.inference.latents import read_latents
-
-    file = read_latents(path, loaded)
-    if file.warning:
-        say(f"warning: {file.warning}")
-    total = len(file.latents)
-    end = total if count is None else start + count
-    if not start < end <= total:
-        raise UsageError(f"{path} holds latents 0 to {total - 1}, not {start} to {end - 1}")
-    return file, range(start, end)
+    for image in images:
+        stop.poll(f"stopped after {done:,} images; every file that was written is whole")
+        announce(sink.add(image))
+        done += 1
+    announce(sink.close())
+    return done, listed

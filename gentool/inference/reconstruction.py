@@ -5,7 +5,6 @@ first guess, as in a GAN, or if there is no encoder, a search finds the latents 
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,14 +24,12 @@ from gentool.inference.held_out import fitted_record
 from gentool.inference.inversion import fit_weights, invert
 from gentool.inference.latents import Latents, natural_space, of_images
 from gentool.inference.latents import decode as decode_latents
+from gentool.inference.result_names import result_names
 from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
-from gentool.outputs.plan import Plan, Planned, recipe
+from gentool.outputs.plan import NamedImage, Plan, Planned, recipe
 
 FIT_STEPS = 300  # gradient steps per 16 images
-_NAME_BYTES = 160
-# os.fsdecode makes these of UTF-8 continuation bytes, which remain where a cut divides a letter.
-_CUT_LETTERS = "".join(chr(0xDC80 + k) for k in range(0x40))
 
 
 @dataclass(frozen=True)
@@ -129,6 +126,84 @@ def require_denoiser(loaded: LoadedModel) -> None:
             "this model has not learned to denoise. Train a vae or an autoencoder with "
             "-o denoise=0.3 (white is 1)"
         )
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the latents of images are found, and which of them are kept.
+
+    Attributes:
+        steps: Gradient steps of the search; None for the model's default, 0 for no search.
+        seed: Seed of the search and of all draws.
+        drawn: Draw from the encoder's posterior instead of taking its mean.
+        keep_top: Number of layers of latents that are kept, while all others are drawn from the
+            prior; None keeps all.
+        denoise: Whether the images are noisy, and the model shall remove the noise.
+    """
+
+    steps: int | None
+    seed: int
+    drawn: bool = False
+    keep_top: int | None = None
+    denoise: bool = False
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Check that a model can do what is asked for.
+
+        Raises:
+            UsageError: it has not learned to remove noise, or has no posterior, or no layers.
+        """
+        if self.denoise:
+            require_denoiser(loaded)
+        if self.drawn and not loaded.model.has_posterior:
+            raise UsageError("this model has no posterior to draw from. Leave --draw out")
+        if self.keep_top is not None:
+            loaded.model.check_layers(self.keep_top)
+
+    def by_posterior(self, loaded: LoadedModel) -> bool:
+        """Return whether the latents are means of posteriors or draws from them."""
+        return loaded.model.has_posterior and not self.steps
+
+    def told(self, loaded: LoadedModel) -> dict[str, object]:
+        """Return the options that affect the result, for recipes and JSON.
+
+        The seed is included only if the result may depend on it.
+        """
+        draw = self.drawn if self.by_posterior(loaded) else None
+        given = {"draw": draw, "keep_top": self.keep_top, "steps": self.steps}
+        told: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+        # a search may start at random points
+        searched = loaded.model.search_steps if self.steps is None else self.steps
+        fixed: tuple[dict[str, object], ...] = (
+            {},
+            {"draw": False},
+            {"draw": False, "steps": 0},
+            {"steps": 0},
+        )
+        return {**told, "seed": self.seed} if searched or told not in fixed else told
+
+    def find(
+        self,
+        loaded: LoadedModel,
+        images: dict[Path, Pixels],
+        stop: StopFlag,
+        tell: Callable[[str], None],
+    ) -> Latents:
+        """Find the latents of images; see ``find_latents`` and ``redraw_below``.
+
+        Args:
+            loaded: The model.
+            images: The images by path.
+            stop: Polled at every step of the search.
+            tell: Called with a message if a search begins at random points.
+        """
+        pixels = np.stack(list(images.values()))
+        latents = find_latents(
+            loaded, pixels, self.steps, self.seed, stop, drawn=self.drawn, tell=tell
+        )
+        if self.keep_top is None:
+            return latents
+        return redraw_below(loaded, latents, self.keep_top, self.seed)
 
 
 def find_latents(
@@ -271,61 +346,15 @@ def plan_pictures(
     return Plan(planned, len(images), replace(shape, width=width))
 
 
+def named_pictures(
+    plan: Plan, results: Sequence[Reconstruction], *, only: bool
+) -> Iterator[NamedImage]:
+    """Yield the pictures of a plan from ``plan_pictures``; their recipes also hold the PSNR."""
+    for planned, result in zip(plan.results(), results, strict=True):
+        told = {**planned.recipe, "psnr": round(result.psnr, 4)}
+        yield NamedImage(planned.name, picture(result, only=only), told)
+
+
 def picture(result: Reconstruction, *, only: bool) -> Pixels:
     """Return the reconstruction, uint8 (H, W, C), or a wider picture with the original at left."""
     return result.image if only else grid(np.stack([result.original, result.image]), columns=2)
-
-
-def result_names(paths: Sequence[Path], separator: str) -> list[str]:
-    """Return a different name for the result of each file, made from the file's whole path.
-
-    A file below the working directory is named by its relative path, any other file by its folder's
-    name, a hash of the folder's path and its own name. A suffix other than ``.png`` is kept. A name
-    that is too long is replaced by a hash and its end; a name that occurs again gets a number.
-
-    Args:
-        paths: Paths of the source files.
-        separator: Text between the folders of a path; ``/`` makes folders.
-    """
-    names: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        parts = list(_from_here(path).parts)
-        parts[-1] = path.stem if path.suffix.lower() == ".png" else path.name
-        parts = [f"_{part}" if part.startswith(".") else part for part in parts]
-        if separator == "/":
-            name = "/".join(map(shortened, parts))
-        else:
-            name = shortened(separator.join(parts))
-        found, number = name, 1
-        while found.casefold() in taken:
-            number += 1
-            found = f"{name}~{number}"
-        taken.add(found.casefold())
-        names.append(found)
-    return names
-
-
-def _from_here(path: Path) -> Path:
-    """Return a path relative to the working directory.
-
-    For a path outside it, return the folder's name with a hash of its path, and the file's name.
-    """
-    whole = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
-    try:
-        return whole.relative_to(Path.cwd())
-    except ValueError:
-        digest = hashlib.sha256(os.fsencode(whole.parent)).hexdigest()[:6]
-        return Path(f"{whole.parent.name or 'root'}-{digest}") / whole.name
-
-
-def shortened(name: str) -> str:
-    """Shorten a part of a file name to a hash and its last 160 bytes; a suffix still fits.
-
-    A name of at most 160 bytes is returned unchanged.
-    """
-    data = os.fsencode(name)
-    if len(data) <= _NAME_BYTES:
-        return name
-    digest = hashlib.sha256(data).hexdigest()[:8]
-    return f"{digest}-{os.fsdecode(data[-_NAME_BYTES:]).lstrip(_CUT_LETTERS)}"

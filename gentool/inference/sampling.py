@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 
 import numpy as np
 
@@ -139,6 +140,37 @@ def sample(
                 decode(model, latents), planned, strict=False
             ):  # pixels first: zip would else consume one planned result too many
                 yield NamedImage(result.name, pixels, result.recipe)
+
+
+def classes_of(loaded: LoadedModel, wanted: str | None) -> list[str] | None:
+    """Return the class names that a word means: one class, or ``all``; None for no word.
+
+    For ``all`` these are all classes of a conditional model. For another model it is ``all``
+    itself, and an error is raised later, as for any class name.
+    """
+    if wanted != "all":
+        return None if wanted is None else [wanted]
+    names: list[str] = loaded.header["classes"]
+    return names if loaded.model.classes else ["all"]
+
+
+def rows_of(file: LatentsFile, path: Path, start: int, count: int | None) -> range:
+    """Return the indices of latents in a file: from ``start`` on, ``count`` or all.
+
+    Args:
+        file: The latents.
+        path: Path of the file, for the error.
+        start: First index.
+        count: Number of latents; None for all that follow.
+
+    Raises:
+        UsageError: the file has no latents at these indices.
+    """
+    total = len(file.latents)
+    end = total if count is None else start + count
+    if not start < end <= total:
+        raise UsageError(f"{path} holds latents 0 to {total - 1}, not {start} to {end - 1}")
+    return range(start, end)
 
 
 def plan_latents(loaded: LoadedModel, file: LatentsFile, indices: range) -> Plan:

@@ -154,6 +154,36 @@ class Guard:
         return any(str(folder) in self._inputs for folder in above)
 
 
+class OptionalFile:
+    """A file that a command writes beside its images, if an option names it.
+
+    Args:
+        path: The file; None if the option is not given, and then nothing is checked.
+        kind: Kind of file that will be written, such as ``LATENTS``.
+        option: The command-line option.
+        guard: Decides which existing files may be replaced.
+
+    Raises:
+        UsageError: As for ``Guard.allow``.
+    """
+
+    def __init__(self, path: Path | None, kind: str, option: str, guard: Guard) -> None:
+        self.path, self._kind, self._guard = path, kind, guard
+        if path is not None:
+            guard.allow(path, kind, option)
+
+    def allow_recipe(self, recipe: Recipe) -> None:
+        """Check the file when its recipe is known; see ``Guard.allow_recipe``.
+
+        Call it before the work and again before the file is written, since it may exist by then.
+
+        Raises:
+            UsageError: As for ``Guard.allow_recipe``.
+        """
+        if self.path is not None:
+            self._guard.allow_recipe(self.path, self._kind, recipe)
+
+
 def _refusal(path: Path, why: str) -> UsageError:
     free = Path(path.name) if _is_of_a_run(path) else path  # suggest no name inside a run folder
     return UsageError(f"{path} {why}; it is kept. Write to {free_name(free)}")

@@ -21,7 +21,7 @@ from PIL import Image
 from gentool.core.errors import UsageError
 from gentool.core.memory import free_memory_bytes
 from gentool.core.picture_files import read_recipe
-from gentool.inference.reconstruction import result_names
+from gentool.inference.result_names import result_names
 from gentool.outputs.marks import PICTURE, read_mark
 from gentool.outputs.ownership import Guard
 
