@@ -40,8 +40,9 @@ from numpy.typing import NDArray
 
 from gentool.checkpoint import load_model
 from gentool.core.errors import GentoolError, exit_code_of
-from gentool.core.images import Pixels, grid
+from gentool.core.images import Pixels
 from gentool.core.options import from_json
+from gentool.core.sheets import grid
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, open_dataset
 from gentool.evaluation.quick_score import Score

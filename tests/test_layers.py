@@ -43,7 +43,7 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 # What answers --help, usage errors and settings.
 LIGHT = {
     "__init__", "__main__", "core/options", "core/errors", "core/escapes", "core/registry",
-    "core/signals", "core/version", "models/presets", "training/settings", "cli",
+    "core/signals", "core/version", "models/presets", "training/layers", "training/settings", "cli",
 }  # fmt: skip
 
 

@@ -20,9 +20,10 @@ from gentool.core.strict_json import parse_json
 from gentool.data import Dataset, Source, open_joined
 from gentool.evaluation.quick_score import Score
 from gentool.training.display import Display
+from gentool.training.layers import Layers, Setting, collect
 from gentool.training.plan import Plan, make_plan
 from gentool.training.run import Observer, execute
-from gentool.training.settings import DECLARED, Layers, Setting, collect, kind_of
+from gentool.training.settings import DECLARED, kind_of
 
 Progress = Callable[[int, float], object]
 

@@ -60,8 +60,8 @@ def check(
     gentool data check photos.zip -o sheet.png --json
     """
     from gentool.core.atomic_files import write_bytes
-    from gentool.core.images import encode, grid
-    from gentool.core.picture_files import SUFFIXES
+    from gentool.core.picture_files import SUFFIXES, encode
+    from gentool.core.sheets import grid
     from gentool.data import make_policy, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.marks import PICTURE

@@ -49,7 +49,7 @@ class ScoreFiles:
     def _write_sheets(self, found: "Evaluation", path: Path) -> None:
         """Write one picture per target."""
         from gentool.core.atomic_files import write_bytes
-        from gentool.core.images import encode
+        from gentool.core.picture_files import encode
 
         for number, sheet in enumerate(found.sheets):
             data = encode(sheet, path.suffix.lower(), {**self.made, "target": number})

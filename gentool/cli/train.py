@@ -19,16 +19,8 @@ from gentool.core.escapes import shell_line
 from gentool.core.options import parse_options
 from gentool.core.signals import StopFlag
 from gentool.models.presets import PRESETS
-from gentool.training.settings import (
-    AS_WORDS,
-    DATA,
-    DECLARED,
-    TRAINING,
-    Setting,
-    collect,
-    flag_of,
-    kind_of,
-)
+from gentool.training.layers import Setting, collect
+from gentool.training.settings import AS_WORDS, DATA, DECLARED, TRAINING, flag_of, kind_of
 
 if TYPE_CHECKING:
     from gentool.training.plan import Plan

@@ -2,23 +2,17 @@
 
 Inside gentool an image is uint8 (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA, straight
 alpha). The input of a model is float32 (B, C, H, W) in [-1, 1]; only this module converts
-between the two. ``grid`` and ``encode`` turn pixels into a sheet and into the bytes of a file.
+between the two.
 
 Torch is not imported at module level, so that commands which only prepare images start quickly.
 """
 
-import io
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from gentool.core.picture_files import save
-from gentool.core.pil_images import to_pil
-from gentool.core.sheets import Layout, Sheet
 
 if TYPE_CHECKING:
     import torch
@@ -83,28 +77,3 @@ def mean_squared_error(a: Pixels, b: Pixels) -> float:
 def psnr(mse: float) -> float:
     """Return the peak signal-to-noise ratio in dB for a mean squared error on the [0, 1] scale."""
     return math.inf if mse == 0 else -10.0 * math.log10(mse)
-
-
-def grid(images: Pixels, columns: int | None = None) -> Pixels:
-    """Tile uint8 images (N, H, W, C) into one image (height, width, C), row by row.
-
-    By default the result is nearly square. Gaps and empty places are white; in RGBA they are
-    transparent.
-    """
-    count, height, width, channels = images.shape
-    sheet = Sheet(Layout.of(count, height, width, columns), channels)
-    sheet.place_all(images)
-    return sheet.pixels
-
-
-def encode(pixels: Pixels, suffix: str, recipe: Mapping[str, object] | None = None) -> bytes:
-    """Return the bytes of an image file; see ``picture_files.save``.
-
-    Args:
-        pixels: uint8 (H, W, C).
-        suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
-        recipe: How the image was made; None for images that are data, not results.
-    """
-    buffer = io.BytesIO()
-    save(to_pil(pixels), buffer, suffix, recipe)
-    return buffer.getvalue()

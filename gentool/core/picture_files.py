@@ -7,6 +7,7 @@ description of its EXIF data.
 
 import contextlib
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from PIL import (
 )
 
 from gentool.core.errors import UsageError
+from gentool.core.images import Pixels
 from gentool.core.pil_images import lay_on, to_pil
 from gentool.core.strict_json import parse_json
 
@@ -34,6 +36,19 @@ _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
 _COMMENT_BYTES = 60_000  # a comment of a JPEG holds at most 65,533
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 _SHORTEST_FRAME = 20  # milliseconds; browsers show shorter frames for about 100
+
+
+def encode(pixels: Pixels, suffix: str, recipe: Mapping[str, object] | None = None) -> bytes:
+    """Return the bytes of an image file; see ``save``.
+
+    Args:
+        pixels: uint8 (H, W, C).
+        suffix: ``.png``, ``.jpg``, ``.jpeg`` or ``.webp``.
+        recipe: How the image was made; None for images that are data, not results.
+    """
+    buffer = io.BytesIO()
+    save(to_pil(pixels), buffer, suffix, recipe)
+    return buffer.getvalue()
 
 
 def save(

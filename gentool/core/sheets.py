@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
+from gentool.core.images import Pixels
 from gentool.core.memory import require_memory
 from gentool.core.pil_images import lay_on, pil_mode, to_pil
 
@@ -165,3 +166,15 @@ class Sheet:
     def pixels(self) -> NDArray[np.uint8]:
         """A copy of the sheet as uint8 (height, width, C)."""
         return np.array(self.image).reshape(*self.layout.sheet, -1)
+
+
+def grid(images: Pixels, columns: int | None = None) -> Pixels:
+    """Tile uint8 images (N, H, W, C) into one image (height, width, C), row by row.
+
+    By default the result is nearly square. Gaps and empty places are white; in RGBA they are
+    transparent.
+    """
+    count, height, width, channels = images.shape
+    sheet = Sheet(Layout.of(count, height, width, columns), channels)
+    sheet.place_all(images)
+    return sheet.pixels

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from gentool.core.atomic_files import replacing
 from gentool.core.errors import DataError, UsageError
-from gentool.core.images import encode
+from gentool.core.picture_files import encode
 from gentool.data.origin import with_origin
 from gentool.data.preprocessing import Policy
 from gentool.data.sources.base import is_hidden

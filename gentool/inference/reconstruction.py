@@ -15,8 +15,8 @@ import numpy as np
 
 from gentool.checkpoint import LoadedModel, exported_tensors, write_result
 from gentool.core.errors import NoEncoder, UsageError
-from gentool.core.images import Pixels, grid, mean_squared_error, psnr
-from gentool.core.sheets import Layout
+from gentool.core.images import Pixels, mean_squared_error, psnr
+from gentool.core.sheets import Layout, grid
 from gentool.core.signals import StopFlag
 from gentool.data import BadImage, Policy, Source, decode, open_images
 from gentool.inference.blocks import encode_blocks, posterior_blocks, prior_blocks

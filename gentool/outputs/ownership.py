@@ -20,8 +20,7 @@ from gentool.core.atomic_files import (
 from gentool.core.errors import UsageError
 from gentool.core.picture_files import hash_of_value
 from gentool.data import is_folder
-from gentool.outputs.marks import OUTCOMES, PICTURE, RECIPE_COLUMN, Mark, Recipe
-from gentool.outputs.marks import read_mark as read_mark
+from gentool.outputs.marks import OUTCOMES, PICTURE, RECIPE_COLUMN, Mark, Recipe, read_mark
 from gentool.outputs.places import free_name
 
 OF_A_RUN = (MODEL_NAME, STATE_NAME, "best.safetensors")

@@ -12,8 +12,9 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError, ModelFileError, UsageError
 from gentool.core.options import from_json
+from gentool.training.layers import Layers, Setting, with_values
 from gentool.training.run_folder import other_settings
-from gentool.training.settings import AUTO, SHAPE, Layers, Setting, default_identity, with_values
+from gentool.training.settings import AUTO, SHAPE, default_identity
 from gentool.training.setup import Setup
 
 _OPTION = "-o "

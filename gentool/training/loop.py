@@ -14,7 +14,6 @@ import contextlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -26,7 +25,6 @@ from gentool.core.errors import DataError, Stopped
 from gentool.core.rng import derive_seed
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, Source
-from gentool.evaluation.quick_score import Score
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.training.accumulation import Parts
@@ -42,6 +40,7 @@ from gentool.training.divergence import (
 )
 from gentool.training.ema import Averaging, averaged_copy
 from gentool.training.log import RunLog
+from gentool.training.reporter import Reporter
 from gentool.training.run_folder import BEST_NAME, Learner, RunFolder
 from gentool.training.run_lock import locked
 from gentool.training.schedule import Schedule
@@ -51,25 +50,6 @@ from gentool.training.state import Counters, HasState
 from gentool.training.update import Updates
 
 _LOG_SECONDS = 5.0
-
-
-class Reporter(Protocol):
-    """Who is told how training goes."""
-
-    def resumed(self, images: int) -> None:
-        """A run goes on from ``images``."""
-
-    def progress(self, images: int, share: float) -> None:
-        """After every step: images seen, and the share of the run that is done."""
-
-    def logged(self, record: dict[str, float]) -> None:
-        """A line was written to the log."""
-
-    def scored(self, images: int, score: Score) -> None:
-        """The averaged weights were scored."""
-
-    def warned(self, message: str) -> None:
-        """Something happened that the user should know."""
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,9 @@ from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
 from gentool.training.continuing import continue_run
+from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
-from gentool.training.settings import (
-    AS_WORDS,
-    AUTO,
-    RANDOM,
-    Layers,
-    Setting,
-    Settings,
-    draw_seed,
-    resolve,
-)
+from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
 from gentool.training.setup import Setup
 
 if TYPE_CHECKING:

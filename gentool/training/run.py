@@ -14,8 +14,9 @@ from gentool.core.signals import StopFlag
 from gentool.data import Dataset, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_size import choose_batch, with_batch
-from gentool.training.loop import Reporter, TrainResult, train
+from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan
+from gentool.training.reporter import Reporter
 from gentool.training.run_lock import refuse_if_locked
 
 

@@ -32,13 +32,15 @@ from gentool.checkpoint import (
 )
 from gentool.core.atomic_files import LOG_NAME, PREVIEWS_NAME, put, remove_scratch
 from gentool.core.errors import ModelFileError, NoEncoder, UsageError
-from gentool.core.images import encode, grid
+from gentool.core.picture_files import encode
+from gentool.core.sheets import grid
 from gentool.core.version import __version__
 from gentool.data import Dataset
 from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.held_out import keep_out
 from gentool.models.base import Model, Phase
-from gentool.outputs.ownership import read_mark, refuse_foreign_run
+from gentool.outputs.marks import read_mark
+from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.settings import default_identity, record_of
 from gentool.training.setup import Setup
 from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept

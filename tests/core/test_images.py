@@ -11,15 +11,14 @@ from PIL import Image
 
 from gentool.core.images import (
     ImageShape,
-    encode,
-    grid,
     mean_squared_error,
     psnr,
     side_problem,
     to_pixels,
     to_unit,
 )
-from gentool.core.picture_files import save_film
+from gentool.core.picture_files import encode, save_film
+from gentool.core.sheets import grid
 
 
 def _random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

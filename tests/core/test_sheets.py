@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ImageFont
 
-from gentool.core.images import grid
 from gentool.core.sheet_labels import SheetLabels, labelled, make_room, printable
-from gentool.core.sheets import Layout, columns_for, strip_columns
+from gentool.core.sheets import Layout, columns_for, grid, strip_columns
 
 SHAPES = [(16, 16), (32, 32), (48, 64), (80, 48), (48, 80), (48, 96), (96, 48), (16, 512),
           (512, 16), (512, 512)]  # fmt: skip

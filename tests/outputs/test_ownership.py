@@ -579,7 +579,7 @@ def test_info_of_a_foreign_picture_is_an_error(place: Path) -> None:
 
 
 def test_a_recipe_too_long_for_a_comment_still_tells_two_apart(tmp_path: Path) -> None:
-    from gentool.core.images import encode
+    from gentool.core.picture_files import encode
 
     recipes = [{"gentool": "1", "names": [f"{k}-{j}" for j in range(20_000)]} for k in (1, 2)]
     for number, recipe in enumerate(recipes):

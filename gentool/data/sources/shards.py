@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
-from gentool.core.images import encode
+from gentool.core.picture_files import encode
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Policy, convert, decode, open_image
 from gentool.data.sources.base import Loaded, Source, image_hash, source_hash

@@ -17,7 +17,7 @@ import pytest
 from conftest import IMAGES, draw
 
 from gentool.core.errors import DataError
-from gentool.core.images import encode
+from gentool.core.picture_files import encode
 from gentool.data import open_dataset, open_source
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources import archive_index as members

@@ -19,7 +19,8 @@ import pytest
 from conftest import HELPERS, draw, run_python
 
 from gentool.core.errors import DataError
-from gentool.core.images import ImageShape, encode
+from gentool.core.images import ImageShape
+from gentool.core.picture_files import encode
 from gentool.data import Policy, open_source, prepare, resolve_shape
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.hub import HubSource

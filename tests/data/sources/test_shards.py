@@ -18,7 +18,8 @@ from litdata.streaming.writer import BinaryWriter
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
-from gentool.core.images import ImageShape, encode
+from gentool.core.images import ImageShape
+from gentool.core.picture_files import encode
 from gentool.data import Dataset, Policy, open_source, prepare
 from gentool.data.sources import shards
 from gentool.data.sources.shards import write_shards
