@@ -19,7 +19,7 @@ def evaluate(
     targets: str | Path | Sequence[str | Path],
     data: str | Path | Sequence[str | Path],
     *,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     device: str = "auto",
     **settings: Any,
 ) -> Evaluation:
@@ -28,7 +28,8 @@ def evaluate(
     Args:
         targets: Model files, run folders, or images: folders, archives, ``.npz``.
         data: Images to compare with, as ``gentool.train`` takes them.
-        metrics: Names of metrics; none for all that a target can have.
+        metrics: Names of metrics, in a sequence or joined by commas; none for all that a target
+            can have.
         device: Device on which models run: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: ``count``, ``seed``, ``split``, ``features``, ``weights``, ``download``,
             ``importance``, ``likelihood_images``, ``size``, ``mode``, ``fit``, ``background``,
@@ -49,6 +50,10 @@ def evaluate(
             raise unknown_name("setting", name, allowed, "help(gentool.evaluate)")
     if (split := settings.get("split", "auto")) not in SPLITS:
         raise unknown_name("split", str(split), list(SPLITS), "help(gentool.evaluate)")
+    if isinstance(metrics, str):
+        metrics = metrics.split(",")
+    if settings.get("weights") is not None:
+        settings["weights"] = Path(settings["weights"])
     request = Request(
         tuple(map(Path, _several(targets))),
         tuple(map(str, _several(data))),

@@ -13,10 +13,12 @@ from torch import nn
 from gentool.checkpoint import LoadedModel, load_model
 from gentool.core.errors import UsageError
 from gentool.core.images import Pixels
+from gentool.core.registry import unknown_name
+from gentool.core.rng import MAX_SEED
 from gentool.core.signals import StopFlag
 from gentool.inference.blocks import decode_blocks, encode_blocks
 from gentool.inference.held_out import without_blobs
-from gentool.inference.interpolation import interpolate
+from gentool.inference.interpolation import METHODS, interpolate
 from gentool.inference.latents import Latents, decode, draw, natural_space, to_styles
 from gentool.inference.reconstruction import find_latents
 from gentool.inference.sampling import sample_images
@@ -112,7 +114,7 @@ class Model:
             NoEncoder: the model has no encoder.
             UsageError: images of another shape or dtype.
         """
-        return encode_blocks(self.loaded.model, self._checked(images))
+        return encode_blocks(self.loaded.model, self._checked(images)).clone()  # may have gradients
 
     @overload
     def decode(self, latents: torch.Tensor) -> Pixels: ...
@@ -183,6 +185,10 @@ class Model:
         """
         if len(keys) < 2:
             raise UsageError(f"{len(keys)} key frames; a path needs at least two")
+        if steps < 1:
+            raise UsageError(f"steps is {steps}; allowed: 1 and more")
+        if method not in (None, *METHODS):
+            raise unknown_name("method", str(method), list(METHODS), "help(gentool.Model)")
         found = self._keys(keys, class_name)
         return np.stack(list(interpolate(self.loaded, found, steps, method, loop=loop)))
 
@@ -194,6 +200,8 @@ class Model:
                 found = find_latents(self.loaded, self._checked(keys), None, 0, stop)
         else:
             label = None if class_name is None else self.loaded.class_number(class_name)
+            if wrong := [seed for seed in keys if not 0 <= int(seed) <= MAX_SEED]:
+                raise UsageError(f"seed is {wrong[0]!s:.20}; allowed: 0 to {MAX_SEED:,}")
             found = draw(model, [(int(seed), 0) for seed in keys], label)
         return to_styles(model, found) if natural_space(model) == "w" else found
 

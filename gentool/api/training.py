@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gentool.api.model import Model, load
 from gentool.core.atomic_files import LOG_NAME
 from gentool.core.distributed import joined
@@ -109,6 +111,8 @@ def train(
         KeyboardInterrupt: Ctrl-C; the state was saved, and the run can be continued.
     """
     started = time.monotonic()
+    if stop_after is not None and (type(stop_after) is not int or stop_after < 1):
+        raise UsageError(f"stop_after is {stop_after!r:.40}; allowed: whole numbers from 1")
     layers = _layers(model, data, settings, options or {}, config)
     with StopFlag() as stop:
 
@@ -119,17 +123,16 @@ def train(
                 poll=stop.poll,
             )  # fmt: skip
 
-        plan = make_plan(layers, opened, started, stop_after=stop_after, override=override)
-        with (
-            joined(plan.setup.device) as ranks,
-            _observer(progress, stop, plan.setup.settings.images) as observer,
-        ):
-            try:
-                result, bad = execute(plan, observer, stop, ranks, strict=strict)
-            except Stopped as error:
-                if error.interrupted:
-                    raise KeyboardInterrupt(str(error)) from error
-                raise
+        try:
+            plan = make_plan(layers, opened, started, stop_after=stop_after, override=override)
+            with joined(plan.setup.device) as ranks, ranks.only_first_speaks():
+                shown = progress if ranks.first else False
+                with _observer(shown, stop, plan.setup.settings.images) as observer:
+                    result, bad = execute(plan, observer, stop, ranks, strict=strict)
+        except Stopped as error:
+            if error.interrupted:
+                raise KeyboardInterrupt(str(error)) from error
+            raise
     return Run(result.model_path, result.images, result.seed, result.already_complete, bad)
 
 
@@ -157,20 +160,31 @@ def _layers(
     Raises:
         UsageError: a setting that does not exist, a wrong type, or a value out of bounds.
     """
-    several = [data] if isinstance(data, str | Path) else data
+    several = [data] if isinstance(data, str | Path) else list(data if data is not None else ())
     given = {**settings, "data": [str(spec) for spec in several]}
     for name in given:
         if name not in DECLARED:
             raise unknown_name("setting", name, list(DECLARED), "help(gentool.train)")
-    if not several or not all(given["data"]):
+    if not all(spec.strip() for spec in given["data"] or [""]):
         raise UsageError("train needs images: give data a folder, an archive or builtin:shapes")
     flags = {
-        name: Setting(str(value) if isinstance(value, Path) else value, f"argument {name}")
+        name: Setting(_plain(value), f"argument {name}")
         for name, value in given.items()
         if value is not None
     }
-    chosen = {name: Setting(value, "argument options") for name, value in options.items()}
+    chosen = {name: Setting(_plain(value), "argument options") for name, value in options.items()}
     return collect(model, flags, chosen, None if config is None else Path(config))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a config file would give it: paths as text, numpy's numbers as Python's."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple) and len(value) == 2:  # a size, height first
+        return "x".join(str(_plain(side)) for side in value)
+    return value
 
 
 def _observer(

@@ -19,6 +19,7 @@ exit; with ``torchrun --max-restarts`` all processes start again from the last s
 
 import contextlib
 import datetime
+import itertools
 import os
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from torch.distributed.rendezvous import rendezvous
 from gentool.core.errors import DeviceError, Stopped, UsageError
 
 # Parts of the messages of errors that mean a lost connection.
+_GROUPS = itertools.count()  # of processes that this process has joined
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "Gloo", "NCCL", "Socket")
 _Value = TypeVar("_Value", bool, float)
 _STARTING = datetime.timedelta(minutes=5)  # timeout until all ranks have joined
@@ -175,9 +177,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     try:
         store, rank, count = next(rendezvous("env://", timeout=_STARTING))
         # After a restart torchrun's store still holds the addresses of processes that have ended,
-        # so each attempt uses its own prefix.
+        # so each attempt uses its own prefix, and so does each group of one process.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = PrefixStore(f"attempt {attempt}", store)
+        store = PrefixStore(f"attempt {attempt}, group {next(_GROUPS)}", store)
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE
         )

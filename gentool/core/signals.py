@@ -85,7 +85,8 @@ class StopFlag:
     def __enter__(self) -> "StopFlag":
         if threading.current_thread() is threading.main_thread():
             for number in _heeded():
-                self._before[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) is not None:  # else another language set the handler
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -96,9 +97,18 @@ class StopFlag:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None and self.interrupted and self._in_library:
+            raise KeyboardInterrupt  # it came after the last poll, and its caller has to know
+
+    @property
+    def _in_library(self) -> bool:
+        """Whether Ctrl-C had Python's own handler, as where gentool is imported."""
+        return self._before.get(signal.SIGINT) is signal.default_int_handler
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked is not None and number == signal.SIGINT:
+            if self._in_library:
+                raise KeyboardInterrupt
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
         self.asked = self.asked or signal.Signals(number)

@@ -14,6 +14,7 @@ import os
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ from gentool.outputs.ownership import Guard
 from gentool.outputs.places import free_name
 from gentool.outputs.plan import NamedImage, Plan, merged_recipe
 
+_LOOKED_AT_NAMES = 10_000
 _LOOKED_AT = 1000  # about this many files of a folder are checked for the model that made them
 
 
@@ -76,7 +78,8 @@ class FolderSink(Sink):
         here = self._files_here()
         taken = self.guard.names_taken(self.folder)
         first = next(iter(plan.results()), None)
-        if first is not None and "/" in first.name:
+        some = islice(plan.results(), _LOOKED_AT_NAMES)
+        if any("/" in result.name for result in some):  # only reconstruct --only has folders
             self._refuse_file_in_the_way(plan)
         for result in plan.results() if here or taken else ():
             name = result.name + self.suffix

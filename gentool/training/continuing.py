@@ -68,8 +68,22 @@ def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layer
         raise ModelFileError(
             f"{path} is damaged (identity: {error!s:.120}). Choose another --out"
         ) from error
+    layers = _title(layers, setup, header)
     layers, device = _device(layers, setup, header)
     return layers, "; ".join(filter(None, [_told(words, taken, setup), device]))
+
+
+def _title(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> Layers:
+    """Return the layers with the title of the run, unless one was given."""
+    title = header.get("name")
+    if not isinstance(title, str) or "name" in layers.values:
+        return layers
+    try:
+        return with_values(layers, {"name": Setting(title, f"the run in {setup.out}")}, {})
+    except UsageError as error:
+        raise ModelFileError(
+            f"{setup.out / STATE_NAME} is damaged (name: {error!s:.120}). Choose another --out"
+        ) from error
 
 
 def _options(identity: Mapping[str, Any]) -> dict[str, Any]:

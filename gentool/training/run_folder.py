@@ -215,6 +215,7 @@ class RunFolder:
         header = {
             "kind": "state",
             "preset": self.setup.preset,
+            "name": self.settings.name,
             "device": self.setup.device.type,
             "identity": self.identity(),
         }

@@ -69,7 +69,7 @@ def test_latents_decode_and_gradients_flow_back(
     images = model.decode(latents)
     assert images.shape == photos.shape and images.dtype == np.uint8
     if latents.is_floating_point():
-        latents = latents.clone().requires_grad_()
+        latents.requires_grad_()
         as_tensor = model.decode(latents, as_tensor=True)
         assert as_tensor.shape == (3, 3, 16, 16)
         as_tensor.square().sum().backward()  # type: ignore[no-untyped-call]
@@ -132,6 +132,12 @@ def test_images_of_another_shape_are_refused(vae: Path, photos: NDArray[np.uint8
             model.encode(images)
     with pytest.raises(UsageError, match="at least two"):
         model.interpolate([3])
+    with pytest.raises(UsageError, match="no method named 'slurp'"):
+        model.interpolate(method="slurp")
+    with pytest.raises(UsageError, match="steps is 0"):
+        model.interpolate(steps=0)
+    with pytest.raises(UsageError, match="seed is -1"):
+        model.interpolate([-1, 2])
 
 
 def test_info_tells_what_the_command_tells(gan: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import SIDE, gentool_command
 
@@ -70,6 +71,35 @@ def test_ctrl_c_saves_and_raises(image_folder: Path, tmp_path: Path) -> None:
     assert run.images == 48 and run.load("cpu").sample(1).shape == (1, SIDE, SIDE, 3)
 
 
+def test_a_second_ctrl_c_and_one_after_the_last_step_raise_too(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    def twice(images: int, share: float) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def late(images: int, share: float) -> None:
+        if share == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    for number, interrupt in enumerate((twice, late)):
+        with pytest.raises(KeyboardInterrupt):
+            gentool.train("gan", image_folder, out=tmp_path / str(number), options=OPTIONS,
+                          progress=interrupt, **SMALL)  # fmt: skip
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_numbers_of_numpy_and_a_size_as_a_pair_are_taken(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {
+        **SMALL, "size": (np.int64(SIDE), SIDE), "batch": np.int32(16), "images": np.int64(16),
+    }  # fmt: skip
+    options: dict[str, Any] = {"latent_size": np.int64(8)}
+    run = gentool.train("gan", [image_folder], out=tmp_path, options=options, **given)
+    assert run.images == 16
+
+
 def test_nothing_is_printed_off_a_terminal_unless_asked_for(
     image_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +119,10 @@ def test_nothing_is_printed_off_a_terminal_unless_asked_for(
         ({"images": 9, "minutes": 1.0}, "two budgets"),
         ({"model": "gam"}, "Did you mean 'gan'"),
         ({"data": []}, "train needs images"),
+        ({"data": None}, "train needs images"),
+        ({"data": " "}, "train needs images"),
+        ({"keep": "foo"}, "--keep foo"),
+        ({"stop_after": 0}, "stop_after is 0"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

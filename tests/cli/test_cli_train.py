@@ -534,6 +534,9 @@ def test_a_title_is_kept_and_shown_and_makes_no_other_run(
     assert gentool_command(*words, "--images", 64, "--name", "second").code == 0
     done = gentool_command("info", tmp_path / "run", "--json")
     assert json.loads(done.out)["training"]["name"] == "second"
+    assert gentool_command(*words, "--images", 96).code == 0  # it keeps its title
+    done = gentool_command("info", tmp_path / "run", "--json")
+    assert json.loads(done.out)["training"]["name"] == "second"
     assert gentool_command(*words, "--name", "x" * 201).code == 2
 
 
@@ -544,3 +547,13 @@ def test_the_average_may_be_set_by_a_flag_or_an_option(image_folder: Path, tmp_p
         done = gentool_command("train", "gan", "--data", image_folder, *TINY, *more, "--dry-run",
                                "--json")  # fmt: skip
         assert json.loads(done.out)["-o ema_images"]["value"] == 77
+
+
+def test_a_wrong_wish_of_what_to_keep_is_refused_before_the_work(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    words = ("train", "gan", "--data", image_folder, "--out", tmp_path / "run", "--keep", "foo")
+    for more in ((), ("--dry-run",)):
+        done = gentool_command(*words, *more)
+        assert done.code == 2 and "--keep foo" in done.err
+    assert not (tmp_path / "run").exists()

@@ -390,7 +390,7 @@ def test_what_stays_beside_results_that_were_written_over_is_told(place: Path) -
 
 
 def test_a_result_that_would_be_a_file_and_a_folder_is_refused_first(place: Path) -> None:
-    for name in ("w/p.jpg", "w/p.jpg.png/x.png"):
+    for name in ("w/a.jpg", "w/p.jpg", "w/p.jpg.png/x.png"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(1)).save(place / name)
     done = gentool_command("reconstruct", "vae", "w", "--only", "-o", "o", cwd=place)
