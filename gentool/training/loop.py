@@ -41,10 +41,11 @@ from gentool.training.divergence import (
 from gentool.training.ema import Averaging, averaged_copy
 from gentool.training.log import RunLog
 from gentool.training.reporter import Reporter
-from gentool.training.run_folder import BEST_NAME, Learner, RunFolder
+from gentool.training.run_folder import Learner, RunFolder
 from gentool.training.run_lock import locked
 from gentool.training.schedule import Schedule
 from gentool.training.score_schedule import ScoreSchedule
+from gentool.training.scoring import Scoring
 from gentool.training.setup import Setup
 from gentool.training.state import Counters, HasState
 from gentool.training.update import Updates
@@ -135,6 +136,10 @@ class Trainer:
         self.budget = Budget(settings.images, settings.minutes, ranks)
         self.folder = RunFolder(setup, dataset, rows)
         self.log = RunLog(self.folder.log_path)
+        self.scoring = Scoring(
+            self.scores, self.schedule, self.model, self.average, self.fit, self.folder, self.log,
+            reporter, ranks,
+        )  # fmt: skip
         self._images_at_start = self._images_of_step = 0
         self._reported = set[str]()  # what was already warned of
 
@@ -157,7 +162,7 @@ class Trainer:
         """Continue from the state in the folder, if there is one; return whether all is done."""
         resumed = self.folder.read_state(self.learner(), self.kept)
         images = self.counters.images
-        done = resumed and self.share() >= 1 and not self._score_is_due()
+        done = resumed and self.share() >= 1 and not self.scoring.is_due(images, self.share())
         whole = not resumed or self.folder.holds_model_of(images)
         # All processes have read: what the first one writes now changes no decision of another.
         done, whole = self.ranks.agree(done), self.ranks.agree(whole)
@@ -181,7 +186,7 @@ class Trainer:
         """Take steps, log, score and save until the budget is spent."""
         next_log = time.monotonic() + _LOG_SECONDS
         self.budget.begin()
-        self._score_if_due(stop)
+        self.scoring.score_if_due(self.counters.images, self.share(), stop.poll)
         while (share := self.share()) < 1:
             self.take_step(share)
             self.reporter.progress(self.counters.images, min(self.share(), 1.0))
@@ -189,7 +194,7 @@ class Trainer:
             if now >= next_log:
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
-            self._score_if_due(stop)
+            self.scoring.score_if_due(self.counters.images, self.share(), stop.poll)
             late = self._stop_if_asked(stop, self.budget.save_is_due())
             if self._save_is_due(late):
                 self.save()
@@ -294,7 +299,7 @@ class Trainer:
             raise Stopped(message, interrupted=interrupted)
         return late
 
-    # --- log, files, scores -----------------------------------------------------------------
+    # --- log and files ----------------------------------------------------------------------
 
     def write_log(self, share: float) -> None:
         """Write one line of the log: means since the last line."""
@@ -337,33 +342,6 @@ class Trainer:
         self.folder.write_state(self.learner(), self.kept, seconds)
         self.folder.write_model(self.average, images, MODEL_NAME)
         self.budget.measure(time.monotonic() - began, more_seconds)
-
-    def _score_is_due(self) -> bool:
-        """Return whether the averaged weights are to be scored now."""
-        images = self.counters.images
-        changing = self.schedule.changes_samples(self.share())
-        since = None if changing else self.schedule.unchanged_since(images)
-        return self.scores.due(images, at_rest_since=since)
-
-    def _score_if_due(self, stop: StopFlag) -> None:
-        """Score the averaged weights and keep the best; a score that a stop ends stays due."""
-        changing = self.schedule.changes_samples(self.share())
-        if not self.ranks.agree(self._score_is_due()):
-            return
-        began, images = time.monotonic(), self.counters.images
-        self.fit.fit(images)
-        if not self.ranks.first:
-            return
-        try:
-            score = self.scores.score(self.average, self.model.augmented, images, began, stop.poll)
-        except Stopped:
-            return
-        if not changing:
-            self.scores.rest()
-        self.log.note(images, score.record)
-        self.reporter.scored(images, score)
-        if self.scores.is_best(score) and self.setup.keep.best:
-            self.folder.write_model(self.average, images, BEST_NAME, score=score.record)
 
 
 def new_model(setup: Setup, dataset: Dataset, feeder: Feeder) -> Model:

@@ -64,9 +64,8 @@ def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
             snapshot.unlink()
     target.unlink(missing_ok=True)
     try:
-        os.link(
-            os.path.realpath(model_path), target
-        )  # takes no disk space; the next model will be a new file
+        # takes no disk space; the next model will be a new file
+        os.link(os.path.realpath(model_path), target)
     except (OSError, NotImplementedError):
         put(target, model_path.read_bytes())
     reached("keep", target)
