@@ -109,7 +109,7 @@ def contrast(folder: Path, *arguments: object) -> dict[str, str]:
 
 
 def test_kl_gives_the_vae_codes_the_spread_of_its_prior(tmp_path: Path) -> None:
-    found = contrast(tmp_path, "--images", 3200, "--digits", 500)
+    found = contrast(tmp_path, "--images", 6400, "--digits", 1000)
     assert len(found) == 6
     spread = [float(number) for number in re.findall(NUMBER, found["VAE"])]
     assert len(spread) == 2

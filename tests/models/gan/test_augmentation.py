@@ -27,7 +27,9 @@ def _numbers(batch: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(
+    "channels", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))]
+)
 def test_first_and_second_derivatives_are_right(name: str, channels: int) -> None:
     augment = AUGMENTATIONS.get(name)
     images = _images(2, channels, 3, 4).double().requires_grad_(True)
