@@ -427,7 +427,7 @@ def test_size_and_colours_are_found_from_the_front_of_a_stream(
         return whole(self, index)
 
     monkeypatch.setattr(HubSource, "read", noted)
-    monkeypatch.setattr("gentool.data._SAMPLE", 5)
+    monkeypatch.setattr("gentool.data.shape._SAMPLE", 5)
     shape, _ = resolve_shape(source, None, None, 64)
     assert shape == ImageShape(16, 16, 3)
     assert seen == [0, 1, 2, 3, 4]
