@@ -12,7 +12,7 @@ from gentool.evaluation.evaluate import evaluate as evaluate_request
 from gentool.evaluation.request import Evaluation, Request
 from gentool.evaluation.split import SPLITS
 
-_NOT_OURS = ("targets", "data", "metrics", "device", "pictures", "files")
+_NOT_SETTINGS = ("targets", "data", "metrics", "device", "pictures", "files")
 
 
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
         DataError: images that cannot be used, or a split that cannot be known.
         Stopped: Ctrl-C or another signal came.
     """
-    allowed = [f.name for f in fields(Request) if f.name not in _NOT_OURS]
+    allowed = [f.name for f in fields(Request) if f.name not in _NOT_SETTINGS]
     for name in settings:
         if name not in allowed:
             raise unknown_name("setting", name, allowed, "help(gentool.evaluate)")

@@ -225,7 +225,7 @@ class _Quiet:
         """Ignore."""
 
     def progress(self, images: int, share: float) -> None:
-        """Call the function."""
+        """Pass the images seen and the finished fraction to the function."""
         if self._call is not None:
             self._call(images, share)
 

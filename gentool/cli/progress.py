@@ -14,11 +14,11 @@ from gentool.training.display import PLAIN_SECONDS, column
 
 
 class IntakeBar:
-    """Progress of a pass over images: a bar on a terminal, a plain line now and then off one.
+    """Shows a pass over images: a bar on a terminal, a plain line every ten seconds elsewhere.
 
     Args:
         stop: Polled at every update; there is nothing to save.
-        what: What is being done, in the words of the bar.
+        what: The label of the bar.
     """
 
     def __init__(self, stop: StopFlag, what: str) -> None:
@@ -49,10 +49,10 @@ class IntakeBar:
         self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Called now and then.
+        """Show how many images are done.
 
         Raises:
-            Stopped: asked to.
+            Stopped: a signal asked to stop.
         """
         self._stop.poll("stopped; nothing was written")
         if self._task is None:

@@ -1,4 +1,4 @@
-"""``--seed``: a number, or ``random`` for one that is drawn, told and kept like any other."""
+"""``--seed``: a number, or ``random`` for a seed that is drawn, printed and recorded."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def seed_option(default: int | None, meaning: str) -> Any:
 
 
 def _resolve(context: typer.Context, value: str | None) -> int | None:
-    """The number that ``--seed`` says, or one that is drawn now and told."""
+    """Return the number given as ``--seed``; draw and print one for ``random``."""
     if value is None or context.resilient_parsing:
         return None
     if value == RANDOM:

@@ -23,12 +23,12 @@ _NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
 
 
 def column(text: str, ratio: int | None = None) -> TextColumn:
-    """A column that is never wrapped; the one with a ratio is cut when the line is full."""
+    """Return a text column that is never wrapped; with a ratio it is cut when the line is full."""
     return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
 
 
 def _layers(record: dict[str, float]) -> list[str]:
-    """How many layers of latents the images say something to, for a record with a KL of each."""
+    """Return the number of layers of latents in use, for a record with the KL of each layer."""
     nats = [value for name, value in record.items() if name.startswith("kl/")]
     used = sum(value > _USED_NATS for value in nats)
     return [f"layers in use {used} of {len(nats)}"] if nats else []
@@ -44,12 +44,12 @@ def _sizes(plan: "Plan") -> str:
 
 
 class Display:
-    """Reporter for ``train``; a context manager, so that the terminal is always restored.
+    """Shows a training on stderr; a context manager, so that the terminal is always restored.
 
     Args:
-        stop: Polled during intake, which has nothing to save.
+        stop: Polled while images are prepared, when there is nothing to save.
         total_images: Budget in images, or None when the clock is the budget.
-        quiet: Say nothing while training.
+        quiet: Print only warnings, bad files and what a continued run takes over.
     """
 
     def __init__(self, stop: StopFlag, total_images: int | None, *, quiet: bool) -> None:
@@ -110,7 +110,7 @@ class Display:
             say(f"skipped {len(dataset.bad):,} of {total:,} images that cannot be read")
 
     def intake(self, done: int, total: int) -> None:
-        """Called while images are prepared."""
+        """Show how many images are prepared; raise ``Stopped`` if asked to stop."""
         self._stop.poll("stopped while preparing images; those prepared are kept")
         self._show("preparing images", done, total)
         if done == total and "preparing images" in self._tasks:
@@ -119,11 +119,11 @@ class Display:
             say(f"preparing images: {done:,} of {total:,}")
 
     def resumed(self, images: int) -> None:
-        """A run goes on."""
+        """Print that a run continues, and from how many images."""
         say(f"going on at {images:,} images")
 
     def progress(self, images: int, share: float) -> None:
-        """After every step."""
+        """Show the progress of the training; called after every step."""
         now = time.monotonic()
         self._began = self._began or (now, share)
         self._share = share
@@ -132,7 +132,7 @@ class Display:
             self._show("training", images, max(total, images))
 
     def logged(self, record: dict[str, float]) -> None:
-        """A line of the log."""
+        """Show a line of the log."""
         hidden = {k for k in record if k[:5] == "grad_" or "/" in k}  # a slash: one of many layers
         hidden |= {k for k, v in record.items() if k[:8] == "skipped_" and not v}
         shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
@@ -147,7 +147,7 @@ class Display:
             say(f"{record['images']:,.0f}{total} images  {speed}  {self._left()}  {losses}")
 
     def scored(self, images: int, score: "Score") -> None:
-        """A score, and what it warns of."""
+        """Print a score and its warnings."""
         if not self._quiet:
             words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
             say(f"scored at {images:,} images: {words}")
@@ -155,11 +155,11 @@ class Display:
             self.warned(warning)
 
     def warned(self, message: str) -> None:
-        """Something to know, even when quiet."""
+        """Print a warning, even when quiet."""
         say(f"warning: {message}")
 
     def _left(self) -> str:
-        """Time left, from the speed of this command."""
+        """Return the time left, estimated from the speed of this command."""
         if self._began is None or self._share <= self._began[1]:
             return "? left"
         pace = (time.monotonic() - self._began[0]) / (self._share - self._began[1])
