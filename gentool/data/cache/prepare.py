@@ -65,7 +65,7 @@ def prepare(
     if cache not in CACHE_MODES:
         raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
     tolerance = Tolerance(max_bad, strict)
-    told = progress or (lambda done, total: None)
+    told = _rising(progress) if progress else (lambda done, total: None)
     if cache == "never":
         return _streamed(source, policy, tolerance, ())
     if cache == "ram":
@@ -81,6 +81,22 @@ def prepare(
         return _on_disk(entry, source, policy, tolerance, told)
     mark_used(entry)
     return _dataset(found, source, policy, tolerance, ())
+
+
+def _rising(progress: Progress) -> Progress:
+    """Return a ``progress`` whose number of images never falls.
+
+    Without it the number falls to 0 where another process has just finished, as its journal is
+    then gone, and where this process takes over from another that was killed.
+    """
+    most = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal most
+        most = max(most, done)
+        progress(most, total)
+
+    return report
 
 
 def _place(source: Source, policy: Policy) -> Path:
