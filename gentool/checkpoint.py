@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from unicodedata import normalize
 
 import torch
 
@@ -218,9 +219,12 @@ class LoadedModel:
                 f"{self.path} is not conditional: it has no classes to choose from. "
                 "Leave --class out"
             )
-        if name not in classes:
+        if name in classes:
+            return classes.index(name)
+        composed = [normalize("NFC", known) for known in classes]  # "é" may be one letter or two
+        if normalize("NFC", name) not in composed:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
-        return classes.index(name)
+        return composed.index(normalize("NFC", name))
 
 
 def check_classes(names: tuple[str, ...]) -> None:

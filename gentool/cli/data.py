@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gentool.core.images import ImageShape
     from gentool.data import Policy
     from gentool.data.inspection import Survey
+    from gentool.data.intake import Intake
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
 app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
@@ -128,7 +129,7 @@ def pack(
         made = _recipe("data pack", spec, policy, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
         count, bad = write_pack(source, policy, out, bar.update, partial(comment_of, made))
-    _finish(out, count, shape, bad, print0=print0, as_json=as_json)
+    _finish(out, count, shape, source.intake, bad, print0=print0, as_json=as_json)
 
 
 @app.command()
@@ -166,7 +167,8 @@ def shards(
         made = _recipe("data shards", spec, policy, labels, all_frames)
         guard.allow_recipe(out, SHARDS, made)
         bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
-    _finish(out, len(source) - len(bad), shape, bad, print0=print0, as_json=as_json)
+    count = len(source) - len(bad)
+    _finish(out, count, shape, source.intake, bad, print0=print0, as_json=as_json)
 
 
 def _recipe(
@@ -190,14 +192,20 @@ def _recipe(
 
 
 def _finish(
-    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]],
+    out: Path, count: int, shape: "ImageShape", intake: "Intake", bad: list[tuple[str, str]],
     *, print0: bool, as_json: bool,
 ) -> None:  # fmt: skip
+    from gentool.data.badfiles import with_own, without_own
+    from gentool.data.intake import lines_of
+
+    intake, bad = with_own(intake, bad), without_own(bad)
+    for line in lines_of(intake, brief=True):
+        say(line)
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
     if as_json:
-        emit_json({"file": str(out), "images": count, "bad": bad})
+        emit_json({"file": str(out), "images": count, "bad": bad, "intake": intake.as_json()})
     else:
         emit(out, print0=print0)
 
@@ -219,10 +227,13 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
+        "intake": found.intake.as_json(),
     }
 
 
 def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> None:
+    from gentool.data.intake import lines_of
+
     readable = sum(found.modes.values())
     sizes = [f"{h}x{w}" for w, h in sorted(found.sizes, key=lambda s: s[0] * s[1])]
     rows = [
@@ -238,7 +249,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
     ]  # fmt: skip
     emit(spec)
     emit_table(rows)
-    for note in notes:
+    for note in [*lines_of(found.intake), *notes]:
         emit(f"  {note}")
     for name, reason in found.bad[:_SHOWN]:
         emit(f"  bad: {name}: {reason}")

@@ -16,6 +16,7 @@ from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.options import Scalar, from_json, from_words, to_json
 from gentool.data import Policy, Source, glance, make_policy, resolve_shape
+from gentool.data.intake import lines_of
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
@@ -140,7 +141,11 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     settings = _settings(layers.preset, values, policy, str(out), device)
     setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
     _ = setup.keep  # a wrong one is refused here, before any image is prepared
-    notes += [*choices, *_classes(setup, source)]
+    learned = classes_of(setup, source) > 0
+    told = lines_of(
+        source.intake, brief=True, classes=not setup.settings.unconditional, learned=learned
+    )
+    notes = [*told, *notes, *choices, *_classes(setup, source)]
     return Plan(setup, source, tuple(notes), values, options, random_seed=random_seed)
 
 
@@ -168,7 +173,9 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
 def _classes(setup: Setup, source: Source) -> list[str]:
     """Return a sentence on the classes of the images: whether the model learns them, and why."""
     if (count := classes_of(setup, source)) > 0:
-        return [f"conditional on {count} classes (--unconditional takes no notice of them)"]
+        origin = source.intake.classes_from
+        what = f"conditional on {count} classes from {origin}"
+        return [f"{what} (--unconditional takes no notice of them)"]
     if setup.settings.unconditional or source.labels is None:
         return []
     known = len(source.classes)

@@ -8,18 +8,31 @@ from its offset in the file, from any process or thread.
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
+from gentool.data.intake import Intake
+from gentool.data.kinds import HEAD_BYTES
 from gentool.data.preprocessing import BadImage
-from gentool.data.sources.archive_index import Members, Stored
+from gentool.data.sources.archive_index import Members, Reading, Stored
 from gentool.data.sources.base import FileSource
+from gentool.data.sources.folder_classes import require_classes
 from gentool.data.sources.index import Index, index_place, keep, look_up
 from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, label_file
+from gentool.data.sources.own_pictures import refuse_own
 from gentool.data.sources.tar import compression, is_tar, list_tar, unpack_tar
-from gentool.data.sources.zip import LOCAL_SIZE, is_zip, list_zip, local_length, read_member, unpack
+from gentool.data.sources.zip import (
+    LOCAL_SIZE,
+    is_zip,
+    list_zip,
+    local_length,
+    read_head,
+    read_member,
+    unpack,
+)
 
 
 class ArchiveSource(FileSource):
@@ -29,19 +42,35 @@ class ArchiveSource(FileSource):
         path: The archive.
         labels: As in ``find_labels``; if None, a label file inside is used if there is one.
         refresh: Whether to ignore an existing index.
+        take_own: Whether pictures that gentool made are images like others.
 
     Raises:
         DataError: it is no intact archive of images, or it is refused (see ``Members``).
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, labels: str | None = None, *, refresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        labels: str | None = None,
+        *,
+        refresh: bool = False,
+        take_own: bool = False,
+    ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
         self.path, self.is_zip = _plain_archive(path)
-        place = _place(path, labels)
+        place = _place(path, labels, take_own)
         index = None if refresh else look_up(place)
-        self.index = index or keep(self._list(str(path), labels), place)
+        self.index = index or keep(self._list(str(path), labels, take_own), place)
+        if labels == FROM_FOLDERS:
+            require_classes(self.index.intake, str(path))
+        self._takes_own = take_own or self.index.intake.own
         self._start()
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over."""
+        return self.index.intake
 
     def _start(self) -> None:
         self.paths = self.index.names
@@ -53,24 +82,31 @@ class ArchiveSource(FileSource):
         self._file: _File | None = None
         self._opening = threading.Lock()
 
-    def _list(self, name: str, labels: str | None) -> Index:
+    def _list(self, name: str, labels: str | None, take_own: bool) -> Index:
         members = Members(name)
         with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)
 
-            def read(stored: Stored) -> bytes:
-                if self.is_zip:
-                    return read_member(file, stored)
+            def read(stored: Stored, size: int | None = None) -> bytes:
                 file.seek(stored[0])
-                return file.read(stored[1])
+                return file.read(stored[1] if size is None else min(size, stored[1]))
 
+            reading = Reading(read, lambda stored: read(stored, HEAD_BYTES))
+            if self.is_zip:
+                reading = Reading(
+                    partial(read_member, file), lambda stored: read_head(file, stored, HEAD_BYTES)
+                )
             try:
-                return members.index(labels, read)
+                return members.index(labels, reading, take_own=take_own)
             except ValueError as error:
                 raise DataError(f"{name}: the labels in it cannot be read: {error}") from error
 
     def read(self, index: int) -> bytes:
         """Return the bytes of member ``index``."""
+        content = self._member(index)
+        return content if self._takes_own else refuse_own(content)
+
+    def _member(self, index: int) -> bytes:
         offset, packed, size, crc, method = (int(column[index]) for column in self._columns)
         file = self._opened()
         if not self.is_zip:
@@ -92,7 +128,8 @@ class ArchiveSource(FileSource):
         return self._file
 
     def __getstate__(self) -> dict[str, object]:
-        return {"name": self.name, "path": self.path, "is_zip": self.is_zip, "index": self.index}
+        kept = ("name", "path", "is_zip", "index", "_takes_own")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -157,11 +194,11 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     return plain, False
 
 
-def _place(path: Path, labels: str | None) -> Path:
-    """Return the path where the index of this archive with these labels is kept."""
+def _place(path: Path, labels: str | None, take_own: bool) -> Path:
+    """Return the path where the index of this archive with these choices is kept."""
     info = path.stat()
     key = labels or ""
     if labels not in (None, FROM_FOLDERS, NO_LABELS):
         file = label_file(Path(labels).expanduser())
         key = file.key if file else ""
-    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key)
+    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key, take_own)

@@ -4,6 +4,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import overload
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
+from gentool.data.intake import Intake, joined
 from gentool.data.preprocessing import Policy
 from gentool.data.sources.base import Access, Loaded, Source
+from gentool.data.sources.folder_classes import suspicions
 
 MAX_WEIGHT = 1e6
 _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
@@ -46,6 +49,22 @@ class JoinedSource(Source):
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over, of all sources together."""
+        notes = [source.intake for source in self.sources]
+        found = joined(notes)
+        if self.labels is not None:
+            origins = dict.fromkeys(note.classes_from for note in notes)
+            warnings = suspicions(self.classes, self.labels)
+            return replace(
+                found, classes_from=" and ".join(origins), class_warnings=tuple(warnings)
+            )
+        pairs = list(zip(self.sources, notes, strict=True))
+        some = any(source.labels is not None for source in self.sources)
+        why = next(f"{s.name} has none ({n.no_classes})" for s, n in pairs if s.labels is None)
+        return replace(found, no_classes=why, lost=some or any(note.lost for note in notes))
 
     def place(self, index: int) -> tuple[Source, int]:
         """Return the source that contains image ``index``, and the number of the image there."""

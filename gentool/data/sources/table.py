@@ -11,7 +11,6 @@ from gentool.core.errors import DataError, UsageError
 from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
 from gentool.data.sources.array import ArraySource, is_array_file
 from gentool.data.sources.base import (
-    IMAGE_SUFFIXES,
     Access,
     FileSource,
     Loaded,
@@ -23,6 +22,7 @@ from gentool.data.sources.concat import JoinedSource, split_weight
 from gentool.data.sources.folder import FolderSource
 from gentool.data.sources.hub import open_hub
 from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
+from gentool.data.sources.selection import IMAGE_SUFFIXES
 from gentool.data.sources.shards import open_shards
 from gentool.data.sources.torchvision_sets import open_imageset
 
@@ -64,6 +64,8 @@ def is_folder(path: Path) -> bool:
 def open_images(path: Path) -> Source | None:
     """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
 
+    Pictures that gentool made are images like others here.
+
     Raises:
         DataError: it contains no images, or is damaged.
     """
@@ -74,8 +76,8 @@ def open_images(path: Path) -> Source | None:
         return None
     try:
         if path.is_dir():
-            return FolderSource(path)
-        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+            return FolderSource(path, take_own=True)
+        return ArraySource(path) if is_array_file(path) else ArchiveSource(path, take_own=True)
     except OSError as error:
         raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 
