@@ -241,7 +241,7 @@ def _bad() -> Iterator[Beast]:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"
     yield Beast("lfs.png", pointer, "git lfs pull")
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
-    yield Beast("phone.jpg", heic, "a HEIC image, not a PNG")
+    yield Beast("phone.jpg", heic, "an HEIC image, not a PNG")
     yield Beast("pickle.png", b"\x80\x04\x95\x00", "not a PNG")
     yield Beast("zip.png", b"PK\x03\x04" + bytes(40), "not a PNG")
     yield Beast("zeros.png", bytes(2000), "a file of zeros")
