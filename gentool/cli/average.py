@@ -104,7 +104,7 @@ def _fit_to(
 
     source = open_data(data, Opening(labels), stop)
     images = prepare(
-        source, averages.loaded.training_policy, lambda done, total: stop.poll("stopped")
+        source, averages.loaded.training_preprocessing, lambda done, total: stop.poll("stopped")
     )
     averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
     return images

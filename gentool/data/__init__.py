@@ -10,7 +10,7 @@ from gentool.data.cache.pruning import Entry, list_entries, prune, verify
 from gentool.data.dataset import Dataset
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Policy, decode, make_policy
+from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
 from gentool.data.shape import glance, parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.frames import FramesSource
@@ -36,7 +36,7 @@ __all__ = [
     "Entry",
     "FolderSource",
     "FramesSource",
-    "Policy",
+    "Preprocessing",
     "Source",
     "cache_folder",
     "coverage",
@@ -44,7 +44,7 @@ __all__ = [
     "glance",
     "is_folder",
     "list_entries",
-    "make_policy",
+    "make_preprocessing",
     "open_dataset",
     "open_images",
     "open_joined",

@@ -31,7 +31,7 @@ class Dataset:
             (N,). A split depends on them, so renaming and copying files does not change it.
             Empty when streaming.
         fingerprint: SHA-256 of the stored pixels and labels, the same on every machine. When
-            streaming, a hash of the source's fingerprint and the policy.
+            streaming, a hash of the source's fingerprint and the preprocessing.
         bad: (path, reason) of the files that were left out; grows when streaming.
         repeats: Weight of each image, float32 (N,), or None if all weights are 1.
         notes: What the user should know about the preparation, one sentence each.

@@ -17,7 +17,7 @@ from gentool.core.images import (
     Pixels,
     side_problem,
 )
-from gentool.data.preprocessing import BadImage, Policy, Probe, probe
+from gentool.data.preprocessing import BadImage, Preprocessing, Probe, probe
 from gentool.data.sources.table import BuiltinSource, Source
 
 T = TypeVar("T")
@@ -89,13 +89,13 @@ def _sample(source: Source) -> list[Image.Image]:
     return _read(source, source.open)
 
 
-def glance(source: Source, policy: Policy) -> Pixels:
+def glance(source: Source, preprocessing: Preprocessing) -> Pixels:
     """Prepare the same sample of images that ``resolve_shape`` reads, uint8 (N, H, W, C).
 
     Raises:
         DataError: none of them can be read.
     """
-    return np.stack(_read(source, lambda index: source.load(index, policy).pixels))
+    return np.stack(_read(source, lambda index: source.load(index, preprocessing).pixels))
 
 
 def _read(source: Source, read: Callable[[int], T]) -> list[T]:

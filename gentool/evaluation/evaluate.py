@@ -7,7 +7,7 @@ its hash, the numbers of images, the split and the seed.
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import UsageError
-from gentool.data import Dataset, Policy, Source, open_sources, prepare
+from gentool.data import Dataset, Preprocessing, Source, open_sources, prepare
 from gentool.evaluation.measuring import Measuring
 from gentool.evaluation.metric_choice import (
     Wanted,
@@ -18,7 +18,7 @@ from gentool.evaluation.metric_choice import (
 from gentool.evaluation.request import Evaluation, Request
 from gentool.evaluation.scores import Poll
 from gentool.evaluation.split import Split, check_split, choose_split
-from gentool.evaluation.targets import choose_policy, common_holdout, open_target
+from gentool.evaluation.targets import choose_preprocessing, common_holdout, open_target
 from gentool.metrics.extractors import as_rgb
 
 
@@ -43,17 +43,17 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         targets, names, request.split, holdout, pictures=request.pictures, files=request.files
     )
     source = open_sources(request.data, download=request.download, labels=request.labels)
-    policy = choose_policy(
+    preprocessing = choose_preprocessing(
         models, source, request.size, request.mode, request.fit, request.background
     )
 
-    def prepared(by: Policy) -> Dataset:
+    def prepared(by: Preprocessing) -> Dataset:
         return prepare(source, by, lambda done, total: poll(), max_bad=request.max_bad)
 
-    dataset = prepared(policy)
+    dataset = prepared(preprocessing)
     split = choose_split(request.split, models, dataset, prepared, poll)
     _look_at_images(wanted, request, source, dataset, split)
-    measuring = Measuring(request, wanted, source, dataset, split, policy, poll)
+    measuring = Measuring(request, wanted, source, dataset, split, preprocessing, poll)
     table = [measuring.score(path, target) for path, target in targets.items()]
     if not measuring.sheets and not any(scores.values for scores in table):
         reasons = dict.fromkeys(note for scores in table for note in scores.notes)
@@ -62,9 +62,9 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "split": split.name,
         "seed": request.seed,
         "data": dataset.name,
-        "shape": str(policy.shape),
-        "fit": policy.fit,
-        "background": policy.background,
+        "shape": str(preprocessing.shape),
+        "fit": preprocessing.fit,
+        "background": preprocessing.background,
     }
     return Evaluation(table, protocol, measuring.sheets, measuring.images)
 

@@ -9,7 +9,7 @@ import numpy as np
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data import Dataset, Policy, Source, prepare
+from gentool.data import Dataset, Preprocessing, Source, prepare
 from gentool.evaluation.latent_use import Scores
 from gentool.evaluation.metric_choice import FEWEST, OF_FEATURES, Wanted
 from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
@@ -46,7 +46,7 @@ class Measuring:
         source: The reference images.
         dataset: The same images, prepared.
         split: The part of them that the targets are compared with.
-        policy: How these images were prepared; targets that are images are prepared in this way.
+        preprocessing: How these images were prepared, and targets that are images will be.
         poll: Called between batches; may raise to stop.
 
     Raises:
@@ -56,10 +56,15 @@ class Measuring:
 
     def __init__(
         self, request: Request, wanted: Wanted, source: Source, dataset: Dataset, split: Split,
-        policy: Policy, poll: Poll,
+        preprocessing: Preprocessing, poll: Poll,
     ) -> None:  # fmt: skip
         self._request, self._wanted, self._poll = request, wanted, poll
-        self._source, self._dataset, self._split, self._policy = source, dataset, split, policy
+        self._source, self._dataset, self._split, self._preprocessing = (
+            source,
+            dataset,
+            split,
+            preprocessing,
+        )
         self._rows = some_rows(split.rows, request.count)
         self._reference = self._make_reference() if wanted.of_features else None
         self.sheets: list[Pixels] = []
@@ -121,7 +126,10 @@ class Measuring:
             batches = sampled(target, request.count, request.seed)
         else:
             images = prepare(
-                target, self._policy, lambda done, total: self._poll(), max_bad=request.max_bad
+                target,
+                self._preprocessing,
+                lambda done, total: self._poll(),
+                max_bad=request.max_bad,
             ).images
             if len(images) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
                 raise DataError(

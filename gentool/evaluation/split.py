@@ -9,12 +9,12 @@ import numpy as np
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import DataError, UsageError
-from gentool.data import Dataset, Policy
+from gentool.data import Dataset, Preprocessing
 from gentool.inference.held_out import Rows, Sides, tell_sides
 
 SPLITS = ("auto", "held-out", "training", "all")
 AUTO, HELD_OUT, TRAINING, ALL = SPLITS
-Prepare = Callable[[Policy], Dataset]
+Prepare = Callable[[Preprocessing], Dataset]
 Poll = Callable[[], None]
 # Reasons why samples cannot be compared both with training images and with held-out images.
 _OF_TRAINING = "the reference is the training images themselves; --split held-out compares both"
@@ -72,7 +72,7 @@ def choose_split(
         wanted: One of ``SPLITS``, checked by ``check_split``.
         models: The targets that are models.
         dataset: The images, prepared.
-        prepare: Prepares the same images with another policy.
+        prepare: Prepares the same images with other preprocessing.
         poll: Called repeatedly; may raise to stop.
 
     Raises:
@@ -146,10 +146,10 @@ def _notes(side: Sides, dataset: Dataset) -> list[str]:
 
 def _sides(loaded: LoadedModel, dataset: Dataset, prepare: Prepare, poll: Poll) -> Sides:
     """Find the training and held-out images of a model, prepared as they were for its training."""
-    policy = loaded.training_policy
-    if not policy.margin:
+    preprocessing = loaded.training_preprocessing
+    if not preprocessing.margin:
         return tell_sides(loaded, dataset, poll)
-    wider = prepare(policy)
+    wider = prepare(preprocessing)
     if len(wider) != len(dataset):
         none = np.empty(0, dtype=np.int64)
         return Sides(none, none, "some of them could not be read in one of two passes")

@@ -210,7 +210,7 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
 
     Args:
         loaded: The model.
-        dataset: Images, prepared as for its training (``LoadedModel.training_policy``).
+        dataset: Images, prepared as for its training (``LoadedModel.training_preprocessing``).
         poll: Called repeatedly; may raise to stop.
 
     Raises:
@@ -221,7 +221,7 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
     except (ValueError, binascii.Error) as error:
         raise ModelFileError(f"{loaded.path}: its header is damaged ({error!s:.80})") from error
     none = np.empty(0, dtype=np.int64)
-    if fitted is None or (len(fitted) and loaded.training_policy.margin):
+    if fitted is None or (len(fitted) and loaded.training_preprocessing.margin):
         return Sides(none, none, "its weights were fitted to images that its file does not list")
     if kept is None:
         sides = _by_fingerprint(loaded, dataset)

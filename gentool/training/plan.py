@@ -15,7 +15,7 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.options import Scalar, from_json, from_words, to_json
-from gentool.data import Policy, Source, glance, make_policy, resolve_shape
+from gentool.data import Preprocessing, Source, glance, make_preprocessing, resolve_shape
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
@@ -128,8 +128,10 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
-    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    some = None if changes_levels else partial(glance, source, policy)
+    preprocessing = make_preprocessing(
+        shape, *(values[key].value for key in ("fit", "background", "margin"))
+    )
+    some = None if changes_levels else partial(glance, source, preprocessing)
     config, choices = MODELS.get(PRESETS[layers.preset].model).suit(config, count)
     config, more = MODELS.get(PRESETS[layers.preset].model).look(config, some)
     for key, chosen in to_json(config).items():
@@ -138,7 +140,7 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
     random_seed = values["seed"].value == RANDOM
     values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
-    settings = _settings(layers.preset, values, policy, str(out), device)
+    settings = _settings(layers.preset, values, preprocessing, str(out), device)
     setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
     _ = setup.keep  # a wrong one is refused here, before any image is prepared
     notes += [*choices, *more, *_classes(setup, source)]
@@ -189,7 +191,11 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 
 def _settings(
-    preset: str, values: dict[str, Setting], policy: Policy, out: str, device: "torch.device"
+    preset: str,
+    values: dict[str, Setting],
+    preprocessing: Preprocessing,
+    out: str,
+    device: "torch.device",
 ) -> Settings:
     """Return the settings with every value known."""
     value = {name: setting.value for name, setting in values.items()}
@@ -199,8 +205,8 @@ def _settings(
     known = {
         "data": tuple(value.get("data", ())),
         "out": out,
-        "size": f"{policy.shape.height}x{policy.shape.width}",
-        "mode": policy.shape.mode,
+        "size": f"{preprocessing.shape.height}x{preprocessing.shape.width}",
+        "mode": preprocessing.shape.mode,
         "device": str(device),
         "precision": str(precision).removeprefix("torch."),
     }

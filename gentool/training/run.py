@@ -64,7 +64,7 @@ def execute(
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(
-            source, setup.policy, observer.intake,
+            source, setup.preprocessing, observer.intake,
             cache=settings.cache, max_bad=settings.max_bad, strict=strict,
         )  # fmt: skip
     observer.prepared(dataset, len(source))

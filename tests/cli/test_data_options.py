@@ -12,7 +12,14 @@ from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
 from gentool.core.images import ImageShape, to_unit
-from gentool.data import Dataset, Policy, make_policy, open_dataset, open_source, prepare
+from gentool.data import (
+    Dataset,
+    Preprocessing,
+    make_preprocessing,
+    open_dataset,
+    open_source,
+    prepare,
+)
 from gentool.training.batches import Feeder
 
 CPU = torch.device("cpu")
@@ -128,7 +135,7 @@ def test_the_policy_is_in_the_file_and_other_verbs_keep_it(toys: Path, tmp_path:
     )  # fmt: skip
     assert done.code == 0, done.err
     loaded = load_model(out)
-    assert loaded.policy == make_policy(ImageShape(16, 16, 3), "pad", "#ff0000")
+    assert loaded.preprocessing == make_preprocessing(ImageShape(16, 16, 3), "pad", "#ff0000")
     Image.new("RGB", (64, 16), "blue").save(tmp_path / "wide.png")
     done = gentool_command(
         "reconstruct", out, tmp_path / "wide.png", "-o", tmp_path / "o", "--device", "cpu"
@@ -172,7 +179,7 @@ def test_frames_of_an_animation_are_trained_on(tmp_path: Path) -> None:
 
 
 def _dataset(toys: Path, margin: float = 0.0) -> Dataset:
-    return prepare(open_source(str(toys)), Policy(ImageShape(16, 16, 3), margin=margin))
+    return prepare(open_source(str(toys)), Preprocessing(ImageShape(16, 16, 3), margin=margin))
 
 
 def test_augmented_batches_are_a_function_of_the_counter(toys: Path) -> None:
@@ -221,10 +228,13 @@ def test_windows_lie_anywhere_in_what_is_stored(toys: Path) -> None:
 
 
 def test_streamed_batches_are_those_of_the_cache(toys: Path) -> None:
-    source, policy = open_source(str(toys)), Policy(ImageShape(16, 16, 3), margin=0.25)
+    source, preprocessing = (
+        open_source(str(toys)),
+        Preprocessing(ImageShape(16, 16, 3), margin=0.25),
+    )
     rows = np.arange(100)
-    cached = Feeder(prepare(source, policy), rows, 0, 16, CPU, "flip")
-    streamed = Feeder(prepare(source, policy, cache="never"), rows, 0, 16, CPU, "flip")
+    cached = Feeder(prepare(source, preprocessing), rows, 0, 16, CPU, "flip")
+    streamed = Feeder(prepare(source, preprocessing, cache="never"), rows, 0, 16, CPU, "flip")
     for start in (0, 16, 32, 0, 160):
         a, b = cached.batch(start), streamed.batch(start)
         assert torch.equal(a.images, b.images)

@@ -12,13 +12,13 @@ from odd_sources import SIDE, Faults, Squares, square, squares
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
-from gentool.data import Dataset, Policy, open_dataset, prepare, write_bad_files
+from gentool.data import Dataset, Preprocessing, open_dataset, prepare, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES
 from gentool.data.dataset import _repeat
 from gentool.data.sources.table import Loaded
 
 SHAPE, STORED = ImageShape(SIDE, SIDE, 3), ImageShape(24, 20, 3)
-POLICY = Policy(SHAPE)
+PREPROCESSING = Preprocessing(SHAPE)
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +71,14 @@ def test_every_mode_gives_the_same_images(cache: str, tmp_path: Path, own_cache:
 
 @pytest.mark.parametrize("cache", ["ram", "never"])
 def test_nothing_is_written_in_memory_or_streaming(cache: str, own_cache: Path) -> None:
-    data = prepare(Squares(20), POLICY, cache=cache)  # type: ignore[arg-type]
+    data = prepare(Squares(20), PREPROCESSING, cache=cache)  # type: ignore[arg-type]
     assert np.array_equal(data.images[:], squares(list(range(20))))
     assert not own_cache.exists()
 
 
 def test_another_mode_is_a_clear_error() -> None:
     with pytest.raises(UsageError, match=r"no cache 'disc'\. Choices: auto, disk, ram, never"):
-        prepare(Squares(20), POLICY, cache="disc")  # type: ignore[arg-type]
+        prepare(Squares(20), PREPROCESSING, cache="disc")  # type: ignore[arg-type]
 
 
 # --- a disk that is too small -------------------------------------------------------------------
@@ -96,7 +96,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("full")
 def test_what_does_not_fit_is_streamed_and_says_so(own_cache: Path) -> None:
-    data = prepare(Squares(3000), POLICY)
+    data = prepare(Squares(3000), PREPROCESSING)
     (note,) = data.notes
     assert "GB are free at" in note
     assert note.endswith("streamed from the source")
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_streamed_and_says_so(own_cache: Path) -> None:
 @pytest.mark.usefixtures("full")
 def test_what_does_not_fit_but_must_is_a_clear_error() -> None:
     with pytest.raises(DataError, match=r"GB are free at .*Free some, set GENTOOL_CACHE, or"):
-        prepare(Squares(3000), POLICY, cache="disk")
+        prepare(Squares(3000), PREPROCESSING, cache="disk")
 
 
 @pytest.mark.usefixtures("full")
@@ -117,7 +117,7 @@ def test_what_does_not_fit_but_must_is_a_clear_error() -> None:
 def test_a_stream_cannot_be_read_in_a_random_order(cache: str, word: str) -> None:
     source = Squares(3000, access="sequential")
     with pytest.raises(DataError, match=f"{word}.*from front to back"):
-        prepare(source, POLICY, cache=cache)  # type: ignore[arg-type]
+        prepare(source, PREPROCESSING, cache=cache)  # type: ignore[arg-type]
 
 
 # --- bad files ----------------------------------------------------------------------------------
@@ -127,40 +127,40 @@ def test_a_stream_cannot_be_read_in_a_random_order(cache: str, word: str) -> Non
 def test_too_many_bad_files_are_named_with_the_next_step(cache: str) -> None:
     source = Squares(200, Faults(bad=frozenset({7, 8, 90, 199})))
     with pytest.raises(DataError) as caught:
-        prepare(source, POLICY, cache=cache)  # type: ignore[arg-type]
+        prepare(source, PREPROCESSING, cache=cache)  # type: ignore[arg-type]
     assert str(caught.value) == (
         "4 of 200 images cannot be read, more than --max-bad 0.01: square 7: told to be bad; "
         "square 8: told to be bad; square 90: told to be bad. Repair or remove them, or allow "
         "--max-bad 0.02"
     )
     assert caught.value.exit_code == 3
-    assert len(prepare(source, POLICY, cache=cache, max_bad=0.02)) == 196  # type: ignore[arg-type]
+    assert len(prepare(source, PREPROCESSING, cache=cache, max_bad=0.02)) == 196  # type: ignore[arg-type]
 
 
 def test_just_as_many_as_allowed_are_accepted() -> None:
-    assert len(prepare(Squares(200, Faults(bad=frozenset({1, 2}))), POLICY)) == 198
+    assert len(prepare(Squares(200, Faults(bad=frozenset({1, 2}))), PREPROCESSING)) == 198
 
 
 def test_the_limit_holds_for_what_is_already_in_the_cache() -> None:
     source = Squares(100, Faults(bad=frozenset({1, 2, 3})))
-    prepare(source, POLICY, max_bad=0.5)
+    prepare(source, PREPROCESSING, max_bad=0.5)
     with pytest.raises(DataError, match="3 of 100 images cannot be read"):
-        prepare(source, POLICY)
+        prepare(source, PREPROCESSING)
     with pytest.raises(DataError, match=r"square 1: told to be bad.*leave --strict away"):
-        prepare(source, POLICY, max_bad=0.5, strict=True)
+        prepare(source, PREPROCESSING, max_bad=0.5, strict=True)
 
 
 def test_a_large_set_of_bad_files_is_given_up_early(tmp_path: Path) -> None:
     source = Squares(2900, Faults(bad=frozenset(range(1, 2900, 2)), log=tmp_path / "log"))
     with pytest.raises(DataError, match=r"of the first \d+ \(of 2,900\) images cannot be read"):
-        prepare(source, POLICY)
+        prepare(source, PREPROCESSING)
     assert len((tmp_path / "log").read_text().split()) < 2000
 
 
 def test_strict_stops_at_the_first(tmp_path: Path) -> None:
     source = Squares(2900, Faults(bad=frozenset({40, 41}), log=tmp_path / "log"))
     with pytest.raises(DataError, match=r"^square 40: told to be bad\. Repair or remove it"):
-        prepare(source, POLICY, strict=True)
+        prepare(source, PREPROCESSING, strict=True)
     assert len((tmp_path / "log").read_text().split()) < 2000
 
 
@@ -168,13 +168,13 @@ def test_strict_stops_at_the_first(tmp_path: Path) -> None:
 def test_none_that_can_be_read_is_an_error_of_its_own(max_bad: float) -> None:
     source = Squares(30, Faults(bad=frozenset(range(30))))
     with pytest.raises(DataError, match="none of the 30 images can be read; the first, square 0"):
-        prepare(source, POLICY, max_bad=max_bad)
+        prepare(source, PREPROCESSING, max_bad=max_bad)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_from_0_to_1(share: float) -> None:
     with pytest.raises(UsageError, match="a share from 0 to 1"):
-        prepare(Squares(3), POLICY, max_bad=share)
+        prepare(Squares(3), PREPROCESSING, max_bad=share)
 
 
 def test_the_list_of_bad_files_is_one_line_each(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_list_of_bad_files_is_one_line_each(tmp_path: Path) -> None:
 
 def test_a_bad_file_is_replaced_by_the_next_good_one_of_its_class() -> None:
     bad = frozenset({4, 7, 58, 59})
-    data = prepare(Labelled(60, Faults(bad=bad)), POLICY, cache="never", max_bad=0.1)
+    data = prepare(Labelled(60, Faults(bad=bad)), PREPROCESSING, cache="never", max_bad=0.1)
     assert len(data.bad) == 0
     assert np.array_equal(data.images[:], squares(
         [{4: 10, 7: 10, 58: 1, 59: 2}.get(k, k) for k in range(60)]
@@ -207,11 +207,13 @@ def test_a_bad_file_is_replaced_by_the_next_good_one_of_its_class() -> None:
 
 
 def test_streaming_knows_too_many_bad_files_when_it_meets_them() -> None:
-    data = prepare(Squares(200, Faults(bad=frozenset({7, 8, 90}))), POLICY, cache="never")
+    data = prepare(Squares(200, Faults(bad=frozenset({7, 8, 90}))), PREPROCESSING, cache="never")
     assert np.array_equal(data.images[7:9], squares([9, 9]))
     with pytest.raises(DataError, match="3 of 200 images cannot be read, more than --max-bad"):
         data.images[90]
-    strict = prepare(Squares(200, Faults(bad=frozenset({7}))), POLICY, cache="never", strict=True)
+    strict = prepare(
+        Squares(200, Faults(bad=frozenset({7}))), PREPROCESSING, cache="never", strict=True
+    )
     with pytest.raises(DataError, match=r"square 7: told to be bad.*--strict"):
         strict.images[7]
 
@@ -219,11 +221,11 @@ def test_streaming_knows_too_many_bad_files_when_it_meets_them() -> None:
 def test_a_class_without_a_good_image_is_an_error() -> None:
     source = Labelled(9, Faults(bad=frozenset({1, 4, 7})))
     with pytest.raises(DataError, match="no image of the class of image 4 can be read"):
-        prepare(source, POLICY, cache="never", max_bad=1).images[4]
+        prepare(source, PREPROCESSING, cache="never", max_bad=1).images[4]
 
 
 def test_streaming_keeps_nothing_out() -> None:
-    data = prepare(Squares(20), POLICY, cache="never")
+    data = prepare(Squares(20), PREPROCESSING, cache="never")
     assert data.split(0)[0].tolist() == list(range(20))
     with pytest.raises(UsageError, match=r"holdout 0.1 .*--cache disk, or --holdout 0"):
         data.split(0.1)
@@ -233,8 +235,8 @@ def test_streaming_keeps_nothing_out() -> None:
 
 
 @dataclass(frozen=True)
-class Margin(Policy):
-    """A policy whose stored images are larger than what is seen."""
+class Margin(Preprocessing):
+    """Preprocessing whose stored images are larger than what is seen."""
 
     stored_shape: ImageShape = STORED
 
@@ -245,9 +247,9 @@ class Margin(Policy):
 class Framed(Squares):
     """Squares with a gradient, at the stored size."""
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Image ``index``; the place of each pixel is its colour."""
-        assert isinstance(policy, Margin)
+        assert isinstance(preprocessing, Margin)
         return Loaded(framed(index), index)
 
 
@@ -276,11 +278,11 @@ def test_of_images_with_a_margin_the_centre_is_seen(cache: str) -> None:
 
 def with_weights(weights: list[float]) -> Dataset:
     """A data set whose images count so much."""
-    return prepare(Labelled(len(weights), weights=weights), POLICY)
+    return prepare(Labelled(len(weights), weights=weights), PREPROCESSING)
 
 
 def test_without_weights_the_training_rows_are_those_of_the_split() -> None:
-    data = prepare(Squares(100), POLICY)
+    data = prepare(Squares(100), PREPROCESSING)
     assert np.array_equal(data.training_rows(0.3, 0), data.split(0.3)[0])
     first, second = data.split(0.3)
     assert sorted([*first, *second]) == list(range(100))
@@ -301,7 +303,7 @@ def test_weights_say_how_often_an_image_stands_there() -> None:
 def test_weights_stay_with_their_images_when_files_are_bad() -> None:
     weights = [float(k % 4) for k in range(40)]
     source = Labelled(40, Faults(bad=frozenset({0, 5, 39})), weights)
-    data = prepare(source, POLICY, max_bad=0.1)
+    data = prepare(source, PREPROCESSING, max_bad=0.1)
     kept = [k for k in range(40) if k not in (0, 5, 39)]
     assert data.repeats is not None
     assert data.repeats.tolist() == [weights[k] for k in kept]
@@ -332,7 +334,7 @@ def test_every_part_of_a_weight_is_met_as_nearly_as_whole_images_allow() -> None
 
 
 def test_labels_go_with_the_images() -> None:
-    data = prepare(Labelled(50, Faults(bad=frozenset({3, 4}))), POLICY, max_bad=0.1)
+    data = prepare(Labelled(50, Faults(bad=frozenset({3, 4}))), PREPROCESSING, max_bad=0.1)
     assert data.labels is not None
     kept = [k for k in range(50) if k not in (3, 4)]
     assert data.labels.tolist() == [k % 3 for k in kept]

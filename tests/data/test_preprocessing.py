@@ -14,13 +14,13 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import MODES, ImageShape
-from gentool.data import BadImage, Policy, decode, open_dataset, open_source, resolve_shape
+from gentool.data import BadImage, Preprocessing, decode, open_dataset, open_source, resolve_shape
 from gentool.data.preprocessing import FORMATS, open_image, probe
 
 SIDE = 16
-RGB = Policy(ImageShape(SIDE, SIDE, 3))
-GREY = Policy(ImageShape(SIDE, SIDE, 1))
-RGBA = Policy(ImageShape(SIDE, SIDE, 4))
+RGB = Preprocessing(ImageShape(SIDE, SIDE, 3))
+GREY = Preprocessing(ImageShape(SIDE, SIDE, 1))
+RGBA = Preprocessing(ImageShape(SIDE, SIDE, 4))
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -221,13 +221,15 @@ def test_scaling_down_averages() -> None:
 
 
 def test_small_images_are_enlarged_without_new_colours() -> None:
-    found = decode(encoded(Image.new("RGB", (1, 1), (9, 8, 7))), Policy(ImageShape(64, 48, 3)))
+    found = decode(
+        encoded(Image.new("RGB", (1, 1), (9, 8, 7))), Preprocessing(ImageShape(64, 48, 3))
+    )
     assert found.shape == (64, 48, 3)
     assert (found == [9, 8, 7]).all()
 
 
 def test_other_shapes_than_squares() -> None:
-    found = decode(encoded(Image.fromarray(draw(0, side=64))), Policy(ImageShape(20, 40, 3)))
+    found = decode(encoded(Image.fromarray(draw(0, side=64))), Preprocessing(ImageShape(20, 40, 3)))
     assert found.shape == (20, 40, 3)
 
 

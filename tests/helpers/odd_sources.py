@@ -12,7 +12,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Policy
+from gentool.data.preprocessing import BadImage, Preprocessing
 from gentool.data.sources.table import Loaded, Source
 
 Access = Literal["processes", "threads", "sequential"]
@@ -38,7 +38,7 @@ class Squares(Source):
         """Its number."""
         return f"square {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Image ``index``, or the fault that was ordered."""
         self.faults.meet(index)
         return Loaded(square(index), index * 7919)

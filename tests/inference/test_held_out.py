@@ -16,7 +16,7 @@ from PIL import Image
 
 from gentool.checkpoint import load_model, read_file, write_file
 from gentool.core.images import ImageShape
-from gentool.data import Policy, open_dataset, open_source
+from gentool.data import Preprocessing, open_dataset, open_source
 from gentool.data.origin import origin_of, with_origin
 from gentool.data.sources.shards import write_shards
 from gentool.inference.held_out import MOST_KEPT, KeptOut, digest, keep_out, read_kept, tell_sides
@@ -126,12 +126,14 @@ def test_no_copy_of_the_data_makes_a_trained_image_held_out(
 
 def test_shards_carry_the_hash_of_the_first_file(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("litdata")
-    pack, policy = _packed(photos, tmp_path), Policy(ImageShape(16, 16, 3))
-    write_shards(open_source(str(pack)), policy, tmp_path / "shards")
+    pack, preprocessing = _packed(photos, tmp_path), Preprocessing(ImageShape(16, 16, 3))
+    write_shards(open_source(str(pack)), preprocessing, tmp_path / "shards")
     again = tmp_path / "again.zip"
     assert gentool_command("data", "pack", f"shards:{tmp_path / 'shards'}", again).code == 0
     sources = [str(photos), f"shards:{tmp_path / 'shards'}", str(again)]
-    marks = [{open_source(s).load(k, policy).content_hash for k in range(COUNT)} for s in sources]
+    marks = [
+        {open_source(s).load(k, preprocessing).content_hash for k in range(COUNT)} for s in sources
+    ]
     assert marks[0] == marks[1] == marks[2]
 
 

@@ -22,7 +22,7 @@ from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Bad, Chunk, Job
 from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, make_crew
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.table import Source
 
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ def dims_of(shape: ImageShape) -> tuple[int, int, int]:
 
 def build(
     source: Source,
-    policy: Policy,
+    preprocessing: Preprocessing,
     store: DiskStore | MemoryStore,
     tolerance: Tolerance,
     progress: Progress,
@@ -75,7 +75,7 @@ def build(
 
     Args:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         store: Where the pixels are written; chunks that it already has are not prepared again.
         tolerance: How many images may be bad.
         progress: Called with (done, total) several times a second; may raise to stop.
@@ -87,8 +87,8 @@ def build(
         DataError: there are too many bad files, or no image is good.
         OSError: the store cannot be written.
     """
-    shape = policy.stored_shape
-    job = Job(source, policy, dims_of(shape), store.slots)
+    shape = preprocessing.stored_shape
+    job = Job(source, preprocessing, dims_of(shape), store.slots)
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []

@@ -2,7 +2,7 @@
 
 ``prepare`` takes the images from the cache if they are there. Otherwise it builds the entry,
 keeps the images in memory, or streams them. The name of an entry is a hash of what it depends
-on: the source and the policy.
+on: the source and the preprocessing.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from gentool.data.cache.streaming import StreamedImages, Window
 from gentool.data.cache.worker import attempt
 from gentool.data.dataset import Dataset
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.table import Loaded, Source
 
 CacheMode = Literal["auto", "disk", "ram", "never"]
@@ -37,7 +37,7 @@ _TRIED_AGAIN = 16  # files with a temporary fault that are tried again when an e
 
 def prepare(
     source: Source,
-    policy: Policy,
+    preprocessing: Preprocessing,
     progress: Progress | None = None,
     *,
     cache: CacheMode = "auto",
@@ -48,7 +48,7 @@ def prepare(
 
     Args:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         progress: Called with (done, total) several times a second; may raise to stop. The images
             prepared so far stay on disk, and the next call continues after them.
         cache: ``disk`` keeps the images in the cache folder; ``ram`` keeps them in the memory of
@@ -67,20 +67,22 @@ def prepare(
     tolerance = Tolerance(max_bad, strict)
     told = _rising(progress) if progress else (lambda done, total: None)
     if cache == "never":
-        return _streamed(source, policy, tolerance, ())
+        return _streamed(source, preprocessing, tolerance, ())
     if cache == "ram":
-        return _in_memory(source, policy, tolerance, told)
-    entry = _place(source, policy)
-    found = _look_up(entry, source, policy)
+        return _in_memory(source, preprocessing, tolerance, told)
+    entry = _place(source, preprocessing)
+    found = _look_up(entry, source, preprocessing)
     if found is None:
-        note = _make_room(entry, source, policy)
+        note = _make_room(entry, source, preprocessing)
         if note and cache == "disk":
             raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
         if note:
-            return _streamed(source, policy, tolerance, (f"{note}: streamed from the source",))
-        return _on_disk(entry, source, policy, tolerance, told)
+            return _streamed(
+                source, preprocessing, tolerance, (f"{note}: streamed from the source",)
+            )
+        return _on_disk(entry, source, preprocessing, tolerance, told)
     mark_used(entry)
-    return _dataset(found, source, policy, tolerance, ())
+    return _dataset(found, source, preprocessing, tolerance, ())
 
 
 def _rising(progress: Progress) -> Progress:
@@ -99,34 +101,34 @@ def _rising(progress: Progress) -> Progress:
     return report
 
 
-def _place(source: Source, policy: Policy) -> Path:
-    """Return the folder of the entry of ``source`` under ``policy``."""
+def _place(source: Source, preprocessing: Preprocessing) -> Path:
+    """Return the folder of the entry of ``source`` under ``preprocessing``."""
     name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
     word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
-    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, policy)).hexdigest()[:16]}"
+    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, preprocessing)).hexdigest()[:16]}"
 
 
-def _key(source: Source, policy: Policy) -> bytes:
-    return f"{source.fingerprint}|{policy}".encode()
+def _key(source: Source, preprocessing: Preprocessing) -> bytes:
+    return f"{source.fingerprint}|{preprocessing}".encode()
 
 
-def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
+def _look_up(entry: Path, source: Source, preprocessing: Preprocessing) -> Opened | None:
     """Open an entry; return None if it must be built again.
 
     That is so if it is missing or damaged, or if a file with a temporary fault can now be read.
     """
-    found = open_entry(entry, policy.stored_shape)
+    found = open_entry(entry, preprocessing.stored_shape)
     if found is None:
         return None
     passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
-    if any(isinstance(attempt(source, index, policy), Loaded) for index in passing):
+    if any(isinstance(attempt(source, index, preprocessing), Loaded) for index in passing):
         return None
     return found
 
 
-def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
+def _make_room(entry: Path, source: Source, preprocessing: Preprocessing) -> str | None:
     """Drop old entries as far as needed; return a message if the images still do not fit."""
-    need = len(source) * (policy.stored_shape.dims + 24) - size_of(entry) + _SPARE
+    need = len(source) * (preprocessing.stored_shape.dims + 24) - size_of(entry) + _SPARE
     place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if free < need:
@@ -141,19 +143,23 @@ def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
 
 
 def _on_disk(
-    entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
+    entry: Path,
+    source: Source,
+    preprocessing: Preprocessing,
+    tolerance: Tolerance,
+    progress: Progress,
 ) -> Dataset:
     """Return the images of an entry, after building it here or waiting for another process."""
-    shape, total = policy.stored_shape, len(source)
+    shape, total = preprocessing.stored_shape, len(source)
     notes: list[str] = []
     try:
         with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
             limit = cache_limit()
-            if (found := _look_up(entry, source, policy)) is None:
-                key = hashlib.sha256(_key(source, policy)).hexdigest()
+            if (found := _look_up(entry, source, preprocessing)) is None:
+                key = hashlib.sha256(_key(source, preprocessing)).hexdigest()
                 store = DiskStore(entry, key, total, dims_of(shape))
                 try:
-                    built = build(source, policy, store, tolerance, progress)
+                    built = build(source, preprocessing, store, tolerance, progress)
                     finish(store, source, shape, built)
                 finally:
                     store.close()
@@ -167,22 +173,26 @@ def _on_disk(
         ) from error
     if found is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
-    return _dataset(found, source, policy, tolerance, tuple(notes))
+    return _dataset(found, source, preprocessing, tolerance, tuple(notes))
 
 
 def _dataset(
-    found: Opened, source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+    found: Opened,
+    source: Source,
+    preprocessing: Preprocessing,
+    tolerance: Tolerance,
+    notes: tuple[str, ...],
 ) -> Dataset:
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
     tolerance.check(bad, len(source), len(source))
-    window = _window(policy.shape, policy.stored_shape)
+    window = _window(preprocessing.shape, preprocessing.stored_shape)
     return Dataset(
         name=source.name,
         images=found.stored[:, *window],
         stored=found.stored,
         labels=found.labels,
         classes=found.classes,
-        shape=policy.shape,
+        shape=preprocessing.shape,
         hashes=found.hashes,
         fingerprint=found.fingerprint,
         bad=bad,
@@ -191,10 +201,12 @@ def _dataset(
     )
 
 
-def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: Progress) -> Dataset:
-    shape = policy.stored_shape
+def _in_memory(
+    source: Source, preprocessing: Preprocessing, tolerance: Tolerance, progress: Progress
+) -> Dataset:
+    shape = preprocessing.stored_shape
     store = MemoryStore(len(source), dims_of(shape))
-    built = build(source, policy, store, tolerance, progress)
+    built = build(source, preprocessing, store, tolerance, progress)
     pixels, hashes = store.keep(built.bad_rows)
     pixels.flags.writeable = False
     labels = kept_labels(source, built.bad_rows)
@@ -207,11 +219,11 @@ def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: P
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
     )
-    return _dataset(found, source, policy, tolerance, tuple(built.notes))
+    return _dataset(found, source, preprocessing, tolerance, tuple(built.notes))
 
 
 def _streamed(
-    source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
+    source: Source, preprocessing: Preprocessing, tolerance: Tolerance, notes: tuple[str, ...]
 ) -> Dataset:
     if getattr(source, "access", "processes") == "sequential":
         why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
@@ -219,18 +231,18 @@ def _streamed(
             f"{why}{source.name} can only be read from front to back, not in a random order. Use "
             "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    shape = policy.stored_shape
-    stored = StreamedImages(source, policy, shape, tolerance)
+    shape = preprocessing.stored_shape
+    stored = StreamedImages(source, preprocessing, shape, tolerance)
     labels = kept_labels(source, _NONE)
     return Dataset(
         name=source.name,
-        images=cast(Pixels, stored.cropped(_window(policy.shape, shape))),
+        images=cast(Pixels, stored.cropped(_window(preprocessing.shape, shape))),
         stored=cast(Pixels, stored),
         labels=labels,
         classes=source.classes,
-        shape=policy.shape,
+        shape=preprocessing.shape,
         hashes=np.empty(0, dtype=np.uint64),
-        fingerprint=hashlib.sha256(b"streamed|" + _key(source, policy)).hexdigest(),
+        fingerprint=hashlib.sha256(b"streamed|" + _key(source, preprocessing)).hexdigest(),
         bad=stored.bad,
         repeats=_repeats(source, _NONE),
         notes=notes,

@@ -16,7 +16,7 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.worker import attempt
 from gentool.data.cache.workers import cores
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.table import Loaded, Source
 
 _READERS = 16  # threads, at least: they mostly wait for disks and servers
@@ -29,7 +29,7 @@ class StreamedImages:
 
     Args:
         source: Where the images come from; ``load`` is called from threads.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         shape: Shape of one image as loaded.
         tolerance: How many images may be bad.
     """
@@ -38,9 +38,9 @@ class StreamedImages:
     ndim = 4
 
     def __init__(
-        self, source: Source, policy: Policy, shape: ImageShape, tolerance: Tolerance
+        self, source: Source, preprocessing: Preprocessing, shape: ImageShape, tolerance: Tolerance
     ) -> None:
-        self._loader = _Loader(source, policy, tolerance)
+        self._loader = _Loader(source, preprocessing, tolerance)
         self._window: Window = slice(None), slice(None)
         self.shape = (len(source), shape.height, shape.width, shape.channels)
 
@@ -93,8 +93,8 @@ class StreamedImages:
 class _Loader:
     """Load images in threads, and remember the bad files and their replacements."""
 
-    def __init__(self, source: Source, policy: Policy, tolerance: Tolerance) -> None:
-        self._source, self._policy, self._tolerance = source, policy, tolerance
+    def __init__(self, source: Source, preprocessing: Preprocessing, tolerance: Tolerance) -> None:
+        self._source, self._preprocessing, self._tolerance = source, preprocessing, tolerance
         self._pool = ThreadPoolExecutor(max(_READERS, cores()), thread_name_prefix="stream")
         self._stand_ins: dict[int, int] = {}
         self._known_bad: set[int] = set()
@@ -115,7 +115,7 @@ class _Loader:
         """Load image ``number``; record it and return None if it is bad."""
         if number in self._known_bad:
             return None
-        found = attempt(self._source, number, self._policy)
+        found = attempt(self._source, number, self._preprocessing)
         if isinstance(found, Loaded):
             return found
         with self._lock:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import GentoolError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Policy
+from gentool.data.preprocessing import BadImage, Preprocessing
 from gentool.data.sources.table import Loaded, Source
 
 READY = "ready"
@@ -73,13 +73,13 @@ class Job:
 
     Attributes:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         dims: (H, W, C) of the stored images.
         slots: Files to write to, or None to return the pixels.
     """
 
     source: Source
-    policy: Policy
+    preprocessing: Preprocessing
     dims: tuple[int, int, int]
     slots: Slots | None
 
@@ -94,7 +94,7 @@ class Job:
         hashes = np.zeros(stop - start, dtype=np.uint64)
         bad = []
         for slot, index in enumerate(range(start, stop)):
-            found = attempt(self.source, index, self.policy)
+            found = attempt(self.source, index, self.preprocessing)
             if isinstance(found, Bad):
                 bad.append(found)
             else:
@@ -128,14 +128,14 @@ def checksum(pixels: Pixels, hashes: NDArray[np.uint64]) -> int:
     return zlib.crc32(hashes.data, zlib.crc32(np.ascontiguousarray(pixels).data))
 
 
-def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
+def attempt(source: Source, index: int, preprocessing: Preprocessing) -> Loaded | Bad:
     """Load one image, or return why it is bad.
 
     Raises:
         GentoolError: the source as a whole cannot be read.
     """
     try:
-        return source.load(index, policy)
+        return source.load(index, preprocessing)
     except GentoolError:
         raise
     except BadImage as error:

@@ -17,7 +17,7 @@ from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.core.images import MODES, Pixels
 from gentool.core.pil_images import to_pil
-from gentool.data.preprocessing import Policy, convert
+from gentool.data.preprocessing import Preprocessing, convert
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
 from gentool.data.sources.base import Loaded, Source, image_hash
 from gentool.data.sources.zip import find_members, read_member
@@ -56,10 +56,10 @@ class ArraySource(Source):
         digest.update(self._images.data)
         self.fingerprint = digest.hexdigest()
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         image = self.open(index)
-        return Loaded(convert(image, policy), image_hash(image))
+        return Loaded(convert(image, preprocessing), image_hash(image))
 
     def open(self, index: int) -> Image.Image:
         """Return image ``index`` unprepared."""

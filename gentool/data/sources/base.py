@@ -17,7 +17,7 @@ from PIL import Image
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
 from gentool.data.origin import origin_of
-from gentool.data.preprocessing import Policy, decode, open_image
+from gentool.data.preprocessing import Preprocessing, decode, open_image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_FILE = 2**30  # bytes of one image file; larger files are not read into memory
@@ -67,7 +67,7 @@ class Source(ABC):
         return self.paths[index]
 
     @abstractmethod
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared.
 
         Raises:
@@ -102,10 +102,10 @@ class FileSource(Source):
             OSError: the file cannot be read.
         """
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         content = self.read(index)
-        return Loaded(decode(content, policy), source_hash(content))
+        return Loaded(decode(content, preprocessing), source_hash(content))
 
     def open(self, index: int) -> Image.Image:
         """Return image ``index``, upright but not prepared otherwise."""

@@ -11,7 +11,7 @@ from gentool.core.errors import UsageError
 from gentool.core.images import Pixels
 from gentool.core.pil_images import pil_mode, to_pil
 from gentool.core.registry import Entry, Registry
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Loaded, Source, content_hash
 from gentool.data.sources.procedural import Digits, ProceduralSet, Shapes
 from gentool.data.sources.stacked_digits import Modes
@@ -59,9 +59,9 @@ class BuiltinSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"{BUILTIN_PREFIX}{self.name} image {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, drawn at the wanted size."""
-        shape = policy.stored_shape
+        shape = preprocessing.stored_shape
         drawn = self.procedural.render(index, shape.height, shape.width)
         return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
 

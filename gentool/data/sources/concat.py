@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Loaded, Source
 
 MAX_WEIGHT = 1e6
@@ -59,10 +59,10 @@ class JoinedSource(Source):
         source, inside = self.place(index)
         return f"{source.name}: {source.describe(inside)}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         source, inside = self.place(index)
-        return source.load(inside, policy)
+        return source.load(inside, preprocessing)
 
     def open(self, index: int) -> Image.Image:
         """Return image ``index`` unprepared."""

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.data.preprocessing import Policy, decode, frame_count, open_image
+from gentool.data.preprocessing import Preprocessing, decode, frame_count, open_image
 from gentool.data.sources.base import FileSource, Loaded, Source, content_hash, source_hash
 
 Progress = Callable[[int, int], None]
@@ -48,10 +48,10 @@ class FramesSource(FileSource):
         """Return the bytes of the file that contains image ``index``."""
         return self._files.read(int(self._file[index]))
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         content, frame = self.read(index), int(self._frame[index])
-        pixels = decode(content, policy, frame)
+        pixels = decode(content, preprocessing, frame)
         if not frame:
             return Loaded(pixels, source_hash(content))
         return Loaded(pixels, content_hash(content + frame.to_bytes(4, "little")))

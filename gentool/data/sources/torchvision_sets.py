@@ -18,7 +18,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Policy, convert
+from gentool.data.preprocessing import BadImage, Preprocessing, convert
 from gentool.data.sources.base import Loaded, Source, image_hash
 
 # The sets that give (image, class), each with further arguments that its constructor needs.
@@ -107,10 +107,10 @@ class ImageSetSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"{self._spec} image {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         image = self.open(index)
-        return Loaded(convert(image, policy), image_hash(image))
+        return Loaded(convert(image, preprocessing), image_hash(image))
 
     def open(self, index: int) -> Image.Image:
         """Return image ``index`` as torchvision gives it."""

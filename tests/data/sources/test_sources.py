@@ -16,7 +16,14 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape
-from gentool.data import IMAGE_SUFFIXES, Policy, Source, open_dataset, open_source, parse_size
+from gentool.data import (
+    IMAGE_SUFFIXES,
+    Preprocessing,
+    Source,
+    open_dataset,
+    open_source,
+    parse_size,
+)
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.table import FileSource
 
@@ -285,10 +292,10 @@ def test_data_starts_without_torch(image_folder: Path, tmp_path: Path) -> None:
     archive = zip_of(image_folder, tmp_path / "x.zip")
     code = f"""
 import sys
-from gentool.data import Policy, open_source
+from gentool.data import Preprocessing, open_source
 from gentool.core.images import ImageShape
 for spec in ({str(image_folder)!r}, {str(archive)!r}, "builtin:shapes:3"):
-    open_source(spec).load(0, Policy(ImageShape(16, 16, 3)))
+    open_source(spec).load(0, Preprocessing(ImageShape(16, 16, 3)))
 print(sorted({{"torch", "torchvision", "datasets", "litdata", "fsspec"}} & set(sys.modules)))
 """
     assert run_python("-c", code).lines == ["[]"]
@@ -303,8 +310,8 @@ def test_a_source_travels_to_a_worker(kind: str, image_folder: Path, tmp_path: P
     words = pickle.dumps(source)
     assert len(words) < 40 * IMAGES + 2000
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(source.load, 3, Policy(ImageShape(16, 16, 3))).result()
-    here = source.load(3, Policy(ImageShape(16, 16, 3)))
+        found = pool.submit(source.load, 3, Preprocessing(ImageShape(16, 16, 3))).result()
+    here = source.load(3, Preprocessing(ImageShape(16, 16, 3)))
     assert np.array_equal(found.pixels, here.pixels)
     assert found.content_hash == here.content_hash
 
