@@ -7,7 +7,7 @@ are its three steps, for callers that want to report what was found between two 
 from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
-from gentool.data.dataset import Dataset
+from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
@@ -36,8 +36,12 @@ __all__ = [
     "Entry",
     "FolderSource",
     "FramesSource",
+    "ImageArray",
     "Preprocessing",
+    "Rows",
     "Source",
+    "Split",
+    "Subset",
     "cache_folder",
     "coverage",
     "decode",

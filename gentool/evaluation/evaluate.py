@@ -17,7 +17,7 @@ from gentool.evaluation.metric_choice import (
 )
 from gentool.evaluation.request import Evaluation, Request
 from gentool.evaluation.scores import Poll
-from gentool.evaluation.split import Split, check_split, choose_split
+from gentool.evaluation.split import ReferenceSplit, check_split, choose_split
 from gentool.evaluation.targets import choose_preprocessing, common_holdout, open_target
 from gentool.metrics.extractors import as_rgb
 
@@ -52,8 +52,8 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 
     dataset = prepared(preprocessing)
     split = choose_split(request.split, models, dataset, prepared, poll)
-    _look_at_images(wanted, request, source, dataset, split)
-    measuring = Measuring(request, wanted, source, dataset, split, preprocessing, poll)
+    _look_at_images(wanted, request, source, split)
+    measuring = Measuring(request, wanted, source, split, poll)
     table = [measuring.score(path, target) for path, target in targets.items()]
     if not measuring.sheets and not any(scores.values for scores in table):
         reasons = dict.fromkeys(note for scores in table for note in scores.notes)
@@ -70,7 +70,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 
 
 def _look_at_images(
-    wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split
+    wanted: Wanted, request: Request, source: Source, split: ReferenceSplit
 ) -> None:
     """Leave out the metrics that cannot be measured with these reference images.
 
@@ -78,6 +78,7 @@ def _look_at_images(
         UsageError: no metric is left, or fewer samples are requested than the metrics need.
         DataError: there are too few images for the metrics.
     """
+    dataset = split.images.dataset
     if split.why is not None:
         wanted.rule_out("memorisation", split.why)
     if "modes" in wanted.metrics and source.read_modes(as_rgb(dataset.images[:1])) is None:
@@ -85,5 +86,5 @@ def _look_at_images(
                         "those of builtin:modes")  # fmt: skip
     wanted.check()
     name = f"the split {split.name} of {dataset.name}"
-    images = min(len(split.rows), request.count)
+    images = min(len(split.images), request.count)
     leave_out_features(wanted, request.count, images, name)

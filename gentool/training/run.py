@@ -68,17 +68,18 @@ def execute(
             cache=settings.cache, max_bad=settings.max_bad, strict=strict,
         )  # fmt: skip
     observer.prepared(dataset, len(source))
+    images = dataset.split(setup.settings.holdout)
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
                 f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all "
                 "together"
             )
-        batch, why = choose_batch(dataset, setup, stop)
+        batch, why = choose_batch(images, setup, stop)
         observer.note(why)
         setup = with_batch(setup, batch)
     try:
-        result = train(dataset, setup, observer, stop)
+        result = train(images, setup, observer, stop)
     except Stopped:
         if ranks.first:
             write_bad_files(setup.out, dataset.bad)

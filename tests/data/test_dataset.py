@@ -12,7 +12,7 @@ from odd_sources import SIDE, Faults, Squares, square, squares
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
-from gentool.data import Dataset, Preprocessing, open_dataset, prepare, write_bad_files
+from gentool.data import Dataset, Preprocessing, Subset, open_dataset, prepare, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES
 from gentool.data.dataset import _repeat
 from gentool.data.sources.table import Loaded
@@ -52,9 +52,10 @@ def test_every_mode_gives_the_same_images(cache: str, tmp_path: Path, own_cache:
     rows = np.array([3, 39, 3, 0])
     assert len(data) == len(data.images) == 40
     assert data.images.shape == (40, 16, 16, 3)
-    assert data.images.dtype == np.uint8
+    assert data.images[:1].dtype == np.uint8
     some = np.arange(40) % 3 == 0
-    for chosen in (rows, slice(5, 12, 2), slice(None), [1, 2], some, -rows, 7, np.int64(8)):
+    indices: list[Any] = [rows, slice(5, 12, 2), slice(None), [1, 2], some, -rows, 7, np.int64(8)]
+    for chosen in indices:
         got, right = data.images[chosen], wanted.images[chosen]
         assert isinstance(got, np.ndarray)
         assert np.array_equal(got, right)
@@ -226,7 +227,7 @@ def test_a_class_without_a_good_image_is_an_error() -> None:
 
 def test_streaming_keeps_nothing_out() -> None:
     data = prepare(Squares(20), PREPROCESSING, cache="never")
-    assert data.split(0)[0].tolist() == list(range(20))
+    assert data.split(0).train.rows.tolist() == list(range(20))
     with pytest.raises(UsageError, match=r"holdout 0.1 .*--cache disk, or --holdout 0"):
         data.split(0.1)
 
@@ -273,6 +274,48 @@ def test_of_images_with_a_margin_the_centre_is_seen(cache: str) -> None:
         assert np.shares_memory(data.images, data.stored)
 
 
+# --- subsets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", ["disk", "ram", "never"])
+def test_a_subset_shows_its_images_in_its_order(cache: str) -> None:
+    data = prepare(Labelled(30), PREPROCESSING, cache=cache)  # type: ignore[arg-type]
+    rows = np.array([7, 2, 2, 29])
+    some = Subset(data, rows)
+    assert (len(some), some.name, some.classes) == (4, data.name, data.classes)
+    assert some.labels is not None
+    assert some.labels.tolist() == [1, 2, 2, 2]
+    assert some.names == ["square 7", "square 2", "square 2", "square 29"]
+    assert some.images.shape == (4, SIDE, SIDE, 3)
+    assert np.array_equal(some.images[:], squares([7, 2, 2, 29]))
+    assert np.array_equal(some.images[1:3], squares([2, 2]))
+    assert np.array_equal(some.images[np.array([3, 0])], squares([29, 7]))
+    assert np.array_equal(some.images[-1], square(29))
+    assert data.streamed == (cache == "never")
+
+
+def test_images_are_called_by_their_own_names_when_files_are_bad() -> None:
+    bad = frozenset({0, 1, 5, 9})
+    data = prepare(Squares(10, Faults(bad=bad)), PREPROCESSING, max_bad=1)
+    assert data.whole.names == [f"square {k}" for k in range(10) if k not in bad]
+
+
+def test_some_of_a_subset_are_the_same_each_time() -> None:
+    data = prepare(Squares(100), PREPROCESSING)
+    train = data.split(0.3).train
+    few = train.some(20).rows
+    assert np.array_equal(few, train.some(20).rows)
+    assert np.array_equal(few, np.unique(few))
+    assert set(few) < set(train.rows)
+    assert train.some(1000) is train
+
+
+def test_a_dataset_knows_how_it_was_prepared() -> None:
+    wider = Preprocessing(SHAPE, "pad", "black")
+    assert prepare(Squares(5), wider).preprocessing == wider
+    assert prepare(Squares(5), wider, cache="never").preprocessing == wider
+
+
 # --- splits and weights -------------------------------------------------------------------------
 
 
@@ -281,23 +324,24 @@ def with_weights(weights: list[float]) -> Dataset:
     return prepare(Labelled(len(weights), weights=weights), PREPROCESSING)
 
 
-def test_without_weights_the_training_rows_are_those_of_the_split() -> None:
+def test_without_weights_the_training_images_are_those_of_the_split() -> None:
     data = prepare(Squares(100), PREPROCESSING)
-    assert np.array_equal(data.training_rows(0.3, 0), data.split(0.3)[0])
-    first, second = data.split(0.3)
-    assert sorted([*first, *second]) == list(range(100))
+    train, held_out = data.split(0.3)
+    assert np.array_equal(train.repeated(0).rows, train.rows)
+    assert sorted([*train.rows, *held_out.rows]) == list(range(100))
 
 
 def test_weights_say_how_often_an_image_stands_there() -> None:
     weights = [1.0] * 10 + [2.5] * 10 + [0.3] * 10 + [3.0] * 2
     data = with_weights(weights)
-    times = np.bincount(data.training_rows(0, seed=1), minlength=32)
+    times = np.bincount(data.whole.repeated(1).rows, minlength=32)
     assert times[:10].tolist() == [1] * 10
     assert sorted(times[10:20].tolist()) == [2] * 5 + [3] * 5
     assert sorted(times[20:30].tolist()) == [0] * 7 + [1] * 3
     assert times[30:].tolist() == [3, 3]
-    assert np.array_equal(data.training_rows(0, seed=1), data.training_rows(0, seed=1))
-    assert not np.array_equal(data.training_rows(0, seed=1), data.training_rows(0, seed=2))
+    first, again, other = (data.whole.repeated(seed).rows for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_weights_stay_with_their_images_when_files_are_bad() -> None:
@@ -307,7 +351,10 @@ def test_weights_stay_with_their_images_when_files_are_bad() -> None:
     kept = [k for k in range(40) if k not in (0, 5, 39)]
     assert data.repeats is not None
     assert data.repeats.tolist() == [weights[k] for k in kept]
-    shown = data.images[data.training_rows(0, 0)]
+    two = Subset(data, np.array([2, 1])).weights
+    assert two is not None
+    assert two.tolist() == [weights[3], weights[2]]
+    shown = data.whole.repeated(0).images[:]
     assert np.array_equal(shown, np.repeat(squares(kept), data.repeats.astype(int), axis=0))
 
 
@@ -319,7 +366,7 @@ def test_other_weights_use_the_same_entry(own_cache: Path) -> None:
 
 def test_weights_that_leave_nothing_are_an_error() -> None:
     with pytest.raises(DataError, match="the weights of squares leave none of 5 images"):
-        with_weights([0.01] * 5).training_rows(0, 0)
+        with_weights([0.01] * 5).whole.repeated(0)
 
 
 def test_every_part_of_a_weight_is_met_as_nearly_as_whole_images_allow() -> None:

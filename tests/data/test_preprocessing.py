@@ -299,7 +299,7 @@ def test_broken_files_among_good_ones_are_named_and_counted(tmp_path: Path) -> N
     assert len(dataset) == 6
     assert [path for path, _ in dataset.bad] == ["3.png", "5.png"]
     assert dataset.bad[0][1] == "the file is empty"
-    for image, number in zip(dataset.images, (0, 1, 2, 4, 6, 7), strict=True):
+    for image, number in zip(dataset.images[:], (0, 1, 2, 4, 6, 7), strict=True):
         assert np.array_equal(image, draw(number))
 
 

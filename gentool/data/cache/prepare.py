@@ -7,14 +7,14 @@ on: the source and the preprocessing.
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
-from gentool.core.images import ImageShape, Pixels
 from gentool.data.badfiles import MAX_BAD, Tolerance
 from gentool.data.cache.build import Progress, build, dims_of
 from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
@@ -185,18 +185,19 @@ def _dataset(
 ) -> Dataset:
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
     tolerance.check(bad, len(source), len(source))
-    window = _window(preprocessing.shape, preprocessing.stored_shape)
+    left_out = np.array([b.number for b in found.bad], dtype=np.int64)
     return Dataset(
         name=source.name,
-        images=found.stored[:, *window],
+        images=found.stored[:, *_window(preprocessing)],
         stored=found.stored,
         labels=found.labels,
         classes=found.classes,
-        shape=preprocessing.shape,
+        preprocessing=preprocessing,
         hashes=found.hashes,
         fingerprint=found.fingerprint,
         bad=bad,
-        repeats=_repeats(source, np.array([b.number for b in found.bad], dtype=np.int64)),
+        describe=partial(_describe, source, left_out),
+        repeats=_repeats(source, left_out),
         notes=notes,
     )
 
@@ -231,26 +232,27 @@ def _streamed(
             f"{why}{source.name} can only be read from front to back, not in a random order. Use "
             "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    shape = preprocessing.stored_shape
-    stored = StreamedImages(source, preprocessing, shape, tolerance)
-    labels = kept_labels(source, _NONE)
+    stored = StreamedImages(source, preprocessing, tolerance)
     return Dataset(
         name=source.name,
-        images=cast(Pixels, stored.cropped(_window(preprocessing.shape, shape))),
-        stored=cast(Pixels, stored),
-        labels=labels,
+        images=stored.cropped(_window(preprocessing)),
+        stored=stored,
+        labels=kept_labels(source, _NONE),
         classes=source.classes,
-        shape=preprocessing.shape,
+        preprocessing=preprocessing,
         hashes=np.empty(0, dtype=np.uint64),
         fingerprint=hashlib.sha256(b"streamed|" + _key(source, preprocessing)).hexdigest(),
         bad=stored.bad,
+        describe=source.describe,
         repeats=_repeats(source, _NONE),
         notes=notes,
+        streamed=True,
     )
 
 
-def _window(shape: ImageShape, stored: ImageShape) -> Window:
-    """Return the rows and columns of the centre window of ``shape`` in the stored image."""
+def _window(preprocessing: Preprocessing) -> Window:
+    """Return the rows and columns of the centre window in a stored image."""
+    shape, stored = preprocessing.shape, preprocessing.stored_shape
     top, left = (stored.height - shape.height) // 2, (stored.width - shape.width) // 2
     return slice(top, top + shape.height), slice(left, left + shape.width)
 
@@ -259,3 +261,12 @@ def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | No
     """Return the weights of the images that are not ``bad``, float32, or None without weights."""
     repeats = getattr(source, "repeats", None)
     return None if repeats is None else np.delete(repeats, bad)
+
+
+def _describe(source: Source, bad: NDArray[np.int64], row: int) -> str:
+    """Return the name of the image in a row of the data set, which leaves out the images ``bad``.
+
+    ``bad`` is sorted. Before bad image k stand ``bad[k] - k`` good ones.
+    """
+    before = np.searchsorted(bad - np.arange(len(bad)), row, side="right")
+    return source.describe(row + int(before))

@@ -180,7 +180,7 @@ def test_what_is_used_now_may_be_larger_than_the_limit(monkeypatch: pytest.Monke
     monkeypatch.setenv("GENTOOL_CACHE_BYTES", "1")
     data = prepare(Squares(100), PREPROCESSING)
     assert len(names()) == 1
-    assert np.array_equal(data.images, squares(list(range(100))))
+    assert np.array_equal(data.images[:], squares(list(range(100))))
 
 
 @pytest.mark.parametrize(

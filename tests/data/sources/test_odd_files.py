@@ -144,7 +144,7 @@ def test_a_margin_is_stored_around_what_is_seen(tmp_path: Path, margin: float, s
     assert dataset.images.shape == (1, 16, 16, 3)
     edge = (side - 16) // 2
     window = slice(edge, edge + 16)
-    np.testing.assert_array_equal(dataset.images[0], dataset.stored[0, window, window])
+    np.testing.assert_array_equal(dataset.images[0], dataset.stored[0][window, window])
 
 
 def test_every_choice_has_a_cache_entry_of_its_own() -> None:
