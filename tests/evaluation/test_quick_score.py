@@ -89,7 +89,7 @@ def test_what_helps_against_collapse_is_the_models_to_say(digits: Dataset) -> No
     train = digits.split(0.4).train
     collapsed = Replaying(_part(train, 0, 1))
     told = _without_held_out(_part(train, 0, 200)).score(collapsed).warnings["collapse"]
-    assert told.endswith(collapsed.against_collapse)
+    assert told.endswith(collapsed.advice.against_collapse)
     assert "penalty" not in told
 
 
