@@ -62,7 +62,7 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data import make_preprocessing, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
@@ -75,7 +75,7 @@ def check(
         guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, notes = resolve_shape(source, size, mode, _largest_side())
+        shape, notes = resolve_shape(Sample(source), size, mode, _largest_side())
         preprocessing = make_preprocessing(shape, fit, background)
         made = _recipe("data check", spec, preprocessing, labels, all_frames)
         if output is not None:
@@ -111,7 +111,7 @@ def pack(
     gentool data pack ./photos photos64.zip --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_preprocessing, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.pack import pack as write_pack
     from gentool.outputs.marks import ARCHIVE, comment_of
     from gentool.outputs.ownership import Guard
@@ -123,7 +123,7 @@ def pack(
     guard.allow(out, ARCHIVE, "OUT.zip")
     with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
+        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
         preprocessing = make_preprocessing(shape, fit, background)
         made = _recipe("data pack", spec, preprocessing, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
@@ -151,7 +151,7 @@ def shards(
     gentool data shards ./photos photos64/ --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_preprocessing, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
     from gentool.outputs.ownership import Guard
@@ -161,7 +161,7 @@ def shards(
     guard.allow(out, SHARDS, "FOLDER")
     with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
         source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
+        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
         preprocessing = make_preprocessing(shape, fit, background)
         made = _recipe("data shards", spec, preprocessing, labels, all_frames)
         guard.allow_recipe(out, SHARDS, made)

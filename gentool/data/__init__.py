@@ -11,7 +11,8 @@ from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
-from gentool.data.shape import glance, parse_size, resolve_shape
+from gentool.data.reading import Sample
+from gentool.data.shape import parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.frames import FramesSource
 from gentool.data.sources.stacked_digits import coverage
@@ -39,13 +40,13 @@ __all__ = [
     "ImageArray",
     "Preprocessing",
     "Rows",
+    "Sample",
     "Source",
     "Split",
     "Subset",
     "cache_folder",
     "coverage",
     "decode",
-    "glance",
     "is_folder",
     "list_entries",
     "make_preprocessing",

@@ -159,7 +159,7 @@ def _looks(
                 image, content = open_image(data), content_hash(data)
                 kind = _format(data)
             else:
-                image, kind = source.open(index), "drawn"
+                image, kind = source.open(index).image, "drawn"
                 content = content_hash(image.tobytes())
             small = to_pil(convert(image, _THUMBNAIL))
             seen = perceptual(small) if perceptual else None

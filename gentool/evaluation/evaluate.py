@@ -7,7 +7,7 @@ its hash, the numbers of images, the split and the seed.
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import UsageError
-from gentool.data import Dataset, Preprocessing, Source, open_sources, prepare
+from gentool.data import Dataset, Preprocessing, Sample, Source, open_sources, prepare
 from gentool.evaluation.measuring import Measuring
 from gentool.evaluation.metric_choice import (
     Wanted,
@@ -43,14 +43,19 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         targets, names, request.split, holdout, pictures=request.pictures, files=request.files
     )
     source = open_sources(request.data, download=request.download, labels=request.labels)
-    preprocessing = choose_preprocessing(
-        models, source, request.size, request.mode, request.fit, request.background
-    )
+    sample = Sample(source)
 
     def prepared(by: Preprocessing) -> Dataset:
-        return prepare(source, by, lambda done, total: poll(), max_bad=request.max_bad)
+        return prepare(
+            source, by, lambda done, total: poll(), max_bad=request.max_bad, sample=sample
+        )
 
-    dataset = prepared(preprocessing)
+    dataset = prepared(
+        choose_preprocessing(
+            models, sample, request.size, request.mode, request.fit, request.background
+        )
+    )
+    sample.forget()
     split = choose_split(request.split, models, dataset, prepared, poll)
     _look_at_images(wanted, request, source, split)
     measuring = Measuring(request, wanted, source, split, poll)
@@ -62,9 +67,9 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "split": split.name,
         "seed": request.seed,
         "data": dataset.name,
-        "shape": str(preprocessing.shape),
-        "fit": preprocessing.fit,
-        "background": preprocessing.background,
+        "shape": str(dataset.shape),
+        "fit": dataset.preprocessing.fit,
+        "background": dataset.preprocessing.background,
     }
     return Evaluation(table, protocol, measuring.sheets, measuring.images)
 

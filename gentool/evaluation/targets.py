@@ -12,6 +12,7 @@ from gentool.core.errors import DataError, ModelFileError, UsageError
 from gentool.core.safetensors_io import is_torch_pickle
 from gentool.data import (
     Preprocessing,
+    Sample,
     Source,
     is_folder,
     make_preprocessing,
@@ -56,7 +57,7 @@ def _is_there(path: Path) -> bool:
 
 
 def choose_preprocessing(
-    models: Mapping[Path, LoadedModel], source: Source, size: str | None, mode: str | None,
+    models: Mapping[Path, LoadedModel], sample: Sample, size: str | None, mode: str | None,
     fit: str | None, background: str | None,
 ) -> Preprocessing:  # fmt: skip
     """Choose how targets and reference images are prepared: as the training images of the models.
@@ -65,7 +66,7 @@ def choose_preprocessing(
 
     Args:
         models: The models that are scored.
-        source: The reference images.
+        sample: A sample of the reference images.
         size: Size that the user chose; None, here and below, for the default.
         mode: ``grey``, ``rgb`` or ``rgba``.
         fit: ``crop``, ``pad`` or ``stretch``.
@@ -75,7 +76,7 @@ def choose_preprocessing(
         UsageError: the models differ, or the user chose other values than those of the model.
     """
     if not models:
-        shape, _ = resolve_shape(source, size, mode, _LARGEST_SIDE)
+        shape, _ = resolve_shape(sample, size, mode, _LARGEST_SIDE)
         return make_preprocessing(shape, fit or "crop", background or "white")
     found = {_plain(loaded.preprocessing): loaded.preprocessing for loaded in models.values()}
     if len(found) > 1:
@@ -86,7 +87,7 @@ def choose_preprocessing(
         )
     (own,) = found.values()
     asked_for, _ = resolve_shape(
-        source,
+        sample,
         size or f"{own.shape.height}x{own.shape.width}",
         mode or own.shape.mode,
         own.shape.height,

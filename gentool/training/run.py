@@ -65,8 +65,9 @@ def execute(
         settings = setup.settings
         dataset = prepare(
             source, setup.preprocessing, observer.intake,
-            cache=settings.cache, max_bad=settings.max_bad, strict=strict,
+            cache=settings.cache, max_bad=settings.max_bad, strict=strict, sample=plan.sample,
         )  # fmt: skip
+    plan.sample.forget()
     observer.prepared(dataset, len(source))
     images = dataset.split(setup.settings.holdout)
     if plan.batch_is_measured:

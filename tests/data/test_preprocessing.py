@@ -14,7 +14,15 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import MODES, ImageShape
-from gentool.data import BadImage, Preprocessing, decode, open_dataset, open_source, resolve_shape
+from gentool.data import (
+    BadImage,
+    Preprocessing,
+    Sample,
+    decode,
+    open_dataset,
+    open_source,
+    resolve_shape,
+)
 from gentool.data.preprocessing import FORMATS, open_image, probe
 
 SIDE = 16
@@ -328,7 +336,7 @@ def found(
     spec: str, largest: int = 64, size: str | None = None, mode: str | None = None
 ) -> tuple[str, list[str]]:
     """The shape that is chosen, in words, and the reasons."""
-    shape, notes = resolve_shape(open_source(spec), size, mode, largest)
+    shape, notes = resolve_shape(Sample(open_source(spec)), size, mode, largest)
     return str(shape), notes
 
 

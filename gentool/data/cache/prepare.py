@@ -7,6 +7,7 @@ on: the source and the preprocessing.
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,16 +17,16 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data.badfiles import MAX_BAD, Tolerance
-from gentool.data.cache.build import Progress, build, dims_of
+from gentool.data.cache.build import Built, Progress, build, dims_of
 from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.cache.locks import building
 from gentool.data.cache.pruning import cache_limit, prune, size_of
 from gentool.data.cache.store import DiskStore, MemoryStore, reached
 from gentool.data.cache.streaming import StreamedImages, Window
-from gentool.data.cache.worker import attempt
 from gentool.data.dataset import Dataset
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Sample, attempt
 from gentool.data.sources.table import Loaded, Source
 
 CacheMode = Literal["auto", "disk", "ram", "never"]
@@ -43,6 +44,7 @@ def prepare(
     cache: CacheMode = "auto",
     max_bad: float = MAX_BAD,
     strict: bool = False,
+    sample: Sample | None = None,
 ) -> Dataset:
     """Return the prepared images of ``source``.
 
@@ -56,6 +58,7 @@ def prepare(
             if they fit, else ``never`` with a note.
         max_bad: Fraction of the images that may be bad, 0 to 1.
         strict: Whether a single bad image is already an error.
+        sample: A sample of the source. The images that it has opened are not opened again.
 
     Raises:
         DataError: there are too many bad files or no good one, the cache cannot be written, the
@@ -64,25 +67,47 @@ def prepare(
     """
     if cache not in CACHE_MODES:
         raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
-    tolerance = Tolerance(max_bad, strict)
     told = _rising(progress) if progress else (lambda done, total: None)
+    task = _Task(sample or Sample(source), preprocessing, Tolerance(max_bad, strict), told)
     if cache == "never":
-        return _streamed(source, preprocessing, tolerance, ())
+        return _streamed(task, ())
     if cache == "ram":
-        return _in_memory(source, preprocessing, tolerance, told)
-    entry = _place(source, preprocessing)
-    found = _look_up(entry, source, preprocessing)
+        return _in_memory(task)
+    entry = _place(task)
+    found = _look_up(entry, task)
     if found is None:
-        note = _make_room(entry, source, preprocessing)
+        note = _make_room(entry, task)
         if note and cache == "disk":
             raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
         if note:
-            return _streamed(
-                source, preprocessing, tolerance, (f"{note}: streamed from the source",)
-            )
-        return _on_disk(entry, source, preprocessing, tolerance, told)
+            return _streamed(task, (f"{note}: streamed from the source",))
+        return _on_disk(entry, task)
     mark_used(entry)
-    return _dataset(found, source, preprocessing, tolerance, ())
+    return _dataset(found, task, ())
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What ``prepare`` was asked for; see its arguments."""
+
+    sample: Sample
+    preprocessing: Preprocessing
+    tolerance: Tolerance
+    progress: Progress
+
+    @property
+    def source(self) -> Source:
+        """Where the images come from."""
+        return self.sample.source
+
+    @property
+    def key(self) -> bytes:
+        """What the pixels depend on; the name of a cache entry is a hash of it."""
+        return f"{self.source.fingerprint}|{self.preprocessing}".encode()
+
+    def load(self, index: int) -> Loaded:
+        """Return image ``index``, prepared."""
+        return self.source.load(index, self.preprocessing)
 
 
 def _rising(progress: Progress) -> Progress:
@@ -101,34 +126,31 @@ def _rising(progress: Progress) -> Progress:
     return report
 
 
-def _place(source: Source, preprocessing: Preprocessing) -> Path:
-    """Return the folder of the entry of ``source`` under ``preprocessing``."""
-    name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
+def _place(task: _Task) -> Path:
+    """Return the folder of the cache entry."""
+    name = task.source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
     word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
-    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, preprocessing)).hexdigest()[:16]}"
+    return cache_folder() / f"{word}-{hashlib.sha256(task.key).hexdigest()[:16]}"
 
 
-def _key(source: Source, preprocessing: Preprocessing) -> bytes:
-    return f"{source.fingerprint}|{preprocessing}".encode()
-
-
-def _look_up(entry: Path, source: Source, preprocessing: Preprocessing) -> Opened | None:
+def _look_up(entry: Path, task: _Task) -> Opened | None:
     """Open an entry; return None if it must be built again.
 
     That is so if it is missing or damaged, or if a file with a temporary fault can now be read.
     """
-    found = open_entry(entry, preprocessing.stored_shape)
+    found = open_entry(entry, task.preprocessing.stored_shape)
     if found is None:
         return None
     passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
-    if any(isinstance(attempt(source, index, preprocessing), Loaded) for index in passing):
+    if any(isinstance(attempt(task.load, index), Loaded) for index in passing):
         return None
     return found
 
 
-def _make_room(entry: Path, source: Source, preprocessing: Preprocessing) -> str | None:
+def _make_room(entry: Path, task: _Task) -> str | None:
     """Drop old entries as far as needed; return a message if the images still do not fit."""
-    need = len(source) * (preprocessing.stored_shape.dims + 24) - size_of(entry) + _SPARE
+    stored = task.preprocessing.stored_shape
+    need = len(task.source) * (stored.dims + 24) - size_of(entry) + _SPARE
     place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if free < need:
@@ -142,24 +164,18 @@ def _make_room(entry: Path, source: Source, preprocessing: Preprocessing) -> str
     return None
 
 
-def _on_disk(
-    entry: Path,
-    source: Source,
-    preprocessing: Preprocessing,
-    tolerance: Tolerance,
-    progress: Progress,
-) -> Dataset:
+def _on_disk(entry: Path, task: _Task) -> Dataset:
     """Return the images of an entry, after building it here or waiting for another process."""
-    shape, total = preprocessing.stored_shape, len(source)
+    source, shape, total = task.source, task.preprocessing.stored_shape, len(task.source)
     notes: list[str] = []
     try:
-        with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
+        with building(entry, lambda: task.progress(min(reached(entry), total - 1), total)):
             limit = cache_limit()
-            if (found := _look_up(entry, source, preprocessing)) is None:
-                key = hashlib.sha256(_key(source, preprocessing)).hexdigest()
+            if (found := _look_up(entry, task)) is None:
+                key = hashlib.sha256(task.key).hexdigest()
                 store = DiskStore(entry, key, total, dims_of(shape))
                 try:
-                    built = build(source, preprocessing, store, tolerance, progress)
+                    built = _built(task, store)
                     finish(store, source, shape, built)
                 finally:
                     store.close()
@@ -173,18 +189,17 @@ def _on_disk(
         ) from error
     if found is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
-    return _dataset(found, source, preprocessing, tolerance, tuple(notes))
+    return _dataset(found, task, tuple(notes))
 
 
-def _dataset(
-    found: Opened,
-    source: Source,
-    preprocessing: Preprocessing,
-    tolerance: Tolerance,
-    notes: tuple[str, ...],
-) -> Dataset:
+def _built(task: _Task, store: DiskStore | MemoryStore) -> Built:
+    return build(task.sample, task.preprocessing, store, task.tolerance, task.progress)
+
+
+def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
+    source, preprocessing = task.source, task.preprocessing
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
-    tolerance.check(bad, len(source), len(source))
+    task.tolerance.check(bad, len(source), len(source))
     left_out = np.array([b.number for b in found.bad], dtype=np.int64)
     return Dataset(
         name=source.name,
@@ -202,12 +217,10 @@ def _dataset(
     )
 
 
-def _in_memory(
-    source: Source, preprocessing: Preprocessing, tolerance: Tolerance, progress: Progress
-) -> Dataset:
-    shape = preprocessing.stored_shape
-    store = MemoryStore(len(source), dims_of(shape))
-    built = build(source, preprocessing, store, tolerance, progress)
+def _in_memory(task: _Task) -> Dataset:
+    source = task.source
+    store = MemoryStore(len(source), dims_of(task.preprocessing.stored_shape))
+    built = _built(task, store)
     pixels, hashes = store.keep(built.bad_rows)
     pixels.flags.writeable = False
     labels = kept_labels(source, built.bad_rows)
@@ -220,19 +233,18 @@ def _in_memory(
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
     )
-    return _dataset(found, source, preprocessing, tolerance, tuple(built.notes))
+    return _dataset(found, task, tuple(built.notes))
 
 
-def _streamed(
-    source: Source, preprocessing: Preprocessing, tolerance: Tolerance, notes: tuple[str, ...]
-) -> Dataset:
+def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
+    source, preprocessing = task.source, task.preprocessing
     if getattr(source, "access", "processes") == "sequential":
         why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
         raise DataError(
             f"{why}{source.name} can only be read from front to back, not in a random order. Use "
             "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    stored = StreamedImages(source, preprocessing, tolerance)
+    stored = StreamedImages(source, preprocessing, task.tolerance)
     return Dataset(
         name=source.name,
         images=stored.cropped(_window(preprocessing)),
@@ -241,7 +253,7 @@ def _streamed(
         classes=source.classes,
         preprocessing=preprocessing,
         hashes=np.empty(0, dtype=np.uint64),
-        fingerprint=hashlib.sha256(b"streamed|" + _key(source, preprocessing)).hexdigest(),
+        fingerprint=hashlib.sha256(b"streamed|" + task.key).hexdigest(),
         bad=stored.bad,
         describe=source.describe,
         repeats=_repeats(source, _NONE),

@@ -12,10 +12,10 @@ import numpy as np
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
 from gentool.data.badfiles import BadFile, Tolerance
-from gentool.data.cache.worker import attempt
 from gentool.data.cache.workers import cores
 from gentool.data.dataset import Index
 from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import attempt
 from gentool.data.sources.table import Loaded, Source
 
 _READERS = 16  # threads, at least: they mostly wait for disks and servers
@@ -103,11 +103,14 @@ class _Loader:
         pixels: Pixels = found.pixels
         return pixels
 
+    def _load(self, number: int) -> Loaded:
+        return self._source.load(number, self._preprocessing)
+
     def _try(self, number: int) -> Loaded | None:
         """Load image ``number``; record it and return None if it is bad."""
         if number in self._known_bad:
             return None
-        found = attempt(self._source, number, self._preprocessing)
+        found = attempt(self._load, number)
         if isinstance(found, Loaded):
             return found
         with self._lock:

@@ -25,8 +25,8 @@ from PIL import Image
 from gentool.core.errors import DataError, UsageError
 from gentool.core.picture_files import encode
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Preprocessing, convert, decode, open_image
-from gentool.data.sources.base import Loaded, Source, image_hash, source_hash
+from gentool.data.preprocessing import BadImage, Preprocessing, open_image
+from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
 
 REMOTE = ("s3://", "gs://", "azure://")
 CHUNK_BYTES = 2**26
@@ -95,19 +95,12 @@ class ShardSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"shards:{self.name} image {index}"
 
-    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
-        """Return image ``index``, prepared, with the source hash if the shards contain it."""
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared, with the source hash if the shards contain it."""
         image, mark = self._item(index)
         if isinstance(image, bytes):
-            return Loaded(
-                decode(image, preprocessing), source_hash(image) if mark is None else mark
-            )
-        return Loaded(convert(image, preprocessing), image_hash(image))
-
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index`` unprepared."""
-        image, _ = self._item(index)
-        return open_image(image) if isinstance(image, bytes) else image
+            return Decoded(open_image(image), source_hash(image) if mark is None else mark)
+        return Decoded(image, image_hash(image))
 
     def _item(self, index: int) -> tuple[bytes | Image.Image, int | None]:
         if not 0 <= index < len(self):

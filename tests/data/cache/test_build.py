@@ -246,7 +246,7 @@ def test_pixels_that_cannot_be_written_are_no_bad_files(
     crew = kind(Job(Squares(100), PREPROCESSING, (SIDE, SIDE, 3), full), 1)
     try:
         with pytest.raises(OSError, match="No space left"):
-            crew.submit(0, 100).result()
+            crew.submit(0, 100, {}).result()
     finally:
         crew.close()
 
@@ -450,12 +450,12 @@ def test_a_worker_hears_no_signal_that_asks_to_stop() -> None:
     """Batch systems send them to all processes of a job; no image is bad because of that."""
     crew = ProcessCrew(Job(Squares(MANY), PREPROCESSING, (SIDE, SIDE, 3), None), 1)
     try:
-        crew.submit(0, 1).result()
+        crew.submit(0, 1, {}).result()
         workers = children(os.getpid())
         for pid in workers:
             for name in ASKING:
                 os.kill(pid, getattr(signal, name))
-        (chunk,) = crew.submit(1, 3).result()
+        (chunk,) = crew.submit(1, 3, {}).result()
         assert chunk.bad == ()
         assert children(os.getpid()) == workers
     finally:

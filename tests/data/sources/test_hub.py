@@ -21,7 +21,7 @@ from conftest import HELPERS, draw, run_python
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape
 from gentool.core.picture_files import encode
-from gentool.data import Preprocessing, open_source, prepare, resolve_shape
+from gentool.data import Preprocessing, Sample, open_source, prepare, resolve_shape
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.hub import HubSource
 
@@ -429,7 +429,6 @@ def test_size_and_colours_are_found_from_the_front_of_a_stream(
         return whole(self, index)
 
     monkeypatch.setattr(HubSource, "read", noted)
-    monkeypatch.setattr("gentool.data.shape._SAMPLE", 5)
-    shape, _ = resolve_shape(source, None, None, 64)
+    shape, _ = resolve_shape(Sample(source, 5), None, None, 64)
     assert shape == ImageShape(16, 16, 3)
     assert seen == [0, 1, 2, 3, 4]
