@@ -5,7 +5,7 @@ images are prepared. ``Sample`` keeps what was opened for that, so that ``prepar
 it again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -76,14 +76,13 @@ class Sample:
         self._prepared: dict[int, Found] = {}
         self._preprocessing: Preprocessing | None = None
 
-    def images(self) -> list[Image.Image]:
-        """Return the images that can be read, not prepared.
+    def images(self) -> Iterator[Image.Image]:
+        """Yield the images that can be read, not prepared.
 
         Raises:
             DataError: none of them can be read.
         """
-        found = [self._open(number) for number in self._numbers]
-        return [decoded.image for decoded in self._good(found)]
+        return (decoded.image for decoded in self._good(map(self._open, self._numbers)))
 
     def prepared(self, preprocessing: Preprocessing) -> Pixels:
         """Return the images that can be read, prepared, uint8 (N, H, W, C).
@@ -91,7 +90,7 @@ class Sample:
         Raises:
             DataError: none of them can be read.
         """
-        found = [self._prepare(number, preprocessing) for number in self._numbers]
+        found = (self._prepare(number, preprocessing) for number in self._numbers)
         return np.stack([loaded.pixels for loaded in self._good(found)])
 
     def known(self, preprocessing: Preprocessing, start: int, stop: int) -> Known:
@@ -134,20 +133,23 @@ class Sample:
             return decoded
         return attempt(lambda index: self.source.prepare(index, decoded, preprocessing), number)
 
-    def _good(self, found: list[T | Bad]) -> list[T]:
-        """Return the images that are not bad.
+    def _good(self, found: Iterable[T | Bad]) -> Iterator[T]:
+        """Yield the images that are not bad.
 
         Raises:
             DataError: all are bad.
         """
-        good = [image for image in found if not isinstance(image, Bad)]
-        bad = next((image for image in found if isinstance(image, Bad)), None)
-        if bad is not None and not good:
+        bad: list[Bad] = []
+        for image in found:
+            if isinstance(image, Bad):
+                bad.append(image)
+            else:
+                yield image
+        if len(bad) == len(self._numbers):
             raise DataError(
-                f"none of {len(found)} images looked at can be read; the first, "
-                f"{self.source.describe(bad.number)}: {bad.reason}"
+                f"none of {len(bad)} images looked at can be read; the first, "
+                f"{self.source.describe(bad[0].number)}: {bad[0].reason}"
             )
-        return good
 
 
 def _spread(source: Source, count: int) -> list[int]:

@@ -139,7 +139,8 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     settings = _settings(layers.preset, values, shape, str(out), device)
     setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
     _ = setup.keep  # a wrong one is refused here, before any image is prepared
-    some = None if changes_levels else partial(sample.prepared, setup.preprocessing)
+    prepared = partial(sample.prepared, setup.preprocessing)
+    some = None if changes_levels else prepared
     config, choices = config.adapted(count, some)
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:

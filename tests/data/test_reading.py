@@ -38,7 +38,7 @@ def opened(log: Path) -> Counter[int]:
 def test_what_a_sample_has_opened_is_not_opened_again(count: int, cache: str, log: Path) -> None:
     source = Squares(count, Faults(log=log, bad=frozenset({0, 2})))
     sample = Sample(source)
-    assert len(sample.images()) == 63  # without image 0; 2 is not in it
+    assert len(list(sample.images())) == 63  # without image 0; 2 is not in it
     assert sample.prepared(HOW).shape == (63, SIDE, SIDE, 3)
     assert sum(opened(log).values()) == 64
     data = prepare(source, HOW, cache=cache, max_bad=0.1, sample=sample)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_what_a_sample_has_opened_is_not_opened_again(count: int, cache: str, lo
 def test_of_a_stream_the_first_images_are_the_sample(log: Path) -> None:
     source = Squares(200, Faults(log=log), access="sequential")
     sample = Sample(source)
-    sample.images()
+    list(sample.images())
     prepare(source, HOW, sample=sample)
     assert [int(number) for number in log.read_text().split()] == list(range(200))
 
@@ -60,7 +60,7 @@ def test_of_a_stream_the_first_images_are_the_sample(log: Path) -> None:
 def test_other_preprocessing_opens_nothing_again(log: Path) -> None:
     source = Squares(100, Faults(log=log))
     sample = Sample(source)
-    sample.images()
+    list(sample.images())
     wide = Preprocessing(ImageShape(SIDE, 2 * SIDE, 3), "stretch")
     assert sample.prepared(wide).shape == (64, SIDE, 2 * SIDE, 3)
     assert sample.prepared(HOW).shape == (64, SIDE, SIDE, 3)
@@ -71,7 +71,7 @@ def test_images_that_take_too_much_memory_are_opened_again(log: Path) -> None:
     source = Squares(100, Faults(log=log))
     two = 2 * 4 * SIDE * SIDE
     sample = Sample(source, most_bytes=two)
-    sample.images()
+    list(sample.images())
     data = prepare(source, HOW, sample=sample)
     assert Counter(opened(log).values()) == {1: 100 - 62, 2: 62}
     assert np.array_equal(data.images[:], squares(list(range(100))))
@@ -82,7 +82,7 @@ def test_a_temporary_fault_is_met_by_a_second_attempt(tmp_path: Path) -> None:
     locked.touch()
     source = Squares(10, Faults(unreadable=frozenset({4}), locked=locked))
     sample = Sample(source)
-    assert len(sample.images()) == 9
+    assert len(list(sample.images())) == 9
     locked.unlink()
     assert len(prepare(source, HOW, sample=sample)) == 10
 
@@ -90,14 +90,14 @@ def test_a_temporary_fault_is_met_by_a_second_attempt(tmp_path: Path) -> None:
 def test_a_sample_without_a_good_image_is_an_error() -> None:
     sample = Sample(Squares(3, Faults(bad=frozenset({0, 1, 2}))))
     with pytest.raises(DataError, match=r"none of 3 images looked at .*square 0: told to be bad"):
-        sample.images()
+        list(sample.images())
 
 
 def test_forgotten_images_are_opened_again(log: Path) -> None:
     sample = Sample(Squares(3, Faults(log=log)))
-    sample.images()
+    list(sample.images())
     sample.forget()
-    sample.images()
+    list(sample.images())
     assert opened(log) == {0: 2, 1: 2, 2: 2}
 
 
@@ -111,7 +111,7 @@ def test_a_sample_changes_no_pixel(joined: bool, tmp_path: Path) -> None:
         return open_sources(["builtin:shapes:40", folder]) if joined else open_source(folder)
 
     sample = Sample(source())
-    sample.images()
+    list(sample.images())
     without = prepare(source(), how, cache="ram")
     with_sample = prepare(source(), how, cache="ram", sample=sample)
     assert with_sample.fingerprint == without.fingerprint

@@ -55,7 +55,7 @@ def test_images_come_in_turn_with_classes_by_name(places: tuple[str, str, str]) 
         assert np.array_equal(
             joined.load(k, preprocessing).pixels, part.load(inside, preprocessing).pixels
         )
-        assert np.array_equal(np.asarray(joined.open(k)), np.asarray(part.open(inside)))
+        assert np.array_equal(np.asarray(joined.open(k).image), np.asarray(part.open(inside).image))
     for beyond in (7, -1):
         with pytest.raises(IndexError):
             joined.load(beyond, preprocessing)
@@ -93,7 +93,7 @@ def test_a_worker_gets_the_same(places: tuple[str, str, str]) -> None:
     joined = open_sources(places)
     again = pickle.loads(pickle.dumps(joined))
     assert again.fingerprint == joined.fingerprint
-    assert np.array_equal(np.asarray(again.open(5)), np.asarray(joined.open(5)))
+    assert np.array_equal(np.asarray(again.open(5).image), np.asarray(joined.open(5).image))
 
 
 def test_fingerprints_follow_the_sources_and_their_order(places: tuple[str, str, str]) -> None:

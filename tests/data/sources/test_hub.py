@@ -170,7 +170,9 @@ def test_a_folder_of_images_with_metadata(tmp_path: Path) -> None:
     source = opened(tmp_path / "toys")
     assert source.classes == ("bar", "disc")
     assert source.labels is not None
-    images = {encode(np.asarray(source.open(k)), ".png"): int(source.labels[k]) for k in range(4)}
+    images = {
+        encode(np.asarray(source.open(k).image), ".png"): int(source.labels[k]) for k in range(4)
+    }
     assert images == {data: (k + 1) % 2 for k, data in enumerate(files(4))}
 
 

@@ -138,7 +138,7 @@ def test_shards_of_other_programs(form: str, tmp_path: Path) -> None:
     assert (len(source), source.classes, source.labels) == (5, (), None)
     for k in (3, 0, 4):
         assert np.array_equal(source.load(k, PREPROCESSING).pixels, draw(k))
-        assert np.array_equal(np.asarray(source.open(k)), draw(k))
+        assert np.array_equal(np.asarray(source.open(k).image), draw(k))
 
 
 def test_jpegs_are_decoded_by_intake_not_by_litdata(tmp_path: Path) -> None:

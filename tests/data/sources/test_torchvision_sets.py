@@ -80,7 +80,7 @@ def test_cifar_batches_are_compared_with_their_checksums(
     assert source.labels is not None
     assert source.labels.tolist() == [3, 1, 2, 0, 1, 1]
     for k in range(6):
-        assert np.array_equal(np.asarray(source.open(k)), images[k])
+        assert np.array_equal(np.asarray(source.open(k).image), images[k])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # left open there
@@ -95,7 +95,7 @@ def test_a_set_that_lies_in_files(own_cache: Path) -> None:
     assert source.labels is not None
     assert source.labels.tolist() == [0, 0, 1, 1]
     assert source.classes == ("0", "1")
-    assert np.array_equal(np.asarray(source.open(3)), draw(3))
+    assert np.array_equal(np.asarray(source.open(3).image), draw(3))
     (root / "00001" / "3.ppm").write_bytes(b"P6 16 16 255 cut short")
     dataset = prepare(
         open_source("torchvision:GTSRB"), Preprocessing(ImageShape(16, 16, 3)), max_bad=1
