@@ -84,7 +84,7 @@ def test_other_suffixes_of_jpeg_are_taken(suffix: str, kind: str, tmp_path: Path
     files = {f"a{suffix}": encoded(0, "JPEG"), "b.jpg": encoded(1, "JPEG")}
     source = open_source(write_files(kind, tmp_path, files))
     assert len(source) == 2
-    assert source.open(0).size == (16, 16)
+    assert source.open(0).image.size == (16, 16)
 
 
 @pytest.mark.parametrize("kind", KINDS)

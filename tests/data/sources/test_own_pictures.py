@@ -14,14 +14,14 @@ from PIL import Image
 
 from gentool.core.images import ImageShape
 from gentool.core.picture_files import encode, may_hold_recipe, read_recipe, save_film
-from gentool.data import Policy, open_images, open_source, prepare
+from gentool.data import Preprocessing, open_images, open_source, prepare
 from gentool.data.badfiles import note_on_own
 from gentool.data.intake import OWN, OWN_RUN, Intake
 from gentool.data.sources import own_pictures
 from gentool.data.sources.own_pictures import is_own
 
 RECIPE: dict[str, object] = {"gentool": "1", "made_by": "sample", "seed": 3}
-RGB = Policy(ImageShape(16, 16, 3))
+RGB = Preprocessing(ImageShape(16, 16, 3))
 
 
 def picture(suffix: str, channels: int = 3, recipe: dict[str, object] | None = RECIPE) -> bytes:
