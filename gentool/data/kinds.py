@@ -70,7 +70,7 @@ def name_kind(head: bytes) -> str | None:
     if not head.strip(b"\0"):
         return "a file of zeros, as a download or a copy that was stopped leaves it"
     if head.startswith(_LFS):
-        return "a Git LFS pointer instead of the file itself (git lfs pull fetches it)"
+        return "a Git LFS pointer instead of the file itself (fetch it with git lfs pull)"
     if kind := image_format(head):
         article = "an" if kind[0] in "AH" else "a"
         return f"{article} {kind} image"

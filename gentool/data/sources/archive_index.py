@@ -262,7 +262,7 @@ class Members:
             found = find_images(order, lambda k: reading.head(nameless.place(k)))
             if found:
                 return nameless, [k for k in order if k in found], False
-        raise no_images(self.archive, self._tally)
+        raise no_images(self.archive, self._tally, packed=True)
 
     def _without_own(self, order: list[int], reading: Reading) -> list[int]:
         """Return the positions of images that gentool did not make; the others are counted."""

@@ -171,4 +171,4 @@ def _search(folder: Path, *, take_own: bool) -> tuple[Walk, Names, bool]:
     if walk.own:
         again = Walk(root, take_own=True)
         return again, Names.of(again.files()), True
-    raise no_images(f"the folder {folder}", walk.tally)
+    raise no_images(str(folder), walk.tally, packed=False)

@@ -13,6 +13,7 @@ from gentool.core.errors import DataError
 from gentool.data.intake import HIDDEN, LITTER, NO_SUFFIX, Passed, Tally, passed_over
 from gentool.data.kinds import image_format, name_kind
 from gentool.data.preprocessing import FORMATS
+from gentool.data.sources.advice import advice_inside
 
 K = TypeVar("K", bound=Hashable)  # what stands for a file
 SUFFIXES = {
@@ -39,7 +40,7 @@ _LITTER = frozenset({
     ".thumbdata", ".recycle", ".nomedia",
 })  # fmt: skip
 _LITTER_STARTS = ("._", ".trash-", ".thumbdata", ".nfs", ".fuse_hidden", "~$", "synofile_thumb")
-_LONGEST_SUFFIX = 6  # with the dot; what is longer is a part of a name
+_LONGEST_SUFFIX = 12  # with the dot; what is longer is a part of a name
 _ALL_CHECKED = 64  # so many files without a suffix are all checked by their first bytes
 
 
@@ -107,11 +108,18 @@ def with_kind(rows: Iterable[Passed], head: Callable[[str], bytes]) -> tuple[Pas
     )
 
 
-def no_images(where: str, tally: Tally) -> DataError:
-    """Return the error for a place without any image."""
-    found = passed_over(tally.passed())
-    there = f" There is {found}." if found else ""
+def no_images(place: str, tally: Tally, *, packed: bool) -> DataError:
+    """Return the error for a folder or an archive without any image.
+
+    Args:
+        place: The folder or the archive.
+        tally: What was passed over.
+        packed: Whether it is an archive.
+    """
+    rows = tally.passed()
+    found = f"There is {passed_over(rows)}" if rows else "It is empty"
+    where = place if packed else f"the folder {place}"
     return DataError(
         f"no images in {where} (searched deeply for .jpg, .png, .webp, .bmp, .gif, .tif and "
-        f"others, any case).{there} Give a folder of images, or an archive of one"
+        f"others, any case). {found}. {advice_inside(rows, place, packed=packed)}"
     )

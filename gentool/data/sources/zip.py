@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from gentool.core.errors import DataError
@@ -68,20 +68,16 @@ def list_zip(file: BinaryIO, members: Members) -> None:
         raise DataError(f"{members.archive} is not a readable zip: {error}") from error
 
 
-def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
-    """Return those members of an open zip that are in ``names`` and can be read.
+def iterate_members(file: BinaryIO) -> Iterator[tuple[str, Stored]]:
+    """Yield the names and places of those members of an open zip that can be read.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
-        return {
-            entry.name: entry.stored
-            for entry in _entries(file)
-            if entry.name in names
-            and entry.stored[4] in (STORED, DEFLATED)
-            and not entry.flags & _ENCRYPTED
-        }
+        for entry in _entries(file):
+            if entry.stored[4] in (STORED, DEFLATED) and not entry.flags & _ENCRYPTED:
+                yield entry.name, entry.stored
     except struct.error as error:
         raise ValueError(str(error)) from error
 
