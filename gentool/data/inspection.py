@@ -105,7 +105,7 @@ def survey(source: Source, progress: Progress) -> Survey:
     if perceptual is not None:
         near = _named(source, _near_groups(looks, exact))
     return Survey(
-        total=len(source),
+        total=len(source) - len(bad) + len(without_own(bad)),
         modes=_counted(look.mode for look in looks.values()),
         formats=_counted(look.format for look in looks.values()),
         sizes=_counted(look.size for look in looks.values()),

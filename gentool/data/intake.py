@@ -5,11 +5,14 @@ makes all lines of text from them, for ``train`` and ``data pack`` (brief) and `
 Opens no file.
 """
 
+import os
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gentool.core.messages import WARNING
+from gentool.data.kinds import UNREAD_SUFFIXES
 
 HIDDEN = "hidden by a dot at the start of the name"
 LITTER = "left by an operating system or a NAS"
@@ -18,6 +21,8 @@ OWN_RUN = "run folder of gentool"
 OWN_PICTURE = "made by gentool, and therefore not taken as data"  # the reason of an image
 LINKS = "link inside an archive"
 NO_SUFFIX = "without a suffix"
+_MOST_FOLDERS = 100  # folders with images that are not read, which are kept in mind
+_SHOWN = 3  # warnings about such folders
 _MOST_SUFFIXES = 100  # suffixes that are counted one by one
 _OTHER = "with other suffixes"
 _BRIEF = 4  # reasons that a brief line names
@@ -45,14 +50,37 @@ class Tally:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
+        self._unread: dict[str, tuple[int, str]] = {}  # folders with images that are not read
 
     def add(self, reason: str, name: str) -> None:
         """Count one file or folder."""
+        if reason in UNREAD_SUFFIXES:
+            folder = name.rpartition("/")[0]
+            if folder in self._unread or len(self._unread) < _MOST_FOLDERS:
+                self._unread[folder] = (self._unread.get(folder, (0, ""))[0] + 1, reason)
         if reason.startswith(".") and reason not in self._found:
             suffixes = sum(known.startswith(".") for known in self._found)
             reason = reason if suffixes < _MOST_SUFFIXES else _OTHER
         count, first = self._found.get(reason, (0, name))
         self._found[reason] = (count + 1, min(first, name))
+
+    def lost_folders(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return a warning for each folder of images none of which is taken.
+
+        Args:
+            names: Names of all images that are taken, sorted by their bytes.
+        """
+        found = []
+        for folder, (count, suffix) in sorted(self._unread.items()):
+            start = f"{folder}/" if folder else ""
+            key = os.fsencode(start)
+            first = bisect_left(names, key, key=os.fsencode)
+            if first == len(names) or not names[first].startswith(start):
+                found.append(
+                    f"the folder {folder:.80} holds {count:,} images of a format that is not read "
+                    f"({suffix}), and no other: convert them to PNG or JPEG"
+                )
+        return tuple(found[:_SHOWN])
 
     def passed(self) -> tuple[Passed, ...]:
         """Return what was counted, the most frequent reason first."""

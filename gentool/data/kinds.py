@@ -8,6 +8,11 @@ import re
 HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_cut``
 _TAIL_BYTES = 1024
 
+UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, does not read
+    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".ico", ".tga", ".exr",
+    ".hdr", ".dds", ".qoi", ".pcx", ".eps", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
+    ".rw2", ".dcm", ".nii", ".fits", ".xcf",
+})  # fmt: skip
 _LFS = b"version https://git-lfs.github.com/spec/"
 _IMAGES = (
     ("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF8"), ("BMP", b"BM"),

@@ -248,3 +248,15 @@ def test_a_dead_link_is_called_one(tmp_path: Path) -> None:
     done = gentool_command("data", "check", tmp_path / "set")
     assert "bad: bar/x.png: FileNotFoundError" in done.out or "it is a link to" in done.out
     assert "link to /mnt/gone/x.png, where there is nothing" in done.out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_which_no_image_is_taken_is_warned_of(kind: str, tmp_path: Path) -> None:
+    """A class would be gone otherwise, which a count of suffixes does not say."""
+    files = {"cat/1.png": PNG, "ape/1.png": PNG, "dog/1.heic": b"", "dog/2.heic": b"",
+             "cat/2.heic": b"", "cat/raw/1.cr2": b"", "docs/x.pdf": b""}  # fmt: skip
+    source = open_source(write_files(kind, tmp_path, files))
+    assert source.classes == ("ape", "cat")
+    folders = [warning.split()[2] for warning in source.intake.warnings]
+    assert folders == ["cat/raw", "dog"]
+    assert "holds 2 images of a format that is not read (.heic)" in source.intake.warnings[1]

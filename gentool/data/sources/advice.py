@@ -13,7 +13,7 @@ from pathlib import Path
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.data.intake import Passed
-from gentool.data.kinds import HEAD_BYTES, image_format, name_kind
+from gentool.data.kinds import HEAD_BYTES, UNREAD_SUFFIXES, image_format, name_kind
 
 _GENERAL = "Give a folder of images, a .zip or .tar of one, a .npy or .npz"
 _UNPACK = {
@@ -26,11 +26,6 @@ _ARRAYS = frozenset({".npy", ".npz"})
 _TABLES = frozenset({".parquet", ".arrow", ".feather"})
 _FILMS = frozenset({
     ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp",
-})  # fmt: skip
-_TO_CONVERT = frozenset({
-    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".pdf", ".ico", ".tga", ".exr",
-    ".hdr", ".dds", ".qoi", ".pcx", ".eps", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
-    ".rw2", ".dcm", ".nii", ".fits", ".xcf",
 })  # fmt: skip
 _STORES = frozenset({
     ".h5", ".hdf5", ".mat", ".pkl", ".pt", ".pth", ".lmdb", ".mdb", ".db", ".sqlite", ".rec",
@@ -57,7 +52,7 @@ def advice_on(suffix: str, path: str) -> str:
         return f"Give --data hub:{os.path.dirname(path) or '.'} (extra hub)"  # noqa: PTH120
     if suffix in _FILMS:
         return f"Take single images from it: ffmpeg -i {path} frames/%06d.png, and give frames/"
-    if suffix in _TO_CONVERT:
+    if suffix in UNREAD_SUFFIXES or suffix == ".pdf":
         return "Convert such files to PNG or JPEG"
     if suffix in _STORES:
         return "Write its images as files, or as an array uint8 (N, H, W, C) with numpy.save"

@@ -231,7 +231,8 @@ class Members:
         if columns is self._nameless:  # all that are images are taken
             rows = tuple(row for row in rows if row.reason != NO_SUFFIX)
         passed = with_kind(rows, lambda name: self._head_of_nameless(name, reading))
-        intake = replace(found.notes, taken=len(names), passed=passed, own=own)
+        lost = self._tally.lost_folders(Names.of(raw[k] for k in order))
+        intake = replace(found.notes, taken=len(names), passed=passed, warnings=lost, own=own)
         classes, numbers = found.labels or ((), None)
         arrays = columns.arrays(order)
         return Index(names, numbers, classes, digest.hexdigest(), arrays, intake)

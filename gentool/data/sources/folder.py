@@ -145,7 +145,8 @@ def _build(folder: Path, labelling: Labelling, top: Path, *, asked: bool, take_o
         "folder times": np.frombuffer(walk.times, np.int64),
     }
     passed = with_kind(walk.tally.passed(), lambda name: walk.head(os.fsencode(name)))
-    intake = replace(found.notes, taken=len(names), passed=passed, own=own)
+    lost = walk.tally.lost_folders(names)
+    intake = replace(found.notes, taken=len(names), passed=passed, warnings=lost, own=own)
     classes, labels = found.labels or ((), None)
     return Index(names, labels, classes, walk.digest.hexdigest(), columns, intake)
 

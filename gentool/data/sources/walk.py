@@ -1,6 +1,7 @@
 """Walk through a folder and all its subfolders, and find the images in it."""
 
 import hashlib
+import heapq
 import os
 import re
 from array import array
@@ -138,8 +139,7 @@ class Walk:
                 self.tally.add(reason_of(word), word)
         if self._take_own:
             return files
-        newest = sorted(files, key=lambda pair: (-_time(pair[1]), pair[0]))
-        own = self._finder.among(name for name, _ in newest)
+        own = self._finder.among(_newest_first(files))
         self.own += len(own)
         for name in own:
             self.tally.add(OWN, os.fsdecode(name))
@@ -230,6 +230,14 @@ def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def _newest_first(files: list[Entry]) -> Iterator[bytes]:
+    """Yield the names of files, the newest first; sorts only as far as they are asked for."""
+    heap = [(-_time(entry), name) for name, entry in files]
+    heapq.heapify(heap)
+    while heap:
+        yield heapq.heappop(heap)[1]
 
 
 def _time(entry: "os.DirEntry[bytes]") -> int:
