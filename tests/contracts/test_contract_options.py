@@ -56,7 +56,7 @@ def variations(name: str) -> Iterator[BaseConfig]:
         others = alternatives(config, spec.name)
         if spec.metadata["choices"] is None and len(others) > 2:
             others = [others[0], *(x for x in others if x == 0)]
-        zeros += [spec.name] * (spec.metadata["choices"] is None and 0.0 in others)
+        zeros += [spec.name] * (0.0 in others and not isinstance(getattr(config, spec.name), bool))
         for value in others:
             yield replace(config, **{spec.name: value})
     for first, second in combinations(zeros, 2):
