@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Chunk, Job
@@ -26,7 +27,6 @@ from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, m
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, Sample
 
-Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
 _CHUNKS_EACH = 16  # chunks per worker, at least, so that all workers end at about the same time
