@@ -125,7 +125,7 @@ def _from_text(words: object) -> Hashes:
         raise ValueError("hashes")
     hashes = np.frombuffer(base64.b64decode(words, validate=True), dtype=_HASH)
     if len(hashes) > 1 and not (hashes[:-1] < hashes[1:]).all():
-        raise ValueError("hashes that are not sorted")
+        raise ValueError("the hashes are not sorted")
     return hashes
 
 
@@ -148,7 +148,7 @@ def read_kept(header: Header) -> KeptOut | None:
     if type(images) is not int or not isinstance(training, str) or len(training) > 40:
         raise ValueError("kept_out")
     if len(hashes) != min(images, MOST_KEPT):
-        raise ValueError("kept_out: another number of hashes")
+        raise ValueError("kept_out has a wrong number of hashes")
     return KeptOut(images, hashes, training)
 
 
@@ -219,7 +219,7 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
     try:
         kept, fitted = read_kept(loaded.header), _fitted(loaded.header)
     except (ValueError, binascii.Error) as error:
-        raise ModelFileError(f"{loaded.path}: its header is damaged ({error!s:.80})") from error
+        raise ModelFileError(f"the header of {loaded.path} is damaged ({error!s:.80})") from error
     none = np.empty(0, dtype=np.int64)
     if fitted is None or (len(fitted) and loaded.training_policy.margin):
         return Sides(none, none, "its weights were fitted to images that its file does not list")
@@ -256,9 +256,9 @@ def _by_hashes(kept: KeptOut, hashes: Hashes, split: tuple[Rows, Rows]) -> Sides
         return Sides(
             rest[:0],
             held_out,
-            f"they are not those of its training, and hold none {kept_out_of_it}",
+            f"they are not the training images, and they contain none {kept_out_of_it}",
         )
-    why = f"they hold {len(held_out):,} {kept_out_of_it}, and nothing is known of the others"
+    why = f"they contain {len(held_out):,} {kept_out_of_it}; the others are unknown"
     return Sides(rest[:0], held_out, why)
 
 
@@ -274,6 +274,6 @@ def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
     if words.get("fingerprint") != dataset.fingerprint:
         return Sides(none, none, "they are not the set of images that it was trained on")
     if words.get("images") != len(trained):
-        return Sides(none, none, "their files are not those of the training, and an older gentool "
-                     "made the model file, which does not list what was kept out")  # fmt: skip
+        return Sides(none, none, "their files are not those of the training, and the model file of "
+                     "an older gentool does not list which images were kept out")  # fmt: skip
     return Sides(trained, kept_out)

@@ -241,7 +241,8 @@ def test_a_model_without_its_state_is_not_overwritten(image_folder: Path, tmp_pa
     before = (out / "model.safetensors").read_bytes()
     done = train("autoencoder", image_folder, out, "--images", 32)
     assert done.code == 2
-    assert "holds a model but no state to go on from" in done.err
+    assert f"{out} holds a model but no state" in done.err
+    assert "--out" in done.err
     assert (out / "model.safetensors").read_bytes() == before
 
 

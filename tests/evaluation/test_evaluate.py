@@ -231,7 +231,7 @@ def test_no_image_of_the_split_is_an_error(tmp_path: Path) -> None:
         (("--metrics", "fid"), 2, "no metric named 'fid'"),
         (("--features", "inceptoin"), 2, "Did you mean 'inception'?"),
         (("--features", "inception"), 2, "--weights FILE, or --download"),
-        (("--features", "dinov2", "--weights", "nowhere.pth"), 2, "no weights at nowhere.pth"),
+        (("--features", "dinov2", "--weights", "nowhere.pth"), 2, "nowhere.pth"),
         (("--split", "held"), 2, "no split named 'held'"),
         (("--neighbours", "x.txt"), 2, "--neighbours x.txt"),
     ],
