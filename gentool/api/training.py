@@ -214,7 +214,7 @@ class _Quiet:
         if dataset.bad:
             path, reason = dataset.bad[0]
             self.warned(
-                f"{len(dataset.bad):,} of {total:,} images cannot be read; the first is {path}: "
+                f"{len(dataset.bad):,} of {total:,} images cannot be read; the first: {path}: "
                 f"{reason}"
             )
 

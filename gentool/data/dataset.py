@@ -66,8 +66,8 @@ class Dataset:
             return np.arange(len(self)), np.empty(0, dtype=np.int64)
         if len(self.hashes) != len(self):
             raise UsageError(
-                f"holdout {holdout:g} goes by the content of the images, which streaming has not "
-                "read. Use --cache disk, or --holdout 0"
+                f"--holdout {holdout:g} is chosen by the content of the images, which is not read "
+                "in advance when they are streamed. Use --cache disk, or --holdout 0"
             )
         kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
         return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
@@ -91,7 +91,8 @@ class Dataset:
         repeated = _repeat(rows, self.repeats[rows], seed)
         if len(rows) and not len(repeated):
             raise DataError(
-                f"the weights of {self.name} leave none of {len(rows):,} images. Give larger ones"
+                f"with the weights of {self.name}, none of {len(rows):,} images is left. Use "
+                "larger weights"
             )
         return repeated
 

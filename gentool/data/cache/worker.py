@@ -141,7 +141,7 @@ def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
     except BadImage as error:
         return Bad(index, str(error), False)
     except OSError as error:  # missing permission, or a disk or server that fails
-        return Bad(index, f"cannot be read: {error.strerror or error}", True)
+        return Bad(index, f"it cannot be read: {error.strerror or error}", True)
     except Exception as error:  # decoders raise almost anything on broken data
         words = f"{type(error).__name__}: {error}".strip().splitlines()
         return Bad(index, words[0], False)

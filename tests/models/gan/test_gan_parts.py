@@ -102,7 +102,7 @@ def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], fragment: st
 
 @pytest.mark.parametrize("words", ["r1+r1", "r1:2+lecam+r1/4"])
 def test_a_part_that_stands_twice_is_refused(words: str) -> None:
-    with pytest.raises(UsageError, match="option penalties .*r1 twice"):
+    with pytest.raises(UsageError, match=r"option penalties .*r1 twice"):
         from_json(GAN.Config, {"penalties": words})
 
 
