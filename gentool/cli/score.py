@@ -39,6 +39,7 @@ def command(
     from gentool.core.devices import select_device
     from gentool.evaluation.outliers import bounds
     from gentool.inference.reconstruction import find_images, read_images
+    from gentool.models.capabilities import required_likelihood
 
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
@@ -55,17 +56,18 @@ def command(
             say(f"error: {path}: {reason}")
         if not found:
             raise DataError(f"{loaded.path} can score none of {len(wanted)} images")
+    variational = required_likelihood(loaded.model.variational)
     if as_json:
         rows = [
             {"image": str(b.path), "nats": b.nats, "bits_per_dim": b.bits_per_dim} for b in found
         ]
-        kind = "mass" if loaded.model.discrete else "density"
+        kind = "mass" if variational.discrete else "density"
         emit_json({"images": rows, "importance": samples, "kind": kind})
     else:
         for bound in found:
             figures = () if print0 else (f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}")
             emit(*figures, bound.path, print0=print0)
-    say(f"bounds on log p(x) in nats by {samples} importance samples, a log {loaded.model.measure}")
+    say(f"bounds on log p(x) in nats by {samples} importance samples, a log {variational.measure}")
     if bad or refused:
         failed = len(bad) + len(refused)
         raise PartialSuccess(f"{failed} of {len(wanted)} images cannot be scored")

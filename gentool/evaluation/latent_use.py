@@ -8,6 +8,7 @@ import torch
 from gentool.core.images import Pixels
 from gentool.inference.blocks import code_blocks
 from gentool.models.base import Model
+from gentool.models.capabilities import required_likelihood
 from gentool.models.quantisers.base import perplexity
 from gentool.models.vae.elbo import ACTIVE_VARIANCE
 
@@ -66,15 +67,16 @@ def score_units(scores: Scores, means: torch.Tensor, count: int, model: Model) -
         The figures of each latent.
     """
     kl, mean, square = means
-    name = "kl (near)" if model.kl_caveat else "kl"
+    caveat = required_likelihood(model.variational).kl_caveat
+    name = "kl (near)" if caveat else "kl"
     scores.values[name] = float(kl.sum())
     scores.values[f"{name} largest unit"] = float(kl.max())
-    lengths = model.layer_lengths or (len(kl),)
+    lengths = model.layers.lengths if model.layers else (len(kl),)
     if len(lengths) > 1:
         for layer, part in enumerate(kl.split(lengths), start=1):
             scores.values[f"{name} layer {layer}"] = float(part.sum())
-    if model.kl_caveat:
-        scores.notes.append(f"{name} is {model.kl_caveat}")
+    if caveat:
+        scores.notes.append(f"{name} is {caveat}")
     variance = (square - mean.square()) * count / max(count - 1, 1)
     active = variance > ACTIVE_VARIANCE
     scores.values["active units"] = int(active.sum())

@@ -15,6 +15,7 @@ from gentool.core.rng import Draw
 from gentool.evaluation.split import HELD_OUT, KEPT_NONE
 from gentool.evaluation.targets import Target
 from gentool.inference.blocks import encode_blocks
+from gentool.models.capabilities import required_likelihood
 
 OF_FEATURES = ("frechet", "kernel", "overlap", "memorisation")  # need features of samples
 OF_SAMPLES = (*OF_FEATURES, "modes")
@@ -157,7 +158,8 @@ def _why_not(target: Target, metrics: Sequence[str]) -> dict[str, str]:
         draw = Draw(0, "evaluation", np.arange(1), 0, model.device)
         try:
             with torch.inference_mode():
-                model.log_prob_bound(to_unit(torch.from_numpy(blank).to(model.device)), draw, 1)
+                images = to_unit(torch.from_numpy(blank).to(model.device))
+                required_likelihood(model.variational).log_prob_bound(images, draw, 1)
         except NoLikelihood as error:
             found["likelihood"] = str(error)
         except OutsideSupport:  # only the blank image is outside; others are tried later

@@ -20,6 +20,7 @@ from gentool.core.images import Pixels, to_unit
 from gentool.core.rng import Draw
 from gentool.inference.blocks import block_size
 from gentool.metrics.extractors import check_evaluating
+from gentool.models.capabilities import required_likelihood
 
 _DIGITS = 12  # hexadecimal digits of an image's hash that choose its random numbers
 
@@ -105,13 +106,15 @@ def _block(
     draw = Draw(0, "score", _numbers(block), 0, model.device)
     rows = to_unit(torch.from_numpy(block).to(model.device))
     try:
-        nats = model.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
+        variational = required_likelihood(model.variational)
     except NoLikelihood as error:
         raise UsageError(
             f"{loaded.path} gives no likelihood of images: {error}. Train a vae"
         ) from error
+    nats = variational.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
     return [
-        Bound(path, each, model.bits_per_dim(each)) for path, each in zip(paths, nats, strict=True)
+        Bound(path, each, variational.bits_per_dim(each))
+        for path, each in zip(paths, nats, strict=True)
     ]
 
 

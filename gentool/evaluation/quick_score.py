@@ -113,7 +113,7 @@ class Scorer:
         if diversity < _LOW_DIVERSITY:
             warnings["collapse"] = (
                 f"samples are only {diversity:.0%} as diverse as the images (possible mode "
-                f"collapse). {model.against_collapse}"
+                f"collapse). {model.advice.against_collapse}"
             )
         copied = self._copied(samples)
         record["memorisation"] = round(copied, 4)

@@ -23,6 +23,7 @@ from gentool.metrics.kernel import kernel_distance
 from gentool.metrics.neighbours import memorisation, overlap, several_nearest
 from gentool.metrics.pixels import ssim
 from gentool.models.base import Model
+from gentool.models.capabilities import required_likelihood
 
 BATCH = 512  # samples that are drawn between two calls of ``poll``
 _RECONSTRUCTED = 1000
@@ -166,7 +167,7 @@ def score_reconstruction(
         values = [getattr(image, name) for image in each]
         scores.values[name] = float(np.mean(values))
         scores.values[f"{name} +-"] = float(np.std(values))
-    what = "posterior mean" if loaded.model.has_posterior else "encoder's output"
+    what = "posterior mean" if loaded.model.variational else "encoder's output"
     among = len(rows) if among is None else among
     some = f"{len(each):,}" if len(each) == among else f"{len(each):,} of {among:,}"
     scores.notes.append(
@@ -236,6 +237,7 @@ def score_likelihood(
         poll: Called once per block; may raise to stop.
     """
     model = loaded.model
+    variational = required_likelihood(model.variational)
     check_evaluating(model)
     size = block_size(model.shape)
     blocks = []
@@ -255,11 +257,11 @@ def score_likelihood(
         scores.values[name] = float(each.mean())
         if len(each) > 1:
             scores.values[f"{name} +-"] = float(each.std() / math.sqrt(len(each)))
-    scores.values["bits/dim"] = model.bits_per_dim(float(bounds[1].mean()))
+    scores.values["bits/dim"] = variational.bits_per_dim(float(bounds[1].mean()))
     scores.values["likelihood images"] = len(rows)
     scores.notes.append(
         f"elbo and iw-{samples} are in nats per image, means over {len(rows)} images, +- the "
-        f"standard error; each is a log {model.measure}"
+        f"standard error; each is a log {variational.measure}"
     )
     units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
     scores.units = score_units(scores, units / len(rows), len(rows), model)
@@ -284,8 +286,9 @@ def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: i
     block = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, axis=0)])
     images = to_unit(torch.from_numpy(block).to(model.device))
     draw = Draw(seed, "evaluation", np.arange(start, start + size), 0, model.device)
-    bounds = torch.stack([model.log_prob_bound(images, draw, k) for k in (1, samples)])
-    mean, kl = (term[:count].cpu().double() for term in model.posterior_terms(images, draw))
+    variational = required_likelihood(model.variational)
+    bounds = torch.stack([variational.log_prob_bound(images, draw, k) for k in (1, samples)])
+    mean, kl = (term[:count].cpu().double() for term in variational.posterior_terms(images, draw))
     sums = torch.stack([kl, mean, mean.square()]).sum(dim=1)
     return _BlockTerms(bounds[:, :count].cpu().double(), sums)
 

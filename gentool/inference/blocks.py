@@ -13,6 +13,7 @@ import torch
 from gentool.core.images import ImageShape, Pixels, to_pixels, to_unit
 from gentool.core.rng import Draw
 from gentool.models.base import Model
+from gentool.models.capabilities import required_posterior, required_styles
 
 _PIXELS_PER_BLOCK = 2**16  # bounds memory: 64 images of 32x32, 1 of 256x256
 
@@ -50,19 +51,19 @@ def synthesise_blocks(model: Model, styles: torch.Tensor) -> Pixels:
     Raises:
         NoStyles: the model has no styles.
     """
-    size = block_size(model.shape)
-    return np.concatenate([to_pixels(b) for b in _map(model.synthesise, styles, size)])
+    size, of = block_size(model.shape), required_styles(model.styles)
+    return np.concatenate([to_pixels(b) for b in _map(of.synthesise, styles, size)])
 
 
 @torch.inference_mode()
 def style_blocks(model: Model, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-    """Return styles (N, layers, S) of latents (N, ...); ``drawn`` is as in ``Model.styles``.
+    """Return styles (N, layers, S) of latents (N, ...); ``drawn`` is as in ``Styles.of``.
 
     Raises:
         NoStyles: the model has no styles.
     """
-    size = block_size(model.shape)
-    return torch.cat(list(_map(lambda z: model.styles(z, drawn=drawn), latents, size)))
+    size, styles = block_size(model.shape), required_styles(model.styles)
+    return torch.cat(list(_map(lambda z: styles.of(z, drawn=drawn), latents, size)))
 
 
 @torch.inference_mode()
@@ -84,13 +85,13 @@ def code_blocks(model: Model, pixels: Pixels) -> torch.Tensor | None:
     Returns:
         float64 (codes,), sum 1; None if the model has no codes.
     """
+    if (codes := model.codes) is None:
+        return None
     size = block_size(model.shape)
     rows = torch.from_numpy(np.array(pixels)).to(model.device)
     shares: list[torch.Tensor] = []
     for block in torch.split(rows, size):
-        found = model.code_shares(to_unit(block))
-        if found is None:
-            return None
+        found = codes.frequencies(to_unit(block))
         shares.append(found.cpu().double() * (len(block) / len(rows)))
     return torch.stack(shares).sum(dim=0)
 
@@ -104,12 +105,12 @@ def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
     Raises:
         UsageError: the model has no posterior.
     """
-    size = block_size(model.shape)
+    size, variational = block_size(model.shape), required_posterior(model.variational)
     found = []
     for start in range(0, len(pixels), size):
         rows = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
         draw = Draw(seed, "reconstruct", np.arange(start, start + size), 0, model.device)
-        found.append(model.encode_drawn(to_unit(_padded(rows, size)), draw)[: len(rows)])
+        found.append(variational.draw_latents(to_unit(_padded(rows, size)), draw)[: len(rows)])
     return torch.cat(found)
 
 

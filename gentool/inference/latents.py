@@ -20,6 +20,7 @@ from gentool.core.safetensors_io import DTYPES, Table
 from gentool.core.version import __version__
 from gentool.inference.blocks import decode_blocks, prior_blocks, style_blocks, synthesise_blocks
 from gentool.models.base import Model
+from gentool.models.capabilities import required_styles
 
 SPACES = ("z", "w")
 _TENSOR, _KIND = "latents", "latents"
@@ -83,19 +84,21 @@ def draw(model: Model, draws: Iterable[tuple[int, int]], label: int | None = Non
         label: Class of all points, for a conditional model; None draws a class for each.
     """
     latents = prior_blocks(model, draws, label)
-    if model.draws_styles:
+    if model.styles and model.styles.needed:
         return Latents(style_blocks(model, latents, drawn=True), "w")
     return Latents(latents)
 
 
 def of_images(model: Model, values: torch.Tensor) -> Latents:
     """Wrap encoded images, latents (N, ...); they are means if the model has a posterior."""
-    return Latents(values, means=(model.has_posterior,) * len(values))
+    return Latents(values, means=(model.variational is not None,) * len(values))
 
 
 def images_at(model: Model, values: torch.Tensor, space: str) -> torch.Tensor:
     """Return images (B, C, H, W) in [-1, 1] of latents or styles, with gradients."""
-    return model.synthesise(values) if space == "w" else model.decode(values)
+    if space == "w":
+        return required_styles(model.styles).synthesise(values)
+    return model.decode(values)
 
 
 def decode(model: Model, latents: Latents) -> Pixels:
@@ -118,7 +121,7 @@ def to_styles(model: Model, latents: Latents) -> Latents:
 
 def natural_space(model: Model) -> str:
     """Return ``w`` for models that have styles, else ``z``."""
-    return "w" if model.styled else "z"
+    return "w" if model.styles else "z"
 
 
 def join(parts: Sequence[Latents]) -> Latents:
@@ -223,7 +226,7 @@ def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str
     like = loaded.model.prior(torch.zeros(1, dtype=torch.int64).numpy(), 0)
     if space == "w":
         try:
-            like = loaded.model.styles(like)
+            like = required_styles(loaded.model.styles).of(like)
         except NoStyles as error:
             raise ModelFileError(f"{path} holds styles, but {loaded.path}: {error}") from error
     shape = row["shape"]

@@ -27,6 +27,7 @@ from gentool.inference.latents import decode as decode_latents
 from gentool.inference.result_names import result_names
 from gentool.metrics.extractors import check_evaluating
 from gentool.metrics.pixels import ssim
+from gentool.models.capabilities import required_layers, required_posterior
 from gentool.outputs.plan import NamedImage, Plan, Planned, recipe
 
 FIT_STEPS = 300  # gradient steps per 16 images
@@ -121,7 +122,7 @@ def read_images(
 
 def require_denoiser(loaded: LoadedModel) -> None:
     """Raise UsageError unless the model was trained to remove noise."""
-    if not loaded.model.denoises:
+    if not loaded.model.config.denoises:
         raise UsageError(
             "this model was not trained to remove noise. Train a vae or an autoencoder with "
             "-o denoise=0.3 (of noise, where white is 1)"
@@ -155,14 +156,14 @@ class Method:
         """
         if self.denoise:
             require_denoiser(loaded)
-        if self.drawn and not loaded.model.has_posterior:
-            raise UsageError("this model has no posterior to draw from. Leave --draw out")
+        if self.drawn:
+            required_posterior(loaded.model.variational)
         if self.keep_top is not None:
-            loaded.model.check_layers(self.keep_top)
+            required_layers(loaded.model.layers).check(self.keep_top)
 
     def by_posterior(self, loaded: LoadedModel) -> bool:
         """Return whether the latents are means of posteriors or draws from them."""
-        return loaded.model.has_posterior and not self.steps
+        return loaded.model.variational is not None and not self.steps
 
     def told(self, loaded: LoadedModel) -> dict[str, object]:
         """Return the options that affect the result, for recipes and JSON.
@@ -261,7 +262,8 @@ def redraw_below(loaded: LoadedModel, latents: Latents, layers: int, seed: int) 
         UsageError: the model's latents have no layers, or fewer than ``layers``.
     """
     drawn = prior_blocks(loaded.model, [(seed, k) for k in range(len(latents))])
-    return Latents(loaded.model.keep_top(latents.values, drawn, layers))
+    own = required_layers(loaded.model.layers)
+    return Latents(own.keep_top(latents.values, drawn, layers))
 
 
 def fit(

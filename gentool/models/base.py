@@ -5,20 +5,22 @@ can do (``prior``, ``decode``, ``encode``), its training phases (``phases``), an
 submodules the model file holds (``exported``).
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Self, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from typing_extensions import TypeVar
 
-from gentool.core.errors import NoEncoder, NoLikelihood, NoStyles, UsageError
+from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.options import Scalar, from_json, option, to_json
 from gentool.core.rng import Draw
+from gentool.models.capabilities import Advice, Codes, LatentLayers, Styles, Variational
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,39 @@ class BaseConfig:
         """
         return to_json(cls())
 
+    def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
+        """Choose the options that are ``auto``.
+
+        Args:
+            images: Number of training images.
+            pixels: Returns some prepared images, uint8 (N, H, W, C); None if training changes the
+                images.
+
+        Returns:
+            The options with these choices, and one sentence on each choice and its reason.
+        """
+        return self, []
+
+    def why_unconditional(self, classes: int) -> str | None:
+        """Return why a model with these options ignores that many classes, and what would not.
+
+        None if the model uses the classes.
+        """
+        return None
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the model learns to reconstruct clean images from noisy ones."""
+        return False
+
 
 @dataclass(frozen=True)
 class NoDrawing:
     """The empty options of a model that has no options for drawing samples."""
+
+
+C = TypeVar("C", bound=BaseConfig, default=BaseConfig, covariant=True)
+D = TypeVar("D", default=object, covariant=True)
 
 
 def moving_buffers(part: nn.Module) -> dict[str, torch.Tensor]:
@@ -127,42 +158,85 @@ def moving_buffers(part: nn.Module) -> dict[str, torch.Tensor]:
     return {k: b for k, b in part.named_buffers() if not k.startswith(resting)}
 
 
-class Model(nn.Module, ABC):
-    """Base of all models.
+def has_fitted_parts(model: nn.Module) -> bool:
+    """Return whether ``Model.finish`` fits a part to codes of images.
+
+    If so, new weights need a new fit.
+    """
+    parts = [part for part in model.modules() if getattr(part, "rests", False)]
+    return any(True for part in parts for _ in part.buffers())
+
+
+class Model(nn.Module, ABC, Generic[C, D]):
+    """Base of all models, generic over the types of its options and of its drawing options.
 
     Attributes:
         Config: Frozen dataclass that declares the model's options.
         Drawing: Frozen dataclass that declares the options of ``prior`` (truncation, temperature),
             each with its neutral value as the default. They are not stored: every command sets them
             again. They never change how given latents are decoded.
-        drawing: The drawing options in use; see ``draw_with``.
         exported: Names of the submodules that the model file holds and the commands need; only
             these have moving averages.
         interpolation: ``slerp`` for latents from a spherical prior, ``lerp`` for codes.
-        takes_classes: Whether the model can be class-conditional, at least with some options.
         search_steps: Default number of gradient steps of the search for the latents of an image,
             which begins at the result of ``encode`` where there is one; 0 for no search.
-        has_posterior: Whether ``encode`` returns the mean of a posterior, from which
-            ``encode_drawn`` draws.
-        has_layers: Whether the latents have layers, so that ``keep_top`` works.
+        classes_in_latents: Whether class weights are the last numbers of the latents. If not, only
+            ``prior`` uses the class.
+        config: The options in use.
+        shape: Shape of the images.
+        drawing: The drawing options in use; see ``draw_with``.
         classes: Number of classes that the model is conditional on; 0 for none.
+        latent_classes: Number of class weights at the end of the latents.
+        styles: Styles, or None; like the following, see ``capabilities``.
+        layers: Layers of the latents, or None.
+        variational: Posterior and likelihood, or None. If there is a posterior, ``encode`` returns
+            its mean.
+        codes: Discrete codes, or None.
+        advice: Diagnosis of a run.
     """
 
     Config: ClassVar[type[BaseConfig]]
-    Drawing: ClassVar[type[Any]] = NoDrawing
+    Drawing: ClassVar[type[object]] = NoDrawing
     exported: tuple[str, ...]
     interpolation: ClassVar[str] = "slerp"
-    takes_classes: ClassVar[bool] = False
     search_steps: ClassVar[int] = 0
-    has_posterior: ClassVar[bool] = False
-    has_layers: ClassVar[bool] = False
+    classes_in_latents: ClassVar[bool] = True
 
-    def __init__(self, config: Any, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: C, shape: ImageShape, classes: int = 0) -> None:
         super().__init__()
         self.config = config
         self.shape = shape
         self.classes = classes
-        self.drawing = self.Drawing()
+        self.latent_classes = classes if self.classes_in_latents else 0
+        self.drawing = cast("D", self.Drawing())
+
+    # Capabilities are made when they are asked for: a stored one would refer back to the model,
+    # and the circle would keep the memory of a model that nobody uses any more.
+
+    @property
+    def styles(self) -> Styles | None:
+        """Styles, if images are made from them."""
+        return None
+
+    @property
+    def layers(self) -> LatentLayers | None:
+        """Layers of the latents, if there are any."""
+        return None
+
+    @property
+    def variational(self) -> Variational | None:
+        """Posterior and bound on log p(x), if the model has them."""
+        return None
+
+    @property
+    def codes(self) -> Codes | None:
+        """Discrete codes, if the model has a quantiser."""
+        return None
+
+    @property
+    def advice(self) -> Advice:
+        """Diagnosis of a run, with advice."""
+        return Advice()
 
     def draw_with(self, **wanted: Scalar) -> None:
         """Set drawing options for the next calls of ``prior``, for example ``truncation=0.7``.
@@ -170,7 +244,7 @@ class Model(nn.Module, ABC):
         Raises:
             UsageError: the model has no such option, or the value is out of bounds.
         """
-        known = [f.name for f in fields(self.Drawing)]
+        known = list(to_json(self.drawing))
         for name in wanted:
             if name not in known:
                 flags = ", ".join(known).replace("_", "-") or "no such choices"
@@ -178,52 +252,11 @@ class Model(nn.Module, ABC):
                 raise UsageError(
                     f"this model's samples have no {flag}; it has {flags}. Leave --{flag} out"
                 )
-        self.drawing = from_json(self.Drawing, {**to_json(self.drawing), **wanted})
-
-    @property
-    def latent_classes(self) -> int:
-        """Number of class weights at the end of the latents.
-
-        0 without classes, and where only ``prior`` uses the class.
-        """
-        return self.classes
-
-    @classmethod
-    def suit(cls, config: Any, images: int) -> tuple[Any, list[str]]:
-        """Choose options that are ``auto`` by the number of training images.
-
-        Returns:
-            The config with these choices, and one sentence on each choice and its reason.
-        """
-        return config, []
-
-    @classmethod
-    def conditional(cls, config: Any, classes: int) -> bool:
-        """Return whether the model can be conditional on ``classes`` classes with these options."""
-        return cls.takes_classes
-
-    @classmethod
-    def why_unconditional(cls, config: Any, classes: int) -> str:
-        """Return why the model ignores that many classes, and which options would use them."""
-        return "this model never does"
-
-    @classmethod
-    def look(cls, config: Any, pixels: Callable[[], Pixels] | None) -> tuple[Any, list[str]]:
-        """Choose options that are ``auto`` by some of the images.
-
-        Args:
-            config: The options.
-            pixels: Returns prepared images, uint8 (N, H, W, C); None if training changes the
-                images.
-
-        Returns:
-            The config with these choices, and one sentence on each choice and its reason.
-        """
-        return config, []
+        self.drawing = cast("D", from_json(self.Drawing, {**to_json(self.drawing), **wanted}))
 
     @abstractmethod
     def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+        self, indices: NDArray[np.int64], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Draw latents (B, ...) from p(z).
 
@@ -240,56 +273,6 @@ class Model(nn.Module, ABC):
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return images (B, C, H, W) in [-1, 1] of latents."""
 
-    def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
-        """Return latents with the first ``layers`` layers of ``kept`` and the rest of ``drawn``.
-
-        Raises:
-            UsageError: the latents have no layers, or fewer.
-        """
-        self.check_layers(layers)
-        raise NotImplementedError
-
-    def check_layers(self, layers: int) -> None:
-        """Check that the latents have at least ``layers`` layers.
-
-        Raises:
-            UsageError: they have none, or fewer.
-        """
-        raise UsageError("this model's latents have no layers to keep. Leave --keep-top out")
-
-    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-        """Return the styles (B, layers, S) of latents, float32, coarse layers first.
-
-        Args:
-            latents: (B, ...).
-            drawn: Whether the latents come from ``prior``. If so, drawing options that only styles
-                can express are applied as well.
-
-        Raises:
-            NoStyles: the model has no styles.
-        """
-        raise NoStyles("this model has no styles; models with -o network=style have")
-
-    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Return images (B, C, H, W) in [-1, 1] of styles (B, layers, S).
-
-        ``decode`` is ``styles`` followed by this.
-
-        Raises:
-            NoStyles: the model has no styles.
-        """
-        raise NoStyles("this model has no styles; models with -o network=style have")
-
-    @property
-    def styled(self) -> bool:
-        """Whether images are made from styles, so that ``styles`` and ``synthesise`` work."""
-        return False
-
-    @property
-    def denoises(self) -> bool:
-        """Whether the model was trained to reconstruct clean images from noisy ones."""
-        return False
-
     def directions(self) -> Mapping[str, Callable[[int], torch.Tensor]]:
         """Return the model's own methods to find directions, by name.
 
@@ -299,11 +282,6 @@ class Model(nn.Module, ABC):
         """
         return {}
 
-    @property
-    def draws_styles(self) -> bool:
-        """Whether ``drawing`` asks for something that only styles can express, not latents."""
-        return False
-
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return latents of images (B, C, H, W) in [-1, 1].
 
@@ -311,14 +289,6 @@ class Model(nn.Module, ABC):
             NoEncoder: the model has no encoder.
         """
         raise NoEncoder("this model has no encoder; its latents are found by inversion")
-
-    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Draw latents of images (B, C, H, W) in [-1, 1] from their posteriors.
-
-        Raises:
-            UsageError: the model has no posterior.
-        """
-        raise UsageError("this model has no posterior to draw from. Leave --draw out")
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
@@ -330,77 +300,6 @@ class Model(nn.Module, ABC):
         This augmentation is for the discriminator only and must not appear in the samples.
         """
         return None
-
-    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """Return a lower bound on log p(x) per image in nats, shape (B,).
-
-        The bound becomes tight as ``samples`` grows.
-
-        Raises:
-            NoLikelihood: the model has no likelihood.
-        """
-        raise NoLikelihood("this model has no likelihood")
-
-    def posterior_terms(
-        self, images: torch.Tensor, draw: Draw
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return posterior mean and KL to the prior per latent, both (B, L), for diagnostics.
-
-        A model that binarises images does it as in ``log_prob_bound`` with the same ``draw``.
-
-        Raises:
-            NoLikelihood: the model has no posterior.
-        """
-        raise NoLikelihood("this model has no posterior")
-
-    @property
-    def layer_lengths(self) -> tuple[int, ...]:
-        """Number of latents of every layer, from the top; empty for latents without layers."""
-        return ()
-
-    def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Return frequencies (codes,) of the codes in images (B, C, H, W); None without codes."""
-        return None
-
-    @property
-    def kl_caveat(self) -> str:
-        """How the KL of ``posterior_terms`` differs from that of the bound; empty if equal."""
-        return ""
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the likelihood is a probability mass; else it is a density on [-1, 1]^D."""
-        return False
-
-    @property
-    def measure(self) -> str:
-        """Quantity whose logarithm ``log_prob_bound`` bounds, for printed output."""
-        return "mass" if self.discrete else "density; bits/dim are per 8-bit grey level"
-
-    def bits_per_dim(self, nats: float) -> float:
-        """Convert log p(x) of an image from nats to bits per dimension; lower is better.
-
-        The unit of a dimension is an 8-bit grey level. A density on [-1, 1]^D is converted to grey
-        levels, 127.5 of which are one unit of length.
-        """
-        shift = 0.0 if self.discrete else math.log2(127.5)
-        return -nats / (self.shape.dims * math.log(2)) + shift
-
-    def health(self, record: Mapping[str, float]) -> str | None:
-        """Return a diagnosis of the run from its log, with advice; None if nothing is wrong.
-
-        The text before the first colon names the problem; every problem is reported once.
-
-        Args:
-            record: A line of the log: means of the values that the phases log, and ``share``, the
-                fraction of the run that is over.
-        """
-        return None
-
-    @property
-    def against_collapse(self) -> str:
-        """Advice for a run whose samples are all alike."""
-        return "A smaller --lr or a longer run helps"
 
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Initialise the parts that start from training images; called once on a new model.
@@ -425,12 +324,6 @@ class Model(nn.Module, ABC):
     def summary(self) -> str:
         """Return one sentence on how samples are made, for ``gentool info``."""
         return "samples decode latents drawn from N(0, I)"
-
-    @property
-    def fitted(self) -> bool:
-        """Whether ``finish`` fits a part to codes of images, so that new weights need a new fit."""
-        parts = [part for part in self.modules() if getattr(part, "rests", False)]
-        return any(True for part in parts for _ in part.buffers())
 
     @property
     def device(self) -> torch.device:

@@ -5,7 +5,7 @@ import time
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from gentool.core.distributed import Ranks
-from gentool.models.base import Model
+from gentool.models.base import Model, has_fitted_parts
 from gentool.training.batches import Feeder
 from gentool.training.divergence import NotFinite, check_weights
 
@@ -59,7 +59,7 @@ class AverageFit:
 
     def _growth(self, images: int, share: float) -> float:
         """Return how many times as many images the last fit will need as a fit does now."""
-        if not self._average.fitted:
+        if not has_fitted_parts(self._average):
             return 1.0
         at_the_end = round(images / min(max(share, 0.01), 1.0))
         return self._feeder.fit_count(at_the_end) / self._feeder.fit_count(images)

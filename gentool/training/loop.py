@@ -307,7 +307,7 @@ class Trainer:
             return
         record = self.log.write(self.counters.images, self.seconds(), min(share, 1.0))
         self.reporter.logged(record)
-        words = self.model.health(record)
+        words = self.model.advice.health(record)
         if words is not None and (fault := words.partition(":")[0]) not in self._reported:
             self._reported.add(fault)  # each fault is reported once
             self.reporter.warned(words)
@@ -365,4 +365,4 @@ def classes_of(setup: Setup, data: Dataset | Source) -> int:
     check_classes(data.classes)
     wanted = data.labels is not None and not setup.settings.unconditional
     count = len(data.classes) if wanted else 0
-    return count if MODELS.get(setup.model).conditional(setup.config, count) else 0
+    return 0 if setup.config.why_unconditional(count) else count

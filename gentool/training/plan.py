@@ -130,8 +130,7 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     notes += _budget(layers, values, device.type, count)
     policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
     some = None if changes_levels else partial(glance, source, policy)
-    config, choices = MODELS.get(PRESETS[layers.preset].model).suit(config, count)
-    config, more = MODELS.get(PRESETS[layers.preset].model).look(config, some)
+    config, choices = config.adapted(count, some)
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:
             options[key] = Setting(chosen, FOUND)
@@ -141,7 +140,7 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     settings = _settings(layers.preset, values, policy, str(out), device)
     setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
     _ = setup.keep  # a wrong one is refused here, before any image is prepared
-    notes += [*choices, *more, *_classes(setup, source)]
+    notes += [*choices, *_classes(setup, source)]
     return Plan(setup, source, tuple(notes), values, options, random_seed=random_seed)
 
 
@@ -173,7 +172,7 @@ def _classes(setup: Setup, source: Source) -> list[str]:
     if setup.settings.unconditional or source.labels is None:
         return []
     known = len(source.classes)
-    why = MODELS.get(setup.model).why_unconditional(setup.config, known)
+    why = setup.config.why_unconditional(known)
     return [f"no notice is taken of the {known:,} classes: {why}"]
 
 

@@ -30,7 +30,7 @@ from gentool.core.errors import DataError, ModelFileError, UsageError
 from gentool.data import Dataset
 from gentool.evaluation.quick_score import Score, Scorer
 from gentool.inference.held_out import Rows, Sides, tell_sides
-from gentool.models.base import Batch, Model
+from gentool.models.base import Batch, Model, has_fitted_parts
 from gentool.training.batches import Feeder
 from gentool.training.power_ema import KEPT, combination
 from gentool.training.state import POWERS
@@ -99,13 +99,13 @@ class Reaverager:
             ModelFileError: the header of the model file is damaged.
         """
         known, model = tuple(self.loaded.header["classes"]), self.loaded.model
-        if model.fitted and model.classes and dataset.classes != known:
+        if has_fitted_parts(model) and model.classes and dataset.classes != known:
             raise DataError(
                 f"{dataset.name} has {len(dataset.classes)} classes that are not the "
                 f"{len(known)} of {self.loaded.path}. Give the images it was trained on"
             )
         self._dataset, self._sides = dataset, tell_sides(self.loaded, dataset, poll)
-        if model.fitted and self.loaded.holdout and self._sides.why is not None:
+        if has_fitted_parts(model) and self.loaded.holdout and self._sides.why is not None:
             raise DataError(
                 "the prior of this model is fitted to codes of images, and which of these images "
                 f"were kept out of training cannot be known ({self._sides.why}). Give --data the "
@@ -169,7 +169,7 @@ class Reaverager:
             weight.copy_(torch.tensordot(shares, self._kept[name], dims=1))
         model = self.loaded.model
         model.refresh()
-        if model.fitted:
+        if has_fitted_parts(model):
             model.finish(self._images)
         training = {**self.loaded.header["training"], "average_length": length}
         return replace(self.loaded, header={**self.loaded.header, "training": training})

@@ -21,6 +21,7 @@ from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.sampling import sample_images
 from gentool.models import MODELS
 from gentool.models.base import Batch, Model
+from gentool.models.capabilities import required_styles
 from gentool.models.presets import PRESETS
 from gentool.training.ema import averaged_copy
 
@@ -36,7 +37,7 @@ def build(
     config = from_json(model_class.Config, {"width": 8, "latent_size": 8, **options})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        known = classes if model_class.conditional(config, classes) else 0
+        known = 0 if config.why_unconditional(classes) else classes
         return model_class(config, shape, known)
 
 
@@ -77,7 +78,7 @@ def test_a_row_of_the_prior_depends_on_seed_and_index_alone(name: str) -> None:
 def test_the_averages_say_what_helps_against_a_collapse(name: str) -> None:
     """They are scored, and have fewer parts than the model that learns."""
     live = build(name)
-    assert averaged_copy(live).against_collapse == live.against_collapse
+    assert averaged_copy(live).advice.against_collapse == live.advice.against_collapse
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -343,13 +344,13 @@ def test_styles_are_said_or_refused_and_directions_are_unit_vectors_of_them(
     model = build(model_name, **options).eval()
     latents = model.prior(np.arange(3), seed=0)
     size = latents.shape[1] - model.classes
-    if model.styled:
-        styles = model.styles(latents)
+    if model.styles:
+        styles = model.styles.of(latents)
         size = styles.shape[2]
-        torch.testing.assert_close(model.synthesise(styles), model.decode(latents))
+        torch.testing.assert_close(model.styles.synthesise(styles), model.decode(latents))
     else:
         with pytest.raises(NoStyles):
-            model.styles(latents)
+            required_styles(model.styles)
     for find in model.directions().values():
         vectors = find(3)
         assert vectors.shape == (3, size)

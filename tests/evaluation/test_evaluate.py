@@ -36,6 +36,7 @@ from gentool.inference.blocks import encode_blocks
 from gentool.inference.latents import of_images
 from gentool.inference.reconstruction import reconstruct
 from gentool.metrics.extractors import RandomExtractor
+from gentool.models.capabilities import required_likelihood
 from gentool.models.likelihoods.continuous import Gaussian
 from gentool.models.quantised.model import QuantisedAutoencoder
 from gentool.models.vae.model import VAE
@@ -335,7 +336,8 @@ def test_the_importance_weighted_bound_rises_with_its_samples(small_vae: VAE) ->
     bounds = []
     for samples in (1, 2, 5, 20, 100):
         draws = [Draw(seed, "test", np.arange(64), 0, cpu) for seed in range(5)]
-        values = [small_vae.log_prob_bound(images, draw, samples).mean() for draw in draws]
+        bound = small_vae.variational.log_prob_bound
+        values = [bound(images, draw, samples).mean() for draw in draws]
         bounds.append(torch.stack(values).mean().item())
     assert bounds == sorted(bounds)
     assert bounds[-1] > bounds[0]
@@ -346,7 +348,7 @@ def test_one_importance_sample_is_the_elbo_in_the_mean(small_vae: VAE) -> None:
     images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     rows = images.repeat(2000, 1, 1, 1)
     draw = Draw(0, "test", np.arange(len(rows)), 0, torch.device("cpu"))
-    bound = small_vae.log_prob_bound(rows, draw, 1)
+    bound = small_vae.variational.log_prob_bound(rows, draw, 1)
     elbo = small_vae.elbo(rows, draw.normal("other", 4)).total
     error = (bound.std() / len(rows) ** 0.5).item()
     assert abs((bound.mean() - elbo.mean()).item()) < 5 * error
@@ -354,9 +356,9 @@ def test_one_importance_sample_is_the_elbo_in_the_mean(small_vae: VAE) -> None:
 
 def test_the_likelihood_says_what_it_is(small_vae: VAE) -> None:
     assert isinstance(small_vae.likelihood, Gaussian)
-    assert not small_vae.discrete
+    assert not small_vae.variational.discrete
     draw = Draw(0, "test", np.arange(3), 0, torch.device("cpu"))
-    mean, kl = small_vae.posterior_terms(torch.zeros(3, 1, 16, 16), draw)
+    mean, kl = small_vae.variational.posterior_terms(torch.zeros(3, 1, 16, 16), draw)
     assert mean.shape == kl.shape == (3, 4)
 
 
@@ -378,17 +380,17 @@ def test_the_bound_is_over_all_images_asked_for_and_says_how_sure_it_is(
     rows = np.arange(240)  # blocks of 64, the last one not full
     (row,) = likelihood(run, toys, "--split", "all", "-n", 240)["scores"]
     assert row["likelihood images"] == len(rows)
-    model = loaded.model
+    variational = required_likelihood(loaded.model.variational)
     with torch.inference_mode():
         images = to_unit(torch.from_numpy(dataset.images[rows]))
         draw = Draw(0, "evaluation", np.arange(len(rows)), 0, torch.device("cpu"))
         for name, samples in (("elbo", 1), ("iw-3", 3)):
-            each = model.log_prob_bound(images, draw, samples).double()
+            each = variational.log_prob_bound(images, draw, samples).double()
             assert row[name] == pytest.approx(float(each.mean()), rel=1e-5)
             assert row[f"{name} +-"] == pytest.approx(
                 float(each.std()) / len(rows) ** 0.5, rel=1e-3
             )
-        mean, kl = model.posterior_terms(images, draw)
+        mean, kl = variational.posterior_terms(images, draw)
     assert row["kl"] == pytest.approx(float(kl.sum(dim=1).mean()), rel=1e-4)
     assert row["kl largest unit"] == pytest.approx(float(kl.mean(dim=0).max()), rel=1e-4)
     assert row["active units"] == int((mean.var(dim=0) > 0.01).sum())
@@ -459,7 +461,7 @@ def test_every_unit_has_a_line_whose_kl_adds_up(vae: Path, toys: Path, tmp_path:
 def test_every_layer_has_a_kl_that_is_the_sum_of_its_units() -> None:
     config = HierarchicalVAE.Config(width=8, layers=4, latent_size=2)
     model, scores = HierarchicalVAE(config, ImageShape(16, 16, 3)), Scores("x")
-    lengths = model.layer_lengths
+    lengths = model.layers.lengths
     assert len(lengths) == 4
     assert sum(lengths) == model.prior(np.arange(1), 0).shape[1]
     kl = torch.arange(float(sum(lengths)))
@@ -541,15 +543,16 @@ def test_notes_of_score_and_evaluate_agree_with_the_likelihood(name: str, tmp_pa
         "-o", f"likelihood={name}",
     )  # fmt: skip
     assert done.code == 0, done.err
-    model = load_model(out).model
-    assert model.discrete == (name == "bernoulli")
-    words = "a log mass" if model.discrete else "a log density; bits/dim are per 8-bit grey level"
+    variational = required_likelihood(load_model(out).model.variational)
+    assert variational.discrete == (name == "bernoulli")
+    density = "a log density; bits/dim are per 8-bit grey level"
+    words = "a log mass" if variational.discrete else density
     scored = gentool_command("score", folder / "0.png", "--model", out)
     assert scored.err.splitlines()[-1].endswith(words)
     (row,) = likelihood(out, folder)["scores"]
     assert any(words in note for note in row["notes"])
     Image.fromarray(draw(0)[..., 0]).save(folder / "grey.png")
-    if model.discrete:  # a grey image ends nothing
+    if variational.discrete:  # a grey image ends nothing
         mixed = gentool_command("score", folder, "--model", out)
         assert (mixed.code, len(mixed.lines)) == (7, 24)
         assert "grey.png: the likelihood of this model allows only pixels of 0 or 255" in mixed.err

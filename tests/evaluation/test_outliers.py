@@ -12,6 +12,7 @@ from PIL import Image
 from gentool.checkpoint import load_model
 from gentool.core.images import to_unit
 from gentool.core.rng import Draw
+from gentool.models.capabilities import required_likelihood
 
 
 def scored(model: Path, *images: Path) -> dict[str, tuple[float, float]]:
@@ -64,7 +65,7 @@ def test_a_figure_is_the_bound_and_knows_no_neighbours(model: Path, tmp_path: Pa
     with torch.inference_mode():
         rows = to_unit(torch.from_numpy(draw(3)[None])).expand(64, -1, -1, -1)
         each = Draw(0, "other", np.arange(64), 0, torch.device("cpu"))
-        spread = loaded.log_prob_bound(rows, each, 16)
+        spread = required_likelihood(loaded.variational).log_prob_bound(rows, each, 16)
     assert abs(alone["3.png"][0] - spread.mean().item()) < 6 * spread.std().item() + 0.1
 
 

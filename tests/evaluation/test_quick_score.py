@@ -81,7 +81,7 @@ def test_what_helps_against_collapse_is_the_models_to_say(digits: Dataset) -> No
     rows = digits.split(0.4)[0]
     collapsed = Replaying(digits, rows[:1])
     told = Scorer(digits, rows[:200], rows[:0]).score(collapsed).warnings["collapse"]
-    assert told.endswith(collapsed.against_collapse)
+    assert told.endswith(collapsed.advice.against_collapse)
     assert "penalty" not in told
 
 

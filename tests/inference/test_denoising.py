@@ -51,7 +51,7 @@ def test_a_model_that_saw_noise_says_that_it_denoises(
         "-o", "denoise=0.5",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert load_model(run).model.denoises
+    assert load_model(run).model.config.denoises
     done = gentool_command("reconstruct", run, image_folder, "--denoise", "-o", tmp_path / "x.npz")
     assert done.code == 0, done.err
 
@@ -60,7 +60,7 @@ def test_a_model_that_saw_noise_says_that_it_denoises(
 def test_who_never_learned_it_is_told(
     model: str, trained: Callable[[str], Path], image_folder: Path
 ) -> None:
-    assert not load_model(trained(model)).model.denoises
+    assert not load_model(trained(model)).model.config.denoises
     done = gentool_command("reconstruct", trained(model), image_folder, "--denoise")
     assert done.code == 2
     assert "-o denoise=0.3" in done.err

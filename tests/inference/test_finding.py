@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
+from gentool.models.capabilities import required_styles
 
 WORDS = "saved before its run trained the encoder, which comes last: model.safetensors of the"
 
@@ -55,7 +56,8 @@ def test_photos_of_a_model_with_styles_are_kept_in_w_and_taken_by_every_verb(
     header, tensors = read_file(kept)
     assert header["space"] == "w"
     w = tensors["latents"]
-    layers = load_model(styled).model.styles(load_model(styled).model.prior(np.arange(1), 0))
+    generator = load_model(styled).model
+    layers = required_styles(generator.styles).of(generator.prior(np.arange(1), 0))
     assert w.shape == (2, *layers.shape[1:])
     assert not np.array_equal(w[:, 0], w[:, -1])  # one of its own for each layer
     run("sample", styled, "--latents", kept, "-o", tmp_path / "again")

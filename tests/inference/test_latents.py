@@ -25,6 +25,7 @@ from gentool.core.options import from_json
 from gentool.inference.interpolation import interpolate, mix, mixing_layer, path, plan_path
 from gentool.inference.latents import Latents, decode, draw, to_styles
 from gentool.models.base import Batch
+from gentool.models.capabilities import required_styles
 from gentool.models.gan.model import GAN
 from gentool.networks import PAIRS
 
@@ -100,7 +101,7 @@ def test_truncation_of_one_changes_nothing_and_of_zero_gives_the_mean(
     assert len(np.unique(mean, axis=0)) == 1
     assert len(np.unique(plain, axis=0)) == 6
     shares = torch.eye(2)[1:] if classes else torch.zeros(1, 0)
-    if model.styled:
+    if model.styles:
         net = model.generator.styled_net()
         middle = Latents(net.mean_w[-1].expand(1, net.layers, -1), "w")
     else:
@@ -113,7 +114,7 @@ def test_the_mean_of_w_is_that_of_many_other_draws(classes: int) -> None:
     model = build("style", classes)
     for kind in range(max(classes, 1)):
         label = torch.full((4096,), kind)
-        w = model.styles(model.prior(np.arange(4096), 77, label))[:, 0]
+        w = required_styles(model.styles).of(model.prior(np.arange(4096), 77, label))[:, 0]
         measured = model.generator.styled_net().mean_w[kind]
         count = 4096 / max(classes, 1)  # draws that the measured mean is of
         error = w.std(dim=0) * (1 / 4096 + 1 / count) ** 0.5
@@ -248,7 +249,7 @@ def test_a_crossover_beyond_the_layers_is_refused() -> None:
 def test_a_model_without_styles_says_so() -> None:
     model = build("dcgan")
     z = draw(model, DRAWS)
-    for refused in (lambda: to_styles(model, z), lambda: model.synthesise(z.values)):
+    for refused in (lambda: to_styles(model, z), lambda: required_styles(model.styles)):
         with pytest.raises(NoStyles, match="no styles; models with -o network=style have"):
             refused()
 

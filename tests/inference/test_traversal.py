@@ -28,6 +28,7 @@ from gentool.inference.traversal import (
     traverse,
 )
 from gentool.models import MODELS
+from gentool.models.capabilities import required_styles
 from gentool.models.gan.model import GAN
 from gentool.models.vae.model import VAE
 from gentool.networks import PAIRS
@@ -60,7 +61,7 @@ def points(model: GAN, seeds: range) -> Latents:
 def deafen(model: GAN, vector: torch.Tensor) -> None:
     """Take a direction out of the weights of every layer where w, or else z, comes in."""
     entries: list[torch.Tensor]
-    if model.styled:
+    if model.styles:
         entries = [m.style.weight for m in model.modules() if isinstance(m, ModulatedConvolution)]
     else:
         first = next(m for m in model.generator.modules() if isinstance(m, nn.Linear))
@@ -87,7 +88,7 @@ def test_sefa_looks_at_every_layer_where_z_or_w_comes_in_and_at_no_other(
         moved = start.clone()
         moved[..., :6] += vector.float()
         both = torch.cat([start, moved])
-        images = model.synthesise(both) if model.styled else model.decode(both)
+        images = model.styles.synthesise(both) if model.styles else model.decode(both)
         change.append(float((images[1] - images[0]).abs().max()))
     assert change[0] < 1e-5
     assert change[1] > 1e-4
@@ -113,7 +114,8 @@ def test_principal_directions_of_w_are_numpys_and_blind_to_the_classes() -> None
     w = []
     for kind in range(2):
         label = torch.full((4096,), kind)
-        rows = model.styles(model.prior(np.arange(4096), 0, label))[:, 0].double().numpy()
+        styles = required_styles(model.styles).of(model.prior(np.arange(4096), 0, label))
+        rows = styles[:, 0].double().numpy()
         w.append(rows - rows.mean(axis=0))
     own = model.prior(np.arange(4096), 0)[:, -2:].argmax(dim=1).numpy()
     drawn = np.concatenate([w[kind][own == kind] for kind in range(2)])

@@ -122,7 +122,7 @@ def test_importance_weights_of_the_exact_posterior_are_all_p_of_x(samples: int) 
         + 16 * math.log(2 * math.pi)
     )
     draw = Draw(0, "test", np.arange(40), 0, torch.device("cpu"))
-    bound = model.log_prob_bound(x[:40], draw, samples)
+    bound = model.variational.log_prob_bound(x[:40], draw, samples)
     torch.testing.assert_close(bound.double(), exact, rtol=0, atol=5e-3)
 
 
@@ -166,7 +166,7 @@ def test_units_say_half_the_log_of_eigenvalue_over_noise_and_vary_by_one_minus_i
     variances = posterior.mean.var(dim=0, correction=0)
     torch.testing.assert_close(variances, 1 - 1 / ratio, rtol=1e-4, atol=0)
     draw = Draw(0, "test", np.arange(len(x)), 0, torch.device("cpu"))
-    means, terms = model.posterior_terms(x, draw)
+    means, terms = model.variational.posterior_terms(x, draw)
     torch.testing.assert_close(means, posterior.mean)
     torch.testing.assert_close(terms.mean(dim=0), kl)
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gentool.core.errors import NoStyles
 from gentool.core.rng import Draw, normal
+from gentool.models.capabilities import Styles
 
 _MIXING = 0.9  # fraction of training images made of two styles (Karras et al. 2019, table 2)
 _MEAN_DRAWS, _FEWEST_DRAWS = 4096, 256  # of w for its mean: in total; at least, per class
@@ -49,9 +49,6 @@ class Generator(nn.Module):
         Args:
             latents: z and class weights.
             truncation: psi in w_mean + psi (w - w_mean).
-
-        Raises:
-            NoStyles: the network has no mapping.
         """
         net = self.styled_net()
         z, kinds = self._parts(latents)
@@ -61,29 +58,16 @@ class Generator(nn.Module):
         return w[:, None].expand(-1, net.layers, -1)  # type: ignore[no-any-return]
 
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Return images of styles (B, layers, L).
-
-        Raises:
-            NoStyles: the network has no mapping.
-        """
+        """Return images of styles (B, layers, L)."""
         return torch.tanh(self.styled_net().synthesis(styles).float())
 
     def styled_net(self) -> Any:
-        """Return the network, if it makes images from styles.
-
-        Raises:
-            NoStyles: the network has no mapping.
-        """
-        if not self.styled:
-            raise NoStyles("this model has no styles; models with -o network=style have")
+        """Return the network, which must make images from styles (``styled``)."""
+        assert self.styled
         return self.net
 
     def measure_mean(self) -> None:
-        """Measure the mean of w for the present weights, per class, always over the same z.
-
-        Raises:
-            NoStyles: the network has no mapping.
-        """
+        """Measure the mean of w for the present weights, per class, always over the same z."""
         count = max(_MEAN_DRAWS // max(self.classes, 1), _FEWEST_DRAWS)
         z = torch.from_numpy(normal(0, "mean-w", np.arange(count), self.latent_size))
         net = self.styled_net()
@@ -122,3 +106,26 @@ class Generator(nn.Module):
         crossover = torch.where(chance < _MIXING, crossover, net.layers)
         w = net.mix(net.mapping(z, kinds), other, crossover)
         return w, torch.tanh(net.synthesis(w, draw.normal).float())
+
+
+class GeneratorStyles(Styles):
+    """The styles w of a generator with a mapping.
+
+    Args:
+        generator: The generator.
+        truncation: psi of samples: w becomes w_mean + psi (w - w_mean) (Karras et al. 2019,
+            arXiv:1812.04948, appendix B).
+    """
+
+    def __init__(self, generator: Generator, truncation: float) -> None:
+        self._generator = generator
+        self._truncation = truncation
+        self.needed = truncation != 1
+
+    def of(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
+        """Return w for every layer, (B, layers, L), the same for all; if ``drawn``, truncated."""
+        return self._generator.styles(latents, self._truncation if drawn else 1.0)
+
+    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
+        """Return images of styles (B, layers, L), one w per layer."""
+        return self._generator.synthesise(styles)

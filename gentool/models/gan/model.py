@@ -7,11 +7,11 @@ augmentations are entries of tables of their own; this file combines them.
 ``gentool train gan --data FOLDER -o loss=minimax -o penalties=none`` trains by Eq. 1 as printed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
@@ -23,8 +23,9 @@ from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.directions import semantic
+from gentool.models.gan.advice import GANAdvice
 from gentool.models.gan.augmentation import AdaptiveProbability, open_augmentation
-from gentool.models.gan.generator import Generator
+from gentool.models.gan.generator import Generator, GeneratorStyles
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.options import PLAIN, SPECTRAL, GANConfig, GANDrawing
@@ -33,24 +34,19 @@ from gentool.models.gan.penalty_weight import ImageVariance, falling
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 
-_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
 _ADA_IMAGES = 100_000  # for p from 0 to 1; the papers' 500,000 are more than a short run has
 _DECAY = 0.1  # final over initial learning rate; a low one lets the averages settle
-_WON = 0.05  # times D's loss at logits of 0; below it, G learns little from D
-_AUGMENTED = 0.79  # ADA's p from which on D overfits; p is at most 0.8
-_SETTLED = 0.1  # fraction of the run before which ``health`` reports nothing
 
 Kinds = torch.Tensor | None  # one-hot classes (B, C)
 
 
-class GAN(Model):
+class GAN(Model[GANConfig, GANDrawing]):
     """Generator, discriminator, and an encoder that is trained last.
 
     The model file holds generator and encoder, not the discriminator.
     """
 
     exported: tuple[str, ...] = ("generator", "encoder")
-    takes_classes = True
     search_steps = 200
 
     Config = GANConfig
@@ -96,21 +92,8 @@ class GAN(Model):
         adaptive = any(name.startswith("ada") for name in names.split("+"))
         self.adaptive = AdaptiveProbability(_ADA_IMAGES) if adaptive else None
 
-    @classmethod
-    def suit(cls, config: GANConfig, images: int) -> tuple[GANConfig, list[str]]:
-        """Choose the augmentation by the number of images, since D would memorise few images."""
-        if config.augment != "auto":
-            return config, []
-        name = next((name for most, name in _FEW if images < most), "none")
-        if name == "none":
-            return replace(config, augment=name), []
-        note = (
-            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
-        )
-        return replace(config, augment=name), [note]
-
     def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+        self, indices: NDArray[np.int64], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Draw z ~ N(0, I) and one-hot classes, shape (B, latent_size + classes), float32.
 
@@ -131,37 +114,21 @@ class GAN(Model):
         """Return images G(z), (B, C, H, W) in (-1, 1)."""
         return self.generator(latents)  # type: ignore[no-any-return]
 
-    def styles(self, latents: torch.Tensor, *, drawn: bool = False) -> torch.Tensor:
-        """Return w for every layer, (B, layers, L), the same for all; if ``drawn``, truncated.
-
-        Truncation is w_mean + psi (w - w_mean): Karras et al. 2019 (arXiv:1812.04948), appendix B.
-
-        Raises:
-            NoStyles: the network has no mapping.
-        """
-        return self.generator.styles(latents, self.drawing.truncation if drawn else 1.0)
-
-    def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
-        """Return images of styles (B, layers, L), one w per layer.
-
-        Raises:
-            NoStyles: the network has no mapping.
-        """
-        return self.generator.synthesise(styles)
+    @property
+    def styles(self) -> GeneratorStyles | None:
+        """Styles, if the network has a mapping from z to styles."""
+        if not self.generator.styled:
+            return None
+        return GeneratorStyles(self.generator, self.drawing.truncation)
 
     @property
-    def styled(self) -> bool:
-        """Whether the network has a mapping from z to styles."""
-        return self.generator.styled
+    def advice(self) -> GANAdvice:
+        """Advice on the discriminator and against collapse."""
+        return GANAdvice(self._loss, self._slopes)
 
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
         """Return ``sefa``, the directions that change the output of the first layers most."""
         return {"sefa": partial(semantic, self.generator.first_weights())}
-
-    @property
-    def draws_styles(self) -> bool:
-        """Whether samples are truncated in w, which latents cannot express."""
-        return self.generator.styled and self.drawing.truncation != 1
 
     def encode(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return the encoder's estimate of the latents of images, from which a search can begin.
@@ -200,32 +167,6 @@ class GAN(Model):
             changes_samples=False,
         )  # fmt: skip
         return (*game, last)
-
-    def health(self, record: Mapping[str, float]) -> str | None:
-        """Report a discriminator that overfits, or whose loss is so small that G learns little."""
-        undecided = float(self._loss.critic(torch.zeros(1), torch.zeros(1)))
-        if record.get("share", 0.0) < _SETTLED:
-            return None
-        if record.get("ada_p", 0.0) >= _AUGMENTED:
-            return (
-                f"overfitting: D knows the images by heart however they are augmented (ada_p "
-                f"{record['ada_p']:.2f}). More images, a smaller --width or a shorter run helps"
-            )
-        if undecided > 0 and record.get("d_loss", undecided) < _WON * undecided:
-            return (
-                f"the discriminator has won: its loss is {record['d_loss']:.3g}, where one that "
-                f"cannot tell has {undecided:.3g}, and G learns little from it. "
-                f"{self.against_collapse}"
-            )
-        return None
-
-    @property
-    def against_collapse(self) -> str:
-        """Advice: a heavier R1 or R2 if there is one, else to use them."""
-        if self._slopes:
-            weights = "+".join(f"{k}:{w:g}" for k, w in self._slopes.items())
-            return f"A heavier penalty (now {weights}) or a smaller --lr helps"
-        return "-o penalties=r1+r2 or a smaller --lr helps"
 
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Count the classes, and measure the statistics of the averaged weights."""

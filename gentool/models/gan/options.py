@@ -1,9 +1,11 @@
 """The options of the generative adversarial network: for training and for drawing samples."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 from gentool.core.errors import UsageError
+from gentool.core.images import Pixels
 from gentool.core.options import Scalar, option
 from gentool.models.base import BaseConfig
 from gentool.models.gan.augmentation import AUGMENTATIONS
@@ -14,6 +16,7 @@ from gentool.networks.convnet import DOUBLINGS
 
 PLAIN = "dcgan"  # the networks with the options norm and doubling
 SPECTRAL = ("dcgan", "resnet", "fast")  # networks with the option spectral
+_FEW = ((1_000, "diffaugment"), (10_000, "ada"))  # (fewer images than this, augmentation)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,18 @@ class GANConfig(BaseConfig):
         """
         plain = options.get("network", PLAIN) == PLAIN
         return super().absent(options) | ({"doubling": "transposed"} if plain else {})
+
+    def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
+        """Choose the augmentation by the number of images, since D would memorise few images."""
+        if self.augment != "auto":
+            return self, []
+        name = next((name for most, name in _FEW if images < most), "none")
+        if name == "none":
+            return replace(self, augment=name), []
+        note = (
+            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+        )
+        return replace(self, augment=name), [note]
 
     def refuse_unused(self) -> None:
         """Check that every option has an effect.

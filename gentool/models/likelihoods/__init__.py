@@ -7,8 +7,6 @@ image, in nats. ``-o likelihood=NAME`` chooses one; ``auto`` chooses by the imag
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,28 +94,24 @@ def suited(pixels: NDArray[np.uint8]) -> str:
     return "bernoulli" if bool(np.isin(pixels, (0, 255)).all()) else "gaussian"
 
 
-def chosen(
-    config: Any, pixels: Callable[[], NDArray[np.uint8]] | None, usual: str, *, ink: bool = False
-) -> tuple[Any, list[str]]:
-    """Choose a likelihood that is ``auto``: Bernoulli for black and white images.
+def choose_likelihood(
+    pixels: Callable[[], NDArray[np.uint8]] | None, usual: str, *, ink: bool = False
+) -> tuple[str, list[str]]:
+    """Choose a likelihood by the images: Bernoulli for black and white images.
 
     Where training changes the images, a discrete ``usual`` is replaced by ``gaussian``.
 
     Args:
-        config: Options of a model, with a field ``likelihood``.
         pixels: Returns prepared images, uint8 (N, H, W, C); None if training changes the images.
         usual: The likelihood for other images.
         ink: Whether training makes the images black and white.
 
     Returns:
-        The config with the choice, and a sentence on it unless it is ``usual``.
+        The name of the likelihood, and a sentence on it unless it is ``usual``.
     """
-    if config.likelihood != "auto":
-        return config, []
     if pixels is None and not ink and LIKELIHOODS.get(usual).discrete:
-        note = "training changes the images' grey levels: likelihood gaussian"
-        return replace(config, likelihood="gaussian"), [note]
+        return "gaussian", ["training changes the images' grey levels: likelihood gaussian"]
     if not ink and (pixels is None or suited(pixels()) != "bernoulli"):
-        return replace(config, likelihood=usual), []
+        return usual, []
     note = f"black and white images: likelihood bernoulli (-o likelihood={usual}: as if grey)"
-    return replace(config, likelihood="bernoulli"), [note]
+    return "bernoulli", [note]

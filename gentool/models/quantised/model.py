@@ -14,7 +14,6 @@ Latents are the vectors of an image's codes (B, L, h, w), flattened. Points betw
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from gentool.core.images import ImageShape
 from gentool.core.options import option
 from gentool.core.rng import Draw, uniform
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.capabilities import Advice, Codes
 from gentool.models.classes import class_shares
 from gentool.models.priors import draw_uniform
 from gentool.models.quantised.code_prior import CodePrior, Drawing
@@ -67,7 +67,64 @@ class Codec(nn.Module):
         return self.decoder(vectors).float()  # type: ignore[no-any-return]
 
 
-class QuantisedAutoencoder(Model):
+class CodesInUse(Codes):
+    """The codes that a codec makes of images."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def frequencies(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the relative frequency of each code in images (B, C, H, W), shape (codes,)."""
+        return self._codec.quantiser.shares(self._codec.encode(images).indices)
+
+
+class CodesAdvice(Advice):
+    """Advice on the codes.
+
+    Args:
+        quantiser: Name of the quantiser.
+    """
+
+    def __init__(self, quantiser: str) -> None:
+        self._quantiser = quantiser
+
+    def health(self, record: Mapping[str, float]) -> str | None:
+        """Report collapsed codes."""
+        usage = record.get("code_usage", 1.0)
+        if record["share"] < _LATE or usage >= _COLLAPSED:
+            return None
+        other = "" if self._quantiser == "fsq" else " or -o quantiser=fsq"
+        return (
+            f"the codes have collapsed: the images use {usage:.1%} of those they could, so all "
+            f"samples will be alike. Use a smaller --lr or fewer -o codes{other}"
+        )
+
+
+@dataclass(frozen=True)
+class QuantisedConfig(TailConfig, BaseConfig):
+    """Options of ``fsq`` and ``vqvae``."""
+
+    width: int = option(
+        64, "channels at half the image's size; scales all networks", low=1, high=1024
+    )
+    quantiser: str = option("fsq", "how vectors become codes", choices=QUANTISERS)
+    codes: int = option(1024, "how many there are (fsq: nearly)", low=4, high=65536)
+    latent_size: int = option(4, "numbers in a code's vector", low=1, high=1024)
+    grid: int = option(
+        0, "an image has about so many rows and columns of codes (0: 8; large ones 16)",
+        low=0, high=64,
+    )  # fmt: skip
+    prior_share: float = option(
+        0.4, "share of the run, its last, that trains the transformer", low=0.01, high=0.99
+    )
+    layers: int = option(6, "of the transformer", low=1, high=64)
+    prior_factor: int = option(4, "width of the transformer over width", low=1, high=64)
+    corruption: float = option(
+        0.05, "share of past codes replaced while the transformer learns", low=0, high=0.9
+    )
+
+
+class QuantisedAutoencoder(Model[QuantisedConfig, Drawing]):
     """Codec and transformer; the discriminator is not part of the model file.
 
     Attributes:
@@ -77,33 +134,12 @@ class QuantisedAutoencoder(Model):
 
     exported = ("codec", "transformer")
     interpolation = "lerp"
-    takes_classes = True
+    classes_in_latents = False
     Drawing = Drawing
 
-    @dataclass(frozen=True)
-    class Config(TailConfig, BaseConfig):
-        """Options of ``fsq`` and ``vqvae``."""
+    Config = QuantisedConfig
 
-        width: int = option(
-            64, "channels at half the image's size; scales all networks", low=1, high=1024
-        )
-        quantiser: str = option("fsq", "how vectors become codes", choices=QUANTISERS)
-        codes: int = option(1024, "how many there are (fsq: nearly)", low=4, high=65536)
-        latent_size: int = option(4, "numbers in a code's vector", low=1, high=1024)
-        grid: int = option(
-            0, "an image has about so many rows and columns of codes (0: 8; large ones 16)",
-            low=0, high=64,
-        )  # fmt: skip
-        prior_share: float = option(
-            0.4, "share of the run, its last, that trains the transformer", low=0.01, high=0.99
-        )
-        layers: int = option(6, "of the transformer", low=1, high=64)
-        prior_factor: int = option(4, "width of the transformer over width", low=1, high=64)
-        corruption: float = option(
-            0.05, "share of past codes replaced while the transformer learns", low=0, high=0.9
-        )
-
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: QuantisedConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         quantiser = QUANTISERS.get(config.quantiser)(config.codes, config.latent_size)
         side = config.grid or _SIDES[shape.height * shape.width >= _LARGE**2]
@@ -116,13 +152,8 @@ class QuantisedAutoencoder(Model):
         self.tail = config.open_tail(shape, config.width)
         self.tally = quantiser.open_tally()
 
-    @property
-    def latent_classes(self) -> int:
-        """0: only the transformer uses the class, the decoder needs the codes only."""
-        return 0
-
     def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+        self, indices: NDArray[np.int64], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Draw codes from the transformer; return their vectors (B, latents)."""
         if labels is None:
@@ -143,9 +174,15 @@ class QuantisedAutoencoder(Model):
         """Return the vectors (B, latents) of the codes of images."""
         return self.codec.encode(images).vectors.flatten(1)
 
-    def code_shares(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Return the frequency of each code in images, (codes,)."""
-        return self.codec.quantiser.shares(self.codec.encode(images).indices)
+    @property
+    def codes(self) -> CodesInUse:
+        """Discrete codes."""
+        return CodesInUse(self.codec)
+
+    @property
+    def advice(self) -> CodesAdvice:
+        """Advice on collapsed codes."""
+        return CodesAdvice(self.config.quantiser)
 
     @torch.no_grad()
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
@@ -224,17 +261,6 @@ class QuantisedAutoencoder(Model):
         nll = self.transformer.nll(codes, labels, torch.where(replaced, others, codes))
         self.transformer.trained.fill_(1)
         return LossTerms(nll, {"nats_per_code": nll / length})
-
-    def health(self, record: Mapping[str, float]) -> str | None:
-        """Report collapsed codes."""
-        usage = record.get("code_usage", 1.0)
-        if record["share"] < _LATE or usage >= _COLLAPSED:
-            return None
-        other = "" if self.config.quantiser == "fsq" else " or -o quantiser=fsq"
-        return (
-            f"the codes have collapsed: the images use {usage:.1%} of those they could, so all "
-            f"samples will be alike. Use a smaller --lr or fewer -o codes{other}"
-        )
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

@@ -8,46 +8,48 @@ al. 2020).
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from gentool.core.images import ImageShape
 from gentool.core.options import option
 from gentool.core.rng import Draw
-from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.priors import FITTED, PRIORS, Prior, which_know
+from gentool.models.base import BaseConfig, Batch, LossTerms, Phase
+from gentool.models.priors import FITTED, PRIORS, Prior
+from gentool.models.vae.prior_model import PriorModel, PriorOptions
 from gentool.models.vae.regularisers import REGULARISERS, CodeTurn, Regularisers, noisy
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 
 
-class Autoencoder(Model):
+@dataclass(frozen=True)
+class AutoencoderConfig(PriorOptions, BaseConfig):
+    """Options of ``autoencoder``."""
+
+    offered = FITTED
+
+    latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
+    prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
+    components: int = option(20, "parts of the prior (mixture)", low=1, high=1000)
+    regularisers: str = option(
+        "none", "what else the loss asks for, joined by +; or none",
+        choices=REGULARISERS, joined=True,
+    )  # fmt: skip
+    strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
+    denoise: float = option(
+        0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+    )
+
+
+class Autoencoder(PriorModel[AutoencoderConfig]):
     """Encoder, decoder, and the density that is fitted to the codes."""
 
     exported = ("encoder", "decoder", "density")
     interpolation = "lerp"
-    takes_classes = True
 
-    @dataclass(frozen=True)
-    class Config(BaseConfig):
-        """Options of ``autoencoder``."""
+    Config = AutoencoderConfig
 
-        latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
-        prior: str = option("mixture", "the density fitted to the codes", choices=FITTED)
-        components: int = option(20, "parts of the prior (mixture)", low=1, high=1000)
-        regularisers: str = option(
-            "none", "what else the loss asks for, joined by +; or none",
-            choices=REGULARISERS, joined=True,
-        )  # fmt: skip
-        strength: float = option(1.0, "times the regularisers' weights", low=0, high=1e6)
-        denoise: float = option(
-            0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
-        )
-
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: AutoencoderConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         self.encoder = ResidualEncoder(shape, config.width, config.latent_size)
         self.decoder = ResidualDecoder(shape, config.width, config.latent_size, shape.channels)
@@ -57,27 +59,6 @@ class Autoencoder(Model):
         )
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=False)
 
-    @classmethod
-    def conditional(cls, config: Config, classes: int) -> bool:
-        """Return whether the density can be fitted to that many classes."""
-        return classes <= PRIORS.get(config.prior).most_classes
-
-    @classmethod
-    def why_unconditional(cls, config: Config, classes: int) -> str:
-        """Return why the density ignores that many classes, and which ones would use them."""
-        return which_know(classes, config.prior, FITTED)
-
-    @property
-    def latent_classes(self) -> int:
-        """0: only the density uses the class, the codes do not hold it."""
-        return 0
-
-    def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Draw codes (B, latent_size) from the density fitted to those of the training images."""
-        return self.density.draw(indices, seed, self.device, labels)
-
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return images (B, C, H, W) in [-1, 1] of codes (B, latent_size)."""
         return self.decoder(latents).float().clamp(-1, 1)  # type: ignore[no-any-return]
@@ -86,15 +67,10 @@ class Autoencoder(Model):
         """Return codes (B, latent_size) of images, float32."""
         return self.encoder(images).float()  # type: ignore[no-any-return]
 
-    def _codes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def moments(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return codes (B, latent_size) and log-variances of -inf: posteriors without variance."""
         codes = self.encode(images)
         return codes, torch.full_like(codes, -math.inf)
-
-    @property
-    def denoises(self) -> bool:
-        """Whether the encoder was trained on noisy images (Vincent et al. 2008)."""
-        return bool(self.config.denoise > 0)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the single phase, which learns the identity mapping."""
@@ -108,12 +84,3 @@ class Autoencoder(Model):
         more = self._regularisers(CodeTurn(codes, self.decoder, draw))
         mse = error / (4 * self.shape.dims)  # on the [0, 1] scale
         return LossTerms(error + more.total, {"mse": mse, **more.parts})
-
-    @torch.no_grad()
-    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fit the density to the codes of the training images."""
-        self.density.settle(self._codes, batches())
-
-    def summary(self) -> str:
-        """Return one sentence on how samples are made."""
-        return f"samples decode codes drawn from {self.density.words}"

@@ -14,28 +14,27 @@ the decoder is not trained. The bound keeps N(0, I), unless the prior is learned
 model (``vamp``). The prior ``latent-flow`` learns in a span of its own.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from gentool.core.images import ImageShape, Pixels
+from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
-from gentool.models.base import Batch, LossTerms, Model, Phase
-from gentool.models.likelihoods import chosen, open_likelihood
+from gentool.models.base import Batch, LossTerms, Phase
+from gentool.models.likelihoods import open_likelihood
 from gentool.models.priors import (
     PRIORS,
     Prior,
     kl_to_standard_normal,
     log_normal,
-    which_know,
 )
+from gentool.models.vae.advice import VAEAdvice
 from gentool.models.vae.binarisation import inked, inked_batches
+from gentool.models.vae.bound import GaussianBound
 from gentool.models.vae.elbo import (
     ACTIVE_VARIANCE,
     active_units,
@@ -47,24 +46,21 @@ from gentool.models.vae.elbo import (
 )
 from gentool.models.vae.options import VAEConfig
 from gentool.models.vae.posterior import Posterior
+from gentool.models.vae.prior_model import PriorModel
 from gentool.models.vae.regularisers import CodeTurn, Regularisers, noisy
 
 _UNIT_DRAWS = 512  # samples on which active units are found
 _DECAY = 0.01  # final over initial learning rate of a span
-_COLLAPSED_SHARE = 0.2  # fraction of the VAE's span before which a collapse is not reported
 
 
-class VAE(Model):
+class VAE(PriorModel[VAEConfig]):
     """Encoder, decoder, likelihood and prior.
 
     Attributes:
         length: Number of latents L of an image.
-        density: The prior.
     """
 
     exported = ("encoder", "decoder", "likelihood", "density")
-    takes_classes = True
-    has_posterior = True
     encoder: Any  # with residual, grid or dense layers
     decoder: Any
 
@@ -85,34 +81,6 @@ class VAE(Model):
         self._regularisers = Regularisers(config.regularisers, config.strength, posteriors=True)
         config.check_objective(joint=self.density.joint)
 
-    @classmethod
-    def look(
-        cls, config: VAEConfig, pixels: Callable[[], Pixels] | None
-    ) -> tuple[VAEConfig, list[str]]:
-        """Choose the likelihood: Bernoulli for black and white images, else Gaussian."""
-        return chosen(config, pixels, "gaussian", ink=config.binarise)
-
-    @classmethod
-    def conditional(cls, config: VAEConfig, classes: int) -> bool:
-        """Return whether the prior can have that many classes."""
-        return classes <= PRIORS.get(config.prior).most_classes
-
-    @classmethod
-    def why_unconditional(cls, config: VAEConfig, classes: int) -> str:
-        """Return why the prior ignores that many classes, and which ones would use them."""
-        return which_know(classes, config.prior, PRIORS)
-
-    @property
-    def latent_classes(self) -> int:
-        """0: only the prior uses the class, the latents do not hold it."""
-        return 0
-
-    def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Draw latents (B, L) from the prior in the model file."""
-        return self.density.draw(indices, seed, self.device, labels)
-
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return E[x|z] in [-1, 1], (B, C, H, W)."""
         return self.likelihood.mean(self.decoder(latents))
@@ -125,9 +93,22 @@ class VAE(Model):
         """Return the posterior means (B, L) of images."""
         return self.posterior(images).mean
 
-    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Return draws (B, L) from the posteriors of images."""
-        return self.posterior(images).draw(draw.normal("posterior", self.length))
+    def moments(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and log-variance of the posteriors of images, both (B, L)."""
+        return self.posterior(images)
+
+    @property
+    def variational(self) -> GaussianBound:
+        """Posterior and bound on log p(x)."""
+        return GaussianBound(
+            self.posterior, self._observed, self.decoder, self.likelihood, self.density,
+            self.length, self.shape.dims,
+        )  # fmt: skip
+
+    @property
+    def advice(self) -> VAEAdvice:
+        """Advice on posterior collapse."""
+        return VAEAdvice(self._switch, per_unit=self.config.samples == 1 and not self.density.joint)
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the phase of the negative ELBO, and that of a prior with a span of its own."""
@@ -165,44 +146,6 @@ class VAE(Model):
         kl = self._kl(posterior, latents).sum(dim=1)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
 
-    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """Return the importance-weighted bound in nats, (B,).
-
-        log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x): Burda et al. 2016 (arXiv:1509.00519), Eq. 8. With
-        one sample it is the ELBO with the KL estimated by the draw.
-
-        Raises:
-            OutsideSupport: images are outside the support of the likelihood.
-        """
-        images = self._observed(images, draw)
-        self.likelihood.check(images)
-        posterior = self.posterior(images)
-        log_p = self.density.of_the_bound(self.posterior)
-        weights = []
-        for k in range(samples):
-            noise = draw.normal(f"importance/{k}", self.length)
-            latents = posterior.draw(noise)
-            log_ratio = log_p(latents) - log_normal(latents, *posterior)
-            weights.append(self.likelihood.log_prob(self.decoder(latents), images) + log_ratio)
-        return importance_bound(torch.stack(weights))
-
-    def posterior_terms(
-        self, images: torch.Tensor, draw: Draw
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return posterior means, and the KL of each latent to a Gaussian with the prior's moments.
-
-        Both are (B, L), the KL in nats.
-        """
-        mean, log_variance = self.posterior(self._observed(images, draw))
-        centre, variance = (torch.as_tensor(m).to(mean) for m in self.density.moments())
-        squares = ((mean - centre).square() + log_variance.exp()) / variance
-        return mean, 0.5 * (squares - 1 - log_variance + variance.log())
-
-    @property
-    def denoises(self) -> bool:
-        """Whether the encoder was trained on noisy images (Vincent et al. 2008)."""
-        return bool(self.config.denoise > 0)
-
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
         """Return ``units``, the axes of the units that the encoder uses most."""
         return {"units": self._active_directions}
@@ -220,35 +163,11 @@ class VAE(Model):
         chosen = order[variances > ACTIVE_VARIANCE][:count]
         return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # MPS has no float64
 
-    @property
-    def kl_caveat(self) -> str:
-        """How the KL of ``posterior_terms`` differs for a joint prior; else empty."""
-        words = "to a Gaussian with the prior's moments, not to the prior itself"
-        return words if self.density.joint else ""
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the likelihood is a probability mass."""
-        return self.likelihood.discrete
-
-    def health(self, record: Mapping[str, float]) -> str | None:
-        """Report posterior collapse."""
-        idle = record.get("active_units", math.nan) < 0.5  # NaN: unknown
-        if not idle or record["share"] < _COLLAPSED_SHARE * self._switch:
-            return None
-        per_unit = self.config.samples == 1 and not self.density.joint
-        return (
-            f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
-            "image, no active unit). Use a smaller -o beta or -o warm_up=0.2"
-            + " or -o free_bits=0.05"
-            * per_unit
-        )
-
     def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
         """Return the images, or with ``binarise`` black and white images drawn from them."""
         return inked(images, draw) if self.config.binarise else images
 
-    def _all_observed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def fitted_to(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Return training batches with their images as in ``_observed``."""
         return inked_batches(batches, self.device) if self.config.binarise else batches
 
@@ -339,15 +258,4 @@ class VAE(Model):
 
     def begin(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Initialise a prior that starts from training images."""
-        self.density.begin(self._all_observed(batches()))
-
-    @torch.no_grad()
-    def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
-        """Fit the prior to the posteriors of the training images."""
-        self.density.settle(self.posterior, self._all_observed(batches()))
-
-    def summary(self) -> str:
-        """Return one sentence on how samples are made."""
-        if not self.density.ready:
-            return "samples decode latents drawn from N(0, I): their prior has not learned yet"
-        return f"samples decode latents drawn from {self.density.words}"
+        self.density.begin(self.fitted_to(batches()))

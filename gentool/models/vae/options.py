@@ -1,16 +1,19 @@
 """The options of the variational autoencoder, the checks of them, and its networks."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from torch import nn
 
 from gentool.core.errors import UsageError
-from gentool.core.images import ImageShape
+from gentool.core.images import ImageShape, Pixels
 from gentool.core.options import option
-from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS
+from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, choose_likelihood
 from gentool.models.priors import PRIORS
 from gentool.models.vae.dense import DenseConfig
+from gentool.models.vae.prior_model import PriorOptions
 from gentool.models.vae.regularisers import REGULARISERS
 from gentool.networks.grids import open_decoder, open_encoder
 
@@ -18,7 +21,7 @@ _MOST_ROWS = 8  # of the default grid: a fitted Gaussian grows with their fourth
 
 
 @dataclass(frozen=True)
-class VAEConfig(DenseConfig):
+class VAEConfig(PriorOptions, DenseConfig):
     """Options of ``vae``."""
 
     latent_size: int = option(
@@ -64,6 +67,13 @@ class VAEConfig(DenseConfig):
     denoise: float = option(
         0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
     )
+
+    def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
+        """Choose the likelihood: Bernoulli for black and white images, else Gaussian."""
+        if self.likelihood != "auto":
+            return self, []
+        name, notes = choose_likelihood(pixels, "gaussian", ink=self.binarise)
+        return replace(self, likelihood=name), notes
 
     def open_networks(
         self, shape: ImageShape, outputs: int

@@ -25,14 +25,17 @@ from gentool.models.vae.regularisers import noisy
 _CRITIC_DECAY = 0.1
 
 
+@dataclass(frozen=True)
+class VAEGANConfig(TailConfig, VAEConfig):
+    """Options of ``vae-gan``."""
+
+
 class VAEGAN(VAE):
     """A VAE and a discriminator, which is not part of the model file."""
 
-    @dataclass(frozen=True)
-    class Config(TailConfig, VAEConfig):
-        """Options of ``vae-gan``."""
+    Config = VAEGANConfig
 
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: VAEGANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if config.samples > 1:
             raise UsageError("a vae-gan's bound has one sample. Use -o samples=1, or train iwae")

@@ -11,11 +11,12 @@ eps_l. They are N(0, I) in all layers, so the upper layers can be kept and the o
 (``--keep-top``). ``gentool train hvae --data FOLDER`` trains this model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import one_hot
@@ -29,66 +30,72 @@ from gentool.models.classes import class_shares, draw_classes
 from gentool.models.likelihoods import (
     DEFAULT_SIGMA,
     LIKELIHOODS,
-    chosen,
+    choose_likelihood,
     open_likelihood,
 )
 from gentool.models.priors import draw_normal, draw_uniform
-from gentool.models.vae.elbo import importance_bound, kl_weight
+from gentool.models.vae.advice import LayeredAdvice
+from gentool.models.vae.elbo import kl_weight
+from gentool.models.vae.vdvae_bound import (
+    Inference,
+    Inferred,
+    LayeredBound,
+    NoiseLayers,
+    kl,
+)
 from gentool.networks.vdvae import BottomUp, Gaussians, Layer, TopDown, ladder, spread
 
 _NO_CLASS = 0.1  # fraction of training images given without class, to learn p(x) too
-_LATE, _IDLE_NATS = 0.2, 0.1  # after this fraction of the run, a smaller KL is a collapse
-_IDLE_LAYER_NATS = 0.01  # a layer with a smaller KL per image is idle
-_STORM = 0.2  # fraction of skipped steps above which they are reported
 
 
-class Inferred(NamedTuple):
-    """One layer given images: p(z|above), q(z|above, x), and z (B, L, h, w)."""
+@dataclass(frozen=True)
+class HierarchicalConfig(BaseConfig):
+    """Options of ``hvae``."""
 
-    prior: Gaussians
-    posterior: Gaussians
-    z: torch.Tensor
+    width: int = option(64, "channels on every grid", low=1, high=1024)
+    layers: int = option(12, "with latents, over all grids", low=1, high=200)
+    latent_size: int = option(8, "latents per place of a layer's grid", low=1, high=256)
+    likelihood: str = option(
+        "auto", "what the decoder's output means; auto: logistic-mixture, or by the images",
+        choices=LIKELIHOODS, automatic=True,
+    )  # fmt: skip
+    sigma: float = option(
+        DEFAULT_SIGMA, "deviation that a scale begins with; white is 1", low=1e-3, high=100
+    )
+    beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
+    warm_up: float = option(0.05, "share of the run in which beta rises from 0", low=0, high=1)
+    skip: float = option(
+        10.0, "leave out steps whose gradient is so many times the median (0: none)",
+        low=0, high=1e6,
+    )  # fmt: skip
+
+    def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
+        """Choose the likelihood: Bernoulli for black and white images, else logistic-mixture."""
+        if self.likelihood != "auto":
+            return self, []
+        name, notes = choose_likelihood(pixels, "logistic-mixture")
+        return replace(self, likelihood=name), notes
 
 
-class HierarchicalVAE(Model):
+@dataclass(frozen=True)
+class HierarchicalDrawing:
+    """Options for drawing samples."""
+
+    temperature: float = option(1.0, "times the noise of every layer", low=0, high=10)
+    keep_top: int = option(
+        0, "layers, from the top, that all images of a seed share", low=0, high=200
+    )
+
+
+class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
     """Encoder, decoder and likelihood."""
 
     exported = ("encoder", "decoder", "likelihood")
-    takes_classes = True
-    has_posterior = True
-    has_layers = True
 
-    @dataclass(frozen=True)
-    class Config(BaseConfig):
-        """Options of ``hvae``."""
+    Config = HierarchicalConfig
+    Drawing = HierarchicalDrawing
 
-        width: int = option(64, "channels on every grid", low=1, high=1024)
-        layers: int = option(12, "with latents, over all grids", low=1, high=200)
-        latent_size: int = option(8, "latents per place of a layer's grid", low=1, high=256)
-        likelihood: str = option(
-            "auto", "what the decoder's output means; auto: logistic-mixture, or by the images",
-            choices=LIKELIHOODS, automatic=True,
-        )  # fmt: skip
-        sigma: float = option(
-            DEFAULT_SIGMA, "deviation that a scale begins with; white is 1", low=1e-3, high=100
-        )
-        beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
-        warm_up: float = option(0.05, "share of the run in which beta rises from 0", low=0, high=1)
-        skip: float = option(
-            10.0, "leave out steps whose gradient is so many times the median (0: none)",
-            low=0, high=1e6,
-        )  # fmt: skip
-
-    @dataclass(frozen=True)
-    class Drawing:
-        """Options for drawing samples."""
-
-        temperature: float = option(1.0, "times the noise of every layer", low=0, high=10)
-        keep_top: int = option(
-            0, "layers, from the top, that all images of a seed share", low=0, high=200
-        )
-
-    def __init__(self, config: Config, shape: ImageShape, classes: int = 0) -> None:
+    def __init__(self, config: HierarchicalConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if 0 < config.skip < 1:
             raise UsageError(
@@ -109,23 +116,18 @@ class HierarchicalVAE(Model):
             shape, config.width, config.latent_size, sizes,
             self.likelihood.outputs(shape.channels), classes,
         )  # fmt: skip
-        self._lengths = [prod(latents) for latents in self.decoder.latents]
-
-    @classmethod
-    def look(cls, config: Config, pixels: Callable[[], Pixels] | None) -> tuple[Config, list[str]]:
-        """Choose the likelihood: Bernoulli for black and white images, else logistic-mixture."""
-        return chosen(config, pixels, "logistic-mixture")
+        self._lengths = tuple(prod(latents) for latents in self.decoder.latents)
 
     # --- latents ----------------------------------------------------------------------------
 
     def prior(
-        self, indices: NDArray[Any], seed: int, labels: torch.Tensor | None = None
+        self, indices: NDArray[np.int64], seed: int, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Draw noise (B, all latents), followed by one-hot classes where there are classes."""
         noise = draw_normal(indices, seed, sum(self._lengths), self.device)
         if self.drawing.keep_top:
             first = draw_normal(indices[:1] * 0, seed, sum(self._lengths), self.device)
-            noise = self.keep_top(first.expand_as(noise), noise, self.drawing.keep_top)
+            noise = self.layers.keep_top(first.expand_as(noise), noise, self.drawing.keep_top)
         noise *= self.drawing.temperature
         if not self.classes:
             return noise
@@ -135,27 +137,27 @@ class HierarchicalVAE(Model):
             labels = draw_classes(self.decoder.class_shares, uniform)
         return torch.cat([noise, self._kinds(labels)], dim=1)
 
-    def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
-        """Return latents (B, L) with the first layers and class of ``kept``, the rest of ``drawn``.
+    @property
+    def layers(self) -> NoiseLayers:
+        """Layers of the latents."""
+        return NoiseLayers(self._lengths)
 
-        Raises:
-            UsageError: the model has fewer than ``layers`` layers.
-        """
-        self.check_layers(layers)
-        end, all_latents = sum(self._lengths[:layers]), sum(self._lengths)
-        return torch.cat([kept[:, :end], drawn[:, end:all_latents], kept[:, all_latents:]], dim=1)
+    @property
+    def variational(self) -> LayeredBound:
+        """Posterior and bound on log p(x), without a class."""
 
-    def check_layers(self, layers: int) -> None:
-        """Check that the model has at least ``layers`` layers.
+        def infer(images: torch.Tensor, noise: torch.Tensor | None) -> Inference:
+            return self.infer(images, self._told(len(images), None), noise)
 
-        Raises:
-            UsageError: it has fewer.
-        """
-        if layers > len(self._lengths):
-            raise UsageError(
-                f"this model has {len(self._lengths)} layers of latents, and --keep-top wants "
-                f"{layers}"
-            )
+        def whitened(found: list[Inferred]) -> torch.Tensor:
+            return self._whitened(found, self._told(len(found[0].z), None))
+
+        return LayeredBound(infer, whitened, self.likelihood, sum(self._lengths), self.shape.dims)
+
+    @property
+    def advice(self) -> LayeredAdvice:
+        """Advice on skipped steps, posterior collapse and idle layers."""
+        return LayeredAdvice(len(self._lengths), self.config.warm_up)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return E[x|z] in [-1, 1], (B, C, H, W)."""
@@ -175,12 +177,6 @@ class HierarchicalVAE(Model):
         """
         kinds = self._told(len(images), labels)
         return self._whitened(self.infer(images, kinds)[0], kinds)
-
-    def encode_drawn(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        """Return the noise of every layer at a draw from its posterior, for any class."""
-        kinds = self._told(len(images), None)
-        noise = draw.normal("posterior", sum(self._lengths))
-        return self._whitened(self.infer(images, kinds, noise)[0], kinds)
 
     def _whitened(self, found: list[Inferred], kinds: torch.Tensor | None) -> torch.Tensor:
         """Return the noise that gives every layer's z, (B, L), followed by class weights."""
@@ -249,46 +245,9 @@ class HierarchicalVAE(Model):
         weight = kl_weight(config.beta, config.warm_up, 0, draw.share)
         elbo = log_likelihood - whole
         parts = {"elbo": elbo, "kl": whole} | {f"kl/{k}": nats for k, nats in enumerate(kls)}
-        if self.discrete:
-            parts["bits_per_dim"] = self.bits_per_dim(1.0) * elbo
+        if self.likelihood.discrete:
+            parts["bits_per_dim"] = self.variational.bits_per_dim(1.0) * elbo
         return LossTerms(weight * whole - log_likelihood, parts)
-
-    def log_prob_bound(self, images: torch.Tensor, draw: Draw, samples: int) -> torch.Tensor:
-        """Return the importance-weighted bound in nats, (B,) (Burda et al. 2016, Eq. 8).
-
-        A conditional model gets no class here. It was trained on few such images, so the bound is
-        looser than the one it was trained by.
-
-        Raises:
-            OutsideSupport: images are outside the support of the likelihood.
-        """
-        self.likelihood.check(images)
-        weights = []
-        for k in range(samples):
-            noise = draw.normal(f"importance/{k}", sum(self._lengths))
-            found, params = self.infer(images, self._told(len(images), None), noise)
-            ratios = [log_density(p, z) - log_density(q, z) for p, q, z in found]
-            log_ratio = torch.stack(ratios).sum(dim=0)
-            weights.append(self.likelihood.log_prob(params, images) + log_ratio)
-        return importance_bound(torch.stack(weights))
-
-    def posterior_terms(
-        self, images: torch.Tensor, draw: Draw
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return noise at the posterior means, and KL per latent given the means above, (B, L)."""
-        found, _ = self.infer(images, self._told(len(images), None))
-        means = torch.cat([p.noise_of(z).flatten(1) for p, _, z in found], dim=1)
-        return means, torch.cat([kl(q, p) for p, q, _ in found], dim=1)
-
-    @property
-    def layer_lengths(self) -> tuple[int, ...]:
-        """Number of latents of every layer, from the top."""
-        return tuple(self._lengths)
-
-    @property
-    def kl_caveat(self) -> str:
-        """How the KL of ``posterior_terms`` differs: it is no mean over draws of layers above."""
-        return "of every layer at the posterior means of those above it, not at draws"
 
     # --- training ---------------------------------------------------------------------------
 
@@ -297,33 +256,6 @@ class HierarchicalVAE(Model):
         skip = float(self.config.skip)
         return (Phase("hvae", self, self._loss, decay=0.1, optimiser="adamax", skip_over=skip),)
 
-    def health(self, record: Mapping[str, float]) -> str | None:
-        """Report many skipped steps, posterior collapse, or idle layers."""
-        if record.get("skipped_hvae", 0.0) > _STORM:
-            return (
-                f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
-                "out, their gradients being far longer than usual. Use a smaller --lr, or a larger "
-                "-o skip"
-            )
-        if record["kl"] < _IDLE_NATS and record["share"] > _LATE:
-            return (
-                f"posterior collapse: the latents say nothing of the images (KL {record['kl']:.2g} "
-                "nats per image). Use a smaller -o beta or -o warm_up=0.3"
-            )
-        return self._idle_layers(record)
-
-    def _idle_layers(self, record: Mapping[str, float]) -> str | None:
-        """Report layers whose KL is almost 0 after the warm-up of the KL."""
-        count = len(self._lengths)
-        kls = [record.get(f"kl/{k}", _IDLE_NATS) for k in range(count)]
-        idle = [str(k + 1) for k, nats in enumerate(kls) if nats < _IDLE_LAYER_NATS]
-        if not idle or record["share"] < max(_LATE, self.config.warm_up):
-            return None
-        return (
-            f"idle layers: of {count} layers of latents, from the top, number {', '.join(idle)} "
-            "say nothing of the images. Use a larger -o warm_up or a smaller -o beta"
-        )
-
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:
         """Count the classes of training images."""
@@ -331,25 +263,8 @@ class HierarchicalVAE(Model):
             shares = class_shares(batches(), self.classes, self.device)
             self.decoder.class_shares.copy_(shares)
 
-    @property
-    def discrete(self) -> bool:
-        """Whether the likelihood is a probability mass."""
-        return self.likelihood.discrete
-
     def summary(self) -> str:
         """Return one sentence on how samples are made."""
         sizes = [f"{height}x{width}" for _, height, width in self.decoder.latents]
         counts = ", ".join(f"{sizes.count(s)} of {s}" for s in dict.fromkeys(sizes))
         return f"samples decode noise through layers of latents, from the top: {counts}"
-
-
-def kl(q: Gaussians, p: Gaussians) -> torch.Tensor:
-    """Return KL(q || p) in nats per latent, (B, L), of Gaussians at every place of a grid."""
-    ratio = q.log_variance - p.log_variance
-    squares = (q.mean - p.mean).square() * torch.exp(-p.log_variance)
-    return 0.5 * (ratio.exp() - 1 - ratio + squares).flatten(1)
-
-
-def log_density(of: Gaussians, z: torch.Tensor) -> torch.Tensor:
-    """Return the log-density of z in nats per image, (B,), without the common constant."""
-    return -0.5 * (of.noise_of(z).square() + of.log_variance).flatten(1).sum(dim=1)

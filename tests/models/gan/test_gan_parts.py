@@ -138,15 +138,15 @@ def test_any_loss_plays_with_any_penalty(loss: str) -> None:
 def test_a_discriminator_that_has_won_or_overfitted_is_told() -> None:
     model = build()
     fine = {"share": 0.5, "d_loss": 0.6, "ada_p": 0.3}
-    assert model.health(fine) is None
-    assert "has won" in str(model.health({**fine, "d_loss": 0.03}))
-    assert "penalty (now r1:1+r2:1)" in str(model.health({**fine, "d_loss": 0.03}))
-    assert model.health({**fine, "d_loss": 0.03, "share": 0.05}) is None
-    assert "by heart" in str(model.health({**fine, "ada_p": 0.8}))
+    assert model.advice.health(fine) is None
+    assert "has won" in str(model.advice.health({**fine, "d_loss": 0.03}))
+    assert "penalty (now r1:1+r2:1)" in str(model.advice.health({**fine, "d_loss": 0.03}))
+    assert model.advice.health({**fine, "d_loss": 0.03, "share": 0.05}) is None
+    assert "by heart" in str(model.advice.health({**fine, "ada_p": 0.8}))
     bare = build(penalties="none", loss="hinge")
-    assert bare.health({"share": 0.5, "d_loss": 0.5}) is None
-    assert "-o penalties=r1+r2" in str(bare.health({"share": 0.5, "d_loss": 0.05}))
-    assert build(loss="wasserstein").health({"share": 0.5, "d_loss": -9.0}) is None
+    assert bare.advice.health({"share": 0.5, "d_loss": 0.5}) is None
+    assert "-o penalties=r1+r2" in str(bare.advice.health({"share": 0.5, "d_loss": 0.05}))
+    assert build(loss="wasserstein").advice.health({"share": 0.5, "d_loss": -9.0}) is None
 
 
 def test_styles_are_mixed_in_training_and_the_noise_is_fresh() -> None:
@@ -207,7 +207,7 @@ def test_words_of_the_command_line_reach_the_parts() -> None:
     ("images", "chosen"), [(48, "diffaugment"), (5_000, "ada"), (50_000, "none")]
 )
 def test_few_images_are_shown_augmented_and_it_is_said(images: int, chosen: str) -> None:
-    config, notes = GAN.suit(GAN.Config(), images)
+    config, notes = GAN.Config().adapted(images, None)
     assert config.augment == chosen
     assert len(notes) == (chosen != "none")
     assert all(f"{images:,}" in note and chosen in note for note in notes)
@@ -215,7 +215,7 @@ def test_few_images_are_shown_augmented_and_it_is_said(images: int, chosen: str)
 
 def test_an_augmentation_that_was_asked_for_stands() -> None:
     for name in ("none", "flip+crop"):
-        config, notes = GAN.suit(GAN.Config(augment=name), 48)
+        config, notes = GAN.Config(augment=name).adapted(48, None)
         assert (config.augment, notes) == (name, [])
 
 

@@ -19,8 +19,9 @@ from gentool.models.priors.flow_matching import FlowMatching, follow, path_error
 from gentool.models.priors.gaussian import FullGaussian
 from gentool.models.priors.mixture import FittedMixture
 from gentool.models.priors.vamp import VampPrior, log_mixture
-from gentool.models.vae.autoencoder import Autoencoder
+from gentool.models.vae.autoencoder import Autoencoder, AutoencoderConfig
 from gentool.models.vae.model import VAE
+from gentool.models.vae.options import VAEConfig
 
 SHAPE = ImageShape(16, 16, 1)
 CPU = torch.device("cpu")
@@ -272,11 +273,11 @@ def test_vamp_with_the_posterior_itself_as_its_only_part_has_no_kl() -> None:
     assert bound.parts["kl"].item() == pytest.approx(0, abs=1e-5)
     draw = Draw(0, "test", np.arange(1), 0, CPU)
     model.eval().finish(lambda: iter([]))
-    alone = model.log_prob_bound(x, draw, 1)
+    alone = model.variational.log_prob_bound(x, draw, 1)
     noise = draw.normal("importance/0", 5)
     torch.testing.assert_close(alone, model.elbo(x, noise).parts["log_likelihood"])
     torch.testing.assert_close(
-        model.posterior_terms(x, draw)[1], torch.zeros(1, 5), atol=1e-6, rtol=0
+        model.variational.posterior_terms(x, draw)[1], torch.zeros(1, 5), atol=1e-6, rtol=0
     )
 
 
@@ -368,11 +369,11 @@ def test_a_mixture_of_one_component_per_class_is_the_closed_form() -> None:
 def test_a_prior_that_knows_no_classes_says_so() -> None:
     with pytest.raises(UsageError, match="Use -o prior=mixture, or --unconditional"):
         PRIORS.get("normal")(5, 1, SHAPE, 3)
-    assert not VAE.conditional(VAE.Config(prior="normal"), 1)
-    told = VAE.why_unconditional(VAE.Config(prior="normal"), 1)
-    assert told.startswith("-o prior=normal knows none; gaussian, mixture, flow, flow-matching, ")
-    many = Autoencoder.Config()
-    assert Autoencoder.why_unconditional(many, 1001) == "-o prior=mixture knows at most 1,000"
+    told = VAEConfig(prior="normal").why_unconditional(1)
+    assert told is not None and told.startswith(
+        "-o prior=normal knows none; gaussian, mixture, flow, flow-matching, "
+    )
+    assert AutoencoderConfig().why_unconditional(1001) == "-o prior=mixture knows at most 1,000"
 
 
 @torch.no_grad()

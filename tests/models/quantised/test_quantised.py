@@ -209,10 +209,10 @@ def test_one_code_has_a_perplexity_of_1_and_codes_used_evenly_their_number(
 
 def test_a_collapse_of_the_codes_is_told_late_enough() -> None:
     model = tiny()
-    assert model.health({"share": 0.1, "code_usage": 0.0}) is None
-    assert model.health({"share": 0.4, "code_usage": 0.5}) is None
-    assert "codes have collapsed" in (model.health({"share": 0.4, "code_usage": 0.01}) or "")
-    assert model.health({"share": 0.9}) is None  # the transformer's span counts no codes
+    assert model.advice.health({"share": 0.1, "code_usage": 0.0}) is None
+    assert model.advice.health({"share": 0.4, "code_usage": 0.5}) is None
+    assert "codes have collapsed" in (model.advice.health({"share": 0.4, "code_usage": 0.01}) or "")
+    assert model.advice.health({"share": 0.9}) is None  # the transformer's span counts no codes
 
 
 # --- on the command line ------------------------------------------------------------------------

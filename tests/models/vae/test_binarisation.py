@@ -63,8 +63,8 @@ def test_the_encoder_sees_no_grey(prior: str) -> None:
     model, seen = watched(prior=prior, components=4)
     model.begin(lambda: iter([Batch(grey())]))
     model.phases()[0].loss(Batch(grey()), draw())
-    model.log_prob_bound(grey(), draw(), 2)
-    model.posterior_terms(grey(), draw())
+    model.variational.log_prob_bound(grey(), draw(), 2)
+    model.variational.posterior_terms(grey(), draw())
     model.finish(lambda: iter([Batch(grey(40))]))
     assert len(seen) >= 4
     for images in seen:
@@ -73,8 +73,8 @@ def test_the_encoder_sees_no_grey(prior: str) -> None:
 
 def test_the_kl_is_of_the_ink_that_the_bound_is_of() -> None:
     model, seen = watched(prior="normal")
-    model.log_prob_bound(grey(), draw(), 1)
-    _, kls = model.posterior_terms(grey(), draw())
+    model.variational.log_prob_bound(grey(), draw(), 1)
+    _, kls = model.variational.posterior_terms(grey(), draw())
     assert torch.equal(*seen)
     own = model.elbo(seen[0], torch.zeros(6, 6)).parts["kl"]
     torch.testing.assert_close(kls.sum(dim=1), own)

@@ -93,7 +93,7 @@ def test_a_linear_vae_learns_probabilistic_pca() -> None:
     exact = -0.5 * (DIMS * math.log(2 * math.pi) + variances.log().sum().item() + DIMS)
     assert _elbo(model, x) == pytest.approx(exact, abs=DIMS * 1e-3)
     with torch.no_grad():
-        mean, kl = model.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
+        mean, kl = model.variational.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
     order = kl.mean(0).argsort(descending=True)
     wanted = 0.5 * torch.log(variances[:LATENTS] / 0.02)
     torch.testing.assert_close(kl.mean(0)[order], wanted, rtol=0.02, atol=0)
@@ -111,7 +111,7 @@ def test_with_a_fixed_sigma_the_active_units_are_the_variances_above_its_square(
     model = _linear_vae(likelihood="gaussian-fixed", sigma=sigma)
     _train(model, 400, 0.05, lambda step: x)
     with torch.no_grad():
-        mean, kl = model.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
+        mean, kl = model.variational.posterior_terms(x, Draw(0, "test", np.arange(len(x)), 0, CPU))
     assert int((mean.var(dim=0, correction=0) > 0.01).sum()) == active
     used = variances[:active] / (2 * sigma) ** 2
     total = 0.5 * torch.log(used).sum().item()

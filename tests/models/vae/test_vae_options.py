@@ -17,8 +17,10 @@ from torch.distributions import Normal
 from gentool.checkpoint import load_model
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
+from gentool.core.options import to_json
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Model
+from gentool.models.capabilities import required_likelihood
 from gentool.models.vae.autoencoder import Autoencoder
 from gentool.models.vae.model import VAE
 
@@ -175,7 +177,7 @@ def test_the_importance_bound_is_that_of_evaluate() -> None:
     with torch.no_grad():
         trained = -loss(model, x, list(range(32))).total
         draw = Draw(7, "other", np.arange(32), 0, CPU)
-        measured = model.log_prob_bound(x, draw, 64)
+        measured = model.variational.log_prob_bound(x, draw, 64)
     error = (trained - measured).std().item() / 32**0.5
     assert abs((trained - measured).mean().item()) < 5 * error + 0.05
 
@@ -217,7 +219,7 @@ def test_grey_images_are_refused_by_a_likelihood_of_ink() -> None:
     with pytest.raises(UsageError, match=r"0 or 255 alone.*Use -o binarise=true, or -o likeliho"):
         loss(model, grey(), list(range(6)))
     with pytest.raises(UsageError, match="0 or 255 alone"):
-        model.log_prob_bound(grey(), Draw(0, "test", np.arange(6), 0, CPU), 1)
+        model.variational.log_prob_bound(grey(), Draw(0, "test", np.arange(6), 0, CPU), 1)
     with pytest.raises(
         UsageError, match=r"256 grey levels.*likelihood=gaussian, or --augment none"
     ):
@@ -279,17 +281,17 @@ def test_the_largest_unit_is_that_of_the_mean_over_images() -> None:
 
 def test_collapse_is_said_in_plain_words() -> None:
     record = {"active_units": 0.1, "kl": 0.03, "share": 0.5}
-    told = build().health(record)
+    told = build().advice.health(record)
     assert told is not None
     assert "posterior collapse" in told
     assert "-o beta" in told
-    assert build().health({**record, "active_units": 3.0}) is None
-    assert build().health({**record, "share": 0.1}) is None  # a late start
+    assert build().advice.health({**record, "active_units": 3.0}) is None
+    assert build().advice.health({**record, "share": 0.1}) is None  # a late start
 
 
 @pytest.mark.parametrize("options", [{}, {"samples": 5}, {"prior": "vamp"}], ids=str)
 def test_what_is_advised_against_a_collapse_is_accepted(options: dict[str, object]) -> None:
-    told = build(**options).health({"active_units": 0.0, "kl": 0.0, "share": 0.5})
+    told = build(**options).advice.health({"active_units": 0.0, "kl": 0.0, "share": 0.5})
     advised = re.findall(r"-o (\w+)=([\d.]+)", told or "")
     assert advised
     for name, value in advised:
@@ -301,8 +303,8 @@ def test_one_image_tells_of_no_collapse() -> None:
     parts = loss(build(), grey(1), [0]).parts
     assert parts["active_units"].isnan().all()
     record = {"active_units": float("nan"), "kl": 5.0, "share": 0.5}
-    assert build().health(record) is None
-    assert build().health({"kl": 5.0, "share": 0.5}) is None  # of a span without a bound
+    assert build().advice.health(record) is None
+    assert build().advice.health({"kl": 5.0, "share": 0.5}) is None  # of a span without a bound
 
 
 def test_a_run_of_single_images_is_told_of_no_collapse(image_folder: Path, tmp_path: Path) -> None:
@@ -337,8 +339,8 @@ def test_black_and_white_images_get_their_likelihood_and_a_run_goes_on(tmp_path:
     done = _train(data, out, "--images", 320)
     assert done.code == 0, done.err
     model = load_model(out).model
-    assert model.config.likelihood == "bernoulli"
-    assert model.discrete
+    assert to_json(model.config)["likelihood"] == "bernoulli"
+    assert required_likelihood(model.variational).discrete
 
 
 def test_a_collapse_is_told_while_training_and_units_are_logged(

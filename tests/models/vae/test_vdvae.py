@@ -11,7 +11,8 @@ from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms
-from gentool.models.vae.vdvae import HierarchicalVAE, kl, log_density
+from gentool.models.vae.vdvae import HierarchicalVAE
+from gentool.models.vae.vdvae_bound import kl, log_density
 from gentool.networks.vdvae import Gaussians, Layer, _bounded, ladder, spread
 
 SHAPE = ImageShape(16, 16, 3)
@@ -128,12 +129,12 @@ def test_one_sample_is_the_elbo_in_the_mean_and_more_are_a_tighter_bound() -> No
     elbos, ones = [], []
     for turn in turns:
         elbos.append(model.phases()[0].loss(Batch(x), turn).parts["elbo"])
-        ones.append(model.log_prob_bound(x, turn, 1))
+        ones.append(model.variational.log_prob_bound(x, turn, 1))
     elbo, one = torch.stack(elbos), torch.stack(ones)
     error = (elbo.std(dim=0) + one.std(dim=0)) / len(turns) ** 0.5
     assert ((elbo.mean(dim=0) - one.mean(dim=0)).abs() < 5 * error).all()
     bounds = [
-        torch.stack([model.log_prob_bound(x, turn, k) for turn in turns[:10]]).mean()
+        torch.stack([model.variational.log_prob_bound(x, turn, k) for turn in turns[:10]]).mean()
         for k in (1, 5, 50)
     ]
     assert bounds[0] < bounds[1] < bounds[2]
@@ -156,7 +157,7 @@ def test_the_bound_learns() -> None:
 
 def test_the_posterior_s_kl_per_latent_adds_up() -> None:
     model = build()
-    means, kls = model.posterior_terms(grey(), draw())
+    means, kls = model.variational.posterior_terms(grey(), draw())
     found, _ = model.infer(grey(), None)
     assert means.shape == kls.shape == model.prior(np.arange(COUNT), 0).shape
     whole = sum(kl(layer.posterior, layer.prior).sum(dim=1) for layer in found)
@@ -177,7 +178,7 @@ def test_decoding_what_was_encoded_goes_by_the_posterior_means(shape: ImageShape
 
 def test_draws_from_the_posterior_spread_around_its_mean() -> None:
     model, x = build(), grey(count=1).expand(400, -1, -1, -1)
-    drawn = model.encode_drawn(x, draw(count=400))
+    drawn = model.variational.draw_latents(x, draw(count=400))
     top = drawn[:, :2]  # of the first layer, whose prior no draw has changed
     found, _ = model.infer(x[:1], None)
     posterior, prior = found[0].posterior, found[0].prior
@@ -217,11 +218,11 @@ def test_what_is_kept_is_the_top_and_the_rest_is_drawn() -> None:
     kept, drawn = model.encode(grey()), model.prior(np.arange(COUNT), 0)
     sizes = [int(np.prod(size)) for size in model.decoder.latents]
     for layers in (0, 2, 6):
-        mixed, end = model.keep_top(kept, drawn, layers), sum(sizes[:layers])
+        mixed, end = model.layers.keep_top(kept, drawn, layers), sum(sizes[:layers])
         assert torch.equal(mixed[:, :end], kept[:, :end])
         assert torch.equal(mixed[:, end:], drawn[:, end:])
     with pytest.raises(UsageError, match="has 6 layers of latents, and --keep-top wants 7"):
-        model.keep_top(kept, drawn, 7)
+        model.layers.keep_top(kept, drawn, 7)
 
 
 def test_variations_share_the_top_of_image_0_and_the_temperature_cools() -> None:
@@ -265,21 +266,23 @@ def test_classes_are_drawn_as_often_as_they_occur() -> None:
 def test_collapse_and_storms_are_said_in_plain_words() -> None:
     model = build()
     fine = {"kl": 300.0, "share": 0.5, "skipped_hvae": 0.01}
-    assert model.health(fine) is None
-    assert model.health({**fine, "kl": 0.0, "share": 0.1}) is None
-    assert "posterior collapse" in str(model.health({**fine, "kl": 0.05}))
-    assert "30% of the last steps are left out" in str(model.health({**fine, "skipped_hvae": 0.3}))
+    assert model.advice.health(fine) is None
+    assert model.advice.health({**fine, "kl": 0.0, "share": 0.1}) is None
+    assert "posterior collapse" in str(model.advice.health({**fine, "kl": 0.05}))
+    skipping = str(model.advice.health({**fine, "skipped_hvae": 0.3}))
+    assert "30% of the last steps are left out" in skipping
 
 
 def test_idle_layers_are_named_once_the_kl_has_its_weight() -> None:
     record = {"kl": 300.0, "share": 0.5, **{f"kl/{k}": 50.0 for k in range(6)}}
-    assert build().health(record) is None
+    assert build().advice.health(record) is None
     idle = {**record, "kl/1": 0.002, "kl/5": 0.0}
-    told = str(build().health(idle))
+    told = str(build().advice.health(idle))
     assert told.startswith("idle layers: of 6 layers of latents, from the top, number 2, 6 say")
-    assert build(warm_up=0.6).health(idle) is None
-    assert build().health({**idle, "share": 0.1}) is None
-    assert "posterior collapse" in str(build().health({**idle, "kl": 0.05}))  # the worse first
+    assert build(warm_up=0.6).advice.health(idle) is None
+    assert build().advice.health({**idle, "share": 0.1}) is None
+    worse = {**idle, "kl": 0.05}  # the worse fault is reported first
+    assert "posterior collapse" in str(build().advice.health(worse))
 
 
 def test_fewer_layers_than_grids_are_refused() -> None:
@@ -310,10 +313,10 @@ def test_no_log_variance_leaves_its_bound_and_small_ones_are_left_alone() -> Non
 def test_black_and_white_and_changed_images_get_a_likelihood_that_takes_them() -> None:
     ink = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, 16, 16, 1))
     config = HierarchicalVAE.Config(width=8, latent_size=2, layers=4)
-    black, words = HierarchicalVAE.look(config, lambda: ink)
+    black, words = config.adapted(1000, lambda: ink)
     assert (black.likelihood, len(words)) == ("bernoulli", 1)
-    assert HierarchicalVAE.look(config, lambda: ink // 2)[0].likelihood == "logistic-mixture"
-    changed, words = HierarchicalVAE.look(config, None)
+    assert config.adapted(1000, lambda: ink // 2)[0].likelihood == "logistic-mixture"
+    changed, words = config.adapted(1000, None)
     assert (changed.likelihood, "grey levels" in words[0]) == ("gaussian", True)
     x = torch.from_numpy(ink).permute(0, 3, 1, 2).float() / 127.5 - 1
     model = HierarchicalVAE(black, ImageShape(16, 16, 1))
