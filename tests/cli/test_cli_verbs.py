@@ -247,7 +247,7 @@ def test_sample_says_how_its_images_come_about(autoencoder: Path, tmp_path: Path
     done = sample(autoencoder, tmp_path, "-n", 2)
     assert done.err == (
         f"2 images from {autoencoder / 'model.safetensors'}: samples decode codes drawn from a "
-        "mixture of Gaussians fitted to the training images' codes\n"
+        "mixture of Gaussians fitted to the codes of the training images\n"
     )
 
 

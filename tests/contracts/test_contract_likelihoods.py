@@ -85,7 +85,7 @@ def test_images_outside_the_support_are_refused_with_another_entry(likelihood: L
     images = torch.zeros(1, CHANNELS, 4, 4) if likelihood.discrete else torch.tensor([[[[1e40]]]])
     with pytest.raises(UsageError, match=re.escape(likelihood.support)):
         likelihood.check(images)
-    with pytest.raises(UsageError, match=r"such as the model was trained on$"):
+    with pytest.raises(UsageError, match=r"images like those the model was trained on$"):
         likelihood.check(images)  # whoever scores images has no -o to choose by
     with pytest.raises(UsageError, match=re.escape(f"Use {likelihood.otherwise}")):
         likelihood.watch(images, 0)

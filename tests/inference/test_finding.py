@@ -13,7 +13,7 @@ from PIL import Image
 from gentool.checkpoint import load_model, read_file
 from gentool.models.capabilities import required_styles
 
-WORDS = "saved before its run trained the encoder, which comes last: model.safetensors of the"
+WORDS = "saved before the encoder was trained"
 
 
 @pytest.fixture(scope="module")

@@ -375,7 +375,7 @@ REFUSED = {
     "unmixed": (("interpolate", "{gan}", "--crossover", "3"), 2, "is a layer for --mix LIST"),
     "mixed with no seed": (("interpolate", "{styled}", "--mix", "x.png"), 2, "'x.png' is no seed"),
     "mixed loop": (("interpolate", "{gan}", "--mix", "3", "--loop"), 2, "leave out --loop"),
-    "truncation": (("sample", "{vae}", "--truncation", "0.5"), 2, "samples have no truncation"),
+    "truncation": (("sample", "{vae}", "--truncation", "0.5"), 2, "does not support --truncation"),
     "psi": (("sample", "{gan}", "--truncation", "1.5"), 2, "Invalid value for '--truncation'"),
     "z of w": (("interpolate", "{styled}", "--truncation", ".5", "--space", "z"), 2, "are in w"),
     "no folder": (("sample", "{gan}", "--save-latents", "{kept}/x"), 2, "cannot write "),

@@ -40,7 +40,9 @@ PRIORS: Registry[type[Prior]] = Registry(
     "prior",
     "gentool list priors",
     {
-        "normal": Entry("N(0, I), as the bound has it", at(f"{_HERE}.gaussian", "StandardNormal")),
+        "normal": Entry(
+            "N(0, I), the prior of the bound", at(f"{_HERE}.gaussian", "StandardNormal")
+        ),
         "gaussian": Entry(
             "one Gaussian with full covariance, fitted to the codes",
             at(f"{_HERE}.gaussian", "FullGaussian"),
@@ -58,11 +60,12 @@ PRIORS: Registry[type[Prior]] = Registry(
             at(f"{_HERE}.flow_matching", "FlowMatching"),
         ),
         "latent-flow": Entry(
-            "a velocity field over the grid of latents, learned in the run's last part",
+            "a velocity field over the grid of latents, trained in the last part of the run",
             at(f"{_HERE}.latent_flow", "LatentFlow"),
         ),
         "vamp": Entry(
-            "the posteriors of learned images, trained jointly (VampPrior, Tomczak 2018)",
+            "mixture of the posteriors of learned images, trained jointly (VampPrior, Tomczak "
+            "2018)",
             at(f"{_HERE}.vamp", "VampPrior"),
         ),
     },
@@ -74,7 +77,7 @@ FITTED = ("gaussian", "mixture", "flow", "flow-matching")  # need no bound, so t
 def which_know(classes: int, prior: str, names: Iterable[str]) -> str:
     """Return why a prior ignores that many classes, and which of ``names`` would use them."""
     own = PRIORS.get(prior).most_classes
-    knows = f"at most {own:,}" if own else "none"
+    knows = f"at most {own:,} classes" if own else "no classes"
     others = [name for name in names if PRIORS.get(name).most_classes >= classes]
-    better = f"; {', '.join(others)} would" if others else ""
-    return f"-o prior={prior} knows {knows}{better}"
+    better = f"; {', '.join(others)} can" if others else ""
+    return f"-o prior={prior} can use {knows}{better}"

@@ -16,12 +16,12 @@ class DenseConfig(BaseConfig):
     """Options of the dense layers; ``hidden`` > 0 switches them on."""
 
     hidden: int = option(
-        0, "dense layers so wide each way, and a vector (0: convolutions, by width)",
+        0, "width of dense layers, with a vector of latents (0: convolutions)",
         low=0, high=65536,
     )  # fmt: skip
-    dense_layers: int = option(1, "how many such layers each way (hidden)", low=1, high=16)
+    dense_layers: int = option(1, "dense layers in encoder and in decoder (hidden)", low=1, high=16)
     activation: str = option(
-        "relu", "what stands after each of them (hidden)", choices=tuple(ACTIVATIONS)
+        "relu", "activation after each dense layer (hidden)", choices=tuple(ACTIVATIONS)
     )
 
     def open_dense(
@@ -47,5 +47,5 @@ class DenseConfig(BaseConfig):
         for name in ("dense_layers", "activation"):
             if getattr(self, name) != getattr(DenseConfig, name):
                 raise UsageError(
-                    f"{name} is for dense layers. Use -o hidden=200, or leave {name} out"
+                    f"-o {name} needs dense layers. Use -o hidden=200, or leave -o {name} out"
                 )

@@ -117,9 +117,9 @@ def test_the_sum_is_weighed_and_its_parts_are_named() -> None:
 
 
 def test_what_cannot_be_regularised_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"tc needs posteriors.*Train a vae, or leave it out"):
+    with pytest.raises(UsageError, match="tc needs posteriors"):
         Regularisers("tc", 1.0, posteriors=False)
-    with pytest.raises(UsageError, match=r"strength=2 weighs regularisers, and there are none"):
+    with pytest.raises(UsageError, match=r"-o strength=2 .*without regularisers"):
         Regularisers("none", 2.0, posteriors=True)
     with pytest.raises(UnknownName, match="Did you mean 'mmd'"):
         Regularisers("mdd", 1.0, posteriors=True)
