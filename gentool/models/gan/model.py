@@ -56,15 +56,17 @@ class GAN(Model[GANConfig, GANDrawing]):
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
         config.refuse_unused()
-        ours: dict[str, Any] = {}
+        generator_options: dict[str, Any] = {}
         if config.network == PLAIN:
-            ours = {"norm": config.norm, "doubling": config.doubling}
-        theirs: dict[str, Any] = {}
+            generator_options = {"norm": config.norm, "doubling": config.doubling}
+        discriminator_options: dict[str, Any] = {}
         if config.network in SPECTRAL:
-            theirs["spectral"] = config.spectral
-        net = pair.generator(shape, config.width, config.latent_size, classes, **ours)
+            discriminator_options["spectral"] = config.spectral
+        net = pair.generator(shape, config.width, config.latent_size, classes, **generator_options)
         self.generator = Generator(net, config.latent_size, classes)
-        self.discriminator = pair.discriminator(shape, config.width, classes, **theirs)
+        self.discriminator = pair.discriminator(
+            shape, config.width, classes, **discriminator_options
+        )
         self.encoder: LatentEncoder | None = None
         if config.encoder_share:
             self.encoder = LatentEncoder(shape, config.width, config.latent_size, classes)

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,14 @@ from gentool.models.classes import draw_classes
 _MOST_NUMBERS = 2**29  # covariances in a model file
 
 
-def draw_normal(indices: NDArray[Any], seed: int, size: int, device: torch.device) -> torch.Tensor:
+def draw_normal(
+    indices: NDArray[np.int64], seed: int, size: int, device: torch.device
+) -> torch.Tensor:
     """Draw rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) only."""
     return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
 
 
-def draw_uniform(indices: NDArray[Any], seed: int, device: torch.device) -> torch.Tensor:
+def draw_uniform(indices: NDArray[np.int64], seed: int, device: torch.device) -> torch.Tensor:
     """Draw uniform numbers in [0, 1), shape (B,), float32.
 
     Entry i depends on (seed, indices[i]) only.
@@ -252,7 +254,7 @@ class Prior(nn.Module, ABC):
         return 0.0, 1.0
 
     def draw(
-        self, indices: NDArray[Any], seed: int, device: torch.device,
+        self, indices: NDArray[np.int64], seed: int, device: torch.device,
         labels: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """Draw rows (B, L) of p(z), or of p(z|y) with labels int64 (B,) if the prior has classes.
