@@ -176,7 +176,7 @@ def _tell(error: GentoolError) -> None:
     if not (isinstance(error, Stopped) and error.wanted):
         message = f"error: {message}"
     if isinstance(error, Stopped) and error.again is not None:
-        say_command(f"{message}. Go on with:", error.again, below=True)
+        say_command(f"{message}. Continue with:", error.again, below=True)
     else:
         say(message)
 

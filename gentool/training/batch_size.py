@@ -67,14 +67,14 @@ def _choose(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
     while (speed := _images_per_second(dataset, setup, batch, stop)) is None and batch > 1:
         batch //= 2
     if speed is None or batch < min(setup.settings.batch, most):
-        return batch, f"batch {batch}: {2 * batch} do not fit into memory"
+        return batch, f"batch {batch}: {2 * batch} images do not fit into memory"
     for _ in range(_MOST_DOUBLINGS):
         more = 2 * batch
         faster = _images_per_second(dataset, setup, more, stop) if more <= most else None
         if faster is None or faster < _GAIN * speed:
             break
         batch, speed = more, faster
-    return batch, f"batch {batch}: fits into memory, {speed:.0f} images/s in {_STEPS} steps"
+    return batch, f"batch {batch}: it fits into memory, with {speed:.0f} images/s in {_STEPS} steps"
 
 
 def _images_per_second(dataset: Dataset, setup: Setup, batch: int, stop: StopFlag) -> float | None:
@@ -84,7 +84,7 @@ def _images_per_second(dataset: Dataset, setup: Setup, batch: int, stop: StopFla
     for step in range(1 + _STEPS):
         if step == 1:
             began = _now(setup.device)
-        stop.poll("stopped before the first step; nothing was lost")
+        stop.poll("stopped before the first step; no work is lost")
         trainer.take_step(0.0)
         if trainer.parts.size < batch:
             return None

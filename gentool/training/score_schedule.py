@@ -52,7 +52,7 @@ class ScoreSchedule:
     ) -> None:
         if len(rows) < 2:  # the Frechet distance to a single image has no meaning
             if every:
-                raise DataError("a score needs two images or more, not 1. Leave --score-every out")
+                raise DataError("a score needs at least two images, not 1. Leave --score-every out")
             every = 0
         self._images, self._every = (dataset, rows, held_out), every
         self._scorer: Scorer | None = None
@@ -152,5 +152,5 @@ class ScoreSchedule:
             return None
         return (
             f"the last score, {self._last:.4g}, is worse than {self._best:.4g} at "
-            f"{self._best_images:,} images. best.safetensors holds that state"
+            f"{self._best_images:,} images. best.safetensors holds the better state"
         )

@@ -219,7 +219,7 @@ def test_a_larger_budget_goes_on(image_folder: Path, tmp_path: Path) -> None:
     before = load_file(out / "model.safetensors")
     done = train("autoencoder", image_folder, out, "--images", 128, "--json")
     assert json.loads(done.out)["images"] == 128
-    assert "going on at 64 images" in done.err
+    assert "continuing at 64 images" in done.err
     after = load_file(out / "model.safetensors")
     assert any(not after[k].equal(before[k]) for k in before)
     images = [json.loads(line)["images"] for line in (out / "log.jsonl").read_text().splitlines()]
@@ -231,7 +231,7 @@ def test_a_run_can_be_moved_and_goes_on(image_folder: Path, tmp_path: Path) -> N
     shutil.move(tmp_path / "here", tmp_path / "there")
     done = train("autoencoder", image_folder, tmp_path / "there", "--images", 64)
     assert done.code == 0
-    assert "going on at 32 images" in done.err
+    assert "continuing at 32 images" in done.err
 
 
 def test_a_model_without_its_state_is_not_overwritten(image_folder: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_the_policy_is_in_the_file_and_other_verbs_keep_it(toys: Path, tmp_path:
         "crop",
     )
     assert again.code == 2
-    assert "--fit was pad, is crop" in again.err
+    assert "--fit was pad and is crop" in again.err
     answer = gentool_command("evaluate", out, "--data", toys, "--features", "random", "-n", 20,
                              "--metrics", "frechet", "--device", "cpu", "--json")  # fmt: skip
     assert json.loads(answer.out)["protocol"]["fit"] == "pad"

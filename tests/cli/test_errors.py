@@ -234,7 +234,7 @@ CONFIG: dict[str, Row] = {
     "boolean for a number": ("wrong_bool", 2, ("seed takes a number, not True",)),
     "not TOML": ("not_toml", 2, ("is not TOML", "line 1", "images = 200000")),
     "out of bounds": ("bounds", 2, ("lr is 100; allowed: 1e-09 to 10",)),
-    "options no table": ("options_no_table", 2, ("write [options] above its lines",)),
+    "options no table": ("options_no_table", 2, ("Write [options] above its lines",)),
     "unknown option": ("unknown_option", 2, ("no option named 'latent'", "'latent_size'")),
     "option type": ("option_type", 2, ("latent_size takes a whole number, not 'many'",)),
     "option boolean": ("option_bool", 2, ("latent_size takes a whole number, not True",)),
@@ -339,8 +339,9 @@ def test_other_settings_of_an_existing_run_are_named(image_folder: Path, tmp_pat
     assert gentool_command(*base).code == 0
     done = gentool_command(*base, "--seed", 5, "-o", "loss=hinge", "--lr", 2e-3)
     check(done, 2, (
-        f"{out} holds a run with other settings: ", "--seed was 0, is 5",
-        "-o loss was relativistic, is hinge", "--lr was 0.001, is 0.002", "Choose another --out",
+        f"{out} holds a run with other settings: ", "--seed was 0 and is 5",
+        "-o loss was relativistic and is "
+        "hinge", "--lr was 0.001 and is 0.002", "Choose another --out",
     ))  # fmt: skip
     assert "--batch" not in done.err.splitlines()[-1]
 
@@ -352,7 +353,7 @@ def test_another_model_or_other_images_are_other_settings(
     base = ("--out", out, "--images", 32, *TINY)
     assert gentool_command("train", "vae", "--data", image_folder, *base).code == 0
     done = gentool_command("train", "autoencoder", "--data", image_folder, *base)
-    check(done, 2, ("model was vae, is autoencoder",))
+    check(done, 2, ("model was vae and is autoencoder",))
     others = write_images(tmp_path / "others", 20)
     done = gentool_command("train", "vae", "--data", others, *base)
     check(done, 2, ("--data (its images) was ",))
@@ -370,7 +371,7 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_files(
     write_file(out / "state.safetensors", tensors, header)
     before = {p.name: p.read_bytes() for p in out.glob("*.safetensors")}
     done = gentool_command(*base, "--images", 64)
-    check(done, 6, ("left the finite numbers", "hold the last good state", "Try --lr 6.25e-05"))
+    check(done, 6, ("is not finite", "hold the last good state", "Try --lr 6.25e-05"))
     assert {p.name: p.read_bytes() for p in out.glob("*.safetensors")} == before
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["lr"] for line in lines if "setback" in line] == [0.0005, 0.00025, 0.000125]

@@ -122,7 +122,7 @@ def test_images_that_are_all_alike_can_be_scored(digits: Dataset) -> None:
 def test_one_image_is_never_scored(digits: Dataset) -> None:
     one = np.zeros(1, dtype=np.int64)
     assert not ScoreSchedule(digits, one, one[:0], None).due(10**9)
-    with pytest.raises(DataError, match=r"two images or more, not 1\. Leave --score-every out"):
+    with pytest.raises(DataError, match="--score-every"):
         ScoreSchedule(digits, one, one[:0], 100)
 
 

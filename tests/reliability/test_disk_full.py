@@ -176,7 +176,7 @@ def test_a_disk_that_fills_up_while_training(
         assert load_model(out).model.shape.height == 16
         (disk / "filler").unlink()
         more = fork_server.run(*long, "--stop-after", 160)
-        assert "going on at" in more.err
+        assert "continuing at" in more.err
         assert "stopped at" in more.err
 
 
@@ -228,5 +228,5 @@ def test_words_of_keep() -> None:
     assert parse_keep("best") == Keep() == Keep(best=True, numbered=0)
     assert parse_keep("12") == Keep(numbered=12)
     for word in ("", "0", "-1", "first", "1.5", "9" * 30, "²"):
-        with pytest.raises(UsageError, match="write last, best, a number of snapshots"):
+        with pytest.raises(UsageError, match="write last, best, all, or a number"):
             parse_keep(word)

@@ -351,4 +351,4 @@ def test_a_file_of_other_dtypes_under_the_names_of_averages_is_refused(
     write_file(tmp_path / "state.safetensors", lies, header)
     done = gentool_command("average", tmp_path, "--length", 0.1)
     assert done.code == 4
-    assert "does not hold the averages" in done.err
+    assert "does not contain the averages" in done.err

@@ -171,7 +171,7 @@ def test_a_warning_of_a_batch_system_saves_once_however_often_it_comes(
     done = child.wait()
     assert done.code == 75, done.err
     *_, told, again = done.err.splitlines()
-    assert told.startswith("stopped at ") and told.endswith("Go on with:")
+    assert told.startswith("stopped at ") and told.endswith("Continue with:")
     assert again.startswith("  gentool train gan --data")
     assert torn(tmp_path / "run") == []
 

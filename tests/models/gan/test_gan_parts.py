@@ -142,7 +142,7 @@ def test_a_discriminator_that_has_won_or_overfitted_is_told() -> None:
     assert "too strong" in str(model.advice.health({**fine, "d_loss": 0.03}))
     assert "penalty (now r1:1+r2:1)" in str(model.advice.health({**fine, "d_loss": 0.03}))
     assert model.advice.health({**fine, "d_loss": 0.03, "share": 0.05}) is None
-    assert "by heart" in str(model.advice.health({**fine, "ada_p": 0.8}))
+    assert "overfitting" in str(model.advice.health({**fine, "ada_p": 0.8}))
     bare = build(penalties="none", loss="hinge")
     assert bare.advice.health({"share": 0.5, "d_loss": 0.5}) is None
     assert "-o penalties=r1+r2" in str(bare.advice.health({"share": 0.5, "d_loss": 0.05}))

@@ -371,9 +371,12 @@ def test_a_prior_that_knows_no_classes_says_so() -> None:
         PRIORS.get("normal")(5, 1, SHAPE, 3)
     told = VAEConfig(prior="normal").why_unconditional(1)
     assert told is not None and told.startswith(
-        "-o prior=normal knows none; gaussian, mixture, flow, flow-matching, "
+        "-o prior=normal can use no classes; gaussian, mixture, flow, flow-matching, "
     )
-    assert AutoencoderConfig().why_unconditional(1001) == "-o prior=mixture knows at most 1,000"
+    assert (
+        AutoencoderConfig().why_unconditional(1001)
+        == "-o prior=mixture can use at most 1,000 classes"
+    )
 
 
 @torch.no_grad()

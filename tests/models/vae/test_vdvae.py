@@ -326,7 +326,7 @@ def test_black_and_white_and_changed_images_get_a_likelihood_that_takes_them() -
 
 
 def test_a_skip_below_one_is_refused() -> None:
-    with pytest.raises(UsageError, match="skip=0.5 would skip"):
+    with pytest.raises(UsageError, match=r"skip=0\.5 would skip"):
         build(skip=0.5)
 
 
