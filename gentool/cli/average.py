@@ -1,13 +1,13 @@
 """The command ``gentool average``: average the weights of a run over another length."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
-from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
 
@@ -27,15 +27,13 @@ def command(
         help="The images it was trained on: to choose the length by, unless it is given, and to "
         "fit a fitted prior to.",
     ),
-    labels: str = typer.Option(
-        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
-    ),
-    output: Path = typer.Option(
-        None, "-o", "--output", metavar="FILE", help="Default: average.safetensors in RUN."
-    ),
-    overwrite: Overwrite = False,
-    print0: Print0 = False,
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    labels: options.Labels = None,
+    output: Annotated[
+        Path | None, options.output("Default: average.safetensors in RUN.", "FILE")
+    ] = None,
+    overwrite: options.Overwrite = False,
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Make a model whose weights are averaged over another length, after training.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.core.errors import DataError, UsageError
 from gentool.core.signals import StopFlag
@@ -23,7 +24,7 @@ def command(
         help="all; 30d for what was not used for as long; 10G for all but so much.",
     ),
     verify: bool = typer.Option(False, "--verify", help="Read all prepared images whole."),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Show, verify or shrink what gentool keeps in its cache folder.
 

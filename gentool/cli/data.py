@@ -1,57 +1,108 @@
 """The commands ``gentool data``: inspect images before training, pack them, manage the cache."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli import cache
-from gentool.cli.console import Print0, emit, emit_json, emit_table, refuse_unfit_stdout, say
+from gentool.cli import cache, options
+from gentool.cli.console import emit, emit_json, emit_table, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
-from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.core.images import ImageShape
-    from gentool.data import Policy
+    from gentool.data import Policy, Source
     from gentool.data.inspection import Survey
+
+    _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
 app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
 
 app.command("cache")(cache.command)
 
-_SPEC = typer.Argument(help="Folder, archive or set, as for train --data.", metavar="SPEC")
-_SIZE = typer.Option(None, "--size", metavar="SIZE", help="64 or HEIGHTxWIDTH, as in train.")
-_MODE = typer.Option(None, "--mode", metavar="MODE", help="grey, rgb or rgba.")
-_FIT = typer.Option("crop", "--fit", metavar="NAME", help="crop, pad or stretch.")
-_BACKGROUND = typer.Option(
-    "white", "--background", metavar="COLOUR", help="What transparency is laid on."
-)
-_LABELS = typer.Option(
-    None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
-)
-_ALL_FRAMES = typer.Option(False, "--all-frames", help="Every frame of animated files.")
-_DOWNLOAD = typer.Option(False, "--download", help="Fetch what SPEC names, if it is not here.")
-_JSON = typer.Option(False, "--json", help="Result as JSON on stdout.")
+_Download = Annotated[bool, options.download("Fetch what SPEC names, if it is not here.")]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The images that a command was given, and how they are prepared.
+
+    Attributes:
+        source: The images.
+        shape: The shape they get.
+        notes: Why the shape was chosen.
+        policy: The preprocessing.
+        recipe: The recipe of what is made of them.
+    """
+
+    source: "Source"
+    shape: "ImageShape"
+    notes: list[str]
+    policy: "Policy"
+    recipe: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The images and the preparation that the options of a command name."""
+
+    verb: str
+    spec: str
+    size: str | None
+    mode: str | None
+    fit: str
+    background: str
+    opening: Opening
+
+    def open(self, stop: StopFlag) -> _Prepared:
+        """Open the images and settle their shape."""
+        from gentool.data import make_policy, resolve_shape
+        from gentool.models.presets import largest_side
+
+        source = open_data([self.spec], self.opening, stop)
+        shape, notes = resolve_shape(source, self.size, self.mode, largest_side("cpu"))
+        policy = make_policy(shape, self.fit, self.background)
+        return _Prepared(source, shape, notes, policy, self._recipe(policy))
+
+    def _recipe(self, policy: "Policy") -> dict[str, object]:
+        """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
+        from gentool.core.version import __version__
+        from gentool.outputs.places import hash_of_place
+
+        labels = self.opening.labels
+        return {
+            "gentool": __version__,
+            "made_by": self.verb,
+            "data": Path(self.spec).name or self.spec,
+            "place": hash_of_place(self.spec),
+            "shape": str(policy.shape),
+            "fit": policy.fit,
+            "background": policy.background,
+            "labels": None if labels is None else hash_of_place(labels),
+            "all_frames": self.opening.all_frames,
+        }
 
 
 @app.command()
 def check(
-    spec: str = _SPEC,
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
-    overwrite: Overwrite = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    output: Annotated[Path | None, options.output("A contact sheet.", "FILE")] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what is there, what is broken or there twice, and what training would make of it.
 
@@ -62,7 +113,6 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data import make_policy, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
@@ -70,129 +120,135 @@ def check(
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
+    opening = Opening(labels, all_frames, download)
+    request = _Request("data check", spec, size, mode, fit, background, opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, notes = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data check", spec, policy, labels, all_frames)
+        images = request.open(stop)
         if output is not None:
-            guard.allow_recipe(output, PICTURE, made)
-        found = survey(source, bar.update)
+            guard.allow_recipe(output, PICTURE, images.recipe)
+        found = survey(images.source, bar.update)
+    shape = images.shape
     if as_json:
-        training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
+        training = {
+            "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
+        }  # fmt: skip
         emit_json({"data": spec, **_as_json(found), "training": training})
     else:
-        _show(spec, found, shape, notes)
+        _show(spec, found, shape, images.notes)
     if output is not None:
-        sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower(), made)
+        picture = grid(sheet_of(images.source, images.policy))
+        sheet = encode(picture, output.suffix.lower(), images.recipe)
         say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
 
 
 @app.command()
 def pack(
-    spec: str = _SPEC,
-    out: Path = typer.Argument(help="The .zip to write.", metavar="OUT.zip"),
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    overwrite: Overwrite = False,
-    print0: Print0 = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    out: Annotated[Path, typer.Argument(help="The .zip to write.", metavar="OUT.zip")],
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    overwrite: options.Overwrite = False,
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the prepared images as PNG into a .zip, which is itself good for --data.
 
     gentool data pack ./photos photos64.zip --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_policy, resolve_shape
     from gentool.data.pack import pack as write_pack
     from gentool.outputs.marks import ARCHIVE, comment_of
-    from gentool.outputs.ownership import Guard
-    from gentool.outputs.places import place_of
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
-    guard = Guard([place_of(spec)], overwrite)
-    guard.allow(out, ARCHIVE, "OUT.zip")
-    with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data pack", spec, policy, labels, all_frames)
-        guard.allow_recipe(out, ARCHIVE, made)
-        count, bad = write_pack(source, policy, out, bar.update, partial(comment_of, made))
-    _finish(out, count, shape, bad, print0=print0, as_json=as_json)
+    opening = Opening(labels, all_frames, download)
+    request = _Request("data pack", spec, size, mode, fit, background, opening)
+
+    def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
+        comment = partial(comment_of, images.recipe)
+        return write_pack(images.source, images.policy, out, update, comment)
+
+    shape, written = _write(request, out, (ARCHIVE, "OUT.zip"), overwrite, "packing images", write)
+    _finish(out, shape, written, print0=print0, as_json=as_json)
 
 
 @app.command()
 def shards(
-    spec: str = _SPEC,
-    out: Path = typer.Argument(help="The folder to write.", metavar="FOLDER"),
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    overwrite: Overwrite = False,
-    print0: Print0 = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="FOLDER")],
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    overwrite: options.Overwrite = False,
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
 
     gentool data shards ./photos photos64/ --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_policy, resolve_shape
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
+
+    opening = Opening(labels, all_frames, download)
+    request = _Request("data shards", spec, size, mode, fit, background, opening)
+
+    def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
+        source, recipe = images.source, images.recipe
+        bad = write_shards(source, images.policy, out, update, recipe, replace=out.exists())
+        return len(source) - len(bad), bad
+
+    shape, written = _write(request, out, (SHARDS, "FOLDER"), overwrite, "writing shards", write)
+    _finish(out, shape, written, print0=print0, as_json=as_json)
+
+
+def _write(
+    request: _Request,
+    out: Path,
+    kind: tuple[str, str],
+    overwrite: bool,
+    label: str,
+    write: "Callable[[_Prepared, Callable[[int, int], None]], _Written]",
+) -> "tuple[ImageShape, _Written]":
+    """Write prepared images with ``write``, after checking that ``out`` may be written.
+
+    Args:
+        request: The images and their preparation.
+        out: The file or folder to write.
+        kind: The mark of such a file, and the word for ``out`` in messages.
+        overwrite: Whether a result of other settings may be replaced.
+        label: The label of the progress bar.
+        write: Writes the images, and shows its progress with its second argument.
+    """
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
 
-    guard = Guard([place_of(spec)], overwrite)
-    guard.allow(out, SHARDS, "FOLDER")
-    with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data shards", spec, policy, labels, all_frames)
-        guard.allow_recipe(out, SHARDS, made)
-        bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
-    _finish(out, len(source) - len(bad), shape, bad, print0=print0, as_json=as_json)
-
-
-def _recipe(
-    verb: str, spec: str, policy: "Policy", labels: str | None, all_frames: bool
-) -> dict[str, object]:
-    """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
-    from gentool.core.version import __version__
-    from gentool.outputs.places import hash_of_place
-
-    return {
-        "gentool": __version__,
-        "made_by": verb,
-        "data": Path(spec).name or spec,
-        "place": hash_of_place(spec),
-        "shape": str(policy.shape),
-        "fit": policy.fit,
-        "background": policy.background,
-        "labels": None if labels is None else hash_of_place(labels),
-        "all_frames": all_frames,
-    }
+    mark, word = kind
+    guard = Guard([place_of(request.spec)], overwrite)
+    guard.allow(out, mark, word)
+    with StopFlag() as stop, IntakeBar(stop, label) as bar:
+        images = request.open(stop)
+        guard.allow_recipe(out, mark, images.recipe)
+        return images.shape, write(images, bar.update)
 
 
 def _finish(
-    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]],
-    *, print0: bool, as_json: bool,
-) -> None:  # fmt: skip
+    out: Path, shape: "ImageShape", written: "_Written", *, print0: bool, as_json: bool
+) -> None:
+    count, bad = written
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
@@ -200,12 +256,6 @@ def _finish(
         emit_json({"file": str(out), "images": count, "bad": bad})
     else:
         emit(out, print0=print0)
-
-
-def _largest_side() -> int:
-    from gentool.models.presets import largest_side
-
-    return largest_side("cpu")
 
 
 def _as_json(found: "Survey") -> dict[str, object]:

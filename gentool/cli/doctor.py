@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit, emit_json, emit_table, say
 from gentool.core.signals import StopFlag
 
@@ -12,12 +13,12 @@ _MARKS = {"ok": "  ", "warning": "! ", "problem": "X "}
 
 
 def command(
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, mps."),
+    device: options.Device = "auto",
     runs: Path = typer.Option(
         Path("runs"), "--runs", metavar="FOLDER", help="Where runs go, for its free space.",
         readable=False,
     ),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Look at this machine, and check that it computes gentool's networks rightly.
 

@@ -2,14 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit_json, emit_table, say
 from gentool.cli.score_files import STDOUT, check_files
-from gentool.cli.seeds import seed_option
-from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.registry import unknown_name
 from gentool.core.signals import StopFlag
@@ -33,7 +32,7 @@ def command(
         10_000, "-n", "--count", min=1, metavar="N",
         help="Samples, and at most as many images to compare with.",
     ),
-    seed: int = seed_option(0, "Seed of the samples;"),
+    seed: Annotated[int, options.seed("Seed of the samples;")] = 0,
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
         help="held-out, training or all; auto: held-out where the model has one.",
@@ -45,7 +44,7 @@ def command(
     weights: Path = typer.Option(
         None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
-    download: bool = typer.Option(False, "--download", help="Fetch weights, or data."),
+    download: Annotated[bool, options.download("Fetch weights, or data.")] = False,
     importance: int = typer.Option(
         50, "--importance", min=1, metavar="K", help="Importance samples of the bound."
     ),
@@ -66,9 +65,7 @@ def command(
     background: str = typer.Option(
         None, "--background", metavar="COLOUR", help="What transparency is laid on then."
     ),
-    labels: str = typer.Option(
-        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
-    ),
+    labels: options.Labels = None,
     max_bad: float = typer.Option(
         0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of files that may be bad."
     ),
@@ -83,10 +80,9 @@ def command(
         None, "--per-unit", metavar="FILE",
         help="CSV (- for stdout): KL of every latent, and whether it is used.",
     ),
-    overwrite: Overwrite = False,
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Score models, or images, against images.
 

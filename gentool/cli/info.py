@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit, emit_json, emit_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def command(
     verify: bool = typer.Option(
         False, "--verify", help="Read every file whole and compare it with its checksum."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    as_json: options.Json = False,
 ) -> None:
     """Show what a model file holds, or the recipe in a picture, film, .npz or other result.
 

@@ -4,14 +4,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli import drawing
-from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
 from gentool.cli.keyframes import Wanted, find_keys
-from gentool.cli.writing import Overwrite, failures
+from gentool.cli.seeds import parse_seeds
+from gentool.cli.writing import failures
 from gentool.core.errors import PartialSuccess, UsageError
 from gentool.core.registry import unknown_name
 from gentool.core.signals import StopFlag
@@ -27,7 +28,7 @@ _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
+    model: options.Model,
     files: list[Path] = typer.Argument(
         None, metavar="[KEY]...", readable=False,
         help="Key frames: photos, or latents that --save-latents kept.",
@@ -46,13 +47,11 @@ def command(
     space: str = typer.Option(
         None, "--space", metavar="NAME", help="z, or w for models with styles, their default."
     ),
-    class_name: str = typer.Option(
-        None, "--class", metavar="NAME", help="One class for all key frames."
-    ),
-    truncation: drawing.Truncation = None,
-    temperature: drawing.Temperature = None,
-    top_k: drawing.TopK = None,
-    top_p: drawing.TopP = None,
+    class_name: Annotated[str | None, options.class_name("One class for all key frames.")] = None,
+    truncation: options.Truncation = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
     loop: bool = typer.Option(False, "--loop", help="Go back to the first key frame."),
     mix: str = typer.Option(
         None, "--mix", metavar="LIST",
@@ -62,18 +61,19 @@ def command(
     crossover: int = typer.Option(
         None, "--crossover", min=1, metavar="LAYER", help="First fine layer; default the middle."
     ),
-    output: str = typer.Option(
-        "interpolation.png", "-o", "--output", metavar="WHERE",
-        help="strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout.",
-    ),
-    overwrite: Overwrite = False,
+    output: Annotated[
+        str,
+        options.output(
+            "strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout."
+        ),
+    ] = "interpolation.png",
+    overwrite: options.Overwrite = False,
     milliseconds: int = typer.Option(
         60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Time per frame of a film."
     ),
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    print0: Print0 = False,
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    device: options.Device = "auto",
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Morph from one sample or photo into the next, or mix their styles.
 
@@ -85,7 +85,9 @@ def command(
 
     gentool interpolate runs/stylegan2-faces --seeds 0-3 --mix 10-15
     """
-    draws = drawing.chosen(truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p)
+    draws = options.given_draws(
+        truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p
+    )
     keys = parse_seeds(seeds or "0-3") if seeds or not files else []
     wanted = Wanted(files or [], keys, class_name, space, draws)
     _check(wanted, method, mix, crossover, output, loop=loop)

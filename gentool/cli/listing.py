@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit, emit_json, emit_table
 from gentool.core.registry import unknown_name
 
@@ -12,7 +13,7 @@ def command(
     what: str = typer.Argument(
         None, metavar="[WHAT]", help="A table, such as losses, or a model's name."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    as_json: options.Json = False,
 ) -> None:
     """Show the models and all that they are made of; or one model's options.
 

@@ -5,13 +5,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
-from gentool.cli.seeds import seed_option
-from gentool.cli.writing import Overwrite, failures
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.writing import failures
 from gentool.core.errors import DataError, PartialSuccess, UsageError
 from gentool.core.signals import StopFlag
 
@@ -27,21 +27,19 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
-    images: list[Path] = typer.Argument(
-        help="Images, or folders of them.", metavar="IMAGE...", readable=False
-    ),
-    output: str = typer.Option(
-        "reconstructions", "-o", "--output", metavar="WHERE",
-        help="Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout.",
-    ),
+    model: options.Model,
+    images: options.Images,
+    output: Annotated[
+        str,
+        options.output(
+            "Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout."
+        ),
+    ] = "reconstructions",
     only: bool = typer.Option(
         False, "--only", help="The reconstructions alone, under the originals' own paths."
     ),
-    overwrite: Overwrite = False,
-    image_format: str = typer.Option(
-        "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
-    ),
+    overwrite: options.Overwrite = False,
+    image_format: options.ImageFormat = "png",
     steps: int = typer.Option(
         None, "--steps", min=0, max=10**6, metavar="N",
         help="Gradient steps that look for better latents; 0 for the encoder alone.",
@@ -60,15 +58,11 @@ def command(
         None, "--keep-top", min=0, max=200, metavar="K",
         help="Keep the first K layers of latents, where there are some; draw the rest anew.",
     ),
-    save_latents: Path = typer.Option(
-        None, "--save-latents", metavar="FILE",
-        help="Keep what was found too, as .safetensors, for sample and interpolate.",
-    ),
-    seed: int = seed_option(0, "Seed of the search or the draws;"),
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    print0: Print0 = False,
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    save_latents: options.SaveLatents = None,
+    seed: Annotated[int, options.seed("Seed of the search or the draws;")] = 0,
+    device: options.Device = "auto",
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Write each image beside what the model makes of it, with MSE, PSNR and SSIM.
 

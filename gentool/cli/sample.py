@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli import drawing
-from gentool.cli.console import Print0, emit, emit_json, parse_seeds, refuse_unfit_stdout, say
-from gentool.cli.seeds import seed_option
-from gentool.cli.writing import Overwrite, failures
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.seeds import parse_seeds
+from gentool.cli.writing import failures
 from gentool.core.errors import PartialSuccess, UsageError
 from gentool.core.options import Scalar
 from gentool.core.signals import StopFlag
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Path = typer.Argument(help="Model file or run folder.", metavar="MODEL", readable=False),
+    model: options.Model,
     count: int = typer.Option(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
         help="Images per seed; default 16 for one seed, 1 for several.",
     ),
-    seed: int = seed_option(None, "Seed; default 0;"),
+    seed: Annotated[int | None, options.seed("Seed; default 0;")] = None,
     seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
     start: int = typer.Option(
         0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
     ),
-    class_name: str = typer.Option(
-        None, "--class", metavar="NAME", help="Of one class, or all: the same latents in each."
+    class_name: Annotated[
+        str | None, options.class_name("Of one class, or all: the same latents in each.")
+    ] = None,
+    truncation: options.Truncation = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    keep_top: int = typer.Option(
+        None, "--keep-top", min=0, max=200, metavar="K",
+        help="Variations: the first K layers of latents as in image 0 of the seed.",
     ),
-    truncation: drawing.Truncation = None,
-    temperature: drawing.Temperature = None,
-    top_k: drawing.TopK = None,
-    top_p: drawing.TopP = None,
-    keep_top: drawing.KeepTop = None,
     latents: Path = typer.Option(
         None, "--latents", metavar="FILE", readable=False,
         help="Of latents that --save-latents kept, not of a seed.",
     ),
-    save_latents: Path = typer.Option(
-        None, "--save-latents", metavar="FILE", help="Keep the latents too, as .safetensors."
-    ),
-    output: str = typer.Option(
-        "samples", "-o", "--output", metavar="WHERE",
-        help="Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout.",
-    ),
-    overwrite: Overwrite = False,
-    image_format: str = typer.Option(
-        "png", "--format", metavar="NAME", help="Format of single files: png, jpg or webp."
-    ),
+    save_latents: options.SaveLatents = None,
+    output: Annotated[
+        str,
+        options.output(
+            "Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout."
+        ),
+    ] = "samples",
+    overwrite: options.Overwrite = False,
+    image_format: options.ImageFormat = "png",
     batch: int = typer.Option(256, "--batch", min=1, metavar="N", help="Images held at once."),
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    print0: Print0 = False,
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    device: options.Device = "auto",
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Draw new images.
 
@@ -74,7 +74,7 @@ def command(
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
-    draws = drawing.chosen(
+    draws = options.given_draws(
         truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p, keep_top=keep_top
     )
     _refuse_contradictions(latents, save_latents, draws, seed, seeds, count, class_name)

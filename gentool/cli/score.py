@@ -4,15 +4,14 @@ from pathlib import Path
 
 import typer
 
-from gentool.cli.console import Print0, emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
 from gentool.core.errors import DataError, PartialSuccess
 from gentool.core.signals import StopFlag
 
 
 def command(
-    images: list[Path] = typer.Argument(
-        help="Images, or folders of them.", metavar="IMAGE...", readable=False
-    ),
+    images: options.Images,
     model: Path = typer.Option(
         ..., "--model", "-m", metavar="MODEL", help="Model file or run folder.", readable=False
     ),
@@ -20,10 +19,9 @@ def command(
         16, "--importance", min=1, max=10**6, metavar="K",
         help="Importance samples per image; more make the bound tighter.",
     ),
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    print0: Print0 = False,
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    device: options.Device = "auto",
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Sort images by how likely a model finds them: the odd ones out first.
 

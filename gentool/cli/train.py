@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gentool.cli import console
-from gentool.cli.console import Print0, emit, emit_json, emit_table, say, say_command
+from gentool.cli.console import emit, emit_json, emit_table, say, say_command
 from gentool.cli.opening import Opening, open_data
+from gentool.cli.options import Json, Print0, in_panel
 from gentool.cli.repeating import command_to_go_on
 from gentool.core.errors import Stopped, UsageError
 from gentool.core.escapes import shell_line
@@ -82,10 +83,8 @@ def _command(
     quiet: bool = typer.Option(
         False, "--quiet", "-q", help="No progress on stderr.", rich_help_panel="Output"
     ),
-    print0: Print0 = False,
-    as_json: bool = typer.Option(
-        False, "--json", help="Result as JSON on stdout.", rich_help_panel="Output"
-    ),
+    print0: Annotated[bool, in_panel(Print0, "Output")] = False,
+    as_json: Annotated[bool, in_panel(Json, "Output")] = False,
     **settings: Any,
 ) -> None:  # fmt: skip
     """Train a model on images; repeat the command to go on.

@@ -1,19 +1,7 @@
-"""The option ``--overwrite`` and the message on failed files, for all commands that write files."""
+"""The message on failed files, for all commands that write files."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace files that gentool made from other settings; never an input or a model "
-        "of a run.",
-    ),
-]  # fmt: skip
 
 
 def failures(failed: Sequence[tuple[Path, str]], count: int) -> str:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.preprocessing import FORMATS, BadImage, Policy, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
 _CHUNK = 256  # images inspected between two calls of `progress`, which may raise to stop
 _NEAR_BITS = 4  # near images: the perceptual hashes differ in at most this many of 64 bits
 _BANDS = 5  # _NEAR_BITS + 1: two near hashes agree in at least one band (pigeonhole principle)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import NoLikelihood, OutsideSupport, UsageError
-from gentool.core.images import Pixels, to_unit
+from gentool.core.images import Pixels, pad_rows, to_unit
 from gentool.core.rng import Draw
 from gentool.inference.blocks import block_size
 from gentool.metrics.extractors import check_evaluating
@@ -102,7 +102,7 @@ def _block(
     poll()
     model = loaded.model
     pixels = [images[path] for path in paths]
-    block = np.stack([*pixels, *[pixels[-1]] * (block_size(model.shape) - len(pixels))])
+    block = pad_rows(np.stack(pixels), block_size(model.shape))
     draw = Draw(0, "score", _numbers(block), 0, model.device)
     rows = to_unit(torch.from_numpy(block).to(model.device))
     try:

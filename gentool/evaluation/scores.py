@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import OutsideSupport
-from gentool.core.images import Pixels, mean_squared_error, psnr, to_unit
+from gentool.core.images import Pixels, mean_squared_error, pad_rows, psnr, to_unit
 from gentool.core.rng import Draw, derive_seed
 from gentool.core.sheet_labels import SheetLabels, labelled
 from gentool.data import Dataset, coverage
@@ -283,8 +283,7 @@ class _BlockTerms(NamedTuple):
 def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: int) -> _BlockTerms:
     """Compute the terms of uint8 images (B, H, W, C), padded to one block size; see ``blocks``."""
     count, size = len(pixels), block_size(model.shape)
-    block = np.concatenate([pixels, np.repeat(pixels[-1:], size - count, axis=0)])
-    images = to_unit(torch.from_numpy(block).to(model.device))
+    images = to_unit(torch.from_numpy(pad_rows(pixels, size)).to(model.device))
     draw = Draw(seed, "evaluation", np.arange(start, start + size), 0, model.device)
     variational = required_likelihood(model.variational)
     bounds = torch.stack([variational.log_prob_bound(images, draw, k) for k in (1, samples)])

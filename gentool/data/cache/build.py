@@ -8,7 +8,7 @@ files.
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Bad, Chunk, Job
@@ -25,7 +26,6 @@ from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, m
 from gentool.data.preprocessing import Policy
 from gentool.data.sources.table import Source
 
-Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
 _CHUNKS_EACH = 16  # chunks per worker, at least, so that all workers end at about the same time

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.data.badfiles import MAX_BAD, Tolerance
-from gentool.data.cache.build import Progress, build, dims_of
+from gentool.data.cache.build import build, dims_of
 from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.cache.locks import building
 from gentool.data.cache.pruning import cache_limit, prune, size_of

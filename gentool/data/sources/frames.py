@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import overload
@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from gentool.core.errors import UsageError
+from gentool.core.messages import Progress
 from gentool.data.preprocessing import Policy, decode, frame_count, open_image
 from gentool.data.sources.base import FileSource, Loaded, Source, content_hash, source_hash
 
-Progress = Callable[[int, int], None]
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
 _ANIMATED = {".gif", ".webp", ".png", ".tif", ".tiff"}
 

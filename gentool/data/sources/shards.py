@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
+from gentool.core.messages import Progress
 from gentool.core.picture_files import encode
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Policy, convert, decode, open_image
@@ -36,8 +37,6 @@ _MAX_INDEX = 2**28
 _CHUNK_NAME = re.compile(r"\w[\w.-]{0,200}", re.ASCII)
 _LABELS = "labels.npy"
 _BATCH = 256  # images prepared between two calls of `progress`, which may raise to stop
-
-Progress = Callable[[int, int], None]
 
 
 class _Layout(NamedTuple):

@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
+from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
@@ -30,7 +31,7 @@ from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.options import PLAIN, SPECTRAL, GANConfig, GANDrawing
 from gentool.models.gan.penalties import CriticTurn, GeneratorTurn, Penalties
-from gentool.models.gan.penalty_weight import ImageVariance, falling
+from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 
@@ -231,9 +232,8 @@ class GAN(Model[GANConfig, GANDrawing]):
             return self._critic(images, labels, draw, use)
 
         reconstruct = getattr(self.discriminator, "reconstructions", None)
-        scale = self.variance.factor * falling(
-            draw.share / self._game_share, self.config.penalty_end
-        )
+        fading = half_cosine(draw.share / self._game_share, floor=self.config.penalty_end)
+        scale = self.variance.factor * fading
         more = self.penalties(
             CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
             scale,
