@@ -597,7 +597,7 @@ def test_list_shows_the_options_of_a_model(model: str) -> None:
         "meaning": answer["latent_size"]["meaning"],
     }  # fmt: skip
     lines = gentool_command("list", model).lines
-    assert lines[0] == f"options of {model}, as -o name=value"
+    assert lines[0] == f"options of {model}, for -o name=value"
     assert [line.split()[0] for line in lines[1:]] == list(answer)
 
 

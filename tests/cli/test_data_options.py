@@ -254,7 +254,7 @@ def test_the_cache_is_listed_verified_and_pruned(toys: Path, own_cache: Path) ->
     assert gentool_command("data", "cache", "--prune", "5d").code == 0
     assert images.exists()
     done = gentool_command("data", "cache", "--prune", "all")
-    assert "dropped 1 entries" in done.err
+    assert "deleted 1 entries" in done.err
     assert not images.exists()
 
 

@@ -223,8 +223,8 @@ NAMES: dict[str, Row] = {
         ("this command writes one picture as .png, .jpg", ".npz"),
     ),
     "film of a sample": ("sample {gan} -o {top}/x.gif", 2, ("one picture as .png",)),
-    "tar and json": ("sample {gan} -o - --json", 2, ("leave one out",)),
-    "one key frame": ("interpolate {gan} --seeds 7 -o {out}", 2, ("give at least two",)),
+    "tar and json": ("sample {gan} -o - --json", 2, ("Leave one of them out",)),
+    "one key frame": ("interpolate {gan} --seeds 7 -o {out}", 2, ("Give at least two",)),
     "unknown table": ("list modells", 2, ("Did you mean 'models'?",)),
 }  # fmt: skip
 

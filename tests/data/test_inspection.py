@@ -148,8 +148,8 @@ def test_files_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
     ("arguments", "code", "fragment"),
     [
         (("check", "nowhere"), 3, "nothing at nowhere"),
-        (("check", "builtin:digits:20", "-o", "sheet.txt"), 2, "write the sheet as .png"),
-        (("pack", "builtin:digits:20", "out.tar"), 2, "write it as a .zip"),
+        (("check", "builtin:digits:20", "-o", "sheet.txt"), 2, "-o sheet.txt"),
+        (("pack", "builtin:digits:20", "out.tar"), 2, "out.tar must end in .zip"),
         (("pack", "builtin:digits:20", "/proc/none/out.zip"), 2, "cannot write /proc/none"),
     ],
 )

@@ -37,11 +37,11 @@ def test_a_draw_depends_on_the_seed_and_which_was_taken_is_said(
         rebuild(run, image_folder, tmp_path / f"{k}", "--draw", "--seed", seed)
         for k, seed in enumerate((1, 2, 1))
     )
-    assert "2 images by the posterior mean, mean PSNR" in mean.err
+    assert "2 images from the posterior mean, mean PSNR" in mean.err
     answer = json.loads(mean.out)
     assert answer["draw"] is False  # the mean, and so no seed
     assert "seed" not in answer
-    assert "2 images by draws from the posterior, mean PSNR" in first.err
+    assert "2 images from samples of the posterior, mean PSNR" in first.err
     assert same(first, again)
     with Image.open(first.lines[0].split("\t")[0]) as picture:
         made = json.loads(picture.info["gentool"])
@@ -97,7 +97,7 @@ def test_variations_differ_below_the_layers_that_they_share(
     [
         (
             ("sample", "hvae", "--keep-top", 2, "--seeds", "1-3"),
-            "say by -n how many images of each",
+            "with -n",
         ),
         (
             ("sample", "gan", "--keep-top", 2),
@@ -107,10 +107,10 @@ def test_variations_differ_below_the_layers_that_they_share(
         (("sample", "vae", "--top-k", 2), "does not support --top-k; it has no drawing options"),
         (("sample", "gan", "--class", "x"), "no class named 'x'"),
         (("reconstruct", "vae", "--keep-top", 2), "Leave --keep-top out"),
-        (("reconstruct", "vae", "--draw", "--steps", 3), "--draw goes by the encoder alone"),
+        (("reconstruct", "vae", "--draw", "--steps", 3), "--draw uses only the encoder"),
         (
             ("reconstruct", "vae", "--keep-top", 1, "--fit-weights", "x"),
-            "--keep-top draws pictures",
+            "--keep-top samples new pictures",
         ),
     ],
 )

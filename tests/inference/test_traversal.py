@@ -274,7 +274,7 @@ def test_traverse_draws_a_row_for_each_direction(
     )
     assert done.code == 0, done.err
     assert done.lines == ["traversal.png"]
-    assert "3 principal directions in z, up to 2 deviations each way" in done.err
+    assert "3 principal directions in z, up to 2 standard deviations" in done.err
     with Image.open(tmp_path / "traversal.png") as sheet:
         left, top = sheet.width - (5 * (SIDE + 2) - 2), sheet.height - (3 * (SIDE + 2) - 2)
         assert 40 < left < 90 and 15 < top < 50  # "principal 0" beside rows, "-2.0" above columns
@@ -310,9 +310,9 @@ def test_traverse_from_a_seed_of_a_class_and_from_its_latents_are_one(
 
 
 TRAVERSE_ERRORS = {
-    "two starts": (("x.safetensors", "--seed", 3), 2, "are two pictures to change; give one"),
+    "two starts": (("x.safetensors", "--seed", 3), 2, "START and --seed exclude each other"),
     "no such way": (("--by", "units"), 2, "named 'units'. (this model has principal, sefa)"),
-    "several": (("{many}",), 2, "holds 2 pictures; traverse changes one"),
+    "several": (("{many}",), 2, "holds 2 pictures"),
 }
 
 

@@ -295,7 +295,7 @@ def test_the_real_program_ends_with_exit_code_4_in_little_memory(
 def test_info_verify_reads_every_file_of_a_run(gan: Path) -> None:
     done = gentool_command("info", gan, "--verify")
     assert done.code == 0, done.err
-    names = [line.split(": whole")[0] for line in done.lines]
+    names = [line.split(": intact")[0] for line in done.lines]
     assert names == [str(gan / "model.safetensors"), str(gan / "state.safetensors")]
     found = json.loads(gentool_command("info", gan, "--verify", "--json").out)["verified"]
     assert [row["kind"] for row in found] == ["model", "state"]

@@ -169,7 +169,7 @@ def test_codes_stay_those_that_the_prior_over_them_has_learned(
     assert done.code == 0, done.err
     done = average(run, out)
     assert done.code == 0, done.err
-    assert f"as before: the {stays[:-1]}" in done.err
+    assert f"unchanged: the {stays[:-1]}" in done.err
     before, after = tensors(run / "model.safetensors"), tensors(out)
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if name.startswith(stays)} <= same

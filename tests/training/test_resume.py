@@ -248,7 +248,7 @@ def test_a_signal_while_sampling_leaves_whole_files(
     child.send(number)
     done = child.wait()
     assert done.code == (130 if number == signal.SIGINT else 75)
-    assert "every file that was written is whole" in done.err
+    assert "every written file is complete" in done.err
     assert sorted(map(str, out.iterdir())) == sorted(done.lines)
 
 
