@@ -78,14 +78,14 @@ def root(
 
     gentool interpolate runs/gan-faces --seeds 1,5-7 -o film.gif
 
-    The environment variable GENTOOL_BATCH=32 has the same effect as --batch 32. Every
-    option of every command has such a variable; the value 1 sets an option that takes
-    no value. An option on the command line overrides its variable. GENTOOL_CACHE is the
-    cache folder.
+    The environment variable GENTOOL_BATCH=32 has the same effect as --batch 32.
+    Every option of every command has such a variable; 1 sets an option that
+    takes no value. An option on the command line overrides its variable.
+    GENTOOL_CACHE is the cache folder.
 
-    Exit codes: 0 success, 1 unexpected error, 2 usage, 3 data, 4 model file, 5 device,
-    6 diverged, 7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C, 141 stdout
-    was closed.
+    Exit codes: 0 success, 1 unexpected error, 2 usage, 3 data, 4 model file,
+    5 device, 6 diverged, 7 some inputs failed, 75 stopped but resumable,
+    130 Ctrl-C, 141 stdout was closed.
     """
     if debug:
         os.environ["GENTOOL_DEBUG"] = "1"

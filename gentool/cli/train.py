@@ -87,7 +87,7 @@ def _command(
     as_json: Annotated[bool, in_panel(Json, "Output")] = False,
     **settings: Any,
 ) -> None:  # fmt: skip
-    """Train a model on images; repeat the command to go on.
+    """Train a model on images; repeat the command to continue.
 
     gentool train gan --data ./faces
 

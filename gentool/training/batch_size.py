@@ -1,8 +1,8 @@
-"""``--batch auto``: how many images a step should take on this device, by real steps.
+"""``--batch auto``: choose the batch size for this device by timing real steps.
 
-The preset's number is where it begins, since it is what the learning rate was chosen for: fewer
-where its step does not fit into memory at once, more where twice as many are so much faster per
-image that the device was idle. A run that is there already keeps its own (``continuing``).
+The search begins with the batch size of the preset, for which the learning rate was chosen. The
+batch is halved while a step does not fit into memory. It is doubled if this makes training much
+faster per image. A run that already exists keeps its batch size (see ``continuing``).
 """
 
 import time
@@ -17,45 +17,45 @@ from gentool.training.divergence import explaining
 from gentool.training.loop import Trainer
 from gentool.training.setup import Setup
 
-_MOST_DOUBLINGS = 3  # beyond the preset's, as its learning rate no longer suits
-_GAIN = 1.3  # in images per second, for which a doubling is worth it
-_STEPS = 3  # timed, after a first one that prepares
+_MOST_DOUBLINGS = 3  # for larger batches the learning rate of the preset is not suitable
+_GAIN = 1.3  # smallest factor in images per second that justifies a doubling
+_STEPS = 3  # timed steps, after one step of warm-up
 
 
 class _Silent:
-    """Told of steps that count for nothing."""
+    """Reporter that ignores all events of the timed steps."""
 
     def resumed(self, images: int) -> None:
-        """Never."""
+        """Ignore that a run continues."""
 
     def progress(self, images: int, share: float) -> None:
-        """A step."""
+        """Ignore the progress."""
 
     def logged(self, record: dict[str, float]) -> None:
-        """Never."""
+        """Ignore a line of the log."""
 
     def scored(self, images: int, score: Score) -> None:
-        """Never."""
+        """Ignore a score."""
 
     def warned(self, message: str) -> None:
-        """Of parts, which are what is looked for."""
+        """Ignore warnings about split batches, which the search expects."""
 
 
 def with_batch(setup: Setup, batch: int) -> Setup:
-    """Return the setup with another batch."""
+    """Return the setup with another batch size."""
     return replace(setup, settings=replace(setup.settings, batch=batch))
 
 
 def choose_batch(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
-    """Images per step, and why, in words.
+    """Return the chosen batch size, and a sentence with the reason.
 
     Args:
         dataset: Prepared images.
-        setup: Of the run, with the preset's batch.
+        setup: Setup of the run, with the batch size of the preset.
         stop: Polled between steps.
 
     Raises:
-        DeviceError: not even one image fits.
+        DeviceError: not even one image fits into memory.
     """
     with explaining(setup):
         return _choose(dataset, setup, stop)
@@ -78,7 +78,7 @@ def _choose(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
 
 
 def _images_per_second(dataset: Dataset, setup: Setup, batch: int, stop: StopFlag) -> float | None:
-    """Speed of whole steps; None where they had to be taken in parts."""
+    """Return the speed of complete steps; None if a step does not fit into memory."""
     trainer = Trainer(dataset, with_batch(setup, batch), _Silent())
     began = 0.0
     for step in range(1 + _STEPS):

@@ -1,4 +1,4 @@
-"""Help, version and usage errors: answered at once, by a process that never imports torch."""
+"""Help, version and usage errors: quick answers from a process that never imports torch."""
 
 import json
 import re
@@ -100,9 +100,12 @@ USAGE_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "one key frame": (("interpolate", "x", "--seeds", "3"), "--seeds 1,5-7"),
     "two things on stdout": (("sample", "x", "-o", "-", "--json"), "-o - and --json both"),
     "a tar and paths": (("interpolate", "x", "-o", "-", "--print0"), "-o - and --print0 both"),
-    "two forms of paths": (("score", "x", "-m", "y", "--json", "--print0"), "--json and --print0 exclude"),
+    "two forms of paths": (
+        ("score", "x", "-m", "y", "--json", "--print0"), "--json and --print0 exclude",
+    ),
     "two tables on stdout": (
-        ("evaluate", "x", "--data", "y", "--per-image", "-", "--per-unit", "-"), "--per-image - and --per-unit -",
+        ("evaluate", "x", "--data", "y", "--per-image", "-", "--per-unit", "-"),
+        "--per-image - and --per-unit -",
     ),
     "a table beside JSON": (
         ("evaluate", "x", "--data", "y", "--per-image", "-", "--json"), "--per-image - and --json",

@@ -1,4 +1,4 @@
-"""``gentool train``: what it says, what it leaves behind, and where its settings come from."""
+"""``gentool train``: its output, its files, and the origin of its settings."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the command line does to images on their way: the same model whatever the way was."""
+"""Options of the command line for images: every way of reading them gives the same model."""
 
 import json
 import shutil

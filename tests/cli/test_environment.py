@@ -1,4 +1,4 @@
-"""``GENTOOL_*``: every option of every verb; flags go over it; errors and warnings name it."""
+"""``GENTOOL_*`` variables: every option has one, flags override it, and errors name it."""
 
 import json
 from collections.abc import Mapping

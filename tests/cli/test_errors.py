@@ -1,7 +1,8 @@
-"""Every message a user can meet: the exit code, one line that helps, and no traceback.
+"""Messages of the command line: the exit code, one line on stderr, and no traceback.
 
-The tables are the specification: arguments -> exit code and what the last line on stderr says.
-``{...}`` in an argument is a path that a fixture makes.
+The tables are the specification of the wording: arguments -> exit code and parts of the last line
+on stderr. Other tests assert facts instead: class, exit code, file, number or option. ``{...}`` in
+an argument is a path that a fixture makes. ``test_messages.py`` has the messages in full.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""``--seed random``: drawn, told on stderr, kept; a training goes on with the one that it drew."""
+"""``--seed random``: drawn, printed on stderr and stored; a continued training keeps its seed."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Every likelihood: per image, mean and samples agree, finite at the edges, refuses the rest."""
+"""Every likelihood: one value per image, mean and samples that agree, finite values, support."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Datasets: splits, weights, margins, bad files; in memory, on disk and streamed alike."""
+"""Data sets: splits, weights, margins, bad files; equal in memory, on disk and streamed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

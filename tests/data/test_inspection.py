@@ -1,4 +1,4 @@
-"""``gentool data check`` and ``pack``: counts, faults, copies, and what packing keeps."""
+"""``gentool data check`` and ``pack``: counts, faults, duplicates, and the content of a pack."""
 
 import io
 import json

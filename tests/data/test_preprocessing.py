@@ -1,4 +1,4 @@
-"""Intake: every kind of image file becomes the pixels that a person would expect."""
+"""Preprocessing: every kind of image file becomes the pixels that a person would expect."""
 
 import io
 import zlib

@@ -1,4 +1,4 @@
-"""``doctor`` tells the truth of this machine, sends nothing, and sees a wrong gradient."""
+"""``doctor`` reports the machine correctly, sends nothing, and finds a wrong gradient."""
 
 import json
 import stat

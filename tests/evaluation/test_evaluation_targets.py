@@ -1,4 +1,4 @@
-"""What ``evaluate`` takes, prepares alike and says of every metric that was asked for."""
+"""Targets of ``evaluate``: which are accepted, how they are prepared, and notes on metrics."""
 
 import io
 import json

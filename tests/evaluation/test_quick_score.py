@@ -1,4 +1,4 @@
-"""The warnings of ``--score-every``, on models whose fault is known: collapsed, copying, honest."""
+"""Warnings of ``--score-every`` on models with a known fault: collapsed, copying, none."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""Odd image files, made here: each with the picture it should become, or why it becomes none.
+"""Odd image files that are made here, each with the expected picture or reason.
 
-A beast is its name, the bytes of its file, and what intake must answer at 16x16 in RGB: pixels
-uint8 (16, 16, 3), near within a tolerance, or a fragment of the reason.
+A ``Beast`` has a name, the bytes of its file, and the expected result at 16x16 in RGB: pixels
+uint8 (16, 16, 3) with a tolerance, or a part of the reason.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""``reconstruct --denoise``: nearer to the clean image than the noisy one was."""
+"""``reconstruct --denoise``: the result is nearer to the clean image than its input."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photos of models with styles through every verb, and where a search begins without an encoder."""
+"""Photos and models with styles in every command, and the start of a search without an encoder."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Held out means kept out of training, whatever became of the files since."""
+"""Held-out images were kept out of training, also if their files have changed since."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Truncation, files of latents, mixed styles: inverses, means, and the same picture to the byte."""
+"""Truncation, files of latents and mixed styles: inverses, means, byte-equal pictures."""
 
 import json
 from collections.abc import Iterator

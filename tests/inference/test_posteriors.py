@@ -1,4 +1,4 @@
-"""``reconstruct --draw`` and ``--keep-top``, ``sample --keep-top``: what is drawn, what stays."""
+"""``reconstruct --draw`` and ``--keep-top``, ``sample --keep-top``: which layers are sampled."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Traversals: the middle is the start, the ends are where they say, classes stay."""
+"""Traversals: the middle is the start, the ends have the given distance, classes stay."""
 
 import json
 from collections.abc import Callable

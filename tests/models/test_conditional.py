@@ -1,4 +1,4 @@
-"""Classes: a conditional model learns them, ``--class`` asks for one, everything else goes on."""
+"""Classes: a conditional model learns them, ``--class`` selects one, and the rest is unchanged."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What a command may write over, through the real program, for every verb that writes a file.
+"""Which files a command may replace, with the real program, for every command that writes files.
 
-The five cases of the rule: the target is an input, a model of a run, a file of somebody else's,
-gentool's own of another recipe, or its own of the same.
+The rule has five cases: the target is an input, a model of a run, a file that gentool did not
+write, a file of gentool with another recipe, or one with the same recipe.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A full disk: the last good files stay whole, and the run goes on when there is room."""
+"""A full disk: the last good files stay complete, and the run continues when space is free."""
 
 import contextlib
 import errno

@@ -1,7 +1,7 @@
-"""Thousands of files that lie: each is refused in one line, soon, in little memory; none runs.
+"""Thousands of damaged and hostile files: each is refused in one line, quickly, in little memory.
 
-Whole under ``-m slow``: 10,000 mutated files and 5,000 whole ones with hostile settings, half of
-them models and half states. A tenth of that by default. Figures go to the terminal (``-s``).
+With ``-m slow``: 10,000 mutated files and 5,000 intact ones with hostile settings, half of them
+models and half states. By default a tenth of that. The results are printed (``-s``).
 """
 
 import hashlib

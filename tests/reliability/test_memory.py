@@ -1,4 +1,4 @@
-"""Out of memory in a real training: parts of the batch, the same result, said aloud."""
+"""Out of memory in a real training: the batch is split, with the same result and a message."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Several processes train the model of one; a lost one leaves the others not hanging."""
+"""Several processes train the same model as one; if one is lost, the others stop."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a command leaves open is as the run in its folder began; what it says is kept or refused."""
+"""Settings that a command does not give are those of the run; given ones are kept or refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""``gentool average``: another length after training, on a real run."""
+"""``gentool average``: another length of the average after training, on a real run."""
 
 import json
 from collections.abc import Callable

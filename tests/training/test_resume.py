@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere and repeated ends as if it had not been, to the last bit."""
+"""A run that is stopped anywhere and continued gives the same result to the last bit."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Building the cache: in processes and threads, killed, resumed, with bad and deadly files."""
+"""Building the cache: in processes and threads, killed, resumed, with bad and crashing files."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""The cache: an entry is whole or absent, reused when it fits and rebuilt when it does not."""
+"""The cache: an entry is complete or absent, is reused if it is valid, and else rebuilt."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The cache folder: listed, verified, bounded; nothing in use and nothing of others is dropped."""
+"""The cache folder: listed, verified, limited; entries in use and other files are never deleted."""
 
 import gc
 import os

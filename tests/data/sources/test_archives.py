@@ -1,4 +1,4 @@
-"""Archives: read by member from their offsets, equal to what the standard library reads."""
+"""Archives: members are read at their offsets, and equal what the standard library reads."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Several sources as one: images in turn, classes by name, weights."""
+"""Several sources as one: order of images, classes by name, weights."""
 
 import pickle
 import zipfile

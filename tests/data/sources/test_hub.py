@@ -1,4 +1,4 @@
-"""The hub through its real library: local sets in this process, a hub on 127.0.0.1 in another."""
+"""``hub:`` with the real library: local sets in this process, a server on 127.0.0.1 in another."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""The index: names come back as they went in, in little room, from a file that is whole."""
+"""The index of names: lossless, small, and checked for damage."""
 
 import os
 import pickle

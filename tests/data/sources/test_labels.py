@@ -1,4 +1,4 @@
-"""Labels from dataset.json, from a CSV and from folders; whatever does not match is an error."""
+"""Labels from dataset.json, from a CSV and from folders; a mismatch is an error."""
 
 import json
 import zipfile

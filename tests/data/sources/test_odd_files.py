@@ -1,4 +1,4 @@
-"""Every beast of the zoo ends in the image it should or in its reason; mutants never do harm."""
+"""Every odd file becomes the expected image or gives the expected reason; mutants do no harm."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Sets of torchvision: their files written as they lie on a disk, then read by torchvision."""
+"""Sets of torchvision: files written in their real format, then read by torchvision."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""Augmentations: two derivatives, nothing at p = 0, known results, a controller that settles."""
+"""Augmentations: second derivatives, no change at p = 0, known results, adaptive strength."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How the game is put together: presets, combinations that make no sense, what is saved."""
+"""Parts of a GAN: presets, combinations that are refused, and what is saved."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Latents on a grid, and the flow over them that is learned in the last span of a run."""
+"""Latents on a grid, and the flow over them that is trained in the last phase of a run."""
 
 from dataclasses import replace
 from typing import cast

@@ -1,4 +1,4 @@
-"""Priors against closed forms, naive loops, autograd and laws that they have to recover."""
+"""Priors against closed forms, naive loops, autograd, and known distributions."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Quantisers against naive loops, closed forms and, where it is installed, a peer."""
+"""Quantisers against naive loops, closed forms and, if installed, another library."""
 
 import math
 from dataclasses import replace

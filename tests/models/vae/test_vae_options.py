@@ -1,4 +1,4 @@
-"""What a VAE's options do to its loss, which of them are refused, and what it says of itself."""
+"""Effects of the options of a VAE on its loss, refused options, and the diagnosis of a run."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The hierarchical VAE: its bound, its layers in order, and what can be kept of an image."""
+"""The hierarchical VAE: its bound, the order of its layers, and which layers can be kept."""
 
 from dataclasses import replace
 
