@@ -17,7 +17,7 @@ from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.core.images import ImageShape
-    from gentool.data import Policy, Source
+    from gentool.data import Preprocessing, Source
     from gentool.data.inspection import Survey
 
     _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
@@ -38,14 +38,14 @@ class _Prepared:
         source: The images.
         shape: The shape they get.
         notes: Why the shape was chosen.
-        policy: The preprocessing.
+        preprocessing: How they get it.
         recipe: The recipe of what is made of them.
     """
 
     source: "Source"
     shape: "ImageShape"
     notes: list[str]
-    policy: "Policy"
+    preprocessing: "Preprocessing"
     recipe: dict[str, object]
 
 
@@ -63,15 +63,15 @@ class _Request:
 
     def open(self, stop: StopFlag) -> _Prepared:
         """Open the images and settle their shape."""
-        from gentool.data import make_policy, resolve_shape
+        from gentool.data import Sample, make_preprocessing, resolve_shape
         from gentool.models.presets import largest_side
 
         source = open_data([self.spec], self.opening, stop)
-        shape, notes = resolve_shape(source, self.size, self.mode, largest_side("cpu"))
-        policy = make_policy(shape, self.fit, self.background)
-        return _Prepared(source, shape, notes, policy, self._recipe(policy))
+        shape, notes = resolve_shape(Sample(source), self.size, self.mode, largest_side("cpu"))
+        preprocessing = make_preprocessing(shape, self.fit, self.background)
+        return _Prepared(source, shape, notes, preprocessing, self._recipe(preprocessing))
 
-    def _recipe(self, policy: "Policy") -> dict[str, object]:
+    def _recipe(self, preprocessing: "Preprocessing") -> dict[str, object]:
         """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
         from gentool.core.version import __version__
         from gentool.outputs.places import hash_of_place
@@ -82,9 +82,9 @@ class _Request:
             "made_by": self.verb,
             "data": Path(self.spec).name or self.spec,
             "place": hash_of_place(self.spec),
-            "shape": str(policy.shape),
-            "fit": policy.fit,
-            "background": policy.background,
+            "shape": str(preprocessing.shape),
+            "fit": preprocessing.fit,
+            "background": preprocessing.background,
             "labels": None if labels is None else hash_of_place(labels),
             "all_frames": self.opening.all_frames,
         }
@@ -139,7 +139,7 @@ def check(
     else:
         _show(spec, found, shape, images.notes)
     if output is not None:
-        picture = grid(sheet_of(images.source, images.policy))
+        picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
         say(f"contact sheet of the images as training sees them: {write_bytes(output, sheet)}")
 
@@ -174,7 +174,7 @@ def pack(
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         comment = partial(comment_of, images.recipe)
-        return write_pack(images.source, images.policy, out, update, comment)
+        return write_pack(images.source, images.preprocessing, out, update, comment)
 
     shape, written = _write(request, out, (ARCHIVE, "OUT.zip"), overwrite, "packing images", write)
     _finish(out, shape, written, print0=print0, as_json=as_json)
@@ -208,7 +208,7 @@ def shards(
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         source, recipe = images.source, images.recipe
-        bad = write_shards(source, images.policy, out, update, recipe, replace=out.exists())
+        bad = write_shards(source, images.preprocessing, out, update, recipe, replace=out.exists())
         return len(source) - len(bad), bad
 
     shape, written = _write(request, out, (SHARDS, "FOLDER"), overwrite, "writing shards", write)
