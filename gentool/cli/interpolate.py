@@ -66,7 +66,7 @@ def command(
     output: Annotated[
         str,
         options.output(
-            "strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar archive on stdout."
+            "strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout."
         ),
     ] = "interpolation.png",
     overwrite: options.Overwrite = False,

@@ -53,7 +53,7 @@ def command(
     output: Annotated[
         str,
         options.output(
-            "Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar archive on stdout."
+            "Folder; grid.png, .jpg or .webp for one grid; .npz; - for a tar on stdout."
         ),
     ] = "samples",
     overwrite: options.Overwrite = False,

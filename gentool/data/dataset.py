@@ -176,7 +176,8 @@ class Subset:
         rows = _repeat(self.rows, self.weights, seed)
         if len(self) and not len(rows):
             raise DataError(
-                f"the weights of {self.name} leave none of {len(self):,} images. Give larger ones"
+                f"with the weights of {self.name}, none of {len(self):,} images is left. Use "
+                "larger weights"
             )
         return Subset(self.dataset, rows)
 

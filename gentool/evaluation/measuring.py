@@ -116,10 +116,10 @@ class Measuring:
             images = found.whole.some(request.count).images
             if len(found) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
                 raise DataError(
-                    f"{scores.name} holds {len(found)} images; a score needs {FEWEST} or more"
+                    f"{scores.name} holds {len(found)} images, but a score needs at least {FEWEST}"
                 )
             if len(found) < request.count:
-                scores.notes.append(f"{len(found)} images only")
+                scores.notes.append(f"only {len(found)} images were scored")
             batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
             _note_formats(scores, target, self._source)
         return score_samples(

@@ -67,7 +67,9 @@ class Scorer:
     def __init__(self, images: Split) -> None:
         train, held_out = images
         if len(train) < 2:
-            raise DataError(f"a score needs two images or more, not {len(train)}. Give more images")
+            raise DataError(
+                f"a score needs at least two images, not {len(train)}. Give more images"
+            )
         self._extractor = RandomExtractor()
         self._images = _some(train)
         self._training = self._extractor.features(self._images)

@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 
 from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape, Pixels
-from gentool.core.options import Scalar, from_json, option, to_json
+from gentool.core.options import Scalar, from_json, option, refuse_idle, to_json
 from gentool.core.rng import Draw
 from gentool.models.capabilities import Advice, Codes, LatentLayers, Styles, Variational
 
@@ -242,7 +242,8 @@ class Model(nn.Module, ABC, Generic[C, D]):
         """Set drawing options for the next calls of ``prior``, for example ``truncation=0.7``.
 
         Raises:
-            UsageError: the model has no such option, or the value is out of bounds.
+            UsageError: the model has no such option, the value is out of bounds, or it has no
+                effect beside the others.
         """
         known = list(to_json(self.drawing))
         for name in wanted:
@@ -253,6 +254,7 @@ class Model(nn.Module, ABC, Generic[C, D]):
                     f"this model does not support --{flag}; it has {flags}. Leave --{flag} out"
                 )
         self.drawing = cast("D", from_json(self.Drawing, {**to_json(self.drawing), **wanted}))
+        refuse_idle(self.drawing, wanted)
 
     @abstractmethod
     def prior(

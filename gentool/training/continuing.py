@@ -6,6 +6,7 @@ machine or with a newer gentool, these settings come from the header of the run'
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gentool.checkpoint import STATE_NAME, read_header
@@ -18,6 +19,14 @@ from gentool.training.settings import AUTO, SHAPE, default_identity
 from gentool.training.setup import Setup
 
 _OPTION = "-o "
+
+
+def has_run(folder: Path) -> bool:
+    """Return whether a run began in ``folder``, which a command there continues."""
+    try:
+        return (folder / STATE_NAME).is_file()
+    except OSError:  # an impossible name; the error is raised where the folder is created
+        return False
 
 
 def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layers, str]:
@@ -38,11 +47,7 @@ def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layer
         ModelFileError: the state of the run is damaged.
     """
     path = setup.out / STATE_NAME
-    try:
-        there = path.is_file()
-    except OSError:  # an impossible name; the error is raised where the folder is created
-        there = False
-    if not there:
+    if not has_run(setup.out):
         return layers, ""
     header, _ = read_header(path)
     before = header.get("identity")

@@ -15,12 +15,12 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
-from gentool.core.options import Scalar, from_json, from_words, to_json
+from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
 from gentool.data import Sample, Source, resolve_shape
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
-from gentool.training.continuing import continue_run
+from gentool.training.continuing import continue_run, has_run
 from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
 from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
@@ -115,7 +115,11 @@ def make_plan(
     limits = {"started": started, "stop_after": stop_after, "override": override}
     plan = _plan(layers, sample, limits)
     more, words = continue_run(layers, plan.setup, override=override)
-    return replace(plan if more is layers else _plan(more, sample, limits), continued=words)
+    plan = replace(plan if more is layers else _plan(more, sample, limits), continued=words)
+    if not has_run(plan.setup.out):  # an old run may have what a new one may not
+        refuse_retired(plan.setup.config, layers.options)
+        refuse_idle(plan.setup.config, layers.options)
+    return plan
 
 
 def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) -> Plan:

@@ -166,7 +166,7 @@ CODES = ["--images", 6400, "--lr", 1e-2, "-o", "features=0", "-o", "adversarial=
 
 
 QUICK = [
-    ("vae", ["-o", "prior=mixture"]), ("autoencoder", ["-o", "prior=flow-matching"]),
+    ("vae", ["-o", "prior=mixture"]), ("autoencoder", ["-o", "prior=gaussian"]),
     ("fsq", CODES),
 ]  # fmt: skip
 SLOW = [

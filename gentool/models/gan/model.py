@@ -29,7 +29,7 @@ from gentool.models.gan.augmentation import AdaptiveProbability, open_augmentati
 from gentool.models.gan.generator import Generator, GeneratorStyles
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
-from gentool.models.gan.options import PLAIN, SPECTRAL, GANConfig, GANDrawing
+from gentool.models.gan.options import PLAIN, SLOPES, SPECTRAL, GANConfig, GANDrawing
 from gentool.models.gan.penalties import CriticTurn, GeneratorTurn, Penalties
 from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.models.priors import draw_normal, draw_uniform
@@ -56,7 +56,6 @@ class GAN(Model[GANConfig, GANDrawing]):
     def __init__(self, config: GANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
-        config.refuse_unused()
         generator_options: dict[str, Any] = {}
         if config.network == PLAIN:
             generator_options = {"norm": config.norm, "doubling": config.doubling}
@@ -74,14 +73,13 @@ class GAN(Model[GANConfig, GANDrawing]):
         else:
             self.exported = ("generator",)
         self._loss = LOSSES.get(config.loss)
-        slopes = ("r1", "r2")
         self.penalties = Penalties(
             config.penalties,
-            dict.fromkeys(slopes, config.penalty),
-            dict.fromkeys(slopes, config.penalty_every),
+            dict.fromkeys(SLOPES, config.penalty),
+            dict.fromkeys(SLOPES, config.penalty_every),
         )
         # Kept apart, since the averaged copy of the model has no penalties.
-        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in slopes}
+        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in SLOPES}
         if "reconstruction" in self.penalties.entries and not hasattr(
             self.discriminator, "reconstructions"
         ):

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.core.errors import UsageError
 from gentool.core.registry import Entry, Registry, at
 from gentool.models.likelihoods.base import Likelihood
 
@@ -22,6 +21,7 @@ __all__ = [
     "chosen",
     "open_likelihood",
     "suited",
+    "without_scale",
 ]
 
 _HERE = "gentool.models.likelihoods"
@@ -72,21 +72,21 @@ def open_likelihood(name: str, sigma: float = DEFAULT_SIGMA) -> Likelihood:
 
     Args:
         name: A row of ``LIKELIHOODS``.
-        sigma: Initial or fixed standard deviation of a pixel; black to white is 1.
+        sigma: Initial or fixed standard deviation of a pixel; black to white is 1. Likelihoods
+            without a scale ignore it.
 
     Raises:
         UnknownName: there is no such row.
-        UsageError: ``sigma`` is given to a likelihood without a scale.
     """
     entry = LIKELIHOODS.get(name)
-    if entry.scaled:
-        return entry(sigma)
-    if sigma != DEFAULT_SIGMA:
-        raise UsageError(
-            f"likelihood {name} has no scale for -o sigma={sigma:g}. Leave -o sigma out, or use "
-            "-o likelihood=gaussian-fixed"
-        )
-    return entry()
+    return entry(sigma) if entry.scaled else entry()
+
+
+def without_scale(name: str) -> str | None:
+    """Return why the option ``sigma`` has no effect with the likelihood called ``name``."""
+    if name == "auto" or LIKELIHOODS.get(name).scaled:
+        return None
+    return f"likelihood {name} has no scale. Leave it out, or use -o likelihood=gaussian-fixed"
 
 
 def suited(pixels: NDArray[np.uint8]) -> str:

@@ -137,6 +137,7 @@ class Prior(nn.Module, ABC):
         joint: Whether it is learned together with the model.
         learned: Whether it is learned after the model, in the last span of the run. A prior that is
             neither joint nor learned is fitted at the end.
+        has_components: Whether the option ``components`` has an effect.
         rests: Whether training steps leave its buffers unchanged; see ``moving_buffers``.
         most_classes: Largest number of classes that it can have.
         counts_classes: Whether it holds the frequencies of its classes, ``class_shares``,
@@ -149,6 +150,7 @@ class Prior(nn.Module, ABC):
 
     joint: ClassVar[bool] = False
     learned: ClassVar[bool] = False
+    has_components: ClassVar[bool] = False
     rests: ClassVar[bool] = True
     most_classes: ClassVar[int] = 0
     counts_classes: ClassVar[bool] = False

@@ -40,6 +40,12 @@ class Pulls:
     adversarial: float
 
 
+def _unheard(config: "TailConfig") -> str | None:
+    if config.features or config.adversarial:
+        return None
+    return "with features=0 and adversarial=0, nothing learns from the discriminator. Leave it out"
+
+
 @dataclass(frozen=True)
 class TailConfig:
     """Options of a discriminator that sharpens reconstructions."""
@@ -53,8 +59,10 @@ class TailConfig:
     adversarial: float = option(
         0.5, "weight of the adversarial loss, relative to the pixel loss", low=0, high=100
     )
-    loss: str = option("hinge", "adversarial loss", choices=LOSSES)
-    penalty: float = option(1.0, "weight gamma of R1 and R2 (0: none)", low=0, high=1e4)
+    loss: str = option("hinge", "adversarial loss", choices=LOSSES, idle=_unheard)
+    penalty: float = option(
+        1.0, "weight gamma of R1 and R2 (0: none)", low=0, high=1e4, idle=_unheard
+    )
 
     def open_tail(self, shape: ImageShape, width: int) -> "Tail":
         """Build the discriminator and its losses, for images of this shape."""

@@ -8,7 +8,7 @@ values stay the same: where images are compared in pairs, an image is not compar
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -165,6 +165,30 @@ REGULARISERS: Registry[Regulariser] = Registry(
 )
 
 
+class RegulariserOptions(Protocol):
+    """The options that choose and weigh regularisers."""
+
+    @property
+    def regularisers(self) -> str:
+        """Names joined by +, or ``none``."""
+
+    @property
+    def strength(self) -> float:
+        """Factor on the weights of all."""
+
+
+def no_regularisers(config: RegulariserOptions) -> str | None:
+    """Return why the option ``strength`` has no effect."""
+    if config.regularisers != "none":
+        return None
+    return "it is the strength of regularisers, and there are none. Give some: -o regularisers=mmd"
+
+
+def no_strength(config: RegulariserOptions) -> str | None:
+    """Return why the option ``regularisers`` has no effect."""
+    return None if config.strength else "their strength is 0. Leave one of the two out"
+
+
 class Regularisers:
     """Regularisers joined by +.
 
@@ -175,19 +199,13 @@ class Regularisers:
 
     Raises:
         UnknownName: a name is not in ``REGULARISERS``.
-        UsageError: a regulariser needs posteriors where there are none, or a strength is given
-            without regularisers.
+        UsageError: a regulariser needs posteriors where there are none.
     """
 
     def __init__(self, names: str, strength: float, *, posteriors: bool) -> None:
         chosen = [] if names == "none" else names.split("+")
         self.entries = {name: REGULARISERS.get(name) for name in chosen}
         self._strength = strength
-        if strength != 1 and not chosen:
-            raise UsageError(
-                f"-o strength={strength:g} has no effect without regularisers. Name some with "
-                "-o regularisers="
-            )
         for name, entry in self.entries.items():
             if entry.of_posteriors and not posteriors:
                 raise UsageError(

@@ -15,6 +15,7 @@ import torch
 
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
+from gentool.core.options import option
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
 from gentool.models.vae.model import VAE
@@ -28,6 +29,10 @@ _CRITIC_DECAY = 0.1
 @dataclass(frozen=True)
 class VAEGANConfig(TailConfig, VAEConfig):
     """Options of ``vae-gan``."""
+
+    width: int = option(
+        32, "channels of the widest grid; scales the whole model", low=1, high=1024
+    )  # of the discriminator too, so it has an effect beside dense layers
 
 
 class VAEGAN(VAE):

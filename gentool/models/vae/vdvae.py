@@ -32,6 +32,7 @@ from gentool.models.likelihoods import (
     LIKELIHOODS,
     choose_likelihood,
     open_likelihood,
+    without_scale,
 )
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.models.vae.advice import LayeredAdvice
@@ -48,6 +49,14 @@ from gentool.networks.vdvae import BottomUp, Gaussians, Layer, TopDown, ladder, 
 _NO_CLASS = 0.1  # fraction of training images given without class, to learn p(x) too
 
 
+def _no_scale(config: "HierarchicalConfig") -> str | None:
+    return without_scale(config.likelihood)
+
+
+def _no_kl(config: "HierarchicalConfig") -> str | None:
+    return None if config.beta else "with beta=0 there is no KL. Leave it out"
+
+
 @dataclass(frozen=True)
 class HierarchicalConfig(BaseConfig):
     """Options of ``hvae``."""
@@ -60,9 +69,17 @@ class HierarchicalConfig(BaseConfig):
         "the images",
         choices=LIKELIHOODS, automatic=True,
     )  # fmt: skip
-    sigma: float = option(DEFAULT_SIGMA, "initial sigma, where white is 1", low=1e-3, high=100)
+    sigma: float = option(
+        DEFAULT_SIGMA,
+        "initial sigma, where white is 1",
+        low=1e-3,
+        high=100,
+        idle=_no_scale,
+    )
     beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
-    warm_up: float = option(0.05, "fraction of the run in which beta rises from 0", low=0, high=1)
+    warm_up: float = option(
+        0.05, "fraction of the run in which beta rises from 0", low=0, high=1, idle=_no_kl
+    )
     skip: float = option(
         10.0, "skip steps with a gradient of more than this multiple of the median (0: never)",
         low=0, high=1e6,

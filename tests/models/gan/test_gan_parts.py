@@ -9,7 +9,7 @@ import torch
 
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
-from gentool.core.options import from_json, from_words, to_json
+from gentool.core.options import from_json, from_words, idle_options, to_json
 from gentool.core.rng import Draw
 from gentool.models.base import Batch
 from gentool.models.gan.losses import LOSSES
@@ -83,21 +83,30 @@ def test_a_blend_of_classes_lies_between_them(network: str) -> None:
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"network": "r3", "spectral": True}, "network r3 has no spectral normalisation"),
         ({"penalties": "r1+reconstruction"}, "Use -o network=fast"),
         ({"penalties": "r1+r3"}, "no penalty named 'r3'"),
         ({"augment": "ada+flop"}, "Did you mean 'flip'"),
         ({"network": "styel"}, "Did you mean 'style'"),
-        ({"network": "style", "norm": "group"}, "Leave -o norm out"),
-        ({"network": "r3", "doubling": "transposed"}, "Leave -o doubling out"),
-        ({"penalties": "wgan-gp", "penalty": 5.0}, "-o penalties=wgan-gp:5"),
-        ({"penalties": "r1:0.5", "penalty": 5.0}, "not of r1:0.5"),
         ({"penalties": "r1:x"}, "cannot read 'r1:x'"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(UsageError, match=fragment):
         build(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "fragment"),
+    [
+        ({"network": "r3", "spectral": True}, "spectral", "r3 has no spectral normalisation"),
+        ({"network": "style", "norm": "group"}, "norm", "network is style. Leave it out"),
+        ({"network": "r3", "doubling": "transposed"}, "doubling", "network is r3. Leave it out"),
+        ({"penalties": "wgan-gp", "penalty": 5.0}, "penalty", "-o penalties=wgan-gp:5"),
+        ({"penalties": "r1:0.5", "penalty": 5.0}, "penalty", "without a weight of their own"),
+    ],
+)
+def test_parts_without_effect_are_known(options: dict[str, Any], name: str, fragment: str) -> None:
+    assert fragment in idle_options(from_json(GAN.Config, options))[name]
 
 
 @pytest.mark.parametrize("words", ["r1+r1", "r1:2+lecam+r1/4"])

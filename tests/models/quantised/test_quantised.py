@@ -246,6 +246,13 @@ def test_temperature_and_cuts_change_the_samples_and_one_code_leaves_no_variety(
     assert np.array_equal(cold, one)
 
 
+def test_what_has_no_effect_on_the_likeliest_code_is_refused(fsq: Path, tmp_path: Path) -> None:
+    for option in (("--temperature", 0.5), ("--top-p", 0.3)):
+        done = gentool_command("sample", fsq, "--top-k", 1, *option, "-o", tmp_path / "a.png")
+        assert done.code == 2
+        assert "has no effect: with top_k=1 the likeliest code is always drawn" in done.err
+
+
 def test_a_truncation_is_refused_with_what_there_is(fsq: Path, tmp_path: Path) -> None:
     done = gentool_command("sample", fsq, "--truncation", 0.5, "-o", tmp_path / "a.png")
     assert done.code == 2

@@ -17,7 +17,7 @@ from torch.distributions import Normal
 from gentool.checkpoint import load_model
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
-from gentool.core.options import to_json
+from gentool.core.options import idle_options, to_json
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Model
 from gentool.models.capabilities import required_likelihood
@@ -92,10 +92,11 @@ def test_the_loss_is_the_weighed_elbo() -> None:
 
 def test_options_of_a_learned_prior_are_refused_beside_one_that_is_fitted() -> None:
     for options in ({"prior_share": 0.3}, {"prior_width": 32}):
-        with pytest.raises(
-            UsageError, match=r"which mixture does not have\. Use -o prior=latent-flow"
-        ):
-            build(**options)
+        reasons = idle_options(VAE.Config(**options))
+        for name in options:
+            assert (
+                "which mixture is not. Leave it out, or use -o prior=latent-flow" in reasons[name]
+            )
 
 
 def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
@@ -106,8 +107,7 @@ def test_dense_networks_see_every_pixel_and_have_the_published_size() -> None:
     assert weights == (40 + 1) * 400 + (400 + 1) * 784
     assert model.eval().decode(model.encode(torch.zeros(3, 1, 28, 28))).shape == (3, 1, 28, 28)
     assert VAE(VAE.Config(hidden=8, grid=0, latent_size=5), SHAPE).length == 5
-    with pytest.raises(UsageError, match=r"have no grid.*-o grid=1, or -o hidden=0"):
-        VAE(VAE.Config(hidden=400, grid=8), SHAPE)
+    assert "makes all layers dense" in idle_options(VAE.Config(hidden=400, grid=8))["grid"]
 
 
 def test_a_grid_at_256() -> None:
@@ -132,11 +132,9 @@ def test_dense_layers_may_be_those_of_burda() -> None:
     torch.testing.assert_close(model.encode(x), naive[:, :50])
     weights = sum(p.numel() for p in model.decoder.parameters())
     assert weights == (50 + 1) * 200 + (200 + 1) * 200 + (200 + 1) * 784
-    for name in ("dense_layers=2", "activation=tanh"):
-        key, value = name.split("=")
-        words = {key: int(value) if value.isdecimal() else value}
-        with pytest.raises(UsageError, match=f"-o {key} needs dense layers. Use -o hidden=200"):
-            build(**words)
+    reasons = idle_options(VAE.Config(dense_layers=2, activation="tanh"))
+    for name in ("dense_layers", "activation"):
+        assert reasons[name] == "it is for dense layers. Use -o hidden=200, or leave it out"
 
 
 def test_a_prior_that_no_file_should_hold_is_refused() -> None:
