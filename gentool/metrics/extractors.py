@@ -37,7 +37,7 @@ def check_evaluating(module: nn.Module) -> None:
     """
     if any(part.training for part in module.modules()):
         raise ValueError(
-            f"{type(module).__name__} is in training mode: its scores would mean nothing. Call "
+            f"{type(module).__name__} is in training mode, so scores would be wrong. Call "
             "its eval() first"
         )
 

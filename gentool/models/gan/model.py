@@ -85,7 +85,7 @@ class GAN(Model[GANConfig, GANDrawing]):
         ):
             raise UsageError(
                 f"penalty reconstruction needs a discriminator with decoders, which network "
-                f"{config.network} has not. Use -o network=fast"
+                f"{config.network} does not have. Use -o network=fast"
             )
         self.variance = ImageVariance()
         names = config.augment
@@ -141,8 +141,8 @@ class GAN(Model[GANConfig, GANDrawing]):
             raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
         if not self.encoder.trained:
             raise NoEncoder(
-                "this file was saved before its run trained the encoder, which comes last: "
-                "model.safetensors of the finished run has it, if that took more than a few steps"
+                "this file was saved before the encoder was trained, at the end of the run; "
+                "model.safetensors of a finished run has an encoder"
             )
         return self.encoder(images)  # type: ignore[no-any-return]
 

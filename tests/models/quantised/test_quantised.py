@@ -1,4 +1,4 @@
-"""The quantised autoencoder: its codes, its two spans, and how the command line draws from it."""
+"""The quantised autoencoder: its codes, its two phases, and sampling by the command line."""
 
 import json
 import math
