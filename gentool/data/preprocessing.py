@@ -14,7 +14,6 @@ The steps, in order:
 """
 
 import io
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from gentool.core.errors import UsageError
 from gentool.core.images import MODES, ImageShape, Pixels
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
+from gentool.data.decoder_warnings import ignored_decoder_warnings
 
 VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -142,9 +142,7 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
     if not data:
         raise BadImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            # Warnings are about metadata, or about the size, which _open checks.
-            warnings.simplefilter("ignore")
+        with ignored_decoder_warnings():
             image = _open(data)
             if frame:
                 image.seek(frame)
@@ -169,8 +167,7 @@ def frame_count(data: bytes) -> int:
     An unreadable image counts as one frame; the error is reported when it is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_decoder_warnings():
             return max(1, int(getattr(_open(data), "n_frames", 1)))
     except Exception:  # decoders raise almost anything on broken data
         return 1

@@ -75,9 +75,11 @@ def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -
 
     Args:
         path: The run folder.
-        differing: (value in the run, value now) by setting; 20 at most are listed.
+        differing: (value in the run, value now) by setting; 20 at most are listed, and no options
+            of the model if the model is another one.
     """
-    some = islice(differing.items(), 20)
+    own = {k: v for k, v in differing.items() if "model" not in differing or k[:3] != "-o "}
+    some = islice(own.items(), 20)
     lines = "; ".join(f"{k:.60} was {was!s:.60} and is {now!s:.60}" for k, (was, now) in some)
     return UsageError(
         f"{path} holds a run with other settings: {lines}. Choose another --out, or "

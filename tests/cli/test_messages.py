@@ -43,7 +43,8 @@ from gentool.models.gan.options import GANConfig
 from gentool.models.presets import PRESETS, get_preset
 from gentool.models.vae.options import VAEConfig
 from gentool.outputs.destination import parse_destination
-from gentool.outputs.ownership import PICTURE, Guard, difference, refuse_foreign_run
+from gentool.outputs.marks import PICTURE
+from gentool.outputs.ownership import Guard, difference, refuse_foreign_run
 from gentool.training.layers import Setting, collect
 from gentool.training.snapshots import parse_keep
 
