@@ -119,12 +119,12 @@ def why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
     head = data[:HEAD_BYTES]
     kind, words = image_format(head), name_kind(head)
     if kind in formats:
-        return f"cut short or damaged: {words} of only {len(data):,} bytes without a whole header"
+        return f"it is cut short: {words} of only {len(data):,} bytes, without a whole header"
     allowed = f"not a {', '.join(formats)} image"
     if words is None:
-        return allowed
+        return f"it is {allowed}"
     advice = ": convert it" if kind or words.endswith(("image", "icon", "photo")) else ""
-    return f"{words}, {allowed}{advice}"
+    return f"it is {words}, {allowed}{advice}"
 
 
 def is_cut(data: bytes, message: str) -> bool:

@@ -15,7 +15,7 @@ from gentool.core.errors import DataError
 from gentool.data.intake import Passed
 from gentool.data.kinds import HEAD_BYTES, UNREAD_SUFFIXES, image_format, name_kind
 
-_GENERAL = "Give a folder of images, a .zip or .tar of one, a .npy or .npz"
+_GENERAL = "Give a folder of images, or a .zip, .tar, .npy or .npz of images"
 _UNPACK = {
     ".rar": "unrar x", ".7z": "7z x", ".zst": "zstd -d", ".lz4": "lz4 -d", ".cab": "7z x",
     ".iso": "7z x", ".dmg": "7z x", ".lzh": "7z x", ".arj": "7z x",
@@ -71,7 +71,7 @@ def advice_inside(rows: Iterable[Passed], folder: str, *, packed: bool) -> str:
         inside = row.first if packed else os.path.join(folder, row.first)  # noqa: PTH118
         if advice := advice_on(row.reason, inside):
             return f"Unpack {folder} first. {advice}" if packed else advice
-    return f"{_GENERAL} of images"
+    return _GENERAL
 
 
 def unusable_file(spec: str, path: Path, builtins: str) -> DataError:
@@ -88,7 +88,7 @@ def unusable_file(spec: str, path: Path, builtins: str) -> DataError:
     except OSError as error:
         return DataError(f"cannot read {spec:.200}: {error.strerror}")
     kind = name_kind(head)
-    what = f"{spec:.200} is a file but not a zip or tar" + (f", it is {kind}" if kind else "")
+    what = f"{spec:.200} is a file, but not a zip or tar" + (f", it is {kind}" if kind else "")
     if image_format(head):
         folder = os.path.dirname(spec) or "."  # noqa: PTH120
         return DataError(f"{what}. Give the folder with all images, such as --data {folder:.200}")
@@ -114,13 +114,13 @@ def nothing_there(spec: str, known: Iterable[str], builtins: str) -> DataError:
         builtins: The names of built-in sets, for the message.
     """
     return DataError(
-        f"nothing at {spec:.200}. "
+        f"there is nothing at {spec:.200}. "
         + (
             _as_url(spec)
             or _as_pattern(spec)
             or _as_several(spec)
             or _as_misspelt(spec, known)
-            or f"{_GENERAL} of images, or {builtins}"
+            or f"{_GENERAL}, or {builtins}"
         )
     )
 

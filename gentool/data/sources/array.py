@@ -69,9 +69,7 @@ class ArraySource(Source):
             try:
                 self._images, self._others = _read(file)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
-                raise DataError(
-                    f"{path} holds no images that can be read: {error!s:.300}"
-                ) from error
+                raise DataError(f"{path} contains no readable images: {error!s:.300}") from error
         self.paths = [f"{k:06d}" for k in range(len(self._images))]
         shape = "x".join(map(str, self._images.shape))
         digest = hashlib.sha256(f"npz {shape}".encode())
@@ -133,7 +131,7 @@ def _read(file: BinaryIO) -> tuple[Pixels, list[str]]:
     name = _choose(file, arrays)
     _, packed, size, _, _ = arrays[name]
     if size > _MOST_BYTES or (size > _SMALL and size > MAX_RATIO * max(packed, 1)):
-        raise ValueError(f"{packed:,} bytes that claim to unpack to {size:,}")
+        raise ValueError(f"its {packed:,} bytes claim to unpack to {size:,}")
     others = [other for other in arrays if other != name and _RECIPE not in arrays]
     return _parse(read_member(file, arrays[name])), others
 
@@ -154,8 +152,8 @@ def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:
         return good[0]
     if good:
         raise ValueError(
-            f"several arrays of images ({', '.join(good):.100}); save the one to use as a .npy, or "
-            "call it images"
+            f"it has several arrays of images ({', '.join(good):.100}); save the one to use as a "
+            ".npy, or call it images"
         )
     named = [name for name in _NAMES if name in arrays]
     return named[0] if named else next(iter(arrays))  # to say what is wrong with it
@@ -181,7 +179,7 @@ def _parse_header(data: bytes) -> _Header:
         version
     )
     if header is None:
-        raise ValueError(f"an array of format {version}")
+        raise ValueError(f"its array has the unknown format {version}")
     shape, by_columns, dtype = header(stream)
     return _Header(shape, by_columns, dtype, stream.tell())
 
@@ -189,9 +187,9 @@ def _parse_header(data: bytes) -> _Header:
 def _problem(header: _Header) -> str | None:
     """Return why an array is not one of images, with the next step, or None if it is."""
     shape, channels = header.shape, tuple(MODES.values())
-    what = f"an array {header.dtype} of shape {shape!s:.60}"
+    what = f"its array is {header.dtype} of shape {shape!s:.60}"
     if len(shape) == 3 and shape[2] in channels:
-        return f"{what} is a single image; give an array (N, H, W, C) of several"
+        return f"{what}, a single image; give an array (N, H, W, C) of several"
     grey = len(shape) == 3
     sides = len(shape) in (3, 4) and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
     if header.dtype == np.uint8 and sides and shape[0] >= 1 and (grey or shape[3] in channels):
@@ -214,7 +212,7 @@ def _parse(data: bytes) -> Pixels:
     if (problem := _problem(header)) is not None:
         raise ValueError(problem)
     if int(np.prod(header.shape, dtype=object)) != len(data) - header.size:
-        raise ValueError("an array of another length than its header says")
+        raise ValueError("the length of its array does not match its header")
     flat = np.frombuffer(data, dtype=np.uint8, offset=header.size)
     order: Any = "F" if header.by_columns else "C"
     images: Pixels = np.ascontiguousarray(flat.reshape(header.shape, order=order))

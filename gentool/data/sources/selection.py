@@ -123,8 +123,9 @@ def no_images(place: str, tally: Tally, *, packed: bool) -> DataError:
     """
     rows = tally.passed()
     found = f"There is {passed_over(rows)}" if rows else "It is empty"
+    advice = advice_inside(rows, place, packed=packed)
     where = place if packed else f"the folder {place}"
     return DataError(
-        f"no images in {where} (searched deeply for .jpg, .png, .webp, .bmp, .gif, .tif and "
-        f"others, any case). {found}. {advice_inside(rows, place, packed=packed)}"
+        f"there are no images in {where} (with subfolders, searched for .jpg, .png, .webp, .bmp, "
+        f".gif, .tif and others, upper or lower case). {found}. {advice}"
     )

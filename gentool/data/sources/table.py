@@ -145,9 +145,13 @@ def open_sources(
             several sources; also as in ``open_source``.
     """
     if not specs:
-        raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())
+        raise UsageError(
+            "--data is empty. Give a folder of images, an archive of images, or " + _builtins()
+        )
     if len(specs) > 1 and labels not in (None, FROM_FOLDERS, NO_LABELS):
-        raise UsageError("one file of labels cannot serve several sources. Join them in one folder")
+        raise UsageError(
+            "a file of labels works with only one source. Put the images into one folder"
+        )
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [

@@ -46,7 +46,7 @@ def test_a_file_of_another_kind_is_called_what_it_is(name: str, tmp_path: Path) 
     data, wanted = HEADS[name]
     (tmp_path / name).write_bytes(data)
     text = refusal(tmp_path / name)
-    assert "is a file but not a zip or tar" in text
+    assert "is a file, but not a zip or tar" in text
     for word in wanted:
         assert word in text
 
@@ -118,7 +118,7 @@ NOTHING = {
 @pytest.mark.parametrize("spec", NOTHING)
 def test_a_spec_that_names_nothing_gets_the_likely_one(spec: str, beside: Path) -> None:
     text = refusal(spec)
-    assert text.startswith(f"nothing at {spec}. ")
+    assert text.startswith(f"there is nothing at {spec}. ")
     assert NOTHING[spec] in text
 
 
@@ -228,4 +228,4 @@ def test_the_arrays_of_sample_are_data(vae: Path, tmp_path: Path) -> None:
 def test_an_array_cut_short_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     os.truncate(tmp_path / "x.npy", 1000)
-    assert "another length than its header says" in refusal(tmp_path / "x.npy")
+    assert "does not match its header" in refusal(tmp_path / "x.npy")

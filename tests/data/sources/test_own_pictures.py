@@ -160,12 +160,12 @@ def test_results_in_the_folder_that_is_trained_on_change_nothing(
     assert "conditional on 2 classes" in first.err
     again = gentool_command(*train)
     assert again.code == 75, again.err
-    assert "going on at 160 images" in again.err
+    assert "continuing at 160 images" in again.err
     assert gentool_command("sample", "runs/vae-p", "-n", 4).code == 0
     assert gentool_command("sample", "runs/vae-p", "-n", 4, "-o", "bar/film.jpg").code == 0
     third = gentool_command(*train)
     assert third.code == 75, third.err
-    assert "going on at 320 images" in third.err
+    assert "continuing at 320 images" in third.err
     source = open_source(".")
     assert source.classes == ("bar", "disc")
     assert len(source) == 40
