@@ -28,7 +28,8 @@ def command(
         "fit a fitted prior to.",
     ),
     labels: str = typer.Option(
-        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+        None, "--labels", metavar="FILE",
+        help="CSV or JSON of path,label, FILE:COLUMN, folders or none.",
     ),
     output: Path = typer.Option(
         None, "-o", "--output", metavar="FILE", help="Default: average.safetensors in RUN."

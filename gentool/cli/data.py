@@ -1,5 +1,6 @@
 """The commands ``gentool data``: inspect images before training, pack them, manage the cache."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +33,15 @@ _BACKGROUND = typer.Option(
     "white", "--background", metavar="COLOUR", help="What transparency is laid on."
 )
 _LABELS = typer.Option(
-    None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+    None,
+    "--labels",
+    metavar="FILE",
+    help="CSV or JSON of path,label, FILE:COLUMN, folders or none.",
 )
 _ALL_FRAMES = typer.Option(False, "--all-frames", help="Every frame of animated files.")
+_MAX_BAD = typer.Option(
+    0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of images that may have no label."
+)
 _DOWNLOAD = typer.Option(False, "--download", help="Fetch what SPEC names, if it is not here.")
 _JSON = typer.Option(False, "--json", help="Result as JSON on stdout.")
 
@@ -47,6 +54,7 @@ def check(
     fit: str = _FIT,
     background: str = _BACKGROUND,
     labels: str = _LABELS,
+    max_bad: float = _MAX_BAD,
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
@@ -74,7 +82,7 @@ def check(
     if output is not None:
         guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
+        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
         shape, notes = resolve_shape(source, size, mode, _largest_side())
         policy = make_policy(shape, fit, background)
         made = _recipe("data check", spec, policy, labels, all_frames)
@@ -83,9 +91,10 @@ def check(
         found = survey(source, bar.update)
     if as_json:
         training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
-        emit_json({"data": spec, **_as_json(found), "training": training})
+        also = {"notes": source.notes, "training": training}
+        emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, notes)
+        _show(spec, found, shape, [*source.notes, *notes])
     if output is not None:
         sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower(), made)
         say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
@@ -100,6 +109,7 @@ def pack(
     fit: str = _FIT,
     background: str = _BACKGROUND,
     labels: str = _LABELS,
+    max_bad: float = _MAX_BAD,
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     overwrite: Overwrite = False,
@@ -122,13 +132,13 @@ def pack(
     guard = Guard([place_of(spec)], overwrite)
     guard.allow(out, ARCHIVE, "OUT.zip")
     with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
+        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
         shape, _ = resolve_shape(source, size, mode, _largest_side())
         policy = make_policy(shape, fit, background)
         made = _recipe("data pack", spec, policy, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
         count, bad = write_pack(source, policy, out, bar.update, partial(comment_of, made))
-    _finish(out, count, shape, bad, print0=print0, as_json=as_json)
+    _finish(out, count, shape, bad, source.notes, print0=print0, as_json=as_json)
 
 
 @app.command()
@@ -140,6 +150,7 @@ def shards(
     fit: str = _FIT,
     background: str = _BACKGROUND,
     labels: str = _LABELS,
+    max_bad: float = _MAX_BAD,
     all_frames: bool = _ALL_FRAMES,
     download: bool = _DOWNLOAD,
     overwrite: Overwrite = False,
@@ -160,13 +171,13 @@ def shards(
     guard = Guard([place_of(spec)], overwrite)
     guard.allow(out, SHARDS, "FOLDER")
     with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download), stop)
+        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
         shape, _ = resolve_shape(source, size, mode, _largest_side())
         policy = make_policy(shape, fit, background)
         made = _recipe("data shards", spec, policy, labels, all_frames)
         guard.allow_recipe(out, SHARDS, made)
         bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
-    _finish(out, len(source) - len(bad), shape, bad, print0=print0, as_json=as_json)
+    _finish(out, len(source) - len(bad), shape, bad, source.notes, print0=print0, as_json=as_json)
 
 
 def _recipe(
@@ -191,8 +202,10 @@ def _recipe(
 
 def _finish(
     out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]],
-    *, print0: bool, as_json: bool,
+    notes: Sequence[str], *, print0: bool, as_json: bool,
 ) -> None:  # fmt: skip
+    for note in notes:
+        say(note)
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))

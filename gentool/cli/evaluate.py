@@ -67,10 +67,12 @@ def command(
         None, "--background", metavar="COLOUR", help="What transparency is laid on then."
     ),
     labels: str = typer.Option(
-        None, "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+        None, "--labels", metavar="FILE",
+        help="CSV or JSON of path,label, FILE:COLUMN, folders or none.",
     ),
     max_bad: float = typer.Option(
-        0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of files that may be bad."
+        0.01, "--max-bad", metavar="SHARE", min=0, max=1,
+        help="Share of images that may be bad or have no label.",
     ),
     neighbours: Path = typer.Option(
         None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."

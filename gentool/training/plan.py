@@ -140,7 +140,7 @@ def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) 
     settings = _settings(layers.preset, values, policy, str(out), device)
     setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
     _ = setup.keep  # a wrong one is refused here, before any image is prepared
-    notes += [*choices, *_classes(setup, source)]
+    notes += [*choices, *source.notes, *_classes(setup, source)]
     return Plan(setup, source, tuple(notes), values, options, random_seed=random_seed)
 
 

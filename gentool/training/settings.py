@@ -84,14 +84,19 @@ class Settings:
         record="data",
     )
     labels: str | None = option(
-        None, "CSV of path,label, a dataset.json, folders or none.", panel=DATA, metavar="FILE"
+        None, "CSV or JSON of path,label, FILE:COLUMN, folders or none.", panel=DATA, metavar="FILE"
     )
     all_frames: bool = option(False, "Every frame of animated files.", panel=DATA)
     cache: Literal["auto", "disk", "ram", "never"] = option(
         "auto", "auto, disk, ram, or never: streamed.", panel=DATA, metavar="NAME"
     )
     max_bad: float = option(
-        0.01, "Share of files that may be bad.", low=0, high=1, panel=DATA, metavar="SHARE"
+        0.01,
+        "Share of images that may be bad or have no label.",
+        low=0,
+        high=1,
+        panel=DATA,
+        metavar="SHARE",
     )
     images: int | None = option(
         None, "Budget: images to train on.", low=1, high=10**12, panel=TRAINING, metavar="N"

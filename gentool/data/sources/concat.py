@@ -38,6 +38,7 @@ class JoinedSource(Source):
         self.paths = _JoinedPaths(self)
         self.access = max((source.access for source in sources), key=_STRICTNESS.index)
         self.classes, self.labels = _unite(self.sources)
+        self.notes = _notes(self.sources)
         if any(weight != 1 for weight in weights):
             counts = [len(source) for source in sources]
             self.repeats = np.repeat(np.array(weights, dtype=np.float32), counts)
@@ -113,6 +114,15 @@ def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32
             return (), None
         parts.append(np.array([rank[name] for name in names], dtype=np.int32)[labels])
     return classes, np.concatenate(parts)
+
+
+def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the notes of all sources, and why there are no classes if only some have them."""
+    notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    without = [source.name for source in sources if source.labels is None]
+    if without and len(without) < len(sources):
+        notes.append(f"no classes: {without[0]:.100} has none, and the others are joined with it")
+    return tuple(notes)
 
 
 def split_weight(spec: str) -> tuple[str, float]:

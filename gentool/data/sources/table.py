@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
 from gentool.data.sources.array import ArraySource, is_array_file
 from gentool.data.sources.base import (
@@ -81,7 +82,12 @@ def open_images(path: Path) -> Source | None:
 
 
 def open_source(
-    spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
+    spec: str | Path,
+    *,
+    download: bool = False,
+    labels: str | None = None,
+    refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open the source that ``spec`` names: a path, or a name with one of ``PREFIXES``.
 
@@ -89,10 +95,11 @@ def open_source(
         spec: A folder, an archive or a ``.npz``; or ``builtin:NAME[:COUNT]``,
             ``torchvision:NAME[:test]``, ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether missing files may be downloaded.
-        labels: For a folder or an archive: the path of a CSV of path,label or of a
-            ``dataset.json``; ``folders``; ``none``. If None, a ``dataset.json`` or
-            ``labels.csv`` at the root is used if it exists, else top folders are classes.
+        labels: For a folder or an archive: the path of a file of labels, as CSV, JSON or JSON
+            lines, to which ``:COLUMN`` may be added; ``folders``; ``none``. If None, one of
+            ``LABEL_FILES`` at the root is used if it exists, else top folders are classes.
         refresh: Whether to ignore an existing index of a folder or an archive.
+        max_bad: Share of the images that may have no label in a file of labels.
 
     Raises:
         DataError: there is nothing, or no images, or it cannot be read.
@@ -106,13 +113,13 @@ def open_source(
     path = Path(spec).expanduser()
     try:
         if path.is_dir():
-            return FolderSource(path, labels, refresh=refresh)
+            return FolderSource(path, labels, refresh=refresh, max_bad=max_bad)
         if path.is_file():
             if is_array_file(path):
                 refuse_labels(spec, labels)
                 return ArraySource(path)
             if is_archive(path):
-                return ArchiveSource(path, labels, refresh=refresh)
+                return ArchiveSource(path, labels, refresh=refresh, max_bad=max_bad)
             raise DataError(
                 f"{spec} is a file but not a zip or tar. Give a folder, an archive or {_builtins()}"
             )
@@ -129,6 +136,7 @@ def open_sources(
     download: bool = False,
     labels: str | None = None,
     refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
 
@@ -137,6 +145,7 @@ def open_sources(
         download: As in ``open_source``.
         labels: As in ``open_source``; a label file is allowed only for a single source.
         refresh: As in ``open_source``.
+        max_bad: As in ``open_source``.
 
     Raises:
         DataError: as in ``open_source``.
@@ -150,7 +159,8 @@ def open_sources(
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [
-        open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
+        open_source(spec, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
+        for spec, _ in parted
     ]
     if len(sources) == 1:
         return sources[0]

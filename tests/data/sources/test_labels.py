@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from gentool.data import Source, open_source
 NAMES = ("00000/a.png", "00000/b.png", "00001/c.png")
 
 
-def a_set(folder: Path) -> Path:
-    for k, name in enumerate(NAMES):
+def a_set(folder: Path, names: Sequence[str] = NAMES) -> Path:
+    for k, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(k)).save(folder / name)
     return folder
@@ -67,12 +68,34 @@ def test_the_folders_of_a_labelled_zip_stay_in_the_paths(tmp_path: Path) -> None
     assert open_source(str(zipped(folder, tmp_path / "y.zip"))).paths == ("a.png", "b.png")
 
 
-@pytest.mark.parametrize("content", ['{"labels": null}', "{}", "[]", '{"images": [1, 2]}'])
-def test_a_dataset_json_without_labels_leaves_it_to_the_folders(
-    content: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip with a top"])
+@pytest.mark.parametrize(
+    ("content", "of_the_tool", "of_people"),
+    [
+        ('{"labels": null}', False, False),
+        ('{"labels": []}', False, False),
+        ("{}", False, True),
+        ("[]", False, True),
+        ('{"images": [1, 2]}', False, True),
+        ('{"name": "my set", "version": 2}', False, True),
+    ],
+)
+def test_a_dataset_json_without_labels_and_the_folders(
+    content: str, of_the_tool: bool, of_people: bool, kind: str, tmp_path: Path
 ) -> None:
-    (a_set(tmp_path) / "dataset.json").write_text(content)
-    assert told(open_source(str(tmp_path))) == ["00000", "00000", "00001"]
+    """Whether folders are classes: 00000 and 00001 of StyleGAN's tool, and others."""
+    for number, (names, classes) in enumerate(
+        [(NAMES, of_the_tool), (("cat/a.png", "dog/b.png"), of_people)]
+    ):
+        folder = a_set(tmp_path / str(number), names)
+        (folder / "dataset.json").write_text(content)
+        path = folder
+        if kind != "folder":
+            path = zipped(folder, tmp_path / f"{number}.zip", "top/" if "top" in kind else "")
+        source = open_source(str(path))
+        assert told(source) == ([name.split("/")[0] for name in names] if classes else None)
+        assert classes or any("--labels folders" in note for note in source.notes)
+        assert told(open_source(str(path), labels="folders")) is not None
 
 
 def test_labels_can_be_given(tmp_path: Path) -> None:
@@ -105,10 +128,10 @@ def test_the_fingerprint_follows_the_labels(tmp_path: Path) -> None:
     [
         ("00000/a.png,1\n", "no label for 2 of 3 images, the first 00000/b.png"),
         ("".join(f"{n},1\n" for n in (*NAMES, "x\x1b.png", "y.png")),
-         "names 2 images that are not there, the first x\x1b.png"),
+         "names 2 images that are not there, the first x\x1b.png (row 4)"),
         ("00000/a.png\n", "row 1 has 1 columns"),
         ('"a,1\n', "not a CSV"),
-        ("", "no label for 3 of 3"),
+        ("", "it is empty"),
     ],
 )  # fmt: skip
 def test_a_mismatch_names_how_many_and_the_first(rows: str, message: str, tmp_path: Path) -> None:
