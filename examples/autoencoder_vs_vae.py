@@ -130,7 +130,7 @@ def train_model(name: str, dataset: Dataset, arguments: argparse.Namespace) -> M
     config = from_json(MODELS.get(name).Config, OPTIONS[name])
     setup = Setup(name, config, settings, started=time.monotonic())
     with StopFlag() as stop:
-        result = train(dataset, setup, Progress(name), stop)
+        result = train(dataset.split(0), setup, Progress(name), stop)
     return load_model(result.model_path).model
 
 

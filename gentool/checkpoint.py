@@ -30,7 +30,7 @@ from gentool.core.registry import unknown_name
 from gentool.core.safetensors_io import DTYPES, Table, load, opened
 from gentool.core.sealed_tensors import check_rest, read_rest, read_start, write_sealed
 from gentool.core.version import __version__
-from gentool.data import Policy, is_folder, make_policy
+from gentool.data import Preprocessing, is_folder, make_preprocessing
 from gentool.models import MODELS
 from gentool.models.base import Model
 
@@ -171,7 +171,7 @@ class LoadedModel:
     path: Path
 
     @property
-    def policy(self) -> Policy:
+    def preprocessing(self) -> Preprocessing:
         """Preprocessing of the training images (without margin), to apply to new images.
 
         Raises:
@@ -181,22 +181,24 @@ class LoadedModel:
         words = data if isinstance(data, dict) else {}
         fit, background = words.get("fit", "crop"), words.get("background", "white")
         try:
-            return make_policy(self.model.shape, fit, background)
+            return make_preprocessing(self.model.shape, fit, background)
         except (UsageError, TypeError) as error:
             raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
 
     @property
-    def training_policy(self) -> Policy:
-        """Preprocessing with the margin from which training cut random windows; see ``policy``.
+    def training_preprocessing(self) -> Preprocessing:
+        """``preprocessing`` with the margin from which training cut random windows.
 
         Raises:
             ModelFileError: The header has invalid settings.
         """
         data = self.header["training"].get("data")
         margin = data.get("margin", 0.0) if isinstance(data, dict) else 0.0
-        policy = self.policy
+        preprocessing = self.preprocessing
         try:
-            return make_policy(policy.shape, policy.fit, policy.background, margin)
+            return make_preprocessing(
+                preprocessing.shape, preprocessing.fit, preprocessing.background, margin
+            )
         except (UsageError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
 

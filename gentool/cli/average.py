@@ -12,7 +12,6 @@ from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.data import Dataset
     from gentool.training.posthoc_ema import Reaverager
 
 
@@ -64,9 +63,9 @@ def command(
         made_by = _recipe(averages.loaded.sha256, length, data, labels)
         guard.allow_recipe(target, MODEL, made_by)
         if data:
-            images = _fit_to(averages, data, labels, stop)
+            _fit_to(averages, data, labels, stop)
             if length is None:
-                length, scores = _best_length(averages, images, stop)
+                length, scores = _best_length(averages, stop)
         assert length is not None
         model = averages.at(length)
         training = {**model.header["training"], "made_by": made_by}
@@ -97,23 +96,18 @@ def _recipe(
     }
 
 
-def _fit_to(
-    averages: "Reaverager", data: list[str], labels: str | None, stop: StopFlag
-) -> "Dataset":
-    """Prepare the images as for the training, set them for all later fits, and return them."""
+def _fit_to(averages: "Reaverager", data: list[str], labels: str | None, stop: StopFlag) -> None:
+    """Prepare the images as for the training, and set them for all later fits."""
     from gentool.data import prepare
 
     source = open_data(data, Opening(labels), stop)
     images = prepare(
-        source, averages.loaded.training_policy, lambda done, total: stop.poll("stopped")
+        source, averages.loaded.training_preprocessing, lambda done, total: stop.poll("stopped")
     )
     averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
-    return images
 
 
-def _best_length(
-    averages: "Reaverager", images: "Dataset", stop: StopFlag
-) -> tuple[float, dict[float, float]]:
+def _best_length(averages: "Reaverager", stop: StopFlag) -> tuple[float, dict[float, float]]:
     """Choose the length by scores, which are shown; return it and the score of each length."""
     from gentool.evaluation.quick_score import Score, Scorer
 
@@ -124,7 +118,7 @@ def _best_length(
         scores[tried] = score.distance
         say(f"  length {tried:g}: FD-random {score.distance:.4g}")
 
-    rows, held_out, why = averages.sides()
+    split, why = averages.sides()
     if why is not None:
         say(why)
-    return averages.best(Scorer(images, rows, held_out), told), scores
+    return averages.best(Scorer(split), told), scores

@@ -17,7 +17,7 @@ from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.core.images import ImageShape
-    from gentool.data import Policy
+    from gentool.data import Preprocessing
     from gentool.data.inspection import Survey
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
@@ -70,7 +70,7 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data import make_policy, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
@@ -83,9 +83,9 @@ def check(
         guard.allow(output, PICTURE)
     with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, notes = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data check", spec, policy, labels, all_frames)
+        shape, notes = resolve_shape(Sample(source), size, mode, _largest_side())
+        preprocessing = make_preprocessing(shape, fit, background)
+        made = _recipe("data check", spec, preprocessing, labels, all_frames)
         if output is not None:
             guard.allow_recipe(output, PICTURE, made)
         found = survey(source, bar.update)
@@ -96,7 +96,7 @@ def check(
     else:
         _show(spec, found, shape, [*source.notes, *notes])
     if output is not None:
-        sheet = encode(grid(sheet_of(source, policy)), output.suffix.lower(), made)
+        sheet = encode(grid(sheet_of(source, preprocessing)), output.suffix.lower(), made)
         say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
 
 
@@ -121,7 +121,7 @@ def pack(
     gentool data pack ./photos photos64.zip --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_policy, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.pack import pack as write_pack
     from gentool.outputs.marks import ARCHIVE, comment_of
     from gentool.outputs.ownership import Guard
@@ -133,11 +133,11 @@ def pack(
     guard.allow(out, ARCHIVE, "OUT.zip")
     with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
         source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data pack", spec, policy, labels, all_frames)
+        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
+        preprocessing = make_preprocessing(shape, fit, background)
+        made = _recipe("data pack", spec, preprocessing, labels, all_frames)
         guard.allow_recipe(out, ARCHIVE, made)
-        count, bad = write_pack(source, policy, out, bar.update, partial(comment_of, made))
+        count, bad = write_pack(source, preprocessing, out, bar.update, partial(comment_of, made))
     _finish(out, count, shape, bad, source.notes, print0=print0, as_json=as_json)
 
 
@@ -162,7 +162,7 @@ def shards(
     gentool data shards ./photos photos64/ --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import make_policy, resolve_shape
+    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
     from gentool.outputs.ownership import Guard
@@ -172,16 +172,16 @@ def shards(
     guard.allow(out, SHARDS, "FOLDER")
     with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
         source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, _ = resolve_shape(source, size, mode, _largest_side())
-        policy = make_policy(shape, fit, background)
-        made = _recipe("data shards", spec, policy, labels, all_frames)
+        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
+        preprocessing = make_preprocessing(shape, fit, background)
+        made = _recipe("data shards", spec, preprocessing, labels, all_frames)
         guard.allow_recipe(out, SHARDS, made)
-        bad = write_shards(source, policy, out, bar.update, made, replace=out.exists())
+        bad = write_shards(source, preprocessing, out, bar.update, made, replace=out.exists())
     _finish(out, len(source) - len(bad), shape, bad, source.notes, print0=print0, as_json=as_json)
 
 
 def _recipe(
-    verb: str, spec: str, policy: "Policy", labels: str | None, all_frames: bool
+    verb: str, spec: str, preprocessing: "Preprocessing", labels: str | None, all_frames: bool
 ) -> dict[str, object]:
     """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
     from gentool.core.version import __version__
@@ -192,9 +192,9 @@ def _recipe(
         "made_by": verb,
         "data": Path(spec).name or spec,
         "place": hash_of_place(spec),
-        "shape": str(policy.shape),
-        "fit": policy.fit,
-        "background": policy.background,
+        "shape": str(preprocessing.shape),
+        "fit": preprocessing.fit,
+        "background": preprocessing.background,
         "labels": None if labels is None else hash_of_place(labels),
         "all_frames": all_frames,
     }

@@ -7,11 +7,12 @@ are its three steps, for callers that want to report what was found between two 
 from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
-from gentool.data.dataset import Dataset
+from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Policy, decode, make_policy
-from gentool.data.shape import glance, parse_size, resolve_shape
+from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
+from gentool.data.reading import Sample
+from gentool.data.shape import parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.frames import FramesSource
 from gentool.data.sources.stacked_digits import coverage
@@ -36,15 +37,19 @@ __all__ = [
     "Entry",
     "FolderSource",
     "FramesSource",
-    "Policy",
+    "ImageArray",
+    "Preprocessing",
+    "Rows",
+    "Sample",
     "Source",
+    "Split",
+    "Subset",
     "cache_folder",
     "coverage",
     "decode",
-    "glance",
     "is_folder",
     "list_entries",
-    "make_policy",
+    "make_preprocessing",
     "open_dataset",
     "open_images",
     "open_joined",

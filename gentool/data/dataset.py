@@ -1,18 +1,38 @@
 """The prepared images of a source, as training and evaluation use them. Reads no files itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
-from gentool.core.rng import derive_key, permute
+from gentool.core.rng import data_order, derive_key, permute
 from gentool.data.badfiles import BadFile
+from gentool.data.preprocessing import Preprocessing
 
 Rows = NDArray[np.int64]
+Index = int | slice | list[int] | NDArray[Any]
 _AT_ONCE = 2**18
+
+
+class ImageArray(Protocol):
+    """Images by row number: a numpy array, or images that are read when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def __getitem__(self, index: Index, /) -> Pixels:
+        """Return one image, uint8 (H, W, C), for a number, else several, uint8 (B, H, W, C).
+
+        Other indices are a slice, numbers of rows, or a boolean mask (N,).
+        """
 
 
 @dataclass(frozen=True)
@@ -21,39 +41,53 @@ class Dataset:
 
     Attributes:
         name: Short name of the source.
-        images: uint8 (N, H, W, C): a memory-mapped array, an array, or ``StreamedImages``, which
-            is not an array but can be indexed like one. If there is a margin, the centre window.
-        stored: The same images with their margin, uint8 (N, H + h, W + w, C).
+        images: The images as models see them, uint8 (N, H, W, C): the centre window of ``stored``.
+        stored: The images with their margin, uint8 (N, H + h, W + w, C).
         labels: Class index per image, int64 (N,), or None.
         classes: Class names.
-        shape: Shape of one of ``images``.
+        preprocessing: How the images were prepared.
         hashes: 64 bits of the SHA-256 of each image's source (the bytes of its file), uint64
             (N,). A split depends on them, so renaming and copying files does not change it.
             Empty when streaming.
         fingerprint: SHA-256 of the stored pixels and labels, the same on every machine. When
-            streaming, a hash of the source's fingerprint and the policy.
+            streaming, a hash of the source's fingerprint and the preprocessing.
         bad: (path, reason) of the files that were left out; grows when streaming.
+        describe: Returns the name of the image in a row, for messages.
         repeats: Weight of each image, float32 (N,), or None if all weights are 1.
         notes: What the user should know about the preparation, one sentence each.
+        streamed: Whether an image is decoded each time it is read, which takes long. Otherwise
+            the pixels are in memory or in a memory-mapped file.
     """
 
     name: str
-    images: Pixels
-    stored: Pixels
+    images: ImageArray
+    stored: ImageArray
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
-    shape: ImageShape
+    preprocessing: Preprocessing
     hashes: NDArray[np.uint64]
     fingerprint: str
     bad: Sequence[BadFile]
+    describe: Callable[[int], str]
     repeats: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def split(self, holdout: float) -> tuple[Rows, Rows]:
-        """Return the row numbers of the training images and of the held-out images, both int64.
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one of ``images``."""
+        return self.preprocessing.shape
+
+    @property
+    def whole(self) -> "Subset":
+        """All images."""
+        return Subset(self, np.arange(len(self)))
+
+    def split(self, holdout: float) -> "Split":
+        """Return the training images and the held-out images.
 
         Args:
             holdout: Fraction of the images to hold out. The split depends on the content of the
@@ -63,37 +97,118 @@ class Dataset:
             UsageError: the images are streamed, so that their content has not been read.
         """
         if holdout == 0:
-            return np.arange(len(self)), np.empty(0, dtype=np.int64)
+            return Split(self.whole, Subset(self, np.empty(0, dtype=np.int64)))
         if len(self.hashes) != len(self):
             raise UsageError(
                 f"holdout {holdout:g} goes by the content of the images, which streaming has not "
                 "read. Use --cache disk, or --holdout 0"
             )
         kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
-        return np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+        sides = (np.flatnonzero(side) for side in (~kept_out, kept_out))
+        return Split(*(Subset(self, rows) for rows in sides))
 
-    def training_rows(self, holdout: float, seed: int) -> Rows:
-        """Return the row numbers of the training images, int64, each repeated by its weight.
+
+@dataclass(frozen=True)
+class Subset:
+    """Some images of a data set.
+
+    Attributes:
+        dataset: All images.
+        rows: Row numbers of these images in ``dataset``, int64 (N,); a number may be repeated.
+    """
+
+    dataset: Dataset
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def name(self) -> str:
+        """Short name of the source."""
+        return self.dataset.name
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each image, for messages."""
+        return [self.dataset.describe(row) for row in self.rows.tolist()]
+
+    @property
+    def images(self) -> ImageArray:
+        """The images as models see them, uint8 (N, H, W, C)."""
+        return _Selection(self.dataset.images, self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class index per image, int64 (N,), or None."""
+        return None if self.dataset.labels is None else self.dataset.labels[self.rows]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.dataset.classes
+
+    @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """Weight of each image, float32 (N,), or None if all weights are 1."""
+        return None if self.dataset.repeats is None else self.dataset.repeats[self.rows]
+
+    def some(self, count: int) -> "Subset":
+        """Return ``count`` of the images, or all if fewer: a fixed random choice, sorted.
+
+        It is random, since files are often sorted by class.
+        """
+        if len(self) <= count:
+            return self
+        return Subset(self.dataset, np.sort(self.rows[data_order(0, 0, count, len(self))]))
+
+    def repeated(self, seed: int) -> "Subset":
+        """Return these images, each repeated by its weight.
 
         With weight 2.5 each image occurs twice, and half of the images of that weight, chosen by
         the seed, once more.
 
         Raises:
-            UsageError: as in ``split``.
             DataError: the weights are so small that no image is left.
         """
-        return self.repeated(self.split(holdout)[0], seed)
-
-    def repeated(self, rows: Rows, seed: int) -> Rows:
-        """Return ``rows`` with each row number repeated by its weight, as in ``training_rows``."""
-        if self.repeats is None:
-            return rows
-        repeated = _repeat(rows, self.repeats[rows], seed)
-        if len(rows) and not len(repeated):
+        if self.weights is None:
+            return self
+        rows = _repeat(self.rows, self.weights, seed)
+        if len(self) and not len(rows):
             raise DataError(
-                f"the weights of {self.name} leave none of {len(rows):,} images. Give larger ones"
+                f"the weights of {self.name} leave none of {len(self):,} images. Give larger ones"
             )
-        return repeated
+        return Subset(self.dataset, rows)
+
+
+class Split(NamedTuple):
+    """The two sides of a data set.
+
+    Attributes:
+        train: The images to train on.
+        held_out: The images that are kept out of training.
+    """
+
+    train: Subset
+    held_out: Subset
+
+
+class _Selection:
+    """The images in some rows of an ``ImageArray``; nothing is read before it is indexed."""
+
+    def __init__(self, images: ImageArray, rows: Rows) -> None:
+        self._images, self._rows = images, rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        return len(self._rows), *self._images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Index, /) -> Pixels:
+        return self._images[self._rows[index]]
 
 
 def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.pil_images import to_pil
-from gentool.data.preprocessing import FORMATS, BadImage, Policy, convert, open_image
+from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _CHUNK = 256  # images inspected between two calls of `progress`, which may rais
 _NEAR_BITS = 4  # near images: the perceptual hashes differ in at most this many of 64 bits
 _BANDS = 5  # _NEAR_BITS + 1: two near hashes agree in at least one band (pigeonhole principle)
 _NEAR_COLOURS = 6.0  # near images: the largest mean difference of their colours, of 255
-_THUMBNAIL = Policy(ImageShape(32, 32, 3))
+_THUMBNAIL = Preprocessing(ImageShape(32, 32, 3))
 _WINDOW = 32  # comparisons per hash in a band's bucket, so that a million white pages stay cheap
 
 
@@ -112,7 +112,7 @@ def survey(source: Source, progress: Progress) -> Survey:
     )
 
 
-def sheet_of(source: Source, policy: Policy, count: int = 64) -> Pixels:
+def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> Pixels:
     """Return up to ``count`` prepared images, spread evenly over the source, uint8 (N, H, W, C).
 
     Raises:
@@ -122,7 +122,7 @@ def sheet_of(source: Source, policy: Policy, count: int = 64) -> Pixels:
     reason = BadImage("there are none")
     for index in np.unique(np.linspace(0, len(source) - 1, count).astype(int)):
         try:
-            shown.append(source.load(int(index), policy).pixels)
+            shown.append(source.load(int(index), preprocessing).pixels)
         except Exception as error:  # whatever a broken file makes a decoder raise
             reason = BadImage(str(error))
     if not shown:
@@ -159,7 +159,7 @@ def _looks(
                 image, content = open_image(data), content_hash(data)
                 kind = _format(data)
             else:
-                image, kind = source.open(index), "drawn"
+                image, kind = source.open(index).image, "drawn"
                 content = content_hash(image.tobytes())
             small = to_pil(convert(image, _THUMBNAIL))
             seen = perceptual(small) if perceptual else None

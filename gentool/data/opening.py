@@ -7,7 +7,8 @@ from gentool.data.badfiles import MAX_BAD
 from gentool.data.cache.build import Progress
 from gentool.data.cache.prepare import CacheMode, prepare
 from gentool.data.dataset import Dataset
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Sample
 from gentool.data.shape import resolve_shape
 from gentool.data.sources.frames import FramesSource
 from gentool.data.sources.table import Source, open_source, open_sources
@@ -33,10 +34,13 @@ def open_dataset(
         DataError: there are no usable images.
         UsageError: the size or mode is not allowed.
     """
-    source = open_source(spec, max_bad=max_bad)
+    sample = Sample(open_source(spec, max_bad=max_bad))
     words = None if size is None else str(size)
-    shape, _ = resolve_shape(source, words, mode, largest_side)
-    return prepare(source, Policy(shape), progress, cache=cache, max_bad=max_bad, strict=strict)
+    shape, _ = resolve_shape(sample, words, mode, largest_side)
+    return prepare(
+        sample.source, Preprocessing(shape), progress,
+        cache=cache, max_bad=max_bad, strict=strict, sample=sample,
+    )  # fmt: skip
 
 
 def open_joined(

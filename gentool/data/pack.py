@@ -14,7 +14,7 @@ from gentool.core.atomic_files import replacing
 from gentool.core.errors import DataError, UsageError
 from gentool.core.picture_files import encode
 from gentool.data.origin import with_origin
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import is_hidden
 from gentool.data.sources.table import Source
 
@@ -25,7 +25,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # date of every member, so that equal images giv
 
 def pack(
     source: Source,
-    policy: Policy,
+    preprocessing: Preprocessing,
     out: Path,
     progress: Progress,
     comment: Callable[[int], bytes] = lambda count: b"",
@@ -34,7 +34,7 @@ def pack(
 
     Args:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         out: Path of the .zip; an older file is replaced when everything has been written.
         progress: Called with (done, total); may raise to stop.
         comment: Takes the number of images and returns the comment of the zip, which says how
@@ -56,7 +56,7 @@ def pack(
                 if index % _POLL == 0:
                     progress(index, len(source))
                 try:
-                    pixels, mark = source.load(index, policy)
+                    pixels, mark = source.load(index, preprocessing)
                 except Exception as error:  # whatever a broken file makes a decoder raise
                     bad.append((source.describe(index), str(error).splitlines()[0]))
                     continue

@@ -29,7 +29,7 @@ from gentool.core.images import MODES, ImageShape, Pixels
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 
-POLICY_VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
+VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
@@ -45,7 +45,7 @@ class BadImage(Exception):
 
 
 @dataclass(frozen=True)
-class Policy:
+class Preprocessing:
     """The settings of preprocessing; the steps that never change are listed in the module.
 
     Attributes:
@@ -71,18 +71,18 @@ class Policy:
 
     @property
     def words(self) -> str:
-        """Short description for people, without the policy version."""
+        """Short description for people, without the version."""
         more = f", margin {self.margin:g}" if self.margin else ""
         return f"{self.shape}, {self.fit}, on {self.background}{more}"
 
     def __str__(self) -> str:
-        return f"{self.words}, policy {POLICY_VERSION}"
+        return f"{self.words}, policy {VERSION}"
 
 
-def make_policy(
+def make_preprocessing(
     shape: ImageShape, fit: str = "crop", background: str = "white", margin: float = 0.0
-) -> Policy:
-    """Return a policy after checking the given values.
+) -> Preprocessing:
+    """Return settings of preprocessing after checking the given values.
 
     Raises:
         UsageError: there is no such fit or colour, or the margin is not from 0 to 1.
@@ -97,36 +97,36 @@ def make_policy(
         ) from None
     if not 0 <= margin <= 1:
         raise UsageError(f"margin {margin:g}: allowed: 0 to 1")
-    return Policy(shape, fit, background, margin)
+    return Preprocessing(shape, fit, background, margin)
 
 
-def decode(data: bytes, policy: Policy, frame: int = 0) -> Pixels:
+def decode(data: bytes, preprocessing: Preprocessing, frame: int = 0) -> Pixels:
     """Decode and prepare one encoded image, and return it as uint8 (H, W, C).
 
     Raises:
         BadImage: the data are not in one of ``FORMATS``, cut short, too large, or otherwise broken.
     """
-    return convert(open_image(data, frame), policy)
+    return convert(open_image(data, frame), preprocessing)
 
 
-def convert(image: Image.Image, policy: Policy) -> Pixels:
-    """Prepare one decoded image, and return it as uint8 (H, W, C) in the policy's stored shape."""
-    shape = policy.stored_shape
-    ready = _to_mode(image, shape.channels, policy.background)
-    fitted = _fit(ready, (shape.width, shape.height), policy)
+def convert(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Prepare one decoded image, and return it as uint8 (H, W, C) in the stored shape."""
+    shape = preprocessing.stored_shape
+    ready = _to_mode(image, shape.channels, preprocessing.background)
+    fitted = _fit(ready, (shape.width, shape.height), preprocessing)
     return np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
 
 
-def _fit(image: Image.Image, size: tuple[int, int], policy: Policy) -> Image.Image:
+def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
     """Return ``image`` at ``size`` (width, height); Pillow premultiplies RGBA while it resizes."""
     if image.size == size:
         return image
-    if policy.fit == "crop":
+    if preprocessing.fit == "crop":
         return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-    if policy.fit == "stretch":
+    if preprocessing.fit == "stretch":
         return image.resize(size, Image.Resampling.LANCZOS)
     inside = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
-    ground = Image.new("RGB", size, policy.background).convert(image.mode)
+    ground = Image.new("RGB", size, preprocessing.background).convert(image.mode)
     if image.mode == "RGBA":
         ground.putalpha(0)
     ground.paste(inside, ((size[0] - inside.width) // 2, (size[1] - inside.height) // 2))

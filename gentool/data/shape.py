@@ -1,27 +1,22 @@
 """Choose the shape of the training images (height, width and colour mode) from a sample of them."""
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
-from gentool.core.errors import DataError, UsageError
+from gentool.core.errors import UsageError
 from gentool.core.images import (
     MAX_SIDE,
     MIN_SIDE,
     MODES,
     SIDE_MULTIPLE,
     ImageShape,
-    Pixels,
     side_problem,
 )
-from gentool.data.preprocessing import BadImage, Policy, Probe, probe
-from gentool.data.sources.table import BuiltinSource, Source
+from gentool.data.preprocessing import Probe, probe
+from gentool.data.reading import Sample
+from gentool.data.sources.table import BuiltinSource
 
-T = TypeVar("T")
-_SAMPLE = 64  # images that are read to find size and colours
 _SQUARE_BAND = 0.25  # images count as square if |log(width / height)| is below this
 
 
@@ -42,12 +37,12 @@ def parse_size(word: str) -> tuple[int, int]:
 
 
 def resolve_shape(
-    source: Source, size: str | None, mode: str | None, largest_side: int
+    sample: Sample, size: str | None, mode: str | None, largest_side: int
 ) -> tuple[ImageShape, list[str]]:
     """Return the training shape; a size or mode that is None is chosen from the images.
 
     Args:
-        source: Where the images come from; up to 64 of them are read.
+        sample: Some of the images; they are read unless both size and mode are given.
         size: As in ``parse_size``, or None to choose one.
         mode: ``grey``, ``rgb`` or ``rgba``, or None to choose one.
         largest_side: Limit for a chosen size. Square images get at most this side; other images
@@ -63,8 +58,8 @@ def resolve_shape(
     if mode is not None and mode not in MODES:
         raise UsageError(f"no colour mode '{mode}'. Modes: {', '.join(MODES)}")
     given = parse_size(size) if size else None
-    if isinstance(source, BuiltinSource):
-        own = source.procedural
+    if isinstance(sample.source, BuiltinSource):
+        own = sample.source.procedural
         found = Probe(
             ((own.default_side, own.default_side),),
             next(name for name, channels in MODES.items() if channels == own.channels),
@@ -73,7 +68,7 @@ def resolve_shape(
     elif given and mode:
         return ImageShape(*given, MODES[mode]), []
     else:
-        found = probe(_sample(source))
+        found = probe(sample.images())
     notes = []
     height, width = given or _choose_size(found, largest_side)
     if not given:
@@ -82,35 +77,6 @@ def resolve_shape(
         mode = found.mode
         notes.append(f"mode {mode}: {found.reason}")
     return ImageShape(height, width, MODES[mode]), notes
-
-
-def _sample(source: Source) -> list[Image.Image]:
-    """Return up to 64 readable images, spread evenly over the source, or the first of a stream."""
-    return _read(source, source.open)
-
-
-def glance(source: Source, policy: Policy) -> Pixels:
-    """Prepare the same sample of images that ``resolve_shape`` reads, uint8 (N, H, W, C).
-
-    Raises:
-        DataError: none of them can be read.
-    """
-    return np.stack(_read(source, lambda index: source.load(index, policy).pixels))
-
-
-def _read(source: Source, read: Callable[[int], T]) -> list[T]:
-    images, reason = [], ""
-    spread = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
-    if source.access == "sequential":  # a spread sample would read the whole stream
-        spread = np.arange(min(_SAMPLE, len(source)))
-    for index in spread:
-        try:
-            images.append(read(int(index)))
-        except (BadImage, OSError, ValueError, RuntimeError) as error:
-            reason = reason or f"{source.describe(int(index))}: {error}"
-    if not images:
-        raise DataError(f"none of {_SAMPLE} images looked at can be read; the first, {reason}")
-    return images
 
 
 def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:

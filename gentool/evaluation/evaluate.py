@@ -7,7 +7,7 @@ its hash, the numbers of images, the split and the seed.
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import UsageError
-from gentool.data import Dataset, Policy, Source, open_sources, prepare
+from gentool.data import Dataset, Preprocessing, Sample, Source, open_sources, prepare
 from gentool.evaluation.measuring import Measuring
 from gentool.evaluation.metric_choice import (
     Wanted,
@@ -17,8 +17,8 @@ from gentool.evaluation.metric_choice import (
 )
 from gentool.evaluation.request import Evaluation, Request
 from gentool.evaluation.scores import Poll
-from gentool.evaluation.split import Split, check_split, choose_split
-from gentool.evaluation.targets import choose_policy, common_holdout, open_target
+from gentool.evaluation.split import ReferenceSplit, check_split, choose_split
+from gentool.evaluation.targets import choose_preprocessing, common_holdout, open_target
 from gentool.metrics.extractors import as_rgb
 
 
@@ -45,17 +45,22 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     source = open_sources(
         request.data, download=request.download, labels=request.labels, max_bad=request.max_bad
     )
-    policy = choose_policy(
-        models, source, request.size, request.mode, request.fit, request.background
+    sample = Sample(source)
+
+    def prepared(by: Preprocessing) -> Dataset:
+        return prepare(
+            source, by, lambda done, total: poll(), max_bad=request.max_bad, sample=sample
+        )
+
+    dataset = prepared(
+        choose_preprocessing(
+            models, sample, request.size, request.mode, request.fit, request.background
+        )
     )
-
-    def prepared(by: Policy) -> Dataset:
-        return prepare(source, by, lambda done, total: poll(), max_bad=request.max_bad)
-
-    dataset = prepared(policy)
+    sample.forget()
     split = choose_split(request.split, models, dataset, prepared, poll)
-    _look_at_images(wanted, request, source, dataset, split)
-    measuring = Measuring(request, wanted, source, dataset, split, policy, poll)
+    _look_at_images(wanted, request, source, split)
+    measuring = Measuring(request, wanted, source, split, poll)
     table = [measuring.score(path, target) for path, target in targets.items()]
     if not measuring.sheets and not any(scores.values for scores in table):
         reasons = dict.fromkeys(note for scores in table for note in scores.notes)
@@ -64,15 +69,15 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "split": split.name,
         "seed": request.seed,
         "data": dataset.name,
-        "shape": str(policy.shape),
-        "fit": policy.fit,
-        "background": policy.background,
+        "shape": str(dataset.shape),
+        "fit": dataset.preprocessing.fit,
+        "background": dataset.preprocessing.background,
     }
     return Evaluation(table, protocol, measuring.sheets, measuring.images)
 
 
 def _look_at_images(
-    wanted: Wanted, request: Request, source: Source, dataset: Dataset, split: Split
+    wanted: Wanted, request: Request, source: Source, split: ReferenceSplit
 ) -> None:
     """Leave out the metrics that cannot be measured with these reference images.
 
@@ -80,6 +85,7 @@ def _look_at_images(
         UsageError: no metric is left, or fewer samples are requested than the metrics need.
         DataError: there are too few images for the metrics.
     """
+    dataset = split.images.dataset
     if split.why is not None:
         wanted.rule_out("memorisation", split.why)
     if "modes" in wanted.metrics and source.read_modes(as_rgb(dataset.images[:1])) is None:
@@ -87,5 +93,5 @@ def _look_at_images(
                         "those of builtin:modes")  # fmt: skip
     wanted.check()
     name = f"the split {split.name} of {dataset.name}"
-    images = min(len(split.rows), request.count)
+    images = min(len(split.images), request.count)
     leave_out_features(wanted, request.count, images, name)

@@ -1,18 +1,15 @@
 """Score one target after another, all against the same reference images."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data import Dataset, Policy, Source, prepare
+from gentool.data import Source, prepare
 from gentool.evaluation.latent_use import Scores
 from gentool.evaluation.metric_choice import FEWEST, OF_FEATURES, Wanted
-from gentool.evaluation.reference import Reference, make_extractor, make_reference, some_rows
+from gentool.evaluation.reference import Reference, make_extractor, make_reference
 from gentool.evaluation.request import Request
 from gentool.evaluation.scores import (
     BATCH,
@@ -25,7 +22,7 @@ from gentool.evaluation.scores import (
     score_reconstruction,
     score_samples,
 )
-from gentool.evaluation.split import Split
+from gentool.evaluation.split import ReferenceSplit
 from gentool.evaluation.targets import Target
 from gentool.metrics.pretrained import check_extractor
 
@@ -44,9 +41,8 @@ class Measuring:
         request: The settings.
         wanted: The metrics.
         source: The reference images.
-        dataset: The same images, prepared.
-        split: The part of them that the targets are compared with.
-        policy: How these images were prepared; targets that are images are prepared in this way.
+        split: The prepared images that the targets are compared with. Targets that are images
+            are prepared in the same way.
         poll: Called between batches; may raise to stop.
 
     Raises:
@@ -55,12 +51,11 @@ class Measuring:
     """
 
     def __init__(
-        self, request: Request, wanted: Wanted, source: Source, dataset: Dataset, split: Split,
-        policy: Policy, poll: Poll,
-    ) -> None:  # fmt: skip
+        self, request: Request, wanted: Wanted, source: Source, split: ReferenceSplit, poll: Poll
+    ) -> None:
         self._request, self._wanted, self._poll = request, wanted, poll
-        self._source, self._dataset, self._split, self._policy = source, dataset, split, policy
-        self._rows = some_rows(split.rows, request.count)
+        self._source, self._split = source, split
+        self._images = split.images.some(request.count)
         self._reference = self._make_reference() if wanted.of_features else None
         self.sheets: list[Pixels] = []
         self.images: list[tuple[str, str, float, float, float]] = []
@@ -70,14 +65,15 @@ class Measuring:
             self.protocol |= {"features": extractor.name, "features_hash": extractor.hash}
         if wanted.of_samples:
             self.protocol["samples"] = request.count
-        self.protocol["reference"] = len(self._rows)
+        self.protocol["reference"] = len(self._images)
 
     def _make_reference(self) -> Reference:
         """Compute the features of the reference images, with the chosen or the suitable extractor.
 
         By default the extractor is ``labels`` if there are two classes or more, else ``random``.
         """
-        request, dataset, split = self._request, self._dataset, self._split
+        request, split = self._request, self._split
+        dataset = split.images.dataset
         labelled = dataset.labels is not None and len(dataset.classes) > 1  # one teaches nothing
         suits = "labels" if labelled and len(split.rest) else "random"
         name = request.features if request.features != "auto" else suits
@@ -87,26 +83,19 @@ class Measuring:
                 f"all {len(dataset)} images of {dataset.name} were kept out, so that none is left "
                 "to train a classifier on. Give more images, or --features random"
             )
-        extractor = make_extractor(name, dataset, split.rest, request.weights)
+        extractor = make_extractor(name, split.rest, request.weights)
         extractor.to(request.device)
-        return make_reference(dataset, extractor, self._rows, split.trained)
-
-    @cached_property
-    def _names(self) -> list[str]:
-        """The name of each prepared image: the names in the source without those of bad files."""
-        bad = {path for path, _ in self._dataset.bad}
-        names = map(self._source.describe, range(len(self._source)))
-        return [name for name in names if name not in bad]
+        return make_reference(extractor, self._images, split.trained)
 
     def score(self, path: Path, target: Target) -> Scores:
         """Measure all wanted metrics of one target."""
-        wanted, reference, dataset = self._wanted, self._reference, self._dataset
+        wanted, reference = self._wanted, self._reference
         scores = Scores(str(path), notes=[*wanted.notes, *wanted.missing(path)])
         metrics = wanted.of(path)
         if wanted.of_samples:
             first = self._score_samples(scores, target, metrics)
             if wanted.pictures and reference is not None:
-                self.sheets.append(neighbour_sheet(first, dataset, reference))
+                self.sheets.append(neighbour_sheet(first, reference))
         if isinstance(target, LoadedModel):
             self._poll()
             self._score_model(scores, target, metrics)
@@ -120,17 +109,17 @@ class Measuring:
         if isinstance(target, LoadedModel):
             batches = sampled(target, request.count, request.seed)
         else:
-            images = prepare(
-                target, self._policy, lambda done, total: self._poll(), max_bad=request.max_bad
-            ).images
-            if len(images) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
+            preprocessing = self._images.dataset.preprocessing
+            found = prepare(
+                target, preprocessing, lambda done, total: self._poll(), max_bad=request.max_bad
+            )
+            images = found.whole.some(request.count).images
+            if len(found) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
                 raise DataError(
-                    f"{scores.name} holds {len(images)} images; a score needs {FEWEST} or more"
+                    f"{scores.name} holds {len(found)} images; a score needs {FEWEST} or more"
                 )
-            if len(images) < request.count:
-                scores.notes.append(f"{len(images)} images only")
-            # A random choice, since files are often sorted by class.
-            images = images[some_rows(np.arange(len(images)), request.count)]
+            if len(found) < request.count:
+                scores.notes.append(f"{len(found)} images only")
             batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
             _note_formats(scores, target, self._source)
         return score_samples(
@@ -139,18 +128,16 @@ class Measuring:
 
     def _score_model(self, scores: Scores, model: LoadedModel, metrics: Sequence[str]) -> None:
         """Add to ``scores`` the metrics that only models have: reconstruction and likelihood."""
-        request, dataset, rows = self._request, self._dataset, self._rows
+        request, images = self._request, self._images
         found: list[ImageScore] = []
         if "reconstruction" in metrics:
-            found = score_reconstruction(scores, model, dataset, rows, len(self._split.rows))
+            found = score_reconstruction(scores, model, images, len(self._split.images))
         if "likelihood" in metrics:
-            chosen = some_rows(rows, request.likelihood_images)
-            score_likelihood(
-                scores, model, dataset, chosen, request.importance, request.seed, self._poll
-            )
+            chosen = images.some(request.likelihood_images)
+            score_likelihood(scores, model, chosen, request.importance, request.seed, self._poll)
         if "reconstruction" in metrics and self._reference is not None:
-            score_gap(scores, model, dataset, self._reference, self._poll)
-        self.images += [(scores.name, self._names[image.row], *image[1:]) for image in found]
+            score_gap(scores, model, self._reference, self._poll)
+        self.images += [(scores.name, *image) for image in found]
 
 
 def _note_formats(scores: Scores, target: Source, reference: Source) -> None:

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
-from gentool.core.images import to_pixels, to_unit
+from gentool.core.images import Pixels, to_pixels, to_unit
 from gentool.core.rng import Draw, data_order
-from gentool.data import Dataset
+from gentool.data import Split, Subset
 from gentool.inference.blocks import decode_blocks, prior_blocks
 from gentool.metrics.extractors import BLOCK, RandomExtractor, check_evaluating
 from gentool.metrics.frechet import distance_between, moments
@@ -59,24 +58,21 @@ class Scorer:
     """Scores models; the features of the images are computed once, those of samples each time.
 
     Args:
-        dataset: Prepared images.
-        rows: Indices of the training images, two or more.
-        held_out: Indices of the held-out images; may be empty.
+        images: Two training images or more; the held-out images may be none.
 
     Raises:
         DataError: there are fewer than two training images.
     """
 
-    def __init__(
-        self, dataset: Dataset, rows: NDArray[np.int64], held_out: NDArray[np.int64]
-    ) -> None:
-        if len(rows) < 2:
-            raise DataError(f"a score needs two images or more, not {len(rows)}. Give more images")
+    def __init__(self, images: Split) -> None:
+        train, held_out = images
+        if len(train) < 2:
+            raise DataError(f"a score needs two images or more, not {len(train)}. Give more images")
         self._extractor = RandomExtractor()
-        self._images = _some(dataset, rows)
+        self._images = _some(train)
         self._training = self._extractor.features(self._images)
         enough = len(held_out) >= _FEWEST_HELD_OUT
-        self._held_out = self._extractor.features(_some(dataset, held_out)) if enough else None
+        self._held_out = self._extractor.features(_some(held_out)) if enough else None
         reference = self._training if self._held_out is None else self._held_out
         self._moments = moments(reference.numpy())
         self._spread = mean_distance(reference)
@@ -157,9 +153,9 @@ class Scorer:
         return torch.cat(found)
 
 
-def _some(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _some(images: Subset) -> Pixels:
     """Return at most 2,000 of the images, uint8 (N, H, W, C), the same at every call."""
-    return np.array(dataset.images[rows[data_order(0, 0, min(len(rows), _SAMPLES), len(rows))]])
+    return images.images[data_order(0, 0, min(len(images), _SAMPLES), len(images))]
 
 
 def mean_distance(features: torch.Tensor) -> float:

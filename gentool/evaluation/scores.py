@@ -13,9 +13,9 @@ from gentool.core.errors import OutsideSupport
 from gentool.core.images import Pixels, mean_squared_error, psnr, to_unit
 from gentool.core.rng import Draw, derive_seed
 from gentool.core.sheet_labels import SheetLabels, labelled
-from gentool.data import Dataset, coverage
+from gentool.data import Subset, coverage
 from gentool.evaluation.latent_use import Scores, score_codes, score_units
-from gentool.evaluation.reference import Reference, some_rows
+from gentool.evaluation.reference import Reference
 from gentool.inference.blocks import block_size, decode_blocks, encode_blocks, prior_blocks
 from gentool.metrics.extractors import as_rgb, check_evaluating
 from gentool.metrics.frechet import Folds, Moments, distance_between
@@ -35,13 +35,13 @@ class ImageScore(NamedTuple):
     """Errors of the reconstruction of one image.
 
     Attributes:
-        row: Index of the image in the prepared data set.
+        name: Name of the image.
         mse: Mean squared error on the [0, 1] scale.
         psnr: Peak signal-to-noise ratio in dB.
         ssim: Structural similarity, 1 for equal images.
     """
 
-    row: int
+    name: str
     mse: float
     psnr: float
     ssim: float
@@ -135,8 +135,7 @@ def _score_features(
 def score_reconstruction(
     scores: Scores,
     loaded: LoadedModel,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
+    images: Subset,
     among: int | None = None,
 ) -> list[ImageScore]:
     """Measure MSE, PSNR and SSIM of reconstructions by the encoder, and the use of codes.
@@ -146,28 +145,29 @@ def score_reconstruction(
     Args:
         scores: Receives values and notes.
         loaded: A model with an encoder.
-        dataset: Prepared images.
-        rows: Indices of the images; at most 1,000 of them are used.
-        among: Number of images that ``rows`` were chosen from, for a note; None for all.
+        images: The images; at most 1,000 of them are used.
+        among: Number of images that these were chosen from, for a note; None for all.
 
     Returns:
         The errors of each image that was used.
     """
     check_evaluating(loaded.model)
-    chosen = some_rows(rows, _RECONSTRUCTED)
-    originals = dataset.images[chosen]
+    chosen = images.some(_RECONSTRUCTED)
+    originals = chosen.images[:]
     decoded = decode_blocks(loaded.model, encode_blocks(loaded.model, originals))
     errors = [mean_squared_error(a, b) for a, b in zip(originals, decoded, strict=True)]
     each = [
-        ImageScore(int(row), error, psnr(error), float(similarity))
-        for row, error, similarity in zip(chosen, errors, ssim(originals, decoded), strict=True)
+        ImageScore(name, error, psnr(error), float(similarity))
+        for name, error, similarity in zip(
+            chosen.names, errors, ssim(originals, decoded), strict=True
+        )
     ]
     for name in ("mse", "psnr", "ssim"):
         values = [getattr(image, name) for image in each]
         scores.values[name] = float(np.mean(values))
         scores.values[f"{name} +-"] = float(np.std(values))
     what = "posterior mean" if loaded.model.variational else "encoder's answer"
-    among = len(rows) if among is None else among
+    among = len(images) if among is None else among
     some = f"{len(each):,}" if len(each) == among else f"{len(each):,} of {among:,}"
     scores.notes.append(
         f"mse, psnr and ssim of the {what}, in the mean over {some} images, +- the deviation "
@@ -185,7 +185,6 @@ def score_reconstruction(
 def score_gap(
     scores: Scores,
     loaded: LoadedModel,
-    dataset: Dataset,
     reference: Reference,
     poll: Poll,
 ) -> None:
@@ -195,15 +194,15 @@ def score_gap(
     images, and the gap: the distance of the samples minus this distance. Nothing is added if the
     samples have no Frechet distance, or if the encoder gives only the first guess of a search.
     """
-    extractor, rows = reference.extractor, reference.rows
+    extractor, images = reference.extractor, reference.images.images
     name = extractor.score
     if name not in scores.values or loaded.model.search_steps:  # only a first guess
         return
     check_evaluating(loaded.model)
     gathered = Moments()
-    for start in range(0, len(rows), BATCH):
+    for start in range(0, len(images), BATCH):
         poll()
-        codes = encode_blocks(loaded.model, dataset.images[rows[start : start + BATCH]])
+        codes = encode_blocks(loaded.model, images[start : start + BATCH])
         gathered.add(extractor.features(decode_blocks(loaded.model, codes)).numpy())
     found = distance_between(gathered, reference.moments)
     scores.values[f"{name} reconstructed"] = found
@@ -214,8 +213,7 @@ def score_gap(
 def score_likelihood(
     scores: Scores,
     loaded: LoadedModel,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
+    images: Subset,
     samples: int,
     seed: int,
     poll: Poll,
@@ -229,8 +227,7 @@ def score_likelihood(
         scores: Receives values and notes; only a note if an image has pixels that the likelihood
             does not allow.
         loaded: A model with a likelihood.
-        dataset: Prepared images.
-        rows: Indices of the images.
+        images: The images.
         samples: Importance samples per image.
         seed: Seed of these samples.
         poll: Called once per block; may raise to stop.
@@ -241,9 +238,9 @@ def score_likelihood(
     size = block_size(model.shape)
     blocks = []
     try:
-        for start in range(0, len(rows), size):
+        for start in range(0, len(images), size):
             poll()
-            pixels = dataset.images[rows[start : start + size]]
+            pixels = images.images[start : start + size]
             blocks.append(_block_terms(model, pixels, start, samples, seed))
     except OutsideSupport as error:
         scores.notes.append(
@@ -256,13 +253,13 @@ def score_likelihood(
         if len(each) > 1:
             scores.values[f"{name} +-"] = float(each.std() / math.sqrt(len(each)))
     scores.values["bits/dim"] = variational.bits_per_dim(float(bounds[1].mean()))
-    scores.values["likelihood images"] = len(rows)
+    scores.values["likelihood images"] = len(images)
     scores.notes.append(
         f"elbo and iw-{samples} in nats per image, a log {variational.measure}; in the mean over "
-        f"{len(rows)} images, +- its standard error"
+        f"{len(images)} images, +- its standard error"
     )
     units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
-    scores.units = score_units(scores, units / len(rows), len(rows), model)
+    scores.units = score_units(scores, units / len(images), len(images), model)
 
 
 class _BlockTerms(NamedTuple):
@@ -291,18 +288,18 @@ def _block_terms(model: Model, pixels: Pixels, start: int, samples: int, seed: i
     return _BlockTerms(bounds[:, :count].cpu().double(), sums)
 
 
-def neighbour_sheet(samples: Pixels, dataset: Dataset, reference: Reference) -> Pixels:
+def neighbour_sheet(samples: Pixels, reference: Reference) -> Pixels:
     """Make a sheet of samples, each beside its three nearest images, two samples per row.
 
     The neighbours are training images if ``reference`` has some, else reference images.
     """
-    features, rows = reference.features, reference.rows
+    features, images = reference.features, reference.images.images
     if reference.training is not None:
-        features, rows = reference.training, reference.training_rows
+        features, images = reference.training, reference.training_images.images
     own = reference.extractor.features(samples)
     found = several_nearest(own, features, min(_NEIGHBOURS, len(features)))
     lines: list[Pixels] = []
     for sample, numbers in zip(samples, found.numpy(), strict=True):
-        lines += [sample, *dataset.images[rows[numbers]]]
+        lines += [sample, *images[numbers]]
     words = ("sample", *(f"nearest {k + 1}" for k in range(found.shape[1])))
     return labelled(np.stack(lines), 2 * len(words), SheetLabels(columns=2 * words))

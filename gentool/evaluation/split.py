@@ -9,12 +9,12 @@ import numpy as np
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import DataError, UsageError
-from gentool.data import Dataset, Policy
-from gentool.inference.held_out import Rows, Sides, tell_sides
+from gentool.data import Dataset, Preprocessing, Rows, Subset
+from gentool.inference.held_out import Sides, tell_sides
 
 SPLITS = ("auto", "held-out", "training", "all")
 AUTO, HELD_OUT, TRAINING, ALL = SPLITS
-Prepare = Callable[[Policy], Dataset]
+Prepare = Callable[[Preprocessing], Dataset]
 Poll = Callable[[], None]
 # Reasons why samples cannot be compared both with training images and with held-out images.
 _OF_TRAINING = "the reference is the training images themselves; --split held-out compares both"
@@ -24,24 +24,23 @@ KEPT_NONE = "no model here kept images out of training (train --holdout 0.1)"
 
 
 @dataclass(frozen=True)
-class Split:
-    """The images that targets are compared with, by their indices in the data set.
+class ReferenceSplit:
+    """The images that targets are compared with.
 
     Attributes:
         name: ``held-out``, ``training`` or ``all``; the first two only if they are known.
-        rows: Indices of these images.
-        trained: Indices of the images that the models were trained on, if they are known and
-            ``rows`` were kept out of training; else empty.
-        rest: Indices of the images that a feature extractor may be trained on, which holds no
-            held-out image.
+        images: These images.
+        trained: The images that the models were trained on, if they are known and ``images`` were
+            kept out of training; else empty.
+        rest: The images that a feature extractor may be trained on, none of them held out.
         why: Why samples cannot be compared with training images; None if they can.
         notes: Notes on the split, by target.
     """
 
     name: str
-    rows: Rows
-    trained: Rows
-    rest: Rows
+    images: Subset
+    trained: Subset
+    rest: Subset
     why: str | None = None
     notes: Mapping[Path, list[str]] = field(default_factory=dict)
 
@@ -65,44 +64,46 @@ def check_split(wanted: str, models: Mapping[Path, LoadedModel], holdout: float)
 
 def choose_split(
     wanted: str, models: Mapping[Path, LoadedModel], dataset: Dataset, prepare: Prepare, poll: Poll
-) -> Split:
+) -> ReferenceSplit:
     """Choose the images that targets are compared with.
 
     Args:
         wanted: One of ``SPLITS``, checked by ``check_split``.
         models: The targets that are models.
         dataset: The images, prepared.
-        prepare: Prepares the same images with another policy.
+        prepare: Prepares the same images with other preprocessing.
         poll: Called repeatedly; may raise to stop.
 
     Raises:
         DataError: the images of the split cannot be determined, or there are none.
         ModelFileError: the header of a model file is damaged.
     """
-    everything = np.arange(len(dataset))
+    everything, none = dataset.whole, Subset(dataset, np.empty(0, dtype=np.int64))
     sides = {path: _sides(loaded, dataset, prepare, poll) for path, loaded in models.items()}
-    held_out = _common([s.held_out for s in sides.values()], everything[:0])
-    trained = _common([s.trained for s in sides.values()], everything[:0])
+    held_out = _common([s.held_out for s in sides.values()], none)
+    trained = _common([s.trained for s in sides.values()], none)
     unsure = {path: s.why for path, s in sides.items() if s.why is not None}
     with_holdout = any(loaded.holdout for loaded in models.values())
-    rest = trained if len(trained) and with_holdout else np.setdiff1d(everything, held_out)
+    rest = trained
+    if not len(trained) or not with_holdout:
+        rest = Subset(dataset, np.setdiff1d(everything.rows, held_out.rows))
     if wanted == TRAINING:
         _refuse_unsure(unsure, dataset, wanted)
-        return _checked(Split(TRAINING, trained, trained[:0], rest, _OF_TRAINING), models, dataset)
+        return _checked(ReferenceSplit(TRAINING, trained, none, rest, _OF_TRAINING), models)
     told = wanted == AUTO and with_holdout
     if wanted == HELD_OUT and not len(held_out):
         _refuse_unsure(unsure, dataset, wanted)
     if wanted == HELD_OUT or (told and len(held_out)):
-        why, known = (_NOT_KNOWN, trained[:0]) if unsure else (None, trained)
+        why, known = (_NOT_KNOWN, none) if unsure else (None, trained)
         notes = {path: _notes(side, dataset) for path, side in sides.items()}
-        return _checked(Split(HELD_OUT, held_out, known, rest, why, notes), models, dataset)
+        return _checked(ReferenceSplit(HELD_OUT, held_out, known, rest, why, notes), models)
     why = _OF_ALL if with_holdout else KEPT_NONE
     notes = {
         path: _notes_of_all(side, dataset, told=told, kept_some=models[path].holdout > 0)
         for path, side in sides.items()
     }
-    return Split(
-        ALL, everything, everything[:0], rest, _NOT_KNOWN if told and unsure else why, notes
+    return ReferenceSplit(
+        ALL, everything, none, rest, _NOT_KNOWN if told and unsure else why, notes
     )
 
 
@@ -146,18 +147,24 @@ def _notes(side: Sides, dataset: Dataset) -> list[str]:
 
 def _sides(loaded: LoadedModel, dataset: Dataset, prepare: Prepare, poll: Poll) -> Sides:
     """Find the training and held-out images of a model, prepared as they were for its training."""
-    policy = loaded.training_policy
-    if not policy.margin:
+    preprocessing = loaded.training_preprocessing
+    if not preprocessing.margin:
         return tell_sides(loaded, dataset, poll)
-    wider = prepare(policy)
+    wider = prepare(preprocessing)
     if len(wider) != len(dataset):
-        none = np.empty(0, dtype=np.int64)
+        none = Subset(dataset, np.empty(0, dtype=np.int64))
         return Sides(none, none, "some of them could not be read in one of two passes")
-    return tell_sides(loaded, wider, poll)
+    sides = tell_sides(loaded, wider, poll)
+    trained, held_out = (Subset(dataset, s.rows) for s in (sides.trained, sides.held_out))
+    return sides._replace(trained=trained, held_out=held_out)
 
 
-def _common(parts: list[Rows], none: Rows) -> Rows:
-    return reduce(np.intersect1d, parts) if parts else none
+def _common(parts: list[Subset], none: Subset) -> Subset:
+    """Return the images that all parts of a data set have in common; ``none`` without parts."""
+    if not parts:
+        return none
+    rows: Rows = reduce(np.intersect1d, [part.rows for part in parts])
+    return Subset(none.dataset, rows)
 
 
 def _refuse_unsure(unsure: Mapping[Path, str], dataset: Dataset, wanted: str) -> None:
@@ -168,13 +175,14 @@ def _refuse_unsure(unsure: Mapping[Path, str], dataset: Dataset, wanted: str) ->
         )
 
 
-def _checked(split: Split, models: Mapping[Path, LoadedModel], dataset: Dataset) -> Split:
+def _checked(split: ReferenceSplit, models: Mapping[Path, LoadedModel]) -> ReferenceSplit:
     """Return the split.
 
     Raises:
         DataError: it has no images.
     """
-    if not len(split.rows):
+    dataset = split.images.dataset
+    if not len(split.images):
         share = next((m.holdout for m in models.values()), 0.0)
         raise DataError(
             f"none of the {len(dataset):,} images of {dataset.name} is of the split {split.name}, "

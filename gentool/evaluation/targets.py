@@ -10,7 +10,15 @@ from PIL import ImageColor
 from gentool.checkpoint import MODEL_NAME, LoadedModel, load_model
 from gentool.core.errors import DataError, ModelFileError, UsageError
 from gentool.core.safetensors_io import is_torch_pickle
-from gentool.data import Policy, Source, is_folder, make_policy, open_images, resolve_shape
+from gentool.data import (
+    Preprocessing,
+    Sample,
+    Source,
+    is_folder,
+    make_preprocessing,
+    open_images,
+    resolve_shape,
+)
 
 Target = LoadedModel | Source
 _LARGEST_SIDE = 64  # largest side of the images if neither a model nor the caller chooses a size
@@ -48,17 +56,17 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def choose_policy(
-    models: Mapping[Path, LoadedModel], source: Source, size: str | None, mode: str | None,
+def choose_preprocessing(
+    models: Mapping[Path, LoadedModel], sample: Sample, size: str | None, mode: str | None,
     fit: str | None, background: str | None,
-) -> Policy:  # fmt: skip
+) -> Preprocessing:  # fmt: skip
     """Choose how targets and reference images are prepared: as the training images of the models.
 
     Without models the choice is made as for ``train``.
 
     Args:
         models: The models that are scored.
-        source: The reference images.
+        sample: A sample of the reference images.
         size: Size that the user chose; None, here and below, for the default.
         mode: ``grey``, ``rgb`` or ``rgba``.
         fit: ``crop``, ``pad`` or ``stretch``.
@@ -68,23 +76,23 @@ def choose_policy(
         UsageError: the models differ, or the user chose other values than those of the model.
     """
     if not models:
-        shape, _ = resolve_shape(source, size, mode, _LARGEST_SIDE)
-        return make_policy(shape, fit or "crop", background or "white")
-    policies = {_plain(loaded.policy): loaded.policy for loaded in models.values()}
-    if len(policies) > 1:
-        different = " and ".join(sorted(policy.words for policy in policies.values()))
+        shape, _ = resolve_shape(sample, size, mode, _LARGEST_SIDE)
+        return make_preprocessing(shape, fit or "crop", background or "white")
+    found = {_plain(loaded.preprocessing): loaded.preprocessing for loaded in models.values()}
+    if len(found) > 1:
+        different = " and ".join(sorted(preprocessing.words for preprocessing in found.values()))
         raise UsageError(
-            f"the models make images of {different}; scores compare only at one shape and intake. "
-            "Score them one by one"
+            f"the models make images of {different}; scores compare only where all images "
+            "are prepared alike. Score them one by one"
         )
-    (own,) = policies.values()
+    (own,) = found.values()
     asked_for, _ = resolve_shape(
-        source,
+        sample,
         size or f"{own.shape.height}x{own.shape.width}",
         mode or own.shape.mode,
         own.shape.height,
     )
-    asked = make_policy(asked_for, fit or own.fit, background or own.background)
+    asked = make_preprocessing(asked_for, fit or own.fit, background or own.background)
     if _plain(asked) != _plain(own):
         path = next(iter(models))
         given = {"--size": size, "--mode": mode, "--fit": fit, "--background": background}
@@ -97,10 +105,10 @@ def choose_policy(
     return own
 
 
-def _plain(policy: Policy) -> Policy:
-    """Return the policy with its background as #rrggbb, since a colour has several names."""
-    red, green, blue, *_ = ImageColor.getrgb(policy.background)
-    return replace(policy, background=f"#{red:02x}{green:02x}{blue:02x}")
+def _plain(preprocessing: Preprocessing) -> Preprocessing:
+    """Return ``preprocessing`` with its background as #rrggbb, since a colour has several names."""
+    red, green, blue, *_ = ImageColor.getrgb(preprocessing.background)
+    return replace(preprocessing, background=f"#{red:02x}{green:02x}{blue:02x}")
 
 
 def common_holdout(models: Iterable[LoadedModel]) -> float:

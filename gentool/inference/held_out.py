@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from gentool.checkpoint import Header, LoadedModel
 from gentool.core.errors import ModelFileError
 from gentool.core.images import Pixels
-from gentool.data import Dataset
+from gentool.data import Dataset, ImageArray, Split, Subset
 
 MOST_KEPT = 2**14  # most hashes in a model file: 175 kB of text
 _AT_ONCE = 256  # images that are hashed between two calls of ``poll``
 _HASH = np.dtype("<u8")
 
-Rows = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Poll = Callable[[], None]
 
@@ -63,20 +62,20 @@ class Sides(NamedTuple):
     """Division of a data set into training images and held-out images of a model.
 
     Attributes:
-        trained: Indices of the images that the model was trained on; empty if ``why`` is given.
-        held_out: Indices of the images that the model was certainly not trained on.
+        trained: The images that the model was trained on; empty if ``why`` is given.
+        held_out: The images that the model was certainly not trained on.
         why: Why some images could not be assigned, as text; None if all were.
         alike: How many images were kept out but have the same pixels as one that the weights were
             trained on or fitted to.
     """
 
-    trained: Rows
-    held_out: Rows
+    trained: Subset
+    held_out: Subset
     why: str | None = None
     alike: int = 0
 
 
-def pixel_hashes(images: Pixels, poll: Poll = _go_on) -> Hashes:
+def pixel_hashes(images: ImageArray, poll: Poll = _go_on) -> Hashes:
     """Return 64 bits of the SHA-256 of the pixels of each image, uint64 (N,).
 
     Args:
@@ -101,15 +100,9 @@ def digest(hashes: Hashes) -> str:
     return f"{len(different)}-{int(different.sum(dtype=np.uint64)):016x}"
 
 
-def keep_out(dataset: Dataset, holdout: float, poll: Poll = _go_on) -> KeptOut:
-    """Return the record of the images that a run with this ``holdout`` keeps out of training."""
-    hashes = pixel_hashes(dataset.images, poll)
-    trained, kept_out = (hashes[rows] for rows in dataset.split(holdout))
-    return _kept(trained, kept_out)
-
-
-def _kept(trained: Hashes, kept_out: Hashes) -> KeptOut:
-    """Make the record from the hashes of both sides; a hash on both sides counts as trained on."""
+def keep_out(split: Split, poll: Poll = _go_on) -> KeptOut:
+    """Return the record of the images that are held out; a hash on both sides is trained on."""
+    trained, kept_out = (pixel_hashes(side.images, poll) for side in split)
     unseen = np.setdiff1d(kept_out, trained)  # sorted
     return KeptOut(len(unseen), unseen[:MOST_KEPT], digest(trained))
 
@@ -210,7 +203,7 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
 
     Args:
         loaded: The model.
-        dataset: Images, prepared as for its training (``LoadedModel.training_policy``).
+        dataset: Images, prepared as for its training (``LoadedModel.training_preprocessing``).
         poll: Called repeatedly; may raise to stop.
 
     Raises:
@@ -220,9 +213,8 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
         kept, fitted = read_kept(loaded.header), _fitted(loaded.header)
     except (ValueError, binascii.Error) as error:
         raise ModelFileError(f"{loaded.path}: its header is damaged ({error!s:.80})") from error
-    none = np.empty(0, dtype=np.int64)
-    if fitted is None or (len(fitted) and loaded.training_policy.margin):
-        return Sides(none, none, "its weights were fitted to images that its file does not list")
+    if fitted is None or (len(fitted) and loaded.training_preprocessing.margin):
+        return _unknown(dataset, "its weights were fitted to images that its file does not list")
     if kept is None:
         sides = _by_fingerprint(loaded, dataset)
         hashes = pixel_hashes(dataset.images if len(fitted) else dataset.images[:0], poll)
@@ -231,35 +223,42 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
         sides = _by_hashes(kept, hashes, dataset.split(loaded.holdout))
     if not len(fitted):
         return sides
-    seen = np.isin(hashes[sides.held_out], fitted)
-    return sides._replace(held_out=sides.held_out[~seen], alike=sides.alike + int(seen.sum()))
+    rows = sides.held_out.rows
+    seen = np.isin(hashes[rows], fitted)
+    held_out = Subset(dataset, rows[~seen])
+    return sides._replace(held_out=held_out, alike=sides.alike + int(seen.sum()))
 
 
-def _by_hashes(kept: KeptOut, hashes: Hashes, split: tuple[Rows, Rows]) -> Sides:
+def _unknown(dataset: Dataset, why: str) -> Sides:
+    """Return sides without images, for the reason ``why``."""
+    none = Subset(dataset, np.empty(0, dtype=np.int64))
+    return Sides(none, none, why)
+
+
+def _by_hashes(kept: KeptOut, hashes: Hashes, split: Split) -> Sides:
     """Divide a data set by the record of kept-out images in a model file.
 
     There are three cases. The split rule gives exactly the training images: the files are the
     same, or a pack of them. Or the images that are not listed as kept out are exactly the training
     images: the files have another format. Otherwise only the listed images are known.
     """
-    trained, kept_out = split
+    dataset = split.train.dataset
+    trained, kept_out = (side.rows for side in split)
     if digest(hashes[trained]) == kept.training:
         unseen = ~np.isin(hashes[kept_out], hashes[trained])
-        return Sides(trained, kept_out[unseen], None, int((~unseen).sum()))
+        rows = kept_out[unseen]
+        return Sides(split.train, Subset(dataset, rows), None, int((~unseen).sum()))
     listed = np.isin(hashes, kept.hashes)
-    held_out = np.flatnonzero(listed)
-    rest = np.flatnonzero(~listed)
-    if kept.complete and digest(hashes[rest]) == kept.training:
+    held_out, rest = (Subset(dataset, np.flatnonzero(side)) for side in (listed, ~listed))
+    if kept.complete and digest(hashes[rest.rows]) == kept.training:
         return Sides(rest, held_out)
     kept_out_of_it = f"of the {kept.images:,} images that it kept out"
     if not len(held_out):
-        return Sides(
-            rest[:0],
-            held_out,
-            f"they are not those of its training, and hold none {kept_out_of_it}",
+        return _unknown(
+            dataset, f"they are not those of its training, and hold none {kept_out_of_it}"
         )
     why = f"they hold {len(held_out):,} {kept_out_of_it}, and nothing is known of the others"
-    return Sides(rest[:0], held_out, why)
+    return _unknown(dataset, why)._replace(held_out=held_out)
 
 
 def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
@@ -269,11 +268,13 @@ def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
     """
     data = loaded.header["training"].get("data")
     words = data if isinstance(data, dict) else {}
-    trained, kept_out = dataset.split(loaded.holdout)
-    none = trained[:0]
+    split = dataset.split(loaded.holdout)
     if words.get("fingerprint") != dataset.fingerprint:
-        return Sides(none, none, "they are not the set of images that it was trained on")
-    if words.get("images") != len(trained):
-        return Sides(none, none, "their files are not those of the training, and an older gentool "
-                     "made the model file, which does not list what was kept out")  # fmt: skip
-    return Sides(trained, kept_out)
+        return _unknown(dataset, "they are not the set of images that it was trained on")
+    if words.get("images") != len(split.train):
+        return _unknown(
+            dataset,
+            "their files are not those of the training, and an older gentool made the model file, "
+            "which does not list what was kept out",
+        )
+    return Sides(split.train, split.held_out)

@@ -18,7 +18,7 @@ from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import Pixels, mean_squared_error, psnr
 from gentool.core.sheets import Layout, grid
 from gentool.core.signals import StopFlag
-from gentool.data import BadImage, Policy, Source, decode, open_images
+from gentool.data import BadImage, Preprocessing, Source, decode, open_images
 from gentool.inference.blocks import encode_blocks, posterior_blocks, prior_blocks
 from gentool.inference.held_out import fitted_record
 from gentool.inference.inversion import fit_weights, invert
@@ -63,7 +63,7 @@ class FoundImage(NamedTuple):
     """
 
     path: Path
-    load: Callable[[Policy], Pixels]
+    load: Callable[[Preprocessing], Pixels]
 
 
 def find_images(paths: Sequence[Path]) -> list[FoundImage]:
@@ -88,14 +88,14 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
     return found
 
 
-def _read_file(path: Path, policy: Policy) -> Pixels:
+def _read_file(path: Path, preprocessing: Preprocessing) -> Pixels:
     if path.exists() and not path.is_file():  # reading a pipe would block
         raise BadImage("not a regular file")
-    return decode(path.read_bytes(), policy)
+    return decode(path.read_bytes(), preprocessing)
 
 
-def _load(source: Source, index: int, policy: Policy) -> Pixels:
-    return source.load(index, policy).pixels
+def _load(source: Source, index: int, preprocessing: Preprocessing) -> Pixels:
+    return source.load(index, preprocessing).pixels
 
 
 def read_images(
@@ -109,10 +109,10 @@ def read_images(
     """
     good: dict[Path, Pixels] = {}
     bad: dict[Path, str] = {}
-    policy = loaded.policy
+    preprocessing = loaded.preprocessing
     for image in wanted:
         try:
-            good[image.path] = image.load(policy)
+            good[image.path] = image.load(preprocessing)
         except BadImage as error:
             bad[image.path] = str(error)
         except OSError as error:

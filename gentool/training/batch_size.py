@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from gentool.core.signals import StopFlag
-from gentool.data import Dataset
+from gentool.data import Split
 from gentool.evaluation.quick_score import Score
 from gentool.training.divergence import explaining
 from gentool.training.loop import Trainer
@@ -46,11 +46,11 @@ def with_batch(setup: Setup, batch: int) -> Setup:
     return replace(setup, settings=replace(setup.settings, batch=batch))
 
 
-def choose_batch(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
+def choose_batch(images: Split, setup: Setup, stop: StopFlag) -> tuple[int, str]:
     """Images per step, and why, in words.
 
     Args:
-        dataset: Prepared images.
+        images: The training images and the held-out images.
         setup: Of the run, with the preset's batch.
         stop: Polled between steps.
 
@@ -58,28 +58,28 @@ def choose_batch(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, s
         DeviceError: not even one image fits.
     """
     with explaining(setup):
-        return _choose(dataset, setup, stop)
+        return _choose(images, setup, stop)
 
 
-def _choose(dataset: Dataset, setup: Setup, stop: StopFlag) -> tuple[int, str]:
-    most = len(dataset.split(setup.settings.holdout)[0])
+def _choose(images: Split, setup: Setup, stop: StopFlag) -> tuple[int, str]:
+    most = len(images.train)
     batch = min(setup.settings.batch, most)
-    while (speed := _images_per_second(dataset, setup, batch, stop)) is None and batch > 1:
+    while (speed := _images_per_second(images, setup, batch, stop)) is None and batch > 1:
         batch //= 2
     if speed is None or batch < min(setup.settings.batch, most):
         return batch, f"batch {batch}: {2 * batch} do not fit into memory"
     for _ in range(_MOST_DOUBLINGS):
         more = 2 * batch
-        faster = _images_per_second(dataset, setup, more, stop) if more <= most else None
+        faster = _images_per_second(images, setup, more, stop) if more <= most else None
         if faster is None or faster < _GAIN * speed:
             break
         batch, speed = more, faster
     return batch, f"batch {batch}: fits into memory, {speed:.0f} images/s in {_STEPS} steps"
 
 
-def _images_per_second(dataset: Dataset, setup: Setup, batch: int, stop: StopFlag) -> float | None:
+def _images_per_second(images: Split, setup: Setup, batch: int, stop: StopFlag) -> float | None:
     """Speed of whole steps; None where they had to be taken in parts."""
-    trainer = Trainer(dataset, with_batch(setup, batch), _Silent())
+    trainer = Trainer(images, with_batch(setup, batch), _Silent())
     began = 0.0
     for step in range(1 + _STEPS):
         if step == 1:

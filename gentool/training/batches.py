@@ -10,12 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gentool.core.devices import memory_format
 from gentool.core.images import Pixels, to_unit
 from gentool.core.rng import Draw, data_order
-from gentool.data import Dataset
+from gentool.data import Dataset, Rows, Subset
 from gentool.models.base import Batch
 from gentool.models.gan.augmentation import open_augmentation
 
@@ -24,15 +23,12 @@ _RESIDENT_SHARE = 0.25  # largest fraction of the free GPU memory for the images
 _FIXED_BATCH, _FIXED_PIXELS = 256, 2**18
 _FIT_IMAGES = 1024, 8192  # fewest and most images that a density is fitted to
 
-Order = NDArray[np.int64]
-
 
 class Feeder:
     """Makes the batches of one run.
 
     Args:
-        dataset: Prepared images.
-        rows: Indices of the training images, int64 (N,); an index may occur more than once.
+        images: The training images; an image may occur more than once.
         seed: Seed of the order.
         batch: Images per batch.
         device: Device of the batches.
@@ -43,21 +39,21 @@ class Feeder:
 
     def __init__(
         self,
-        dataset: Dataset,
-        rows: Order,
+        images: Subset,
         seed: int,
         batch: int,
         device: torch.device,
         augment: str = "none",
         stride: int = 0,
     ) -> None:
-        self._dataset, self._rows, self._seed, self._size = dataset, rows, seed, batch
+        dataset = images.dataset
+        self._dataset, self._rows, self._seed, self._size = dataset, images.rows, seed, batch
         self._stride = stride or batch
         self._device, self._format = device, memory_format(device)
         self._augment = None if augment == "none" else open_augmentation(augment)
         self._resident = _on_device(dataset, device)
         self._ahead: dict[int, Future[Pixels]] = {}
-        self._pool = None if isinstance(dataset.images, np.ndarray) else ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(1) if dataset.streamed else None
         self._last: tuple[int, Batch] | None = None
 
     def batch(self, start: int) -> Batch:
@@ -120,10 +116,10 @@ class Feeder:
         images = self._augment(batch.images, numbers).clamp(-1, 1)
         return Batch(images.contiguous(memory_format=self._format), batch.labels)
 
-    def _order(self, start: int) -> Order:
+    def _order(self, start: int) -> Rows:
         return self._rows[data_order(self._seed, start, self._size, len(self._rows))]
 
-    def _pixels(self, start: int, order: Order) -> torch.Tensor:
+    def _pixels(self, start: int, order: Rows) -> torch.Tensor:
         if self._pool is None:
             return self._read(order)
         ready = self._ahead.pop(start, None)
@@ -135,12 +131,12 @@ class Feeder:
         )
         return torch.from_numpy(found)
 
-    def _read(self, order: Order) -> torch.Tensor:
+    def _read(self, order: Rows) -> torch.Tensor:
         if self._resident is not None:
             return self._resident[torch.from_numpy(order).to(self._device)]
         return torch.from_numpy(self._dataset.stored[order])
 
-    def _as_batch(self, pixels: torch.Tensor, order: Order) -> Batch:
+    def _as_batch(self, pixels: torch.Tensor, order: Rows) -> Batch:
         images = to_unit(pixels.to(self._device, non_blocking=True))
         labels = self._dataset.labels
         chosen = None if labels is None else torch.from_numpy(labels[order]).to(self._device)
@@ -152,9 +148,9 @@ def _on_device(dataset: Dataset, device: torch.device) -> torch.Tensor | None:
 
     The result is also None for other devices and for streamed images.
     """
-    if device.type != "cuda" or not isinstance(dataset.stored, np.ndarray):
+    if device.type != "cuda" or dataset.streamed:
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    if dataset.stored.nbytes > _RESIDENT_SHARE * free:
+    if len(dataset) * dataset.preprocessing.stored_shape.dims > _RESIDENT_SHARE * free:
         return None
-    return torch.from_numpy(np.ascontiguousarray(dataset.stored)).to(device)
+    return torch.from_numpy(np.ascontiguousarray(dataset.stored[:])).to(device)

@@ -24,7 +24,7 @@ from gentool.core.distributed import Ranks, share_statistics
 from gentool.core.errors import DataError, Stopped
 from gentool.core.rng import derive_seed
 from gentool.core.signals import StopFlag
-from gentool.data import Dataset, Source
+from gentool.data import Dataset, Source, Split
 from gentool.models import MODELS
 from gentool.models.base import Model
 from gentool.training.accumulation import Parts
@@ -70,8 +70,14 @@ class TrainResult:
     seed: int
 
 
-def train(dataset: Dataset, setup: Setup, reporter: Reporter, stop: StopFlag) -> TrainResult:
+def train(images: Split, setup: Setup, reporter: Reporter, stop: StopFlag) -> TrainResult:
     """Train, or continue, the run in ``setup.out``.
+
+    Args:
+        images: The training images and the held-out images.
+        setup: What decides the run.
+        reporter: Is informed of how the training goes.
+        stop: Ends the run when it is set; the state is saved first.
 
     Raises:
         UsageError: the folder holds a run with other settings, or another process trains there.
@@ -81,7 +87,7 @@ def train(dataset: Dataset, setup: Setup, reporter: Reporter, stop: StopFlag) ->
         DeviceError: out of memory, or an operation that ``deterministic`` forbids.
     """
     settings = setup.settings
-    count = len(dataset.split(settings.holdout)[0])
+    count = len(images.train)
     if count < settings.batch:
         raise DataError(
             f"{count} images are fewer than a batch of {settings.batch}. "
@@ -92,7 +98,7 @@ def train(dataset: Dataset, setup: Setup, reporter: Reporter, stop: StopFlag) ->
         locked(setup.out) if Ranks().first else contextlib.nullcontext(),
         deterministic_algorithms(settings.deterministic),
     ):
-        trainer = Trainer(dataset, setup, reporter)
+        trainer = Trainer(images, setup, reporter)
         needs.bytes = trainer.folder.bytes_needed(trainer.learner())
         if trainer.ranks.first:
             require_room(setup.out, needs.bytes)
@@ -103,22 +109,21 @@ class Trainer:
     """One run: live weights, averaged weights, and all that the state file keeps.
 
     Args:
-        dataset: Prepared images.
+        images: The training images and the held-out images.
         setup: What decides the run.
         reporter: Is informed of how the training goes.
     """
 
-    def __init__(self, dataset: Dataset, setup: Setup, reporter: Reporter) -> None:
+    def __init__(self, images: Split, setup: Setup, reporter: Reporter) -> None:
         settings, ranks = setup.settings, Ranks()
-        self.dataset, self.setup, self.settings, self.reporter = dataset, setup, settings, reporter
-        self.ranks = ranks
-        rows, held_out = dataset.split(settings.holdout)
+        self.setup, self.settings, self.reporter, self.ranks = setup, settings, reporter, ranks
+        self.dataset = images.train.dataset
         first, last = ranks.share(settings.batch)
         self.feeder = Feeder(
-            dataset, dataset.training_rows(settings.holdout, settings.seed), settings.seed,
-            last - first, setup.device, settings.augment, settings.batch,
+            images.train.repeated(settings.seed), settings.seed, last - first, setup.device,
+            settings.augment, settings.batch,
         )  # fmt: skip
-        self.model = new_model(setup, dataset, self.feeder)
+        self.model = new_model(setup, self.dataset, self.feeder)
         self.average = averaged_copy(self.model)
         share_statistics(self.model)
         phases = self.model.phases()
@@ -127,14 +132,14 @@ class Trainer:
         self.parts = Parts(self.model, settings.batch, reporter.warned, ranks)
         self.updates = Updates(setup, self.model, phases, self.feeder, self.parts, ranks)
         self.phases, self.schedule, self.setbacks = phases, Schedule(phases), Setbacks()
-        self.scores = ScoreSchedule(dataset, rows, held_out, settings.score_every)
+        self.scores = ScoreSchedule(images, settings.score_every)
         self.counters = Counters()
         self.kept: tuple[HasState, ...] = (
             self.counters, self.scores, self.setbacks, self.parts, self.schedule, self.averaging,
             self.updates.filter,
         )  # fmt: skip
         self.budget = Budget(settings.images, settings.minutes, ranks)
-        self.folder = RunFolder(setup, dataset, rows)
+        self.folder = RunFolder(setup, images)
         self.log = RunLog(self.folder.log_path)
         self.scoring = Scoring(
             self.scores, self.schedule, self.model, self.average, self.fit, self.folder, self.log,

@@ -7,15 +7,16 @@ inspected.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
+from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, to_json
-from gentool.data import Policy, Source, glance, make_policy, resolve_shape
+from gentool.data import Sample, Source, resolve_shape
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
@@ -40,7 +41,7 @@ class Plan:
 
     Attributes:
         setup: What decides the run.
-        source: Its images.
+        sample: A sample of its images, which keeps those that were opened.
         notes: One sentence for each choice that was found from the images.
         values: Every setting and where it comes from, by name.
         options: Every model option and where it comes from, by name.
@@ -50,12 +51,17 @@ class Plan:
     """
 
     setup: Setup
-    source: Source
+    sample: Sample
     notes: tuple[str, ...]
     values: dict[str, Setting]
     options: dict[str, Setting]
     continued: str = ""
     random_seed: bool = False
+
+    @property
+    def source(self) -> Source:
+        """The images of the run."""
+        return self.sample.source
 
     @property
     def batch_is_measured(self) -> bool:
@@ -101,47 +107,47 @@ def make_plan(
         DeviceError: a device that this machine does not have.
         ModelFileError: the run in the folder is damaged.
     """
-    opens_once: list[Source] = []
 
-    def source() -> Source:
-        if not opens_once:
-            opens_once.append(opened())
-        return opens_once[0]
+    @cache
+    def sample() -> Sample:
+        return Sample(opened())
 
     limits = {"started": started, "stop_after": stop_after, "override": override}
-    plan = _plan(layers, source, limits)
+    plan = _plan(layers, sample, limits)
     more, words = continue_run(layers, plan.setup, override=override)
-    return replace(plan if more is layers else _plan(more, source, limits), continued=words)
+    return replace(plan if more is layers else _plan(more, sample, limits), continued=words)
 
 
-def _plan(layers: Layers, opened: Callable[[], Source], limits: dict[str, Any]) -> Plan:
+def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) -> Plan:
     """Return the plan of a new run with these settings."""
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
     augment = values["augment"].value
     changes_levels = augment != "none" and not open_augmentation(augment).keeps_levels
-    source = opened()
+    sample = opened()
+    source = sample.source
     shape, notes = resolve_shape(
-        source, layers.get("size"), layers.get("mode"), largest_side(device.type)
+        sample, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
-    policy = make_policy(shape, *(values[key].value for key in ("fit", "background", "margin")))
-    some = None if changes_levels else partial(glance, source, policy)
+    out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
+    random_seed = values["seed"].value == RANDOM
+    values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
+    settings = _settings(layers.preset, values, shape, str(out), device)
+    setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
+    _ = setup.keep  # a wrong one is refused here, before any image is prepared
+    prepared = partial(sample.prepared, setup.preprocessing)
+    some = None if changes_levels else prepared
     config, choices = config.adapted(count, some)
     for key, chosen in to_json(config).items():
         if options[key].value != chosen:
             options[key] = Setting(chosen, FOUND)
-    out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
-    random_seed = values["seed"].value == RANDOM
-    values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
-    settings = _settings(layers.preset, values, policy, str(out), device)
-    setup = Setup(PRESETS[layers.preset].model, config, settings, preset=layers.preset, **limits)
-    _ = setup.keep  # a wrong one is refused here, before any image is prepared
+    setup = replace(setup, config=config)
     notes += [*choices, *source.notes, *_classes(setup, source)]
-    return Plan(setup, source, tuple(notes), values, options, random_seed=random_seed)
+    return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
 
 
 def _for_large_images(
@@ -188,7 +194,7 @@ def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, d
 
 
 def _settings(
-    preset: str, values: dict[str, Setting], policy: Policy, out: str, device: "torch.device"
+    preset: str, values: dict[str, Setting], shape: ImageShape, out: str, device: "torch.device"
 ) -> Settings:
     """Return the settings with every value known."""
     value = {name: setting.value for name, setting in values.items()}
@@ -198,8 +204,8 @@ def _settings(
     known = {
         "data": tuple(value.get("data", ())),
         "out": out,
-        "size": f"{policy.shape.height}x{policy.shape.width}",
-        "mode": policy.shape.mode,
+        "size": f"{shape.height}x{shape.width}",
+        "mode": shape.mode,
         "device": str(device),
         "precision": str(precision).removeprefix("torch."),
     }

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,9 +26,9 @@ from gentool.checkpoint import (
     read_file,
 )
 from gentool.core.errors import DataError, ModelFileError, UsageError
-from gentool.data import Dataset
+from gentool.data import Dataset, Split
 from gentool.evaluation.quick_score import Score, Scorer
-from gentool.inference.held_out import Rows, Sides, tell_sides
+from gentool.inference.held_out import Sides, tell_sides
 from gentool.models.base import Batch, Model, has_fitted_parts
 from gentool.training.batches import Feeder
 from gentool.training.power_ema import KEPT, combination
@@ -112,8 +111,8 @@ class Reaverager:
                 "images of its training"
             )
 
-    def sides(self) -> tuple[Rows, Rows, str | None]:
-        """Return indices of training and of held-out images, to choose a length by, and a note.
+    def sides(self) -> tuple[Split, str | None]:
+        """Return training images and held-out images, to choose a length by, and a note.
 
         If it is not known which images were held out, all images count as training images, and
         the note says so; otherwise it is None. ``fit_to`` must have been called.
@@ -122,13 +121,13 @@ class Reaverager:
         assert dataset is not None
         assert sides is not None
         if sides.why is None:
-            return sides.trained, sides.held_out, None
-        everything = np.arange(len(dataset))
+            return Split(sides.trained, sides.held_out), None
+        split = dataset.split(0)
         why = (
             "which of these images were kept out of training cannot be known "
             f"({sides.why}): the length is chosen by all of them"
         )
-        return everything, everything[:0], why if self.loaded.holdout else None
+        return split, why if self.loaded.holdout else None
 
     def _images(self) -> Iterator[Batch]:
         """Yield the images that training would fit to.
@@ -143,9 +142,8 @@ class Reaverager:
             )
         seed, seen = (self._recorded(name) for name in ("seed", "images"))
         known = self._sides.why is None
-        rows = self._sides.trained if known else np.arange(len(self._dataset))
-        rows = self._dataset.repeated(rows, seed)
-        feeder = Feeder(self._dataset, rows, seed, 1, self.loaded.model.device)
+        images = self._sides.trained if known else self._dataset.whole
+        feeder = Feeder(images.repeated(seed), seed, 1, self.loaded.model.device)
         yield from feeder.to_fit(seen)
 
     def _recorded(self, name: str) -> int:

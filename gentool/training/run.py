@@ -64,21 +64,23 @@ def execute(
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(
-            source, setup.policy, observer.intake,
-            cache=settings.cache, max_bad=settings.max_bad, strict=strict,
+            source, setup.preprocessing, observer.intake,
+            cache=settings.cache, max_bad=settings.max_bad, strict=strict, sample=plan.sample,
         )  # fmt: skip
+    plan.sample.forget()
     observer.prepared(dataset, len(source))
+    images = dataset.split(setup.settings.holdout)
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
                 f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all "
                 "together"
             )
-        batch, why = choose_batch(dataset, setup, stop)
+        batch, why = choose_batch(images, setup, stop)
         observer.note(why)
         setup = with_batch(setup, batch)
     try:
-        result = train(dataset, setup, observer, stop)
+        result = train(images, setup, observer, stop)
     except Stopped:
         if ranks.first:
             write_bad_files(setup.out, dataset.bad)

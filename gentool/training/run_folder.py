@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gentool.checkpoint import (
     MODEL_NAME,
@@ -35,7 +34,7 @@ from gentool.core.errors import ModelFileError, NoEncoder, UsageError
 from gentool.core.picture_files import encode
 from gentool.core.sheets import grid
 from gentool.core.version import __version__
-from gentool.data import Dataset
+from gentool.data import Split
 from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.held_out import keep_out
 from gentool.models.base import Model, Phase
@@ -91,16 +90,16 @@ class RunFolder:
 
     Args:
         setup: The setup of the run.
-        dataset: The prepared images.
-        rows: Indices of the training images, int64 (N,).
+        images: The training images and the held-out images.
 
     Attributes:
         overridden: (value in the run, value now) by setting, for settings that ``--override``
             changed; known after ``read_state``.
     """
 
-    def __init__(self, setup: Setup, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        self.setup, self.settings, self._dataset, self._rows = setup, setup.settings, dataset, rows
+    def __init__(self, setup: Setup, images: Split) -> None:
+        self.setup, self.settings, self._images = setup, setup.settings, images
+        self._dataset = images.train.dataset
         self.path = setup.out
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
         self._kept_out: Header | None = None
@@ -178,7 +177,7 @@ class RunFolder:
             poll: Called repeatedly; may raise to stop.
         """
         if self._kept_out is None:
-            self._kept_out = keep_out(self._dataset, self.settings.holdout, poll).to_json()
+            self._kept_out = keep_out(self._images, poll).to_json()
         return self._kept_out
 
     def _record(self, images: int) -> Header:
@@ -197,7 +196,7 @@ class RunFolder:
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "data": {
                 "name": data.name,
-                "images": len(self._rows),
+                "images": len(self._images.train),
                 "fingerprint": data.fingerprint,
                 **kept,
                 **record_of(settings, "data"),
@@ -324,8 +323,9 @@ class RunFolder:
         draws = [(self.settings.seed, k) for k in range(_PREVIEW_IMAGES)]
         samples = grid(decode_blocks(average, prior_blocks(average, draws)))
         _put_preview(folder / f"{images:09d}.png", encode(samples, ".png", made))
-        chosen = np.linspace(0, len(self._rows) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
-        originals = self._dataset.images[self._rows[chosen]]
+        train = self._images.train
+        chosen = np.linspace(0, len(train) - 1, _PREVIEW_IMAGES // 2).astype(np.int64)
+        originals = train.images[chosen]
         try:
             codes = encode_blocks(average, originals)
         except NoEncoder:

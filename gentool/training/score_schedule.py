@@ -11,11 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gentool.core.errors import DataError
-from gentool.data import Dataset
+from gentool.data import Split
 from gentool.evaluation.quick_score import Augmented, Score, Scorer
 from gentool.models.base import Model
 from gentool.training.state import read_count
@@ -30,9 +27,7 @@ class ScoreSchedule:
     """The scores of one run: when they are due, and the last and the best one.
 
     Args:
-        dataset: Prepared images.
-        rows: Indices of the training images, int64 (N,).
-        held_out: Indices of the held-out images, int64 (M,).
+        images: The training images and the held-out images.
         every: Images between two scores; 0 for no scores, None to score by the clock.
 
     Attributes:
@@ -43,18 +38,12 @@ class ScoreSchedule:
         DataError: ``every`` asks for scores, and there are fewer than two training images.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        rows: NDArray[np.int64],
-        held_out: NDArray[np.int64],
-        every: int | None,
-    ) -> None:
-        if len(rows) < 2:  # the Frechet distance to a single image has no meaning
+    def __init__(self, images: Split, every: int | None) -> None:
+        if len(images.train) < 2:  # the Frechet distance to a single image has no meaning
             if every:
                 raise DataError("a score needs two images or more, not 1. Leave --score-every out")
             every = 0
-        self._images, self._every = (dataset, rows, held_out), every
+        self._images, self._every = images, every
         self._scorer: Scorer | None = None
         self._next = time.monotonic() + _FIRST_SECONDS
         self._at_rest, self._seconds = False, 0.0
@@ -103,7 +92,7 @@ class ScoreSchedule:
         """
         scoring = time.monotonic()
         if self._scorer is None:
-            self._scorer = Scorer(*self._images)
+            self._scorer = Scorer(self._images)
         score = self._scorer.score(model, augmented, poll)
         now = time.monotonic()
         self._seconds = now - scoring

@@ -12,7 +12,7 @@ import torch
 from gentool.core.devices import select_device, select_precision
 from gentool.core.images import MODES, ImageShape
 from gentool.core.options import to_json
-from gentool.data import Policy, make_policy, parse_size
+from gentool.data import Preprocessing, make_preprocessing, parse_size
 from gentool.models.base import BaseConfig
 from gentool.training.settings import Settings, identity_of
 from gentool.training.snapshots import Keep, parse_keep
@@ -67,7 +67,7 @@ class Setup:
         return select_precision(self.device, self.settings.precision)
 
     @cached_property
-    def policy(self) -> Policy:
+    def preprocessing(self) -> Preprocessing:
         """How images are preprocessed.
 
         Raises:
@@ -75,7 +75,7 @@ class Setup:
         """
         s = self.settings
         shape = ImageShape(*parse_size(s.size), MODES[s.mode])
-        return make_policy(shape, s.fit, s.background, s.margin)
+        return make_preprocessing(shape, s.fit, s.background, s.margin)
 
     @cached_property
     def keep(self) -> Keep:

@@ -28,7 +28,7 @@ from PIL import Image
 
 from gentool.core.images import ImageShape, to_unit
 from gentool.core.rng import data_order
-from gentool.data import Dataset, Policy, open_source, prepare
+from gentool.data import Dataset, Preprocessing, open_source, prepare
 from gentool.data.cache.workers import cores
 
 _CHUNK = 128
@@ -117,7 +117,7 @@ def _start(path: Path, side: int) -> tuple[float, float]:
     began = time.perf_counter()
     source = open_source(str(path))
     opened = time.perf_counter()
-    prepare(source, Policy(ImageShape(side, side, 3)), lambda done, total: None)
+    prepare(source, Preprocessing(ImageShape(side, side, 3)), lambda done, total: None)
     ended = time.perf_counter()
     return ended - began, ended - opened
 
@@ -190,7 +190,7 @@ def main() -> None:
         os.environ["GENTOOL_CACHE"] = str(Path(folder) / "cache")
         small = arguments.zip or write_zip(Path(folder) / "small.zip", arguments.small)
         compare_intake(small, 32, arguments.rounds)
-        data = prepare(open_source(str(small)), Policy(ImageShape(32, 32, 3)))
+        data = prepare(open_source(str(small)), Preprocessing(ImageShape(32, 32, 3)))
         compare_batches(data, arguments.rounds, arguments.batch)
         if arguments.large:
             large = write_folder(Path(folder) / "large", arguments.large)

@@ -102,7 +102,7 @@ def gentool_loop(dataset: Dataset, setup: Setup) -> float:
         began = time.perf_counter()
         settings = replace(setup.settings, out=str(Path(folder) / "run"))
         now = replace(setup, settings=settings, started=time.monotonic())
-        train(dataset, now, Silent(), stop)
+        train(dataset.split(0), now, Silent(), stop)
         return time.perf_counter() - began
 
 

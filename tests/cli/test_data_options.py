@@ -12,7 +12,15 @@ from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
 from gentool.core.images import ImageShape, to_unit
-from gentool.data import Dataset, Policy, make_policy, open_dataset, open_source, prepare
+from gentool.data import (
+    Dataset,
+    Preprocessing,
+    Subset,
+    make_preprocessing,
+    open_dataset,
+    open_source,
+    prepare,
+)
 from gentool.training.batches import Feeder
 
 CPU = torch.device("cpu")
@@ -128,7 +136,7 @@ def test_the_policy_is_in_the_file_and_other_verbs_keep_it(toys: Path, tmp_path:
     )  # fmt: skip
     assert done.code == 0, done.err
     loaded = load_model(out)
-    assert loaded.policy == make_policy(ImageShape(16, 16, 3), "pad", "#ff0000")
+    assert loaded.preprocessing == make_preprocessing(ImageShape(16, 16, 3), "pad", "#ff0000")
     Image.new("RGB", (64, 16), "blue").save(tmp_path / "wide.png")
     done = gentool_command(
         "reconstruct", out, tmp_path / "wide.png", "-o", tmp_path / "o", "--device", "cpu"
@@ -172,29 +180,28 @@ def test_frames_of_an_animation_are_trained_on(tmp_path: Path) -> None:
 
 
 def _dataset(toys: Path, margin: float = 0.0) -> Dataset:
-    return prepare(open_source(str(toys)), Policy(ImageShape(16, 16, 3), margin=margin))
+    return prepare(open_source(str(toys)), Preprocessing(ImageShape(16, 16, 3), margin=margin))
 
 
 def test_augmented_batches_are_a_function_of_the_counter(toys: Path) -> None:
     dataset = _dataset(toys)
-    rows = np.arange(len(dataset))
-    feeder = Feeder(dataset, rows, 1, 8, CPU, "flip+colour")
-    plainly = Feeder(dataset, rows, 1, 8, CPU)
+    images = dataset.whole
+    feeder = Feeder(images, 1, 8, CPU, "flip+colour")
+    plainly = Feeder(images, 1, 8, CPU)
     first = feeder.batch(8).images
     assert not torch.equal(first, plainly.batch(8).images)
     assert first.abs().max() <= 1
     feeder.batch(16)
     assert torch.equal(feeder.batch(8).images, first)
     # A batch of 4 sees what the batch of 8 sees at those places.
-    assert torch.equal(Feeder(dataset, rows, 1, 4, CPU, "flip+colour").batch(12).images, first[4:])
+    assert torch.equal(Feeder(images, 1, 4, CPU, "flip+colour").batch(12).images, first[4:])
 
 
 def test_flips_mirror_half_of_the_images(toys: Path) -> None:
     dataset = _dataset(toys)
-    rows = np.arange(len(dataset))
     flipped, straight = (
-        Feeder(dataset, rows, 0, 100, CPU, "flip"),
-        Feeder(dataset, rows, 0, 100, CPU),
+        Feeder(dataset.whole, 0, 100, CPU, "flip"),
+        Feeder(dataset.whole, 0, 100, CPU),
     )
     a, b = flipped.batch(0).images, straight.batch(0).images
     mirrored = [
@@ -208,7 +215,7 @@ def test_flips_mirror_half_of_the_images(toys: Path) -> None:
 def test_windows_lie_anywhere_in_what_is_stored(toys: Path) -> None:
     dataset = _dataset(toys, margin=0.25)
     assert dataset.stored.shape[1:3] == (20, 20)
-    feeder = Feeder(dataset, np.arange(len(dataset)), 0, 1, CPU)
+    feeder = Feeder(dataset.whole, 0, 1, CPU)
     places = set()
     for start in range(200):
         image = feeder.batch(start).images[0]
@@ -221,10 +228,13 @@ def test_windows_lie_anywhere_in_what_is_stored(toys: Path) -> None:
 
 
 def test_streamed_batches_are_those_of_the_cache(toys: Path) -> None:
-    source, policy = open_source(str(toys)), Policy(ImageShape(16, 16, 3), margin=0.25)
-    rows = np.arange(100)
-    cached = Feeder(prepare(source, policy), rows, 0, 16, CPU, "flip")
-    streamed = Feeder(prepare(source, policy, cache="never"), rows, 0, 16, CPU, "flip")
+    source = open_source(str(toys))
+    wider = Preprocessing(ImageShape(16, 16, 3), margin=0.25)
+    some = np.arange(100)
+    cached = Feeder(Subset(prepare(source, wider), some), 0, 16, CPU, "flip")
+    decoded = prepare(source, wider, cache="never")
+    assert decoded.streamed
+    streamed = Feeder(Subset(decoded, some), 0, 16, CPU, "flip")
     for start in (0, 16, 32, 0, 160):
         a, b = cached.batch(start), streamed.batch(start)
         assert torch.equal(a.images, b.images)

@@ -16,7 +16,7 @@ from PIL import Image
 from gentool.checkpoint import LoadedModel, load_model, read_file
 from gentool.core.images import ImageShape, to_unit
 from gentool.core.rng import Draw
-from gentool.data import open_dataset
+from gentool.data import Subset, open_dataset
 from gentool.data.sources.stacked_digits import Modes, read_modes
 from gentool.evaluation.evaluate import evaluate
 from gentool.evaluation.latent_use import Scores, score_codes, score_units
@@ -129,12 +129,12 @@ def test_the_picture_of_neighbours_shows_samples_and_training_images(
 
 def test_neighbours_of_a_sample_do_not_depend_on_the_others(toys: Path) -> None:
     dataset = open_dataset(str(toys))
-    rows = np.arange(40)
-    reference = make_reference(dataset, RandomExtractor(), rows, rows[:0])
-    sheet = neighbour_sheet(dataset.images[[50, 50]], dataset, reference)
+    some, two, none = (Subset(dataset, np.arange(count)) for count in (40, 2, 0))
+    reference = make_reference(RandomExtractor(), some, none)
+    sheet = neighbour_sheet(dataset.images[[50, 50]], reference)
     np.testing.assert_array_equal(sheet[:, : 4 * 18 - 2], sheet[:, 4 * 18 :])
-    few = make_reference(dataset, RandomExtractor(), rows[:2], rows[:0])
-    assert neighbour_sheet(dataset.images[:3], dataset, few).shape[1] == 6 * 18 - 2
+    few = make_reference(RandomExtractor(), two, none)
+    assert neighbour_sheet(dataset.images[:3], few).shape[1] == 6 * 18 - 2
 
 
 def test_every_reconstruction_has_a_line_that_reconstruct_confirms(
@@ -259,8 +259,8 @@ def test_the_split_goes_by_content_and_outlives_renaming(toys: Path, tmp_path: P
         shutil.copy(path, renamed / f"x{number:05d}.png")
     before, after = open_dataset(str(toys)), open_dataset(str(renamed))
     for kind in (0, 1):
-        a = {before.images[i].tobytes() for i in before.split(0.3)[kind]}
-        assert a == {after.images[i].tobytes() for i in after.split(0.3)[kind]}
+        a = {image.tobytes() for image in before.split(0.3)[kind].images[:]}
+        assert a == {image.tobytes() for image in after.split(0.3)[kind].images[:]}
 
 
 def test_a_split_has_the_share_and_smaller_ones_lie_inside_larger(toys: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_split_has_the_share_and_smaller_ones_lie_inside_larger(toys: Path) ->
     trained, kept_out = dataset.split(0.1)
     assert len(trained) + len(kept_out) == 4000
     assert len(kept_out) == pytest.approx(400, abs=80)
-    assert set(kept_out) < set(dataset.split(0.3)[1])
+    assert set(kept_out.rows) < set(dataset.split(0.3).held_out.rows)
     assert len(dataset.split(0.0)[1]) == 0
 
 
@@ -435,7 +435,8 @@ def test_a_kl_that_is_only_near_that_of_the_bound_says_so(toys: Path) -> None:
     model = VAE(VAE.Config(width=4, latent_size=4, prior="vamp"), ImageShape(16, 16, 3)).eval()
     scores = Scores("x")
     opened = LoadedModel(model, {}, "0" * 64, Path("x"))
-    score_likelihood(scores, opened, open_dataset(str(toys)), np.arange(4), 2, 0, lambda: None)
+    images = Subset(open_dataset(str(toys)), np.arange(4))
+    score_likelihood(scores, opened, images, 2, 0, lambda: None)
     assert "kl" not in scores.values
     assert scores.values["kl (near)"] >= scores.values["kl (near) largest unit"] >= 0
     words = "kl (near) is to a Gaussian with the prior's moments, not to the prior itself"
@@ -503,17 +504,17 @@ def test_no_score_is_made_of_a_model_in_training_mode(
     toys: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(str(toys))
-    rows = np.arange(40)
+    some, none = (Subset(dataset, np.arange(count)) for count in (40, 0))
     extractor = RandomExtractor()
-    reference = make_reference(dataset, extractor, rows, rows[:0])
+    reference = make_reference(extractor, some, none)
     found = Scores("x", {extractor.score: 1.0})
     images = {Path("x.png"): dataset.images[0]}
     latents = of_images(loaded.model, encode_blocks(loaded.model, dataset.images[:1]))
     scored: list[Callable[[], object]] = [
         lambda: next(sampled(loaded, 1, 0)),
-        lambda: score_reconstruction(found, loaded, dataset, rows),
-        lambda: score_gap(found, loaded, dataset, reference, lambda: None),
-        lambda: score_likelihood(found, loaded, dataset, rows, 1, 0, lambda: None),
+        lambda: score_reconstruction(found, loaded, some),
+        lambda: score_gap(found, loaded, reference, lambda: None),
+        lambda: score_likelihood(found, loaded, some, 1, 0, lambda: None),
         lambda: bounds(loaded, images, 1, lambda: None),
         lambda: reconstruct(loaded, images, latents),
         lambda: extractor.features(dataset.images[:1]),

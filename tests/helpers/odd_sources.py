@@ -12,8 +12,8 @@ from PIL import Image
 
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Policy
-from gentool.data.sources.table import Loaded, Source
+from gentool.data.preprocessing import BadImage, Preprocessing
+from gentool.data.sources.base import Decoded, Loaded, Source
 
 Access = Literal["processes", "threads", "sequential"]
 
@@ -38,14 +38,15 @@ class Squares(Source):
         """Its number."""
         return f"square {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Image ``index``, or the fault that was ordered."""
         self.faults.meet(index)
         return Loaded(square(index), index * 7919)
 
-    def open(self, index: int) -> Image.Image:
-        """Image ``index``."""
-        return Image.fromarray(square(index))
+    def open(self, index: int) -> Decoded:
+        """Image ``index``, or the fault that was ordered."""
+        self.faults.meet(index)
+        return Decoded(Image.fromarray(square(index)), index * 7919)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gentool.core.images import to_unit
-from gentool.data import Dataset
+from gentool.data import Subset
 from gentool.models.base import BaseConfig, Model, Phase
 
 
@@ -18,9 +18,9 @@ class Replaying(Model):
     Config = BaseConfig
     exported = ("bank",)
 
-    def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
-        super().__init__(BaseConfig(), dataset.shape)
-        self.bank = nn.ParameterList([to_unit(torch.from_numpy(dataset.images[rows]))])
+    def __init__(self, images: Subset) -> None:
+        super().__init__(BaseConfig(), images.dataset.shape)
+        self.bank = nn.ParameterList([to_unit(torch.from_numpy(images.images[:]))])
         self.eval()
 
     def prior(

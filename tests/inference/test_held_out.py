@@ -16,7 +16,7 @@ from PIL import Image
 
 from gentool.checkpoint import load_model, read_file, write_file
 from gentool.core.images import ImageShape
-from gentool.data import Policy, open_dataset, open_source
+from gentool.data import Preprocessing, open_dataset, open_source
 from gentool.data.origin import origin_of, with_origin
 from gentool.data.sources.shards import write_shards
 from gentool.inference.held_out import MOST_KEPT, KeptOut, digest, keep_out, read_kept, tell_sides
@@ -50,7 +50,7 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unseen(run: Path, photos: Path) -> set[bytes]:
     """Pixels of the images that were truly kept out."""
     dataset = open_dataset(str(photos), "16", "rgb")
-    return {dataset.images[row].tobytes() for row in dataset.split(SHARE)[1]}
+    return {image.tobytes() for image in dataset.split(SHARE).held_out.images[:]}
 
 
 def _converted(folder: Path, out: Path, suffix: str, **how: Any) -> Path:
@@ -118,7 +118,7 @@ def test_no_copy_of_the_data_makes_a_trained_image_held_out(
     assert answer["protocol"]["split"] == "held-out"
     dataset = open_dataset(str(copy), "16", "rgb")
     sides = tell_sides(load_model(run), dataset)
-    assert {dataset.images[row].tobytes() for row in sides.held_out} == unseen
+    assert {image.tobytes() for image in sides.held_out.images[:]} == unseen
     assert answer["protocol"]["reference"] == len(sides.held_out)
     assert "memorisation" in answer["scores"][0]  # the training images are known, too
     assert len(sides.trained) + len(sides.held_out) == COUNT
@@ -126,12 +126,14 @@ def test_no_copy_of_the_data_makes_a_trained_image_held_out(
 
 def test_shards_carry_the_hash_of_the_first_file(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("litdata")
-    pack, policy = _packed(photos, tmp_path), Policy(ImageShape(16, 16, 3))
-    write_shards(open_source(str(pack)), policy, tmp_path / "shards")
+    pack, preprocessing = _packed(photos, tmp_path), Preprocessing(ImageShape(16, 16, 3))
+    write_shards(open_source(str(pack)), preprocessing, tmp_path / "shards")
     again = tmp_path / "again.zip"
     assert gentool_command("data", "pack", f"shards:{tmp_path / 'shards'}", again).code == 0
     sources = [str(photos), f"shards:{tmp_path / 'shards'}", str(again)]
-    marks = [{open_source(s).load(k, policy).content_hash for k in range(COUNT)} for s in sources]
+    marks = [
+        {open_source(s).load(k, preprocessing).content_hash for k in range(COUNT)} for s in sources
+    ]
     assert marks[0] == marks[1] == marks[2]
 
 
@@ -165,7 +167,7 @@ def test_of_other_data_only_the_images_count_that_were_kept_out(
     done = _evaluate(run, "--data", mixed, "--metrics", "reconstruction,memorisation", "--json")
     answer = json.loads(done.out)
     dataset = open_dataset(str(mixed), "16", "rgb")
-    here = sum(image.tobytes() in unseen for image in dataset.images)
+    here = sum(image.tobytes() in unseen for image in dataset.images[:])
     assert 0 < here < len(unseen)
     assert answer["protocol"]["split"] == "held-out"
     assert answer["protocol"]["reference"] == here
@@ -185,8 +187,8 @@ def test_a_held_out_twin_of_a_training_image_is_left_out_and_said(
     out = _train(both, tmp_path / "run")
     dataset = open_dataset(str(both), "16", "rgb")
     trained, kept_out = dataset.split(SHARE)
-    seen = {dataset.images[row].tobytes() for row in trained}
-    twins = sum(dataset.images[row].tobytes() in seen for row in kept_out)
+    seen = {image.tobytes() for image in trained.images[:]}
+    twins = sum(image.tobytes() in seen for image in kept_out.images[:])
     assert twins
     done = _evaluate(out, "--data", both, "--metrics", "reconstruction", "-n", 999, "--json")
     answer = json.loads(done.out)
@@ -209,7 +211,7 @@ def test_images_that_weights_were_fitted_to_are_no_longer_held_out(
     run: Path, photos: Path, tmp_path: Path
 ) -> None:
     dataset, source = open_dataset(str(photos), "16", "rgb"), open_source(str(photos))
-    kept_out = dataset.split(SHARE)[1]
+    kept_out = dataset.split(SHARE).held_out.rows
     model = run
     for number, row in enumerate(kept_out[:2]):  # one after the other: both count
         fitted = tmp_path / f"fitted{number}.safetensors"
@@ -220,7 +222,7 @@ def test_images_that_weights_were_fitted_to_are_no_longer_held_out(
         assert done.code == 0, done.err
         model = fitted
     sides = tell_sides(load_model(model), dataset)
-    assert set(kept_out) - set(sides.held_out) == set(kept_out[:2])
+    assert set(kept_out) - set(sides.held_out.rows) == set(kept_out[:2])
 
 
 def _older(run: Path, out: Path) -> Path:
@@ -266,9 +268,9 @@ def test_a_model_file_is_the_same_bytes_again_and_info_shows_a_count(
 
 def test_few_hashes_of_many_images_are_a_uniform_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset("builtin:shapes:400", "16")
-    whole = keep_out(dataset, 0.5)
+    whole = keep_out(dataset.split(0.5))
     monkeypatch.setattr("gentool.inference.held_out.MOST_KEPT", 50)
-    part = keep_out(dataset, 0.5)
+    part = keep_out(dataset.split(0.5))
     assert whole.complete
     assert not part.complete
     assert (part.images, part.training) == (whole.images, whole.training)

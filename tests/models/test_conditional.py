@@ -256,7 +256,7 @@ def test_the_batch_carries_its_labels(striped: Path) -> None:
     from gentool.training.batches import Feeder
 
     dataset = open_dataset(str(striped), "16")
-    feeder = Feeder(dataset, np.arange(len(dataset)), 5, 16, CPU)
+    feeder = Feeder(dataset.whole, 5, 16, CPU)
     first = feeder.batch(0)
     assert first.labels is not None
     means = (first.images.mean(dim=(1, 2, 3)) > 0).long()

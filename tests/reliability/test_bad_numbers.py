@@ -79,7 +79,7 @@ def test_a_prior_that_cannot_be_fitted_is_a_setback(image_folder: Path, tmp_path
                         lr=1e-3, device="cpu", precision="float32")  # fmt: skip
     setup = Setup("vae", VAE.Config(width=4, latent_size=4), settings, time.monotonic())
     data = open_dataset(str(image_folder), size="16")
-    trainer = Trainer(data, setup, Display(StopFlag(), 48, quiet=True))
+    trainer = Trainer(data.split(0), setup, Display(StopFlag(), 48, quiet=True))
     for weight in trainer.average.get_submodule("encoder").parameters():
         weight.data.fill_(1e38)
     with pytest.raises(NotFinite, match="fitted to"):

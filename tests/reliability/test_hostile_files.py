@@ -159,9 +159,8 @@ def trainer(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Tra
                         images=48, batch=16, lr=1e-3, device="cpu",
                         precision="float32")  # fmt: skip
     setup = Setup("gan", GAN.Config(width=4, latent_size=8), settings, time.monotonic())
-    found = Trainer(
-        open_dataset(str(image_folder), size="16"), setup, Display(stop, 48, quiet=True)
-    )
+    images = open_dataset(str(image_folder), size="16").split(0)
+    found = Trainer(images, setup, Display(stop, 48, quiet=True))
     found.run(stop)
     return found
 

@@ -1,6 +1,5 @@
 """What a density is fitted to: how many images, and how many at once."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,16 +20,16 @@ def test_a_fit_looks_at_no_more_images_than_were_seen(
     digits: Dataset, seen: int, count: int
 ) -> None:
     """Some 1,000 always, and all there are at most, each once."""
-    feeder = Feeder(digits, np.arange(3000), 1, 16, CPU)
+    feeder = Feeder(digits.whole, 1, 16, CPU)
     batches = [batch.images for batch in feeder.to_fit(seen)]
     assert sum(map(len, batches)) == feeder.fit_count(seen) == count
     shown = {pixels.tobytes() for images in batches for pixels in to_pixels(images)}
-    everything = {pixels.tobytes() for pixels in digits.images}
+    everything = {pixels.tobytes() for pixels in digits.images[:]}
     assert shown <= everything
     assert len(shown) == pytest.approx(count, abs=len(digits) - len(everything))
 
 
 def test_large_images_are_fitted_to_in_small_batches() -> None:
     large = open_dataset("builtin:shapes:40", "128")
-    sizes = [len(b.images) for b in Feeder(large, np.arange(40), 1, 8, CPU).fixed(40)]
+    sizes = [len(b.images) for b in Feeder(large.whole, 1, 8, CPU).fixed(40)]
     assert sizes == [16, 16, 8]

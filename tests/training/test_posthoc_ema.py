@@ -100,7 +100,7 @@ def test_a_density_is_fitted_to_the_codes_of_the_new_weights(
     assert done.code == 0, done.err
     before: Any = load_model(run).model
     after: Any = load_model(out).model
-    pixels = open_dataset(str(image_folder), str(SIDE)).images
+    pixels = open_dataset(str(image_folder), str(SIDE)).images[:]
     codes = encode_blocks(after, pixels)
     assert not torch.allclose(codes, encode_blocks(before, pixels), atol=1e-3)
     torch.testing.assert_close(after.density.mean, codes.mean(dim=0), atol=1e-4, rtol=1e-4)
@@ -174,7 +174,7 @@ def test_codes_stay_those_that_the_prior_over_them_has_learned(
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if name.startswith(stays)} <= same
     assert any(name.startswith(moves) for name in before.keys() - same)
-    pixels = open_dataset(str(image_folder), str(SIDE)).images
+    pixels = open_dataset(str(image_folder), str(SIDE)).images[:]
     codes = [encode_blocks(load_model(path).model, pixels) for path in (run, out)]
     assert torch.equal(*codes)
 

@@ -10,7 +10,7 @@ from conftest import TINY, gentool_command
 from replaying import Replaying
 
 from gentool.core.rng import Draw
-from gentool.data import Dataset, open_dataset
+from gentool.data import Dataset, Subset, open_dataset
 from gentool.evaluation.quick_score import Score
 from gentool.training.score_schedule import ScoreSchedule
 
@@ -23,7 +23,7 @@ def digits() -> Dataset:
 
 def looks(dataset: Dataset, every: int | None) -> ScoreSchedule:
     """Of a run without images kept out."""
-    return ScoreSchedule(dataset, *dataset.split(0.0), every)
+    return ScoreSchedule(dataset.split(0.0), every)
 
 
 def nothing(_: object, draw: Draw) -> None:
@@ -41,7 +41,8 @@ def is_due(
 def score(watched: ScoreSchedule, dataset: Dataset, rows: int, images: int) -> Score:
     """Look at a model that repeats the first ``rows`` images."""
     began = time.monotonic()
-    return watched.score(Replaying(dataset, np.arange(rows)), nothing, images, began, lambda: None)
+    replaying = Replaying(Subset(dataset, np.arange(rows)))
+    return watched.score(replaying, nothing, images, began, lambda: None)
 
 
 def test_by_the_counter(digits: Dataset) -> None:

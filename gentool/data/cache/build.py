@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, Pixels
 from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
-from gentool.data.cache.worker import Bad, Chunk, Job
+from gentool.data.cache.worker import Chunk, Job
 from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, make_crew
-from gentool.data.preprocessing import Policy
-from gentool.data.sources.table import Source
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Bad, Known, Sample
 
 Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.1
@@ -65,17 +66,17 @@ def dims_of(shape: ImageShape) -> tuple[int, int, int]:
 
 
 def build(
-    source: Source,
-    policy: Policy,
+    sample: Sample,
+    preprocessing: Preprocessing,
     store: DiskStore | MemoryStore,
     tolerance: Tolerance,
     progress: Progress,
 ) -> Built:
-    """Prepare every image of ``source`` into ``store``.
+    """Prepare every image of a source into ``store``.
 
     Args:
-        source: Where the images come from.
-        policy: How the images are prepared.
+        sample: A sample of the source; images that it has opened are not opened again.
+        preprocessing: How the images are prepared.
         store: Where the pixels are written; chunks that it already has are not prepared again.
         tolerance: How many images may be bad.
         progress: Called with (done, total) several times a second; may raise to stop.
@@ -87,12 +88,14 @@ def build(
         DataError: there are too many bad files, or no image is good.
         OSError: the store cannot be written.
     """
-    shape = policy.stored_shape
-    job = Job(source, policy, dims_of(shape), store.slots)
+    source, shape = sample.source, preprocessing.stored_shape
+    known = partial(sample.known, preprocessing)
+    job = Job(source, preprocessing, dims_of(shape), store.slots)
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []
-    with closing(_in_order(job, store, built.notes, progress)) as chunks:  # also ends the workers
+    in_order = _in_order(job, known, store, built.notes, progress)
+    with closing(in_order) as chunks:  # which also ends the workers
         for chunk in chunks:
             built.bad += chunk.bad
             names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
@@ -126,7 +129,11 @@ def update_with_labels(
 
 
 def _in_order(
-    job: Job, store: DiskStore | MemoryStore, notes: list[str], progress: Progress
+    job: Job,
+    known: Callable[[int, int], Known],
+    store: DiskStore | MemoryStore,
+    notes: list[str],
+    progress: Progress,
 ) -> Generator[Chunk, None, None]:
     """Yield all chunks in order, prepared by worker processes or, if these fail, by threads."""
     total = len(job.source)
@@ -134,7 +141,7 @@ def _in_order(
     try:
         crew = make_crew(job, total)
         spans = store.spans(_chunk_size(total, job.dims, crew.size))
-        with closing(_by_crew(crew, spans, store, progress, total)) as chunks:
+        with closing(_by_crew(crew, known, spans, store, progress, total)) as chunks:
             for chunk in chunks:
                 yield chunk
                 start = chunk.stop
@@ -143,11 +150,12 @@ def _in_order(
         crew = ThreadCrew(job, cores())
         size = _chunk_size(total, job.dims, crew.size)
         spans = ((k, min(k + size, total)) for k in range(start, total, size))
-        yield from _by_crew(crew, spans, store, progress, total)
+        yield from _by_crew(crew, known, spans, store, progress, total)
 
 
 def _by_crew(
     crew: Crew,
+    known: Callable[[int, int], Known],
     spans: Iterator[tuple[int, int]],
     store: DiskStore | MemoryStore,
     progress: Progress,
@@ -162,7 +170,7 @@ def _by_crew(
     try:
         while True:
             while len(ahead) < _AHEAD * crew.size and (span := next(spans, None)):
-                ahead.append(store.recall(*span) or crew.submit(*span))
+                ahead.append(store.recall(*span) or crew.submit(*span, known(*span)))
             if not ahead:
                 return
             progress(done, total)

@@ -25,8 +25,8 @@ from gentool.core.images import MODES, ImageShape, Pixels
 from gentool.data.cache.build import Built, dims_of, update_with_labels
 from gentool.data.cache.locks import hold
 from gentool.data.cache.store import IMAGES, DiskStore
-from gentool.data.cache.worker import Bad
 from gentool.data.cache.workers import cores
+from gentool.data.reading import Bad
 from gentool.data.sources.table import Source
 
 META, BAD = "meta.json", "bad.json"

@@ -2,30 +2,31 @@
 
 ``prepare`` takes the images from the cache if they are there. Otherwise it builds the entry,
 keeps the images in memory, or streams them. The name of an entry is a hash of what it depends
-on: the source and the policy.
+on: the source and the preprocessing.
 """
 
 import hashlib
 import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
-from gentool.core.images import ImageShape, Pixels
 from gentool.data.badfiles import MAX_BAD, Tolerance
-from gentool.data.cache.build import Progress, build, dims_of
+from gentool.data.cache.build import Built, Progress, build, dims_of
 from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.cache.locks import building
 from gentool.data.cache.pruning import cache_limit, prune, size_of
 from gentool.data.cache.store import DiskStore, MemoryStore, reached
 from gentool.data.cache.streaming import StreamedImages, Window
-from gentool.data.cache.worker import attempt
 from gentool.data.dataset import Dataset
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import Policy
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Sample, attempt
 from gentool.data.sources.table import Loaded, Source
 
 CacheMode = Literal["auto", "disk", "ram", "never"]
@@ -37,18 +38,19 @@ _TRIED_AGAIN = 16  # files with a temporary fault that are tried again when an e
 
 def prepare(
     source: Source,
-    policy: Policy,
+    preprocessing: Preprocessing,
     progress: Progress | None = None,
     *,
     cache: CacheMode = "auto",
     max_bad: float = MAX_BAD,
     strict: bool = False,
+    sample: Sample | None = None,
 ) -> Dataset:
     """Return the prepared images of ``source``.
 
     Args:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         progress: Called with (done, total) several times a second; may raise to stop. The images
             prepared so far stay on disk, and the next call continues after them.
         cache: ``disk`` keeps the images in the cache folder; ``ram`` keeps them in the memory of
@@ -56,6 +58,7 @@ def prepare(
             if they fit, else ``never`` with a note.
         max_bad: Fraction of the images that may be bad, 0 to 1.
         strict: Whether a single bad image is already an error.
+        sample: A sample of the source. The images that it has opened are not opened again.
 
     Raises:
         DataError: there are too many bad files or no good one, the cache cannot be written, the
@@ -64,23 +67,47 @@ def prepare(
     """
     if cache not in CACHE_MODES:
         raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
-    tolerance = Tolerance(max_bad, strict)
     told = _rising(progress) if progress else (lambda done, total: None)
+    task = _Task(sample or Sample(source), preprocessing, Tolerance(max_bad, strict), told)
     if cache == "never":
-        return _streamed(source, policy, tolerance, ())
+        return _streamed(task, ())
     if cache == "ram":
-        return _in_memory(source, policy, tolerance, told)
-    entry = _place(source, policy)
-    found = _look_up(entry, source, policy)
+        return _in_memory(task)
+    entry = _place(task)
+    found = _look_up(entry, task)
     if found is None:
-        note = _make_room(entry, source, policy)
+        note = _make_room(entry, task)
         if note and cache == "disk":
             raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
         if note:
-            return _streamed(source, policy, tolerance, (f"{note}: streamed from the source",))
-        return _on_disk(entry, source, policy, tolerance, told)
+            return _streamed(task, (f"{note}: streamed from the source",))
+        return _on_disk(entry, task)
     mark_used(entry)
-    return _dataset(found, source, policy, tolerance, ())
+    return _dataset(found, task, ())
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What ``prepare`` was asked for; see its arguments."""
+
+    sample: Sample
+    preprocessing: Preprocessing
+    tolerance: Tolerance
+    progress: Progress
+
+    @property
+    def source(self) -> Source:
+        """Where the images come from."""
+        return self.sample.source
+
+    @property
+    def key(self) -> bytes:
+        """What the pixels depend on; the name of a cache entry is a hash of it."""
+        return f"{self.source.fingerprint}|{self.preprocessing}".encode()
+
+    def load(self, index: int) -> Loaded:
+        """Return image ``index``, prepared."""
+        return self.source.load(index, self.preprocessing)
 
 
 def _rising(progress: Progress) -> Progress:
@@ -99,34 +126,31 @@ def _rising(progress: Progress) -> Progress:
     return report
 
 
-def _place(source: Source, policy: Policy) -> Path:
-    """Return the folder of the entry of ``source`` under ``policy``."""
-    name = source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
+def _place(task: _Task) -> Path:
+    """Return the folder of the cache entry."""
+    name = task.source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
     word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
-    return cache_folder() / f"{word}-{hashlib.sha256(_key(source, policy)).hexdigest()[:16]}"
+    return cache_folder() / f"{word}-{hashlib.sha256(task.key).hexdigest()[:16]}"
 
 
-def _key(source: Source, policy: Policy) -> bytes:
-    return f"{source.fingerprint}|{policy}".encode()
-
-
-def _look_up(entry: Path, source: Source, policy: Policy) -> Opened | None:
+def _look_up(entry: Path, task: _Task) -> Opened | None:
     """Open an entry; return None if it must be built again.
 
     That is so if it is missing or damaged, or if a file with a temporary fault can now be read.
     """
-    found = open_entry(entry, policy.stored_shape)
+    found = open_entry(entry, task.preprocessing.stored_shape)
     if found is None:
         return None
     passing = [bad.number for bad in found.bad if bad.passing][:_TRIED_AGAIN]
-    if any(isinstance(attempt(source, index, policy), Loaded) for index in passing):
+    if any(isinstance(attempt(task.load, index), Loaded) for index in passing):
         return None
     return found
 
 
-def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
+def _make_room(entry: Path, task: _Task) -> str | None:
     """Drop old entries as far as needed; return a message if the images still do not fit."""
-    need = len(source) * (policy.stored_shape.dims + 24) - size_of(entry) + _SPARE
+    stored = task.preprocessing.stored_shape
+    need = len(task.source) * (stored.dims + 24) - size_of(entry) + _SPARE
     place = next(p for p in (entry.parent, *entry.parent.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     if free < need:
@@ -140,20 +164,18 @@ def _make_room(entry: Path, source: Source, policy: Policy) -> str | None:
     return None
 
 
-def _on_disk(
-    entry: Path, source: Source, policy: Policy, tolerance: Tolerance, progress: Progress
-) -> Dataset:
+def _on_disk(entry: Path, task: _Task) -> Dataset:
     """Return the images of an entry, after building it here or waiting for another process."""
-    shape, total = policy.stored_shape, len(source)
+    source, shape, total = task.source, task.preprocessing.stored_shape, len(task.source)
     notes: list[str] = []
     try:
-        with building(entry, lambda: progress(min(reached(entry), total - 1), total)):
+        with building(entry, lambda: task.progress(min(reached(entry), total - 1), total)):
             limit = cache_limit()
-            if (found := _look_up(entry, source, policy)) is None:
-                key = hashlib.sha256(_key(source, policy)).hexdigest()
+            if (found := _look_up(entry, task)) is None:
+                key = hashlib.sha256(task.key).hexdigest()
                 store = DiskStore(entry, key, total, dims_of(shape))
                 try:
-                    built = build(source, policy, store, tolerance, progress)
+                    built = _built(task, store)
                     finish(store, source, shape, built)
                 finally:
                     store.close()
@@ -167,34 +189,38 @@ def _on_disk(
         ) from error
     if found is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
-    return _dataset(found, source, policy, tolerance, tuple(notes))
+    return _dataset(found, task, tuple(notes))
 
 
-def _dataset(
-    found: Opened, source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
-) -> Dataset:
+def _built(task: _Task, store: DiskStore | MemoryStore) -> Built:
+    return build(task.sample, task.preprocessing, store, task.tolerance, task.progress)
+
+
+def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
+    source, preprocessing = task.source, task.preprocessing
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
-    tolerance.check(bad, len(source), len(source))
-    window = _window(policy.shape, policy.stored_shape)
+    task.tolerance.check(bad, len(source), len(source))
+    left_out = np.array([b.number for b in found.bad], dtype=np.int64)
     return Dataset(
         name=source.name,
-        images=found.stored[:, *window],
+        images=found.stored[:, *_window(preprocessing)],
         stored=found.stored,
         labels=found.labels,
         classes=found.classes,
-        shape=policy.shape,
+        preprocessing=preprocessing,
         hashes=found.hashes,
         fingerprint=found.fingerprint,
         bad=bad,
-        repeats=_repeats(source, np.array([b.number for b in found.bad], dtype=np.int64)),
+        describe=partial(_describe, source, left_out),
+        repeats=_repeats(source, left_out),
         notes=notes,
     )
 
 
-def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: Progress) -> Dataset:
-    shape = policy.stored_shape
-    store = MemoryStore(len(source), dims_of(shape))
-    built = build(source, policy, store, tolerance, progress)
+def _in_memory(task: _Task) -> Dataset:
+    source = task.source
+    store = MemoryStore(len(source), dims_of(task.preprocessing.stored_shape))
+    built = _built(task, store)
     pixels, hashes = store.keep(built.bad_rows)
     pixels.flags.writeable = False
     labels = kept_labels(source, built.bad_rows)
@@ -207,38 +233,38 @@ def _in_memory(source: Source, policy: Policy, tolerance: Tolerance, progress: P
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
     )
-    return _dataset(found, source, policy, tolerance, tuple(built.notes))
+    return _dataset(found, task, tuple(built.notes))
 
 
-def _streamed(
-    source: Source, policy: Policy, tolerance: Tolerance, notes: tuple[str, ...]
-) -> Dataset:
+def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
+    source, preprocessing = task.source, task.preprocessing
     if getattr(source, "access", "processes") == "sequential":
         why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
         raise DataError(
             f"{why}{source.name} can only be read from front to back, not in a random order. Use "
             "--cache disk, with GENTOOL_CACHE at a folder with room"
         )
-    shape = policy.stored_shape
-    stored = StreamedImages(source, policy, shape, tolerance)
-    labels = kept_labels(source, _NONE)
+    stored = StreamedImages(source, preprocessing, task.tolerance)
     return Dataset(
         name=source.name,
-        images=cast(Pixels, stored.cropped(_window(policy.shape, shape))),
-        stored=cast(Pixels, stored),
-        labels=labels,
+        images=stored.cropped(_window(preprocessing)),
+        stored=stored,
+        labels=kept_labels(source, _NONE),
         classes=source.classes,
-        shape=policy.shape,
+        preprocessing=preprocessing,
         hashes=np.empty(0, dtype=np.uint64),
-        fingerprint=hashlib.sha256(b"streamed|" + _key(source, policy)).hexdigest(),
+        fingerprint=hashlib.sha256(b"streamed|" + task.key).hexdigest(),
         bad=stored.bad,
+        describe=source.describe,
         repeats=_repeats(source, _NONE),
         notes=notes,
+        streamed=True,
     )
 
 
-def _window(shape: ImageShape, stored: ImageShape) -> Window:
-    """Return the rows and columns of the centre window of ``shape`` in the stored image."""
+def _window(preprocessing: Preprocessing) -> Window:
+    """Return the rows and columns of the centre window in a stored image."""
+    shape, stored = preprocessing.shape, preprocessing.stored_shape
     top, left = (stored.height - shape.height) // 2, (stored.width - shape.width) // 2
     return slice(top, top + shape.height), slice(left, left + shape.width)
 
@@ -247,3 +273,12 @@ def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | No
     """Return the weights of the images that are not ``bad``, float32, or None without weights."""
     repeats = getattr(source, "repeats", None)
     return None if repeats is None else np.delete(repeats, bad)
+
+
+def _describe(source: Source, bad: NDArray[np.int64], row: int) -> str:
+    """Return the name of the image in a row of the data set, which leaves out the images ``bad``.
+
+    ``bad`` is sorted. Before bad image k stand ``bad[k] - k`` good ones.
+    """
+    before = np.searchsorted(bad - np.arange(len(bad)), row, side="right")
+    return source.describe(row + int(before))

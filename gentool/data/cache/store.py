@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data.cache.worker import Bad, Chunk, Slots, checksum
+from gentool.data.cache.worker import Chunk, Slots, checksum
+from gentool.data.reading import Bad
 
 JOURNAL = "journal"
 IMAGES = "images.u8"

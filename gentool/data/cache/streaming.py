@@ -6,17 +6,16 @@ file is replaced by the next good file of its class, so that labels stay right.
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
-from gentool.core.images import ImageShape, Pixels
+from gentool.core.images import Pixels
 from gentool.data.badfiles import BadFile, Tolerance
-from gentool.data.cache.worker import attempt
 from gentool.data.cache.workers import cores
-from gentool.data.preprocessing import Policy
+from gentool.data.dataset import Index
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import attempt
 from gentool.data.sources.table import Loaded, Source
 
 _READERS = 16  # threads, at least: they mostly wait for disks and servers
@@ -25,22 +24,17 @@ Window = tuple[slice, slice]
 
 
 class StreamedImages:
-    """Images that can be indexed like an array uint8 (N, H, W, C).
+    """An ``ImageArray`` that decodes images when they are asked for.
 
     Args:
         source: Where the images come from; ``load`` is called from threads.
-        policy: How the images are prepared.
-        shape: Shape of one image as loaded.
+        preprocessing: How the images are prepared.
         tolerance: How many images may be bad.
     """
 
-    dtype = np.dtype(np.uint8)
-    ndim = 4
-
-    def __init__(
-        self, source: Source, policy: Policy, shape: ImageShape, tolerance: Tolerance
-    ) -> None:
-        self._loader = _Loader(source, policy, tolerance)
+    def __init__(self, source: Source, preprocessing: Preprocessing, tolerance: Tolerance) -> None:
+        shape = preprocessing.stored_shape
+        self._loader = _Loader(source, preprocessing, tolerance)
         self._window: Window = slice(None), slice(None)
         self.shape = (len(source), shape.height, shape.width, shape.channels)
 
@@ -62,24 +56,22 @@ class StreamedImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: int | slice | NDArray[Any] | list[int]) -> Pixels:
-        """Return one image (H, W, C) for a number, or several (B, H, W, C) for any other index.
-
-        Other indices are a slice, a list or array of numbers, or a boolean mask (N,).
+    def __getitem__(self, index: Index, /) -> Pixels:
+        """Return images as ``ImageArray`` does.
 
         Raises:
             DataError: there are too many bad files.
             IndexError: there is no such image.
         """
-        if isinstance(rows, int | np.integer):
-            one: Pixels = self[np.array([rows])][0]
+        if isinstance(index, int | np.integer):
+            one: Pixels = self[np.array([index])][0]
             return one
-        if isinstance(rows, slice):
-            chosen = np.arange(*rows.indices(len(self)))
+        if isinstance(index, slice):
+            chosen = np.arange(*index.indices(len(self)))
         else:
-            chosen = np.asarray(rows)
+            chosen = np.asarray(index)
         if chosen.dtype == np.bool_:
-            chosen = np.arange(len(self))[chosen]
+            chosen = np.flatnonzero(chosen)
         out = np.empty((len(chosen), *self.shape[1:]), dtype=np.uint8)
         if len(chosen):
             numbers = np.where(chosen < 0, chosen + len(self), chosen)
@@ -93,8 +85,8 @@ class StreamedImages:
 class _Loader:
     """Load images in threads, and remember the bad files and their replacements."""
 
-    def __init__(self, source: Source, policy: Policy, tolerance: Tolerance) -> None:
-        self._source, self._policy, self._tolerance = source, policy, tolerance
+    def __init__(self, source: Source, preprocessing: Preprocessing, tolerance: Tolerance) -> None:
+        self._source, self._preprocessing, self._tolerance = source, preprocessing, tolerance
         self._pool = ThreadPoolExecutor(max(_READERS, cores()), thread_name_prefix="stream")
         self._stand_ins: dict[int, int] = {}
         self._known_bad: set[int] = set()
@@ -111,11 +103,14 @@ class _Loader:
         pixels: Pixels = found.pixels
         return pixels
 
+    def _load(self, number: int) -> Loaded:
+        return self._source.load(number, self._preprocessing)
+
     def _try(self, number: int) -> Loaded | None:
         """Load image ``number``; record it and return None if it is bad."""
         if number in self._known_bad:
             return None
-        found = attempt(self._source, number, self._policy)
+        found = attempt(self._load, number)
         if isinstance(found, Loaded):
             return found
         with self._lock:

@@ -18,26 +18,12 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.core.errors import GentoolError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Policy
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Bad, Known, attempt
 from gentool.data.sources.table import Loaded, Source
 
 READY = "ready"
-
-
-class Bad(NamedTuple):
-    """An image that could not be prepared.
-
-    Attributes:
-        number: Its number in the source.
-        reason: Why it could not be prepared.
-        passing: Whether the fault may be temporary, so that trying again may succeed.
-    """
-
-    number: int
-    reason: str
-    passing: bool
 
 
 class Slots(NamedTuple):
@@ -73,18 +59,18 @@ class Job:
 
     Attributes:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         dims: (H, W, C) of the stored images.
         slots: Files to write to, or None to return the pixels.
     """
 
     source: Source
-    policy: Policy
+    preprocessing: Preprocessing
     dims: tuple[int, int, int]
     slots: Slots | None
 
-    def run(self, start: int, stop: int) -> Chunk:
-        """Prepare images ``start`` to ``stop`` (exclusive).
+    def run(self, start: int, stop: int, known: Known) -> Chunk:
+        """Prepare images ``start`` to ``stop`` (exclusive), except those that are ``known``.
 
         Raises:
             GentoolError: the source as a whole cannot be read.
@@ -94,13 +80,16 @@ class Job:
         hashes = np.zeros(stop - start, dtype=np.uint64)
         bad = []
         for slot, index in enumerate(range(start, stop)):
-            found = attempt(self.source, index, self.policy)
+            found = known[index] if index in known else attempt(self._load, index)
             if isinstance(found, Bad):
                 bad.append(found)
             else:
                 pixels[slot] = found.pixels
                 hashes[slot] = found.content_hash
         return self._put(start, stop, pixels, hashes, tuple(bad))
+
+    def _load(self, index: int) -> Loaded:
+        return self.source.load(index, self.preprocessing)
 
     def give_up(self, index: int, reason: str) -> Chunk:
         """Return a chunk that reports image ``index`` as bad, without reading it."""
@@ -128,25 +117,6 @@ def checksum(pixels: Pixels, hashes: NDArray[np.uint64]) -> int:
     return zlib.crc32(hashes.data, zlib.crc32(np.ascontiguousarray(pixels).data))
 
 
-def attempt(source: Source, index: int, policy: Policy) -> Loaded | Bad:
-    """Load one image, or return why it is bad.
-
-    Raises:
-        GentoolError: the source as a whole cannot be read.
-    """
-    try:
-        return source.load(index, policy)
-    except GentoolError:
-        raise
-    except BadImage as error:
-        return Bad(index, str(error), False)
-    except OSError as error:  # missing permission, or a disk or server that fails
-        return Bad(index, f"cannot be read: {error.strerror or error}", True)
-    except Exception as error:  # decoders raise almost anything on broken data
-        words = f"{type(error).__name__}: {error}".strip().splitlines()
-        return Bad(index, words[0], False)
-
-
 def _write_at(path: Path, offset: int, values: NDArray[Any]) -> None:
     """Write ``values`` at ``offset`` in a file.
 
@@ -167,17 +137,17 @@ def main() -> None:
         _send(replies, f"{type(error).__name__}: {error}")
         return
     _send(replies, READY)
-    waiting: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[tuple[int, int, Known]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, waiting), daemon=True).start()
     while True:
-        start, stop = waiting.get()
+        start, stop, known = waiting.get()
         try:
-            _send(replies, job.run(start, stop))
+            _send(replies, job.run(start, stop, known))
         except Exception as error:
             _send(replies, error)
 
 
-def _listen(requests: BinaryIO, waiting: "queue.SimpleQueue[tuple[int, int]]") -> None:
+def _listen(requests: BinaryIO, waiting: "queue.SimpleQueue[tuple[int, int, Known]]") -> None:
     """Put requests into the queue; end the process when stdin closes, even during a chunk."""
     try:
         while True:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from gentool.core.signals import unheard_by_children
 from gentool.data.cache.worker import READY, Chunk, Job
+from gentool.data.reading import Known
 
 _FEWEST_FOR_PROCESSES = 3000  # images; for fewer, starting processes costs more than it saves
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -36,8 +37,8 @@ class Crew(Protocol):
 
     size: int
 
-    def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
+    def submit(self, start: int, stop: int, known: Known) -> "Future[list[Chunk]]":
+        """Start to prepare images ``start`` to ``stop`` (exclusive); see ``Job.run``."""
 
     def close(self) -> None:
         """Stop, and drop the chunks that are not finished."""
@@ -77,9 +78,9 @@ class ThreadCrew:
         self._job = job
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="intake")
 
-    def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
-        return self._pool.submit(lambda: [self._job.run(start, stop)])
+    def submit(self, start: int, stop: int, known: Known) -> "Future[list[Chunk]]":
+        """Start to prepare images ``start`` to ``stop`` (exclusive); see ``Job.run``."""
+        return self._pool.submit(lambda: [self._job.run(start, stop, known)])
 
     def close(self) -> None:
         """Finish the chunks that were begun, and drop the others."""
@@ -110,9 +111,9 @@ class ProcessCrew:
         self._closed = False
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="intake")
 
-    def submit(self, start: int, stop: int) -> "Future[list[Chunk]]":
-        """Start to prepare images ``start`` to ``stop`` (exclusive)."""
-        return self._pool.submit(self._run, start, stop)
+    def submit(self, start: int, stop: int, known: Known) -> "Future[list[Chunk]]":
+        """Start to prepare images ``start`` to ``stop`` (exclusive); see ``Job.run``."""
+        return self._pool.submit(self._run, start, stop, known)
 
     def close(self) -> None:
         """Kill the workers at once, and drop the chunks that are not finished."""
@@ -124,12 +125,12 @@ class ProcessCrew:
         for worker in self._workers:
             worker.clean()
 
-    def _run(self, start: int, stop: int) -> list[Chunk]:
+    def _run(self, start: int, stop: int, known: Known) -> list[Chunk]:
         worker: _Worker | None = getattr(self._own, "worker", None)
         if worker is None:
             worker = self._own.worker = self._start()
         try:
-            return [worker.ask(start, stop)]
+            return [worker.ask(start, stop, known)]
         except (EOFError, OSError, pickle.UnpicklingError):
             if self._closed or worker.alive():  # an error of the job, not the death of the worker
                 raise
@@ -138,7 +139,7 @@ class ProcessCrew:
         if stop - start == 1:
             return [self._job.give_up(start, f"decoding it ends the process ({worker.ended()})")]
         middle = (start + stop) // 2
-        return self._run(start, middle) + self._run(middle, stop)
+        return self._run(start, middle, known) + self._run(middle, stop, known)
 
     def _start(self) -> "_Worker":
         with self._closing:
@@ -186,15 +187,15 @@ class _Worker:
         if answer != READY:
             raise WorkersFailed(str(answer))
 
-    def ask(self, start: int, stop: int) -> Chunk:
-        """Have images ``start`` to ``stop`` (exclusive) prepared.
+    def ask(self, start: int, stop: int, known: Known) -> Chunk:
+        """Have images ``start`` to ``stop`` (exclusive) prepared; see ``Job.run``.
 
         Raises:
             EOFError: the worker died.
             Exception: whatever the worker raised.
         """
         assert self._process.stdin is not None
-        pickle.dump((start, stop), self._process.stdin)
+        pickle.dump((start, stop, known), self._process.stdin)
         self._process.stdin.flush()
         answer = self._receive()
         if isinstance(answer, Exception):

@@ -11,15 +11,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
-from PIL import Image
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.core.images import MODES, Pixels
 from gentool.core.pil_images import to_pil
-from gentool.data.preprocessing import Policy, convert
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
-from gentool.data.sources.base import Loaded, Source, image_hash
+from gentool.data.sources.base import Decoded, Source, image_hash
 from gentool.data.sources.zip import find_members, read_member
 
 _NAMES = ("images.npy", "arr_0.npy")
@@ -56,14 +54,10 @@ class ArraySource(Source):
         digest.update(self._images.data)
         self.fingerprint = digest.hexdigest()
 
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared."""
-        image = self.open(index)
-        return Loaded(convert(image, policy), image_hash(image))
-
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index`` unprepared."""
-        return to_pil(self._images[index])
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared."""
+        image = to_pil(self._images[index])
+        return Decoded(image, image_hash(image))
 
 
 def is_array_file(path: Path) -> bool:

@@ -17,7 +17,7 @@ from PIL import Image
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
 from gentool.data.origin import origin_of
-from gentool.data.preprocessing import Policy, decode, open_image
+from gentool.data.preprocessing import Preprocessing, convert, open_image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_FILE = 2**30  # bytes of one image file; larger files are not read into memory
@@ -33,6 +33,18 @@ class Loaded(NamedTuple):
     """
 
     pixels: Pixels
+    content_hash: int
+
+
+class Decoded(NamedTuple):
+    """An image that was opened, not prepared.
+
+    Attributes:
+        image: The image, upright.
+        content_hash: As in ``Loaded``.
+    """
+
+    image: Image.Image
     content_hash: int
 
 
@@ -69,19 +81,23 @@ class Source(ABC):
         return self.paths[index]
 
     @abstractmethod
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared.
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared.
 
         Raises:
             BadImage: the image is broken. OSError and other errors are possible too.
         """
 
-    @abstractmethod
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index``, upright but not prepared otherwise.
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
+        """Return image ``index``, prepared.
 
-        It raises the same errors as ``load``.
+        It raises the same errors as ``open``.
         """
+        return self.prepare(index, self.open(index), preprocessing)
+
+    def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
+        """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
+        return Loaded(convert(decoded.image, preprocessing), decoded.content_hash)
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
@@ -104,14 +120,10 @@ class FileSource(Source):
             OSError: the file cannot be read.
         """
 
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared."""
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared."""
         content = self.read(index)
-        return Loaded(decode(content, policy), source_hash(content))
-
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index``, upright but not prepared otherwise."""
-        return open_image(self.read(index))
+        return Decoded(open_image(content), source_hash(content))
 
 
 def content_hash(content: bytes) -> int:

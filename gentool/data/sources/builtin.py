@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gentool.core.errors import UsageError
 from gentool.core.images import Pixels
 from gentool.core.pil_images import pil_mode, to_pil
 from gentool.core.registry import Entry, Registry
-from gentool.data.preprocessing import Policy
-from gentool.data.sources.base import Loaded, Source, content_hash
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.sources.base import Decoded, Loaded, Source, content_hash
 from gentool.data.sources.procedural import Digits, ProceduralSet, Shapes
 from gentool.data.sources.stacked_digits import Modes
 
@@ -59,16 +58,21 @@ class BuiltinSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"{BUILTIN_PREFIX}{self.name} image {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, drawn at the wanted size."""
-        shape = policy.stored_shape
+        shape = preprocessing.stored_shape
         drawn = self.procedural.render(index, shape.height, shape.width)
         return Loaded(_match_channels(drawn, shape.channels), content_hash(self._id(index)))
 
-    def open(self, index: int) -> Image.Image:
+    def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
+        """Return image ``index``, drawn at the wanted size."""
+        return self.load(index, preprocessing)
+
+    def open(self, index: int) -> Decoded:
         """Return image ``index`` at the default size of the set."""
         side = self.procedural.default_side
-        return to_pil(self.procedural.render(index, side, side))
+        drawn = self.procedural.render(index, side, side)
+        return Decoded(to_pil(drawn), content_hash(self._id(index)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BuiltinSource, (self.procedural, self._count)

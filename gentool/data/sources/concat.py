@@ -9,11 +9,10 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.data.preprocessing import Policy
-from gentool.data.sources.base import Access, Loaded, Source
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.sources.base import Access, Decoded, Loaded, Source
 
 MAX_WEIGHT = 1e6
 _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
@@ -60,13 +59,18 @@ class JoinedSource(Source):
         source, inside = self.place(index)
         return f"{source.name}: {source.describe(inside)}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
+    def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         source, inside = self.place(index)
-        return source.load(inside, policy)
+        return source.load(inside, preprocessing)
 
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index`` unprepared."""
+    def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
+        """Return image ``index``, which was opened before, prepared."""
+        source, inside = self.place(index)
+        return source.prepare(inside, decoded, preprocessing)
+
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared."""
         source, inside = self.place(index)
         return source.open(inside)
 

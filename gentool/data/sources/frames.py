@@ -8,11 +8,10 @@ from pathlib import PurePosixPath
 from typing import overload
 
 import numpy as np
-from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.data.preprocessing import Policy, decode, frame_count, open_image
-from gentool.data.sources.base import FileSource, Loaded, Source, content_hash, source_hash
+from gentool.data.preprocessing import frame_count, open_image
+from gentool.data.sources.base import Decoded, FileSource, Source, content_hash, source_hash
 
 Progress = Callable[[int, int], None]
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
@@ -49,17 +48,13 @@ class FramesSource(FileSource):
         """Return the bytes of the file that contains image ``index``."""
         return self._files.read(int(self._file[index]))
 
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared."""
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared."""
         content, frame = self.read(index), int(self._frame[index])
-        pixels = decode(content, policy, frame)
+        image = open_image(content, frame)
         if not frame:
-            return Loaded(pixels, source_hash(content))
-        return Loaded(pixels, content_hash(content + frame.to_bytes(4, "little")))
-
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index``, upright but not prepared otherwise."""
-        return open_image(self.read(index), int(self._frame[index]))
+            return Decoded(image, source_hash(content))
+        return Decoded(image, content_hash(content + frame.to_bytes(4, "little")))
 
 
 class _FramePaths(Sequence[str]):

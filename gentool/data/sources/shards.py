@@ -25,8 +25,8 @@ from PIL import Image
 from gentool.core.errors import DataError, UsageError
 from gentool.core.picture_files import encode
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Policy, convert, decode, open_image
-from gentool.data.sources.base import Loaded, Source, image_hash, source_hash
+from gentool.data.preprocessing import BadImage, Preprocessing, open_image
+from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
 
 REMOTE = ("s3://", "gs://", "azure://")
 CHUNK_BYTES = 2**26
@@ -95,17 +95,12 @@ class ShardSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"shards:{self.name} image {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared, with the source hash if the shards contain it."""
+    def open(self, index: int) -> Decoded:
+        """Return image ``index``, not prepared, with the source hash if the shards contain it."""
         image, mark = self._item(index)
         if isinstance(image, bytes):
-            return Loaded(decode(image, policy), source_hash(image) if mark is None else mark)
-        return Loaded(convert(image, policy), image_hash(image))
-
-    def open(self, index: int) -> Image.Image:
-        """Return image ``index`` unprepared."""
-        image, _ = self._item(index)
-        return open_image(image) if isinstance(image, bytes) else image
+            return Decoded(open_image(image), source_hash(image) if mark is None else mark)
+        return Decoded(image, image_hash(image))
 
     def _item(self, index: int) -> tuple[bytes | Image.Image, int | None]:
         if not 0 <= index < len(self):
@@ -272,7 +267,7 @@ def _open(place: str, digest: str, scratch: Path) -> Any:
 
 def write_shards(
     source: Source,
-    policy: Policy,
+    preprocessing: Preprocessing,
     out: Path,
     progress: Progress | None = None,
     recipe: Mapping[str, object] | None = None,
@@ -286,7 +281,7 @@ def write_shards(
 
     Args:
         source: Where the images come from.
-        policy: How the images are prepared.
+        preprocessing: How the images are prepared.
         out: A folder that does not exist yet, or that ``replace`` allows to be replaced. It is
             complete or does not appear at all.
         progress: Called with (done, total) now and then; may raise to stop.
@@ -312,7 +307,7 @@ def write_shards(
         with tempfile.TemporaryDirectory(prefix=".building-", dir=out.parent) as scratch:
             folder = Path(scratch) / "shards"
             writer = BinaryWriter(str(folder), chunk_bytes=CHUNK_BYTES)
-            for index, found in enumerate(_prepared(source, policy, progress)):
+            for index, found in enumerate(_prepared(source, preprocessing, progress)):
                 if isinstance(found, str):
                     bad.append((source.describe(index), found))
                     continue
@@ -346,13 +341,13 @@ def _put_in_place(folder: Path, out: Path, old: Path) -> None:
 
 
 def _prepared(
-    source: Source, policy: Policy, progress: Progress | None
+    source: Source, preprocessing: Preprocessing, progress: Progress | None
 ) -> Iterator[tuple[bytes, int] | str]:
     """Yield every image in order, as a PNG with its source hash, or the reason why it is bad."""
 
     def one(index: int) -> tuple[bytes, int] | str:
         try:
-            pixels, mark = source.load(index, policy)
+            pixels, mark = source.load(index, preprocessing)
         except Exception as error:
             words = (
                 str(error) if isinstance(error, BadImage) else f"{type(error).__name__}: {error}"

@@ -18,8 +18,8 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Policy, convert
-from gentool.data.sources.base import Loaded, Source, image_hash
+from gentool.data.preprocessing import BadImage
+from gentool.data.sources.base import Decoded, Source, image_hash
 
 # The sets that give (image, class), each with further arguments that its constructor needs.
 SETS: dict[str, dict[str, str]] = {
@@ -107,17 +107,12 @@ class ImageSetSource(Source):
         """Return the name of image ``index`` for messages."""
         return f"{self._spec} image {index}"
 
-    def load(self, index: int, policy: Policy) -> Loaded:
-        """Return image ``index``, prepared."""
-        image = self.open(index)
-        return Loaded(convert(image, policy), image_hash(image))
-
-    def open(self, index: int) -> Image.Image:
+    def open(self, index: int) -> Decoded:
         """Return image ``index`` as torchvision gives it."""
         image = self._set[index][0]
         if not isinstance(image, Image.Image):
             raise BadImage(f"torchvision gives {type(image).__name__}, not an image")
-        return image
+        return Decoded(image, image_hash(image))
 
 
 def open_imageset(words: str, download: bool) -> ImageSetSource:

@@ -19,14 +19,14 @@ from odd_sources import SIDE, Faults, Squares, squares
 
 from gentool.core.errors import DataError, Stopped
 from gentool.core.images import ImageShape
-from gentool.data import Policy, prepare
+from gentool.data import Preprocessing, prepare
 from gentool.data.cache.build import update_with_labels
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Job, Slots
 from gentool.data.cache.workers import ProcessCrew, ThreadCrew, make_crew
 
 SHAPE = ImageShape(SIDE, SIDE, 3)
-POLICY = Policy(SHAPE)
+PREPROCESSING = Preprocessing(SHAPE)
 MANY = 4000  # enough for worker processes
 
 
@@ -84,26 +84,26 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
 
 
 def test_processes_prepare_what_threads_do(crews: list[str]) -> None:
-    apart = prepare(Squares(MANY), POLICY)
+    apart = prepare(Squares(MANY), PREPROCESSING)
     assert crews == ["ProcessCrew"]
-    assert np.array_equal(apart.images, squares(list(range(MANY))))
+    assert np.array_equal(apart.images[:], squares(list(range(MANY))))
     assert np.array_equal(apart.hashes, np.arange(MANY, dtype=np.uint64) * np.uint64(7919))
-    together = prepare(Squares(MANY), POLICY, cache="ram")
-    assert np.array_equal(together.images, apart.images)
+    together = prepare(Squares(MANY), PREPROCESSING, cache="ram")
+    assert np.array_equal(together.images[:], apart.images[:])
     assert together.fingerprint == apart.fingerprint
 
 
 def test_few_images_and_sources_that_ask_for_it_are_done_in_threads(crews: list[str]) -> None:
-    prepare(Squares(100), POLICY)
-    prepare(Squares(MANY, access="threads"), POLICY)
+    prepare(Squares(100), PREPROCESSING)
+    prepare(Squares(MANY, access="threads"), PREPROCESSING)
     assert crews == ["ThreadCrew"] * 2
 
 
 def test_a_stream_is_read_in_order_by_one_thread(tmp_path: Path) -> None:
     source = Squares(700, Faults(log=tmp_path / "log"), access="sequential")
-    data = prepare(source, POLICY)
+    data = prepare(source, PREPROCESSING)
     assert (tmp_path / "log").read_text().split() == [str(k) for k in range(700)]
-    assert np.array_equal(data.images, squares(list(range(700))))
+    assert np.array_equal(data.images[:], squares(list(range(700))))
 
 
 def test_workers_import_no_torch_and_not_the_main_script(tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_workers_import_no_torch_and_not_the_main_script(tmp_path: Path) -> None
         "import sys\n"
         f"sys.path.insert(0, {str(HELPERS)!r})\n"
         "from odd_sources import Squares, SIDE\n"
-        "from gentool.data import Policy, prepare\n"
+        "from gentool.data import Preprocessing, prepare\n"
         "from gentool.core.images import ImageShape\n"
         "print('began')\n"
-        f"data = prepare(Squares({MANY}), Policy(ImageShape(SIDE, SIDE, 3)))\n"
+        f"data = prepare(Squares({MANY}), Preprocessing(ImageShape(SIDE, SIDE, 3)))\n"
         "assert 'torch' not in sys.modules\n"
         "print(len(data), data.notes)\n"
     )
@@ -131,7 +131,7 @@ def test_the_worker_imports_no_torch() -> None:
 def test_a_source_that_cannot_be_pickled_is_prepared_in_threads(crews: list[str]) -> None:
     source = Squares(MANY)
     source.describe = lambda index: f"lambda {index}"  # type: ignore[method-assign]
-    data = prepare(source, POLICY)
+    data = prepare(source, PREPROCESSING)
     assert crews == ["ProcessCrew", "ThreadCrew"]
     assert len(data) == MANY
     assert "prepared in threads" in data.notes[0]
@@ -143,10 +143,10 @@ def test_a_source_that_workers_cannot_import_is_prepared_in_threads(tmp_path: Pa
         "import sys\n"
         f"sys.path.insert(0, {str(HELPERS)!r})\n"
         "from odd_sources import Squares, SIDE\n"
-        "from gentool.data import Policy, prepare\n"
+        "from gentool.data import Preprocessing, prepare\n"
         "from gentool.core.images import ImageShape\n"
         "class Own(Squares): pass\n"
-        f"data = prepare(Own({MANY}), Policy(ImageShape(SIDE, SIDE, 3)))\n"
+        f"data = prepare(Own({MANY}), Preprocessing(ImageShape(SIDE, SIDE, 3)))\n"
         "print(len(data), data.notes)\n"
     )
     done = run_python(script)
@@ -162,19 +162,19 @@ def test_a_source_that_workers_cannot_import_is_prepared_in_threads(tmp_path: Pa
 @pytest.mark.parametrize("cache", ["disk", "ram"])
 def test_bad_images_leave_no_holes(count: int, cache: str) -> None:
     bad = frozenset({0, 1, 2, 77, 255, 256, 300, 511, count - 1})
-    data = prepare(Squares(count, Faults(bad=bad)), POLICY, cache=cache, max_bad=0.1)  # type: ignore[arg-type]
+    data = prepare(Squares(count, Faults(bad=bad)), PREPROCESSING, cache=cache, max_bad=0.1)  # type: ignore[arg-type]
     kept = [k for k in range(count) if k not in bad]
-    assert np.array_equal(data.images, squares(kept))
+    assert np.array_equal(data.images[:], squares(kept))
     assert data.hashes.tolist() == [k * 7919 for k in kept]
     assert data.bad == tuple((f"square {k}", "told to be bad") for k in sorted(bad))
 
 
 def test_the_fingerprint_tells_the_images_and_nothing_of_the_bad_ones(own_cache: Path) -> None:
-    whole = prepare(Squares(50), POLICY)
+    whole = prepare(Squares(50), PREPROCESSING)
     digest = hashlib.sha256(str(SHAPE).encode() + squares(list(range(50))).tobytes())
     digest.update(json.dumps([(), None]).encode())
     assert whole.fingerprint == digest.hexdigest()
-    holed = prepare(Squares(52, Faults(bad=frozenset({50, 51}))), POLICY, max_bad=0.1)
+    holed = prepare(Squares(52, Faults(bad=frozenset({50, 51}))), PREPROCESSING, max_bad=0.1)
     assert holed.fingerprint == whole.fingerprint
 
 
@@ -188,18 +188,18 @@ def test_labels_enter_the_fingerprint_as_their_json(count: int) -> None:
 
 
 def test_an_image_that_kills_its_worker_is_a_bad_file() -> None:
-    data = prepare(Squares(MANY, Faults(deadly=frozenset({5, 1234}))), POLICY)
+    data = prepare(Squares(MANY, Faults(deadly=frozenset({5, 1234}))), PREPROCESSING)
     reason = f"decoding it ends the process (signal {signal.SIGSEGV.value})"
     assert data.bad == (("square 5", reason), ("square 1234", reason))
     kept = [k for k in range(MANY) if k not in (5, 1234)]
-    assert np.array_equal(data.images, squares(kept))
+    assert np.array_equal(data.images[:], squares(kept))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 def test_an_error_ends_the_workers_even_while_it_is_looked_at() -> None:
     before = set(children(os.getpid()))
     with pytest.raises(DataError, match="square 5: told to be bad") as caught:
-        prepare(Squares(MANY, Faults(bad=frozenset({5}))), POLICY, strict=True)
+        prepare(Squares(MANY, Faults(bad=frozenset({5}))), PREPROCESSING, strict=True)
     assert not any(map(alive, set(children(os.getpid())) - before))
     assert caught.tb is not None  # which holds on to everything that was going on
 
@@ -207,19 +207,19 @@ def test_an_error_ends_the_workers_even_while_it_is_looked_at() -> None:
 @pytest.mark.parametrize("count", [100, MANY])
 def test_an_error_of_the_whole_source_is_no_bad_file(count: int) -> None:
     with pytest.raises(DataError, match="the server is gone"):
-        prepare(Squares(count, Faults(fatal=frozenset({50}))), POLICY)
+        prepare(Squares(count, Faults(fatal=frozenset({50}))), PREPROCESSING)
 
 
 def test_a_file_that_can_be_read_again_is_taken_in(tmp_path: Path) -> None:
     (tmp_path / "locked").touch()
     faults = Faults(unreadable=frozenset({3}), locked=tmp_path / "locked")
-    data = prepare(Squares(200, faults), POLICY)
+    data = prepare(Squares(200, faults), PREPROCESSING)
     assert data.bad == (("square 3", "cannot be read: Permission denied"),)
-    assert prepare(Squares(200, faults), POLICY).bad == data.bad
+    assert prepare(Squares(200, faults), PREPROCESSING).bad == data.bad
     (tmp_path / "locked").unlink()
-    again = prepare(Squares(200, faults), POLICY)
+    again = prepare(Squares(200, faults), PREPROCESSING)
     assert again.bad == ()
-    assert np.array_equal(again.images, squares(list(range(200))))
+    assert np.array_equal(again.images[:], squares(list(range(200))))
 
 
 def test_a_disk_that_is_full_is_a_clear_error(
@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_is_a_clear_error(
     resource.setrlimit(resource.RLIMIT_FSIZE, (300 * 1024, before[1]))
     try:
         with pytest.raises(DataError, match=r"cannot write the image cache .*Set GENTOOL_CACHE"):
-            prepare(Squares(MANY), POLICY)
+            prepare(Squares(MANY), PREPROCESSING)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -243,10 +243,10 @@ def test_pixels_that_cannot_be_written_are_no_bad_files(
     kind: type[ThreadCrew] | type[ProcessCrew],
 ) -> None:
     full = Slots(Path("/dev/full"), Path("/dev/full"))
-    crew = kind(Job(Squares(100), POLICY, (SIDE, SIDE, 3), full), 1)
+    crew = kind(Job(Squares(100), PREPROCESSING, (SIDE, SIDE, 3), full), 1)
     try:
         with pytest.raises(OSError, match="No space left"):
-            crew.submit(0, 100).result()
+            crew.submit(0, 100, {}).result()
     finally:
         crew.close()
 
@@ -260,10 +260,10 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
 from pathlib import Path
 from odd_sources import Faults, Squares, SIDE
-from gentool.data import Policy, prepare
+from gentool.data import Preprocessing, prepare
 from gentool.core.images import ImageShape
 source = Squares({count}, Faults(seconds={seconds}, log=Path({log!r}), bad=frozenset({bad})))
-prepare(source, Policy(ImageShape(SIDE, SIDE, 3)))
+prepare(source, Preprocessing(ImageShape(SIDE, SIDE, 3)))
 print("done")
 """
 
@@ -319,11 +319,11 @@ def test_a_killed_build_leaves_no_workers_and_goes_on_where_it_was(
     done = {k for start, stop, *_ in map(json.loads, lines) for k in range(start, stop)}
     assert done
     log = tmp_path / "second"
-    data = prepare(Squares(MANY, Faults(bad=frozenset(bad), log=log)), POLICY)
+    data = prepare(Squares(MANY, Faults(bad=frozenset(bad), log=log)), PREPROCESSING)
     assert set(map(int, log.read_text().split())) == set(range(MANY)) - done
-    assert np.array_equal(data.images, squares([k for k in range(MANY) if k not in bad]))
+    assert np.array_equal(data.images[:], squares([k for k in range(MANY) if k not in bad]))
     assert data.bad == tuple((f"square {k}", "told to be bad") for k in bad)
-    whole = prepare(Squares(MANY, Faults(bad=frozenset(bad))), POLICY, cache="ram")
+    whole = prepare(Squares(MANY, Faults(bad=frozenset(bad))), PREPROCESSING, cache="ram")
     assert data.fingerprint == whole.fingerprint
     assert not (entry_of(own_cache) / "journal").exists()
 
@@ -336,7 +336,7 @@ def stopped_at(images: int, source: Squares) -> None:
             raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(source, POLICY, stop)
+        prepare(source, PREPROCESSING, stop)
 
 
 @pytest.mark.parametrize("damage", ["pixels", "hashes", "line", "cut", "header", "size", "gone"])
@@ -361,8 +361,8 @@ def test_a_damaged_beginning_is_done_again(damage: str, tmp_path: Path, own_cach
             "header": text.replace(first, "{}"),
         }[damage])  # fmt: skip
     log = tmp_path / "log"
-    data = prepare(Squares(1000, Faults(log=log)), POLICY)
-    assert np.array_equal(data.images, squares(list(range(1000))))
+    data = prepare(Squares(1000, Faults(log=log)), PREPROCESSING)
+    assert np.array_equal(data.images[:], squares(list(range(1000))))
     assert data.hashes.tolist() == [k * 7919 for k in range(1000)]
     again = set(map(int, log.read_text().split()))
     assert (len(again) < 600) == (damage in ("pixels", "hashes", "line", "cut"))
@@ -377,11 +377,11 @@ def test_a_build_killed_while_moving_images_together_begins_anew(
     source = Squares(600, Faults(bad=frozenset({0, 100})))
     monkeypatch.setattr("gentool.data.cache.store._move", cut)
     with pytest.raises(KeyboardInterrupt):
-        prepare(source, POLICY)
+        prepare(source, PREPROCESSING)
     monkeypatch.undo()
     os.environ["GENTOOL_CACHE"] = str(own_cache)
-    data = prepare(source, POLICY)
-    assert np.array_equal(data.images, squares([k for k in range(600) if k not in (0, 100)]))
+    data = prepare(source, PREPROCESSING)
+    assert np.array_equal(data.images[:], squares([k for k in range(600) if k not in (0, 100)]))
 
 
 def test_unreadable_files_of_an_unfinished_build_are_tried_again(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_unreadable_files_of_an_unfinished_build_are_tried_again(tmp_path: Path)
     faults = Faults(unreadable=frozenset({3}), locked=tmp_path / "locked")
     stopped_at(500, Squares(1000, faults))
     (tmp_path / "locked").unlink()
-    assert prepare(Squares(1000, faults), POLICY).bad == ()
+    assert prepare(Squares(1000, faults), PREPROCESSING).bad == ()
 
 
 def test_a_second_run_waits_for_the_first_and_tells_of_it(tmp_path: Path, own_cache: Path) -> None:
@@ -397,12 +397,12 @@ def test_a_second_run_waits_for_the_first_and_tells_of_it(tmp_path: Path, own_ca
     with slow_build(tmp_path, MANY, seconds=0.001) as process:
         wait_until(lambda: journaled(own_cache) > 2 or process.poll() is not None)
         faults = Faults(log=log)
-        data = prepare(Squares(MANY, faults), POLICY, lambda done, total: seen.append(done))
+        data = prepare(Squares(MANY, faults), PREPROCESSING, lambda done, total: seen.append(done))
         assert process.wait(60) == 0
     assert not log.exists()  # the first has done it all
     assert seen == sorted(seen)
     assert len(set(seen)) > 2
-    assert np.array_equal(data.images, squares(list(range(MANY))))
+    assert np.array_equal(data.images[:], squares(list(range(MANY))))
 
 
 def test_a_run_that_waits_can_be_stopped(tmp_path: Path, own_cache: Path) -> None:
@@ -448,14 +448,14 @@ ASKING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 def test_a_worker_hears_no_signal_that_asks_to_stop() -> None:
     """Batch systems send them to all processes of a job; no image is bad because of that."""
-    crew = ProcessCrew(Job(Squares(MANY), POLICY, (SIDE, SIDE, 3), None), 1)
+    crew = ProcessCrew(Job(Squares(MANY), PREPROCESSING, (SIDE, SIDE, 3), None), 1)
     try:
-        crew.submit(0, 1).result()
+        crew.submit(0, 1, {}).result()
         workers = children(os.getpid())
         for pid in workers:
             for name in ASKING:
                 os.kill(pid, getattr(signal, name))
-        (chunk,) = crew.submit(1, 3).result()
+        (chunk,) = crew.submit(1, 3, {}).result()
         assert chunk.bad == ()
         assert children(os.getpid()) == workers
     finally:
@@ -463,12 +463,12 @@ def test_a_worker_hears_no_signal_that_asks_to_stop() -> None:
 
 
 def test_a_job_pickles_small() -> None:
-    job = Job(Squares(MANY), POLICY, (SIDE, SIDE, 3), None)
+    job = Job(Squares(MANY), PREPROCESSING, (SIDE, SIDE, 3), None)
     assert len(pickle.dumps(job)) < 2000
 
 
 def test_an_embedded_python_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
-    crew = make_crew(Job(Squares(MANY), POLICY, (SIDE, SIDE, 3), None), MANY)
+    crew = make_crew(Job(Squares(MANY), PREPROCESSING, (SIDE, SIDE, 3), None), MANY)
     crew.close()
     assert isinstance(crew, ThreadCrew)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError, Stopped
 from gentool.core.images import ImageShape
-from gentool.data import Dataset, Policy, cache_folder, open_dataset, open_source, prepare
+from gentool.data import Dataset, Preprocessing, cache_folder, open_dataset, open_source, prepare
 
 SHAPE = ImageShape(16, 16, 3)
 
@@ -51,11 +51,11 @@ def test_a_second_look_decodes_nothing(folder: Path, own_cache: Path) -> None:
     before = entries(own_cache)
     calls: list[int] = []
     second = prepare(
-        open_source(str(folder)), Policy(SHAPE), lambda done, total: calls.append(done)
+        open_source(str(folder)), Preprocessing(SHAPE), lambda done, total: calls.append(done)
     )
     assert entries(own_cache) == before
     assert calls == []
-    assert np.array_equal(first.images, second.images)
+    assert np.array_equal(first.images[:], second.images[:])
     assert (first.fingerprint, first.classes, first.bad) == (
         second.fingerprint, second.classes, second.bad,
     )  # fmt: skip
@@ -75,8 +75,8 @@ def test_the_pixels_are_mapped_and_cannot_be_written(folder: Path, own_cache: Pa
 def test_bad_files_are_remembered(folder: Path, own_cache: Path) -> None:
     (folder / "bar" / "001.png").write_bytes(b"")
     source, wanted = open_source(str(folder)), (("bar/001.png", "the file is empty"),)
-    assert prepare(source, Policy(SHAPE), max_bad=0.1).bad == wanted
-    assert prepare(source, Policy(SHAPE), max_bad=0.1).bad == wanted
+    assert prepare(source, Preprocessing(SHAPE), max_bad=0.1).bad == wanted
+    assert prepare(source, Preprocessing(SHAPE), max_bad=0.1).bad == wanted
 
 
 @pytest.mark.parametrize("other", [("20", "rgb"), ("16", "grey"), ("16x20", "rgb")])
@@ -181,7 +181,7 @@ def test_a_damaged_entry_is_built_anew(name: str, folder: Path, own_cache: Path)
     (entry,) = folders(own_cache)
     DAMAGES[name](entry)
     again = load(folder)
-    assert np.array_equal(again.images, wanted)
+    assert np.array_equal(again.images[:], wanted)
     assert again.labels is not None
     assert again.labels.tolist() == labels
     assert folders(own_cache) == [entry]
@@ -205,7 +205,7 @@ def test_an_interrupted_build_is_no_entry(folder: Path, own_cache: Path) -> None
         raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(open_source(str(folder)), Policy(SHAPE), stop)
+        prepare(open_source(str(folder)), Preprocessing(SHAPE), stop)
     (entry,) = folders(own_cache)
     assert not (entry / "meta.json").exists()
     assert len(load(folder)) == 10
@@ -219,7 +219,7 @@ def test_a_build_interrupted_at_the_very_end_has_only_to_be_finished(
             raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(open_source(str(folder)), Policy(SHAPE), stop)
+        prepare(open_source(str(folder)), Preprocessing(SHAPE), stop)
     (entry,) = folders(own_cache)
     assert not (entry / "meta.json").exists()
     before = entries(own_cache)
@@ -229,7 +229,9 @@ def test_a_build_interrupted_at_the_very_end_has_only_to_be_finished(
 
 def test_progress_counts_up_to_the_total(folder: Path, own_cache: Path) -> None:
     calls: list[tuple[int, int]] = []
-    prepare(open_source("builtin:shapes:1200"), Policy(SHAPE), lambda d, t: calls.append((d, t)))
+    prepare(
+        open_source("builtin:shapes:1200"), Preprocessing(SHAPE), lambda d, t: calls.append((d, t))
+    )
     assert calls[0] == (0, 1200)
     assert calls[-1] == (1200, 1200)
     assert [d for d, _ in calls] == sorted(d for d, _ in calls)

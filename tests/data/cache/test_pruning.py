@@ -16,10 +16,10 @@ from odd_sources import SIDE, Faults, Squares, squares
 
 from gentool.core.errors import DataError, Stopped, UsageError
 from gentool.core.images import ImageShape
-from gentool.data import Dataset, Policy, list_entries, prepare, prune, verify
+from gentool.data import Dataset, Preprocessing, list_entries, prepare, prune, verify
 from gentool.data.cache.pruning import cache_limit
 
-POLICY = Policy(ImageShape(SIDE, SIDE, 3))
+PREPROCESSING = Preprocessing(ImageShape(SIDE, SIDE, 3))
 DAY = 86_400.0
 
 
@@ -32,7 +32,7 @@ def cache(own_cache: Path) -> Path:
 
 def make(count: int, days: float = 0.0) -> Path:
     """An entry of so many images, last used so many days ago."""
-    prepare(Squares(count), POLICY)
+    prepare(Squares(count), PREPROCESSING)
     gc.collect()
     (path,) = (e.path for e in list_entries() if e.about.startswith(f"{count:,} images"))
     used = time.time() - days * DAY
@@ -65,7 +65,7 @@ def test_entries_are_listed_by_their_last_use(cache: Path) -> None:
 
 def test_using_an_entry_makes_it_the_latest() -> None:
     old, new = make(60, days=5), make(50, days=3)
-    prepare(Squares(60), POLICY)
+    prepare(Squares(60), PREPROCESSING)
     assert [e.path for e in list_entries()] == [new, old]
 
 
@@ -103,7 +103,7 @@ def test_the_least_recently_used_go_until_the_rest_fits() -> None:
 
 
 def test_an_entry_in_use_stays() -> None:
-    held = prepare(Squares(60), POLICY)
+    held = prepare(Squares(60), PREPROCESSING)
     other = make(50)
     assert {e.path: e.in_use for e in list_entries()}[other] is False
     assert [e.in_use for e in list_entries() if e.path != other] == [True]
@@ -125,9 +125,9 @@ HOLD = """
 import sys
 sys.path.insert(0, {here!r})
 from odd_sources import Squares, SIDE
-from gentool.data import Policy, prepare
+from gentool.data import Preprocessing, prepare
 from gentool.core.images import ImageShape
-data = prepare(Squares(60), Policy(ImageShape(SIDE, SIDE, 3)))
+data = prepare(Squares(60), Preprocessing(ImageShape(SIDE, SIDE, 3)))
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -157,7 +157,7 @@ def test_an_unfinished_build_is_listed_and_can_be_dropped() -> None:
             raise Stopped("stopped", interrupted=True)
 
     with pytest.raises(Stopped):
-        prepare(Squares(500), POLICY, stop)
+        prepare(Squares(500), PREPROCESSING, stop)
     (entry,) = list_entries()
     assert (entry.kind, entry.in_use) == ("unfinished", False)
     with pytest.raises(DataError, match="holds no finished images"):
@@ -178,9 +178,9 @@ def test_the_cache_stays_within_its_limit(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_used_now_may_be_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENTOOL_CACHE_BYTES", "1")
-    data = prepare(Squares(100), POLICY)
+    data = prepare(Squares(100), PREPROCESSING)
     assert len(names()) == 1
-    assert np.array_equal(data.images, squares(list(range(100))))
+    assert np.array_equal(data.images[:], squares(list(range(100))))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_the_limit_is_half_of_the_disk(cache: Path) -> None:
 
 def test_a_whole_entry_is_verified() -> None:
     assert verify(make(50)) is None
-    prepare(Squares(99, Faults(bad=frozenset({0}))), POLICY, max_bad=0.1)
+    prepare(Squares(99, Faults(bad=frozenset({0}))), PREPROCESSING, max_bad=0.1)
     assert [verify(e) for e in list_entries()] == [None, None]
 
 
@@ -213,7 +213,7 @@ def _labelled() -> Dataset:
     source = Squares(50)
     labels: Any = np.arange(50) % 2
     source.labels, source.classes = labels, ("a", "b")
-    return prepare(source, POLICY)
+    return prepare(source, PREPROCESSING)
 
 
 DAMAGES = {

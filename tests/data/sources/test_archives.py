@@ -103,7 +103,7 @@ def test_long_and_odd_names_in_a_tar(kind: int, tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(PNG))
     source = open_source(str(tmp_path / "x.tar"))
     assert source.paths == names
-    assert np.array_equal(np.asarray(source.open(1)), draw(0))
+    assert np.array_equal(np.asarray(source.open(1).image), draw(0))
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -125,7 +125,7 @@ def test_zips_of_all_kinds(
     source = open_source(str(path))
     assert source.paths == [f"ü{k:02d}.png" for k in range(20)]
     for k in (0, 7, 19):
-        assert np.array_equal(np.asarray(source.open(k)), draw(k))
+        assert np.array_equal(np.asarray(source.open(k).image), draw(k))
 
 
 def test_a_zip64_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,9 @@ def test_a_zip64_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 file.write(encode(draw(k), ".png"))
     assert b"PK\6\6" in (tmp_path / "x.zip").read_bytes()
     source = open_source(str(tmp_path / "x.zip"))
-    assert [np.array_equal(np.asarray(source.open(k)), draw(k)) for k in range(9)] == [True] * 9
+    assert [np.array_equal(np.asarray(source.open(k).image), draw(k)) for k in range(9)] == [
+        True
+    ] * 9
 
 
 def test_a_member_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_member_beyond_four_gigabytes_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("a.png", PNG)
     source = open_source(str(path))
-    assert np.array_equal(np.asarray(source.open(0)), draw(0))
+    assert np.array_equal(np.asarray(source.open(0).image), draw(0))
 
 
 def test_of_two_members_of_one_name_the_later_counts(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_of_two_members_of_one_name_the_later_counts(tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(data))
     source = open_source(str(tmp_path / "x.tar"))
     assert source.paths == ("a.png", "b.png")
-    assert np.array_equal(np.asarray(source.open(0)), draw(2))
+    assert np.array_equal(np.asarray(source.open(0).image), draw(2))
 
 
 def test_threads_and_processes_read_at_once(image_folder: Path, tmp_path: Path) -> None:

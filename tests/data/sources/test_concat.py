@@ -11,7 +11,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape
-from gentool.data import Policy, open_source, open_sources, prepare
+from gentool.data import Preprocessing, open_source, open_sources, prepare
 from gentool.data.sources.concat import split_weight
 
 SHAPE = ImageShape(16, 16, 3)
@@ -49,14 +49,16 @@ def test_images_come_in_turn_with_classes_by_name(places: tuple[str, str, str]) 
     assert joined.describe(4) == "second: disc/a.png"
     assert joined.name == "first+second"
     assert joined.repeats is None
-    policy = Policy(SHAPE)
+    preprocessing = Preprocessing(SHAPE)
     for k in range(7):
         part, inside = (parts[0], k) if k < 4 else (parts[1], k - 4)
-        assert np.array_equal(joined.load(k, policy).pixels, part.load(inside, policy).pixels)
-        assert np.array_equal(np.asarray(joined.open(k)), np.asarray(part.open(inside)))
+        assert np.array_equal(
+            joined.load(k, preprocessing).pixels, part.load(inside, preprocessing).pixels
+        )
+        assert np.array_equal(np.asarray(joined.open(k).image), np.asarray(part.open(inside).image))
     for beyond in (7, -1):
         with pytest.raises(IndexError):
-            joined.load(beyond, policy)
+            joined.load(beyond, preprocessing)
 
 
 def test_one_source_without_classes_leaves_the_whole_without(places: tuple[str, str, str]) -> None:
@@ -74,10 +76,10 @@ def test_weights_are_told_per_image(places: tuple[str, str, str]) -> None:
 def test_drawn_images_join_files_and_go_through_the_cache(places: tuple[str, str, str]) -> None:
     joined = open_sources([places[2], "builtin:shapes:5@3"])
     assert list(joined.paths) == ["x.png", "", "", "", "", ""]
-    dataset = prepare(joined, Policy(SHAPE))
+    dataset = prepare(joined, Preprocessing(SHAPE))
     assert np.array_equal(dataset.images[0], draw(99))
-    alone = prepare(open_source("builtin:shapes:5"), Policy(SHAPE))
-    assert np.array_equal(dataset.images[1:], alone.images)
+    alone = prepare(open_source("builtin:shapes:5"), Preprocessing(SHAPE))
+    assert np.array_equal(dataset.images[1:], alone.images[:])
 
 
 def test_the_strictest_way_of_access_counts(places: tuple[str, str, str]) -> None:
@@ -91,7 +93,7 @@ def test_a_worker_gets_the_same(places: tuple[str, str, str]) -> None:
     joined = open_sources(places)
     again = pickle.loads(pickle.dumps(joined))
     assert again.fingerprint == joined.fingerprint
-    assert np.array_equal(np.asarray(again.open(5)), np.asarray(joined.open(5)))
+    assert np.array_equal(np.asarray(again.open(5).image), np.asarray(joined.open(5).image))
 
 
 def test_fingerprints_follow_the_sources_and_their_order(places: tuple[str, str, str]) -> None:

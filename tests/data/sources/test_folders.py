@@ -12,7 +12,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape
-from gentool.data import Policy, open_source
+from gentool.data import Preprocessing, open_source
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources import folder as folders
 from gentool.data.sources.index import KEPT_ABOVE
@@ -54,7 +54,7 @@ def test_names_that_are_no_text_are_read_and_kept_as_they_are(tmp_path: Path) ->
     assert source.paths[0] == os.fsdecode(odd).rpartition("/")[2]
     assert os.fsencode(source.describe(0)) == b"a\xff\n\x1b[31m\xc3\xbc.png"
     shape = ImageShape(16, 16, 3)
-    assert np.array_equal(source.load(0, Policy(shape)).pixels, draw(0))
+    assert np.array_equal(source.load(0, Preprocessing(shape)).pixels, draw(0))
 
 
 def test_a_linked_folder_is_walked_once(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from conftest import HELPERS, draw, run_python
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape
 from gentool.core.picture_files import encode
-from gentool.data import Policy, open_source, prepare, resolve_shape
+from gentool.data import Preprocessing, Sample, open_source, prepare, resolve_shape
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.hub import HubSource
 
-POLICY = Policy(ImageShape(16, 16, 3))
+PREPROCESSING = Preprocessing(ImageShape(16, 16, 3))
 COUNT = 30
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 datasets.disable_progress_bars()
@@ -63,7 +63,7 @@ def assert_is_the_set(source: HubSource) -> None:
     assert source.classes == ("disc", "bar")
     assert source.labels is not None
     assert source.labels.tolist() == [k % 2 for k in range(COUNT)]
-    dataset = prepare(source, POLICY, max_bad=1)
+    dataset = prepare(source, PREPROCESSING, max_bad=1)
     assert dataset.bad == ()
     assert all(np.array_equal(dataset.images[k], draw(k)) for k in range(COUNT))
     marks = [int.from_bytes(hashlib.sha256(d).digest()[:8], "little") for d in files()]
@@ -90,7 +90,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
     """Also one of plain bytes."""
     place = pictures(tmp_path / "toys")
     raw = opened(f"{place}:raw")
-    assert np.array_equal(raw.load(0, POLICY).pixels, draw(COUNT - 1))
+    assert np.array_equal(raw.load(0, PREPROCESSING).pixels, draw(COUNT - 1))
     assert raw.fingerprint != opened(place).fingerprint
     with pytest.raises(DataError, match=r"no column called 'x'\. Columns: \w+, \w+, \w+, raw"):
         opened(f"{place}:x")
@@ -170,7 +170,9 @@ def test_a_folder_of_images_with_metadata(tmp_path: Path) -> None:
     source = opened(tmp_path / "toys")
     assert source.classes == ("bar", "disc")
     assert source.labels is not None
-    images = {encode(np.asarray(source.open(k)), ".png"): int(source.labels[k]) for k in range(4)}
+    images = {
+        encode(np.asarray(source.open(k).image), ".png"): int(source.labels[k]) for k in range(4)
+    }
     assert images == {data: (k + 1) % 2 for k, data in enumerate(files(4))}
 
 
@@ -178,7 +180,9 @@ def test_empty_rows_and_broken_images_are_bad_files(tmp_path: Path) -> None:
     kinds = datasets.Features(image=datasets.Image(decode=False))
     rows: list[Any] = [{"bytes": data, "path": None} for data in files(3)]
     rows += [None, {"bytes": b"broken", "path": None}]
-    dataset = prepare(opened(write_parquet(tmp_path / "x", kinds, image=rows)), POLICY, max_bad=1)
+    dataset = prepare(
+        opened(write_parquet(tmp_path / "x", kinds, image=rows)), PREPROCESSING, max_bad=1
+    )
     assert len(dataset) == 3
     assert [name.rpartition(" ")[2] for name, _ in dataset.bad] == ["3", "4"]
 
@@ -359,7 +363,7 @@ READ = """
 import sys
 import numpy as np
 from conftest import draw
-from gentool.data import Policy, open_source, prepare
+from gentool.data import Preprocessing, open_source, prepare
 from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 
@@ -370,7 +374,7 @@ for spec in sys.argv[1:]:
         print(error)
         continue
     assert source.labels is None or source.labels.tolist() == [k % 2 for k in range(len(source))]
-    dataset = prepare(source, Policy(ImageShape(16, 16, 3)), max_bad=1)
+    dataset = prepare(source, Preprocessing(ImageShape(16, 16, 3)), max_bad=1)
     assert all(np.array_equal(dataset.images[k], draw(k)) for k in range(len(dataset)))
     print(len(dataset), source.name, source.classes, dataset.bad)
 """
@@ -427,7 +431,6 @@ def test_size_and_colours_are_found_from_the_front_of_a_stream(
         return whole(self, index)
 
     monkeypatch.setattr(HubSource, "read", noted)
-    monkeypatch.setattr("gentool.data.shape._SAMPLE", 5)
-    shape, _ = resolve_shape(source, None, None, 64)
+    shape, _ = resolve_shape(Sample(source, 5), None, None, 64)
     assert shape == ImageShape(16, 16, 3)
     assert seen == [0, 1, 2, 3, 4]

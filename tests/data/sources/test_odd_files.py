@@ -13,10 +13,10 @@ from PIL import Image
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.data import open_source, prepare
-from gentool.data.preprocessing import BadImage, Policy, decode, frame_count
+from gentool.data.preprocessing import BadImage, Preprocessing, decode, frame_count
 from gentool.data.sources.frames import FramesSource
 
-RGB = Policy(ImageShape(16, 16, 3))
+RGB = Preprocessing(ImageShape(16, 16, 3))
 ZOO = beasts()
 
 
@@ -88,7 +88,7 @@ def test_frames_need_files() -> None:
     assert frame_count(b"nothing") == 1
 
 
-# --- the policy's choices ------------------------------------------------------------------------
+# --- the choices of preprocessing ---------------------------------------------------------------
 
 
 def _wide() -> bytes:
@@ -97,27 +97,27 @@ def _wide() -> bytes:
 
 
 def test_crop_pad_and_stretch() -> None:
-    crop = decode(_wide(), Policy(ImageShape(16, 16, 3), "crop"))
+    crop = decode(_wide(), Preprocessing(ImageShape(16, 16, 3), "crop"))
     assert crop[:, :7].max() <= 1
     np.testing.assert_array_equal(crop[:, 9:15], PICTURE[:, 1:7])
-    pad = decode(_wide(), Policy(ImageShape(16, 16, 3), "pad", "#ff8000"))
+    pad = decode(_wide(), Preprocessing(ImageShape(16, 16, 3), "pad", "#ff8000"))
     assert (pad[:4] == (255, 128, 0)).all()
     assert (pad[12:] == (255, 128, 0)).all()
     assert pad[5:11, :6].max() <= 1
-    stretch = decode(_wide(), Policy(ImageShape(16, 16, 3), "stretch"))
+    stretch = decode(_wide(), Preprocessing(ImageShape(16, 16, 3), "stretch"))
     assert stretch[:, :6].max() <= 2
     assert (np.abs(stretch[0, 9:11].astype(int) - (200, 40, 30)) < 20).all()
 
 
 def test_padding_is_transparent_where_alpha_is_kept() -> None:
-    padded = decode(_wide(), Policy(ImageShape(16, 16, 4), "pad"))
+    padded = decode(_wide(), Preprocessing(ImageShape(16, 16, 4), "pad"))
     assert (padded[:4, :, 3] == 0).all()
     assert (padded[5:11, :, 3] == 255).all()
 
 
 def test_transparency_is_laid_on_the_background() -> None:
     data = saved(Image.fromarray(np.dstack([PICTURE, RAMP])))
-    found = decode(data, Policy(ImageShape(16, 16, 3), background="#0000ff"))
+    found = decode(data, Preprocessing(ImageShape(16, 16, 3), background="#0000ff"))
     share = RAMP[..., None] / 255
     naive = PICTURE * share + np.array([0, 0, 255]) * (1 - share)
     assert np.abs(found - naive).max() <= 2
@@ -128,7 +128,7 @@ def test_colours_are_premultiplied_while_resizing() -> None:
     pixels = np.zeros((64, 64, 4), np.uint8)
     pixels[..., 1] = 255
     pixels[16:48, 16:48] = (255, 0, 0, 255)
-    found = decode(saved(Image.fromarray(pixels)), Policy(ImageShape(20, 20, 4)))
+    found = decode(saved(Image.fromarray(pixels)), Preprocessing(ImageShape(20, 20, 4)))
     seen = found[found[..., 3] > 40]
     assert (seen[:, 1] < 40).all()
     assert (seen[:, 0] > 215).all()
@@ -138,22 +138,32 @@ def test_colours_are_premultiplied_while_resizing() -> None:
 def test_a_margin_is_stored_around_what_is_seen(tmp_path: Path, margin: float, side: int) -> None:
     large = np.kron(PICTURE, np.ones((4, 4, 1), np.uint8))
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(large)))
-    policy = Policy(ImageShape(16, 16, 3), margin=margin)
-    dataset = prepare(open_source(str(tmp_path)), policy)
+    preprocessing = Preprocessing(ImageShape(16, 16, 3), margin=margin)
+    dataset = prepare(open_source(str(tmp_path)), preprocessing)
     assert dataset.stored.shape == (1, side, side, 3)
     assert dataset.images.shape == (1, 16, 16, 3)
     edge = (side - 16) // 2
     window = slice(edge, edge + 16)
-    np.testing.assert_array_equal(dataset.images[0], dataset.stored[0, window, window])
+    np.testing.assert_array_equal(dataset.images[0], dataset.stored[0][window, window])
 
 
 def test_every_choice_has_a_cache_entry_of_its_own() -> None:
     shape = ImageShape(16, 16, 3)
     words = {
-        str(Policy(shape)), str(Policy(shape, "pad")), str(Policy(shape, background="black")),
-        str(Policy(shape, margin=0.125)), str(Policy(ImageShape(16, 16, 1))),
-    }  # fmt: skip
+        str(Preprocessing(shape)),
+        str(Preprocessing(shape, "pad")),
+        str(Preprocessing(shape, background="black")),
+        str(Preprocessing(shape, margin=0.125)),
+        str(Preprocessing(ImageShape(16, 16, 1))),
+    }
     assert len(words) == 5
+
+
+def test_the_text_that_cache_entries_depend_on_stays() -> None:
+    plain = Preprocessing(ImageShape(16, 20, 1))
+    assert str(plain) == "16x20 grey, crop, on white, policy 2"
+    other = Preprocessing(ImageShape(16, 20, 1), "pad", "#ff0000", 0.125)
+    assert str(other) == "16x20 grey, pad, on #ff0000, margin 0.125, policy 2"
 
 
 # --- mutants -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torchvision import datasets
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape
-from gentool.data import Policy, open_source, prepare
+from gentool.data import Preprocessing, open_source, prepare
 from gentool.data.sources.torchvision_sets import SETS, TESTS
 
 
@@ -34,16 +34,16 @@ def test_sets_in_idx_files(name: str, own_cache: Path) -> None:
     assert source.labels.tolist() == labels.tolist()
     assert len(source.classes) == 10
     assert source.classes[3] == getattr(datasets, name).classes[3]
-    dataset = prepare(source, Policy(ImageShape(28, 28, 1)), max_bad=1)
-    assert np.array_equal(dataset.images[..., 0], images)
+    dataset = prepare(source, Preprocessing(ImageShape(28, 28, 1)), max_bad=1)
+    assert np.array_equal(dataset.images[:][..., 0], images)
     assert len(set(dataset.hashes.tolist())) == len(np.unique(images, axis=0))
     assert source.describe(3) == f"torchvision:{name} image 3"
     tested = open_source(f"torchvision:{name}:test")
     assert (len(tested), tested.name) == (3, f"{name}-test")
     assert tested.labels is not None
     assert tested.labels.tolist() == [5, 6, 7]
-    found = prepare(tested, Policy(ImageShape(28, 28, 1)), max_bad=1)
-    assert np.array_equal(found.images[..., 0], images[5:8])
+    found = prepare(tested, Preprocessing(ImageShape(28, 28, 1)), max_bad=1)
+    assert np.array_equal(found.images[:][..., 0], images[5:8])
     assert tested.describe(2) == f"torchvision:{name}:test image 2"
     assert tested.fingerprint != source.fingerprint
     before = source.fingerprint
@@ -80,7 +80,7 @@ def test_cifar_batches_are_compared_with_their_checksums(
     assert source.labels is not None
     assert source.labels.tolist() == [3, 1, 2, 0, 1, 1]
     for k in range(6):
-        assert np.array_equal(np.asarray(source.open(k)), images[k])
+        assert np.array_equal(np.asarray(source.open(k).image), images[k])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # left open there
@@ -95,9 +95,11 @@ def test_a_set_that_lies_in_files(own_cache: Path) -> None:
     assert source.labels is not None
     assert source.labels.tolist() == [0, 0, 1, 1]
     assert source.classes == ("0", "1")
-    assert np.array_equal(np.asarray(source.open(3)), draw(3))
+    assert np.array_equal(np.asarray(source.open(3).image), draw(3))
     (root / "00001" / "3.ppm").write_bytes(b"P6 16 16 255 cut short")
-    dataset = prepare(open_source("torchvision:GTSRB"), Policy(ImageShape(16, 16, 3)), max_bad=1)
+    dataset = prepare(
+        open_source("torchvision:GTSRB"), Preprocessing(ImageShape(16, 16, 3)), max_bad=1
+    )
     assert len(dataset) == 3
     assert dataset.bad[0][0] == "torchvision:GTSRB image 3"
 
