@@ -110,8 +110,13 @@ def _rows(given: Given, name: int, label: int) -> Rows:
 
 
 def _without_header(rows: Rows, match: Match) -> tuple[Rows, Match]:
-    """Leave out the first row if it fits no image and so must be a header in unknown words."""
+    """Leave out the first row if it fits no image and so must be a header in unknown words.
+
+    It is a row like the others if its name is a number or its label that of another row.
+    """
     if not rows.first or match.unused[:1] != [0]:
+        return rows, match
+    if rows.names[0].strip().isdecimal() or rows.labels[0] in rows.labels[1:]:
         return rows, match
     words = [None if label is None else str(label) for label in rows.labels[1:]]
     labels = [None, *as_labels(words)]

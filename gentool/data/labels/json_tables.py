@@ -45,7 +45,7 @@ def read_table(name: str, data: bytes, asked: str | None = None) -> Table | Noth
             return _json_table(_loads(text))
         except json.JSONDecodeError:
             lines = [line for line in text.split("\n") if line.strip()]
-            if begins != "{" or len(lines) < 2 or not lines[0].rstrip().endswith("}"):
+            if len(lines) < 2 or not lines[0].rstrip().endswith(("}", "]")):
                 raise
             return _json_lines(text)
     return text_table(text, asked)
@@ -90,16 +90,16 @@ def _json_table(whole: object) -> Table | Nothing:
         return _of_records(list(enumerate(whole, 1))) if whole else Nothing.UNKNOWN
     if not isinstance(whole, dict):
         raise ValueError("it is one value, not a list of images")
-    columns = {fold_word(key) for key in whole}
-    if columns & set(NAME_WORDS) and len(columns) > 1 and (table := _of_columns(whole)):
-        return table
-    if "labels" in whole:
-        return _of_labels(whole["labels"])
     if whole.keys() >= _BOXES:
         raise ValueError(
             "it describes objects in images, not one class for each image. Write a CSV of "
             "path,label"
         )
+    columns = {fold_word(key) for key in whole}
+    if columns & set(NAME_WORDS) and len(columns) > 1 and (table := _of_columns(whole)):
+        return table
+    if "labels" in whole:
+        return _of_labels(whole["labels"])
     lists = [value for value in whole.values() if isinstance(value, list) and value]
     if len(lists) == 1 and all(isinstance(entry, dict) for entry in lists[0]):
         return _of_records(list(enumerate(lists[0], 1)))

@@ -21,6 +21,11 @@ _BOMS = (
     (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+# How spreadsheets, parquet, pickles, images, gzip and databases begin.
+_BINARY = (
+    b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5", b"\x89PNG",
+    b"\xff\xd8\xff", b"\x1f\x8b", b"SQLite",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,13 @@ def decode_text(data: bytes) -> str:
         if data.startswith(mark):
             return data.decode(encoding)
     head = data[:1000]
-    if 0 not in head:
-        return data.decode("utf-8", "surrogateescape")
-    if head[1::2].count(0) > len(head) // 4:
-        return data.decode("utf-16-le")
-    if head[0::2].count(0) > len(head) // 4:
-        return data.decode("utf-16-be")
+    if not head.startswith(_BINARY):
+        if 0 not in head:
+            return data.decode("utf-8", "surrogateescape")
+        if head[1::2].count(0) > len(head) // 4:
+            return data.decode("utf-16-le")
+        if head[0::2].count(0) > len(head) // 4:
+            return data.decode("utf-16-be")
     raise ValueError("it is not a text file. Save a spreadsheet as CSV")
 
 
@@ -104,7 +110,9 @@ def text_table(text: str, asked: str | None = None) -> Table:
             yield number, _fitted(cells, width, number)
 
     if columns is None:
-        return Table(("",) * width, False, rows, head[0][0])
+        number, cells = head[0]
+        perhaps_header = len(head) > 1 and not any(map(has_image_suffix, cells))
+        return Table(("",) * width, False, rows, number if perhaps_header else 0)
     return Table(columns, True, rows)
 
 
@@ -189,7 +197,17 @@ def _width(rows: list[list[str]]) -> int:
     counted = Counter(len(row) for row in rows[1:] or rows)
     width = max(counted, key=lambda size: (counted[size], size))
     used = max((len(_trimmed(row)) for row in rows if len(row) <= width), default=0)
-    return max(used, len(_trimmed(rows[0])) if any(map(_is_known, rows[0])) else 0)
+    named = len(_trimmed(rows[0]))
+    if not any(map(_is_known, rows[0])):
+        return used
+    if any(fold_word(cell) in NAME_WORDS for cell in rows[0]) and not _are_numbers(rows[1:]):
+        return named  # a longer row has a cell too many; row names beside names are numbers
+    return max(used, named)
+
+
+def _are_numbers(rows: list[list[str]]) -> bool:
+    """Return whether the first cells are whole numbers."""
+    return all(row[0].strip().isdecimal() for row in rows)
 
 
 def _header(rows: list[list[str]], width: int, asked: str | None) -> tuple[str, ...] | None:
