@@ -11,7 +11,7 @@ from gentool.core.errors import DataError
 from gentool.data.labels.columns import choose_columns
 from gentool.data.labels.matching import Match, Rows, match_rows
 from gentool.data.labels.tables import Table
-from gentool.data.labels.values import Label, as_labels, label_of
+from gentool.data.labels.values import Label, as_labels, label_of, name_of
 
 
 class Assigned(NamedTuple):
@@ -103,8 +103,7 @@ def _rows(given: Given, name: int, label: int) -> Rows:
             words.append(label_of(cells[label]))
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from None
-        told = cells[name]
-        names.append("" if told is None else str(told))
+        names.append(name_of(cells[name]))
         numbers.append(number)
     return Rows(given.file, names, as_labels(words), numbers, given.table.first)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gentool.core.errors import DataError
 from gentool.data.labels.tables import Row, Table
+from gentool.data.labels.values import name_of
 from gentool.data.labels.words import (
     INDEX_WORDS,
     LABEL_WORDS,
@@ -121,18 +122,22 @@ def _name_column(
     def rank(column: int) -> tuple[bool, int, int, int, int]:
         word = named[column]
         order = NAME_WORDS.index(word) if word in NAME_WORDS else len(NAME_WORDS)
-        suffixes = sum(has_image_suffix(str(row[column])) for _, row in rows)
+        suffixes = sum(has_image_suffix(name_of(row[column])) for _, row in rows)
         return (column == label, -len(cells[column] & there), order, -suffixes, column)
 
     able = [k for k in range(len(named)) if named[k] not in LABEL_WORDS] or list(range(len(named)))
     chosen = min(able, key=rank)
+    if label is not None and cells[label] & there and not cells[chosen] & there:
+        chosen = label
     return chosen, bool(cells[chosen] & there)
 
 
 def _stem(cell: object) -> str:
     """Return the last part of a path without suffix and leading zeros, in lower case."""
-    word = unicodedata.normalize("NFC", str(cell).strip()).casefold().replace("\\", "/")
-    word = word.rpartition("/")[2]
+    word = name_of(cell).replace("\\", "/").rpartition("/")[2].strip()
+    if not word.isascii():
+        word = unicodedata.normalize("NFC", word)
+    word = word.casefold()
     if has_image_suffix(word):
         word = word.rpartition(".")[0]
     return word.lstrip("0") or word[:1]

@@ -1,7 +1,7 @@
 """Files of labels: which files count unasked, which look like one, and how to ask for one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gentool.core.errors import DataError
@@ -75,6 +75,13 @@ def label_file(path: Path) -> LabelFile | None:
 
     key = f"{path.absolute()} {info.st_size} {info.st_mtime_ns}"
     return LabelFile(path.name, key, info.st_size, read, str(path))
+
+
+def beside(path: Path) -> list[LabelFile]:
+    """Return the files of labels next to a folder or an archive."""
+    above = path.absolute().parent
+    files = [label_file(above / name) for name in LABEL_FILES]
+    return [replace(file, name=file.asked_as) for file in files if file is not None]
 
 
 def looks_like_labels(name: str) -> bool:

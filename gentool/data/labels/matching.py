@@ -18,6 +18,9 @@ from gentool.data.labels.tables import readable
 from gentool.data.labels.values import Label
 from gentool.data.labels.words import has_image_suffix
 
+_SAMPLED = 5000  # rows by which it is judged whether a rule is worth trying
+_INVISIBLE = " \t\r\n\xa0\u200b\ufeff"
+
 
 class Rows(NamedTuple):
     """What a file of labels says.
@@ -62,10 +65,9 @@ def match_rows(names: Sequence[str], rows: Rows, root: str) -> Match:
     """
     told = [plain_path(name) for name in rows.names]
     enough = min(len(names), len(told)) // 2
-    best, problem = _matched(names, rows, _Rule(told)), None
-    for rule in _other_rules(names, told, plain_path(root)):
-        if len(told) - len(best.unused) > enough:
-            return best
+    best, problem = Match(np.full(len(names), -1, dtype=np.int64), list(range(len(told)))), None
+    rules = _rules(names, told, plain_path(root))
+    for rule in [next(rules)] if _are_equal(names, told) else _likely(list(rules), names):
         try:
             found = _matched(names, rows, rule)
         except DataError as error:  # another rule may be the right one
@@ -73,9 +75,35 @@ def match_rows(names: Sequence[str], rows: Rows, root: str) -> Match:
             continue
         if len(found.unused) < len(best.unused):
             best = found
-    if problem is not None and len(told) - len(best.unused) <= enough:
+        if len(told) - len(best.unused) > enough:
+            return best
+    if problem is not None:
         raise problem
     return best
+
+
+def _are_equal(names: Sequence[str], told: list[str]) -> bool:
+    """Return whether most paths of a sample of rows are those of images."""
+    there = set(map(plain_path, names))
+    sample = told[:: len(told) // _SAMPLED + 1]
+    return 2 * sum(path in there for path in sample) > len(sample)
+
+
+def _likely(rules: "list[_Rule]", names: Sequence[str]) -> "list[_Rule]":
+    """Return the rules by which some of a sample of rows fit an image; all if there is none."""
+    there = {_number(plain_path(name)) for name in names}
+    tails = {path.rpartition("/")[2] for path in there}
+    deepest = max(path.count("/") for path in there)
+
+    def fits(rule: _Rule) -> bool:
+        sample = rule.rows[:: len(rule.rows) // _SAMPLED + 1]
+        paths = [_number(path) for path in sample if path]
+        if rule.tails:
+            short = (path for path in paths if path.count("/") <= deepest)
+            return any(path.rpartition("/")[2] in tails for path in short)
+        return any(path in there for path in paths)
+
+    return [rule for rule in rules if fits(rule)] or rules
 
 
 def plain_path(path: str) -> str:
@@ -98,8 +126,9 @@ class _Rule(NamedTuple):
     tails: bool = False
 
 
-def _other_rules(names: Sequence[str], told: list[str], root: str) -> Iterator[_Rule]:
-    """Yield the rules for folders besides equal paths, the most exact first."""
+def _rules(names: Sequence[str], told: list[str], root: str) -> Iterator[_Rule]:
+    """Yield the rules for folders, the most exact first."""
+    yield _Rule(told)
     yield _Rule([_below(path, root) for path in told])
     yield _Rule(told, tails=True)
     depths = {plain_path(name).count("/") for name in names}
@@ -127,7 +156,9 @@ def _exact(path: str) -> str:
 
 def _composed(path: str) -> str:
     """Return the path in Unicode's composed form, as not all systems store names as typed."""
-    return unicodedata.normalize("NFC", readable(path)).strip()
+    if not path.isascii():
+        path = unicodedata.normalize("NFC", readable(path))
+    return path.strip(_INVISIBLE)
 
 
 def _any_case(path: str) -> str:
@@ -135,12 +166,15 @@ def _any_case(path: str) -> str:
 
 
 def _no_suffix(path: str) -> str:
-    path = _composed(path)
-    return path.rpartition(".")[0] if has_image_suffix(path) else path
+    return _without_suffix(_composed(path))
 
 
 def _neither(path: str) -> str:
-    return _no_suffix(_any_case(path))
+    return _without_suffix(_any_case(path))
+
+
+def _without_suffix(path: str) -> str:
+    return path.rpartition(".")[0] if has_image_suffix(path) else path
 
 
 def _number(path: str) -> str:

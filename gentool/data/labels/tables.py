@@ -156,12 +156,12 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _find_separator(text: str) -> str:
-    """Return the separator by which all sampled rows have equally many columns.
+    """Return the separator of columns.
 
-    Of several, the one is taken by which more cells are known words or names of images; if there
-    is none, the one by which most rows agree.
+    That is the one by which the first row has known words, else the one by which all rows have
+    equally many columns, else the one by which more cells are names of images.
     """
-    best, best_rank = ",", (-1, -1, -1)
+    best, best_rank = ",", (False, False, -1, 0)
     for order, separator in enumerate((*_SEPARATORS, _FIRST_BLANK)):
         try:
             rows = [cells for _, cells in islice(_records(text, separator), _SAMPLED)]
@@ -176,9 +176,9 @@ def _find_separator(text: str) -> str:
             continue
         body = rows[1:] if len(rows[0]) == width - 1 else rows
         even = sum(len(_trimmed(row)) <= width <= len(row) for row in body) == len(body)
-        known = sum(_is_known(cell) for cell in rows[0])
+        known = any(map(_is_known, rows[0])) and max(map(len, rows[1:] or rows)) > 1
         names = sum(has_image_suffix(cell) for row in rows for cell in row)
-        rank = (2 * even + min(known, 1), names, -order)
+        rank = (known, even, names, -order)
         if rank > best_rank:
             best, best_rank = separator, rank
     return best

@@ -27,6 +27,13 @@ def label_of(cell: object) -> str | None:
     return None if word.casefold() in _EMPTY else word
 
 
+def name_of(cell: object) -> str:
+    """Return the name of an image in a cell; an image of the hub is an object with a path."""
+    if isinstance(cell, dict):
+        cell = next((cell[key] for key in ("path", "file_name", "filename") if key in cell), None)
+    return "" if cell is None else str(cell)
+
+
 def as_labels(words: Sequence[str | None]) -> list[Label | None]:
     """Return labels as whole numbers if all of them are; 3.0 is 3. Others stay texts.
 

@@ -1,7 +1,5 @@
 """The names of columns by which a file of labels is understood, in any case and spelling."""
 
-from pathlib import PurePosixPath
-
 from gentool.data.sources.base import IMAGE_SUFFIXES
 
 NAME_WORDS = (
@@ -28,6 +26,7 @@ OTHER_WORDS = frozenset({
     "time", "timestamp", "bbox", "boxes", "objects", "xmin", "xmax", "ymin", "ymax", "x", "x1",
     "x2", "y1", "y2",
 })  # fmt: skip
+_SUFFIXES = tuple(IMAGE_SUFFIXES)
 
 
 def fold_word(column: str) -> str:
@@ -37,4 +36,4 @@ def fold_word(column: str) -> str:
 
 def has_image_suffix(word: str) -> bool:
     """Return whether a text ends like the name of an image file."""
-    return PurePosixPath(word.strip().replace("\\", "/")).suffix.lower() in IMAGE_SUFFIXES
+    return word.rstrip().lower().endswith(_SUFFIXES)

@@ -49,7 +49,7 @@ class ArchiveSource(FileSource):
     ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
         self.path, self.is_zip = _plain_archive(path)
-        place = _place(path, labels_key(labels, max_bad))
+        place = place_of_index(path, labels_key(labels, max_bad))
         index = None if refresh else look_up(place)
         self.index = index or keep(self._list(str(path), labels, max_bad), place)
         self._start()
@@ -169,7 +169,7 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     return plain, False
 
 
-def _place(path: Path, labels: str) -> Path:
+def place_of_index(path: Path, labels: str) -> Path:
     """Return the path where the index of this archive with these labels is kept."""
     info = path.stat()
     key = (path.resolve(), info.st_size, info.st_mtime_ns, labels, _READ_AS)

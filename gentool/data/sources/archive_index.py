@@ -2,13 +2,14 @@
 
 The archive is refused if the name of a member points outside, or if a member claims to unpack to
 more than an image can be. Nothing is ever extracted, but such an archive is probably an attack.
-Reads no file itself.
+Reads no member itself.
 """
 
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import compress, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from gentool.data.sources.labels import (
     LABEL_FILES,
     LabelFile,
     Root,
+    beside,
     find_labels,
     looks_like_labels,
 )
@@ -176,6 +178,7 @@ class Members:
                     found = file(name.decode("utf-8", "surrogateescape"))
                     if found is not None:
                         yield found
+            yield from beside(Path(self.archive))
 
         place = self.archive.rpartition(".")[0].removesuffix(".tar")
         return Root(f"{place}/{top.decode('utf-8', 'surrogateescape')}", file, listed)

@@ -21,6 +21,7 @@ from gentool.data.labels.columns import NoColumn, choose_columns
 from gentool.data.labels.files import (
     LABEL_FILES,
     LabelFile,
+    beside,
     label_file,
     looks_like_labels,
     not_used,
@@ -31,8 +32,8 @@ from gentool.data.labels.json_tables import Nothing
 from gentool.data.labels.tables import Table
 
 __all__ = ["FROM_FOLDERS", "LABEL_FILES", "NO_LABELS", "Found", "LabelFile", "Labelling", "Labels",
-           "Root", "by_folder", "find_labels", "label_file", "labels_key", "looks_like_labels",
-           "refuse_labels"]  # fmt: skip
+           "Root", "beside", "by_folder", "find_labels", "label_file", "labels_key",
+           "looks_like_labels", "refuse_labels"]  # fmt: skip
 
 FROM_FOLDERS, NO_LABELS = "folders", "none"
 _MOST_LISTED = 50  # files that may have labels; more are captions and alike, one for each image
@@ -86,7 +87,7 @@ class Root:
             except OSError:
                 return []
             files = [label_file(folder / name) for name in names[:_MOST_LISTED]]
-            return [file for file in files if file is not None]
+            return [*(file for file in files if file is not None), *beside(folder)]
 
         return cls(str(folder.absolute()), lambda name: label_file(folder / name), listed)
 

@@ -212,6 +212,13 @@ WORDS = ["cat", "dog", "cat"]
         "filename,label,width,split\na.png,cat,3,val\nb.png,dog,4,train\nc.png,cat,4,train\n",
         rows(header="id,label", names="a b c"),
         rows(header="foto,art", names="a b c"),
+        "filename,label\n\u200ba.png,cat\nb.png\u00a0,dog\nc.png,\u00a0cat\n",
+        '"file" "label"\n"1" "a.png" "cat"\n"2" "b.png" "dog"\n"3" "c.png" "cat"\n',
+        '{"image": {"path": "a.png"}, "label": "cat"}\n'
+        '{"image": {"path": "b.png"}, "label": "dog"}\n'
+        '{"image": {"path": "c.png"}, "label": "cat"}\n',
+        "image_path,mask_path,label\nx/a.png,m/a.png,cat\nx/b.png,m/b.png,dog\n"
+        "x/c.png,m/c.png,cat\n",
         rows(names="a b c"),
         rows(names="A.PNG B.png C.Png"),
         rows(names="a.jpg b.jpg c.JPEG"),
@@ -400,6 +407,8 @@ def test_of_a_file_for_several_splits_the_rows_of_this_folder_count(tmp_path: Pa
         (("a.png",), "file,label\na.png,\n", "the column is empty"),
         (("a.png",), "file,label\na.png,nan\n", "the column is empty"),
         (("a.png",), "file,label\n", "no rows below its header"),
+        (("a.png",), "file,label\na.png,x, red\n", "row 2 has 3 columns, not 2"),
+        (("k.png", "l.png"), "x,m\nk,m\nl,n\n", "names 1 image that is not there, the first x"),
         (("a.png",), b"PK\x03\x04\0\0\0\0\0\xff", "Save a spreadsheet as CSV"),
     ],
 )  # fmt: skip
@@ -408,7 +417,7 @@ def test_what_is_ambiguous_is_refused(
 ) -> None:
     folder = labelled(tmp_path / "set", names, "labels.csv", content)
     with pytest.raises(DataError, match=message):
-        open_source(str(folder), max_bad=1)
+        open_source(str(folder), max_bad=0.2)
 
 
 @pytest.mark.parametrize(
@@ -473,7 +482,7 @@ def test_folders_that_differ_only_in_their_spelling(tmp_path: Path) -> None:
 
 
 def test_files_that_could_be_labels_are_named_with_how_to_use_them(tmp_path: Path) -> None:
-    folder = a_set(tmp_path / "set", ("cat/a.png", "dog/b.png"))
+    folder = a_set(tmp_path / "here" / "set", ("cat/a.png", "dog/b.png"))
     (folder / "breeds.tsv").write_text("a\tx\nb\ty\n")
     (folder / "prices.csv").write_text("year,price\n2020,3\n")
     (folder / "list.txt").write_text("buy milk\n")
@@ -484,6 +493,11 @@ def test_files_that_could_be_labels_are_named_with_how_to_use_them(tmp_path: Pat
     assert source.notes == (f"breeds.tsv is not used for labels. To use it: --labels {asked}",)
     assert told(open_source(str(folder), labels=asked)) == ["x", "y"]
     assert not open_source(str(folder), labels="folders").notes
+    beside = folder.parent / "labels.csv"
+    beside.write_text("a.png,1\nb.png,2\n")
+    for path in (folder, zipped(folder, folder.parent / "x.zip")):
+        notes = open_source(str(path)).notes
+        assert notes[-1] == f"{beside} is not used for labels. To use it: --labels {beside}"
     with pytest.raises(DataError, match=r"no file of labels at labls.csv.*there is .*breeds.tsv"):
         open_source(str(folder), labels="labls.csv")
 
