@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import UsageError
+from gentool.data.labels.folders import one_spelling
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
 
@@ -21,8 +22,8 @@ _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
 class JoinedSource(Source):
     """The images of several sources, one source after the other.
 
-    Classes with the same name are merged. If one of the sources has no labels, the joined source
-    has none. ``access`` is that of the most restricted source.
+    Classes with the same name, in any Unicode form, are merged. If one of the sources has no
+    labels, the joined source has none. ``access`` is that of the most restricted source.
 
     Args:
         sources: At least one source.
@@ -110,8 +111,11 @@ def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32
     Without labels in one of the sources, the result is ((), None).
     """
     labelled = [(source.classes, source.labels) for source in sources]
-    classes = tuple(dict.fromkeys(name for names, _ in labelled for name in names))
-    rank = {name: k for k, name in enumerate(classes)}
+    known = list(dict.fromkeys(name for names, _ in labelled for name in names))
+    spelled = one_spelling(known)
+    classes = tuple(dict.fromkeys(spelled))
+    place = {name: k for k, name in enumerate(classes)}
+    rank = {name: place[word] for name, word in zip(known, spelled, strict=True)}
     parts = []
     for names, labels in labelled:
         if labels is None:

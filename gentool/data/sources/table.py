@@ -65,6 +65,8 @@ def is_folder(path: Path) -> bool:
 def open_images(path: Path) -> Source | None:
     """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
 
+    Their labels are not read, so that no image is left out.
+
     Raises:
         DataError: it contains no images, or is damaged.
     """
@@ -75,8 +77,8 @@ def open_images(path: Path) -> Source | None:
         return None
     try:
         if path.is_dir():
-            return FolderSource(path)
-        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+            return FolderSource(path, NO_LABELS)
+        return ArraySource(path) if is_array_file(path) else ArchiveSource(path, NO_LABELS)
     except OSError as error:
         raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 

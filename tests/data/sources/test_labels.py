@@ -11,7 +11,7 @@ from conftest import draw
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
-from gentool.data import Source, open_source, open_sources
+from gentool.data import Source, open_images, open_source, open_sources
 
 NAMES = ("00000/a.png", "00000/b.png", "00001/c.png")
 
@@ -522,3 +522,19 @@ def test_joined_sources_say_why_there_are_no_classes(tmp_path: Path) -> None:
     joined = open_sources([str(tmp_path / "two"), str(tmp_path / "flat")])
     assert joined.labels is None
     assert joined.notes == ("no classes: flat has none, and the others are joined with it",)
+
+
+def test_joined_sources_merge_classes_in_any_unicode_form(tmp_path: Path) -> None:
+    a_set(tmp_path / "one", ("caf\u00e9/a.png", "dog/b.png"))
+    a_set(tmp_path / "two", ("cafe\u0301/a.png", "cow/b.png"))
+    joined = open_sources([str(tmp_path / "one"), str(tmp_path / "two")])
+    assert joined.classes == ("caf\u00e9", "dog", "cow")
+    assert told(joined) == ["caf\u00e9", "dog", "caf\u00e9", "cow"]
+
+
+def test_images_that_are_not_trained_on_need_no_label(tmp_path: Path) -> None:
+    """Those to score or to reconstruct."""
+    (a_set(tmp_path) / "labels.csv").write_text("nonsense")
+    source = open_images(tmp_path)
+    assert source is not None
+    assert source.paths == NAMES
