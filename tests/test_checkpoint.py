@@ -1,7 +1,7 @@
-"""The model file: byte-stable, written whole or not at all, and refused when anything is wrong.
+"""The model file: byte-stable, written completely or not at all, and refused if anything is wrong.
 
-Hostile files are built byte by byte here, so that they can hold what no writer would write.
-Whatever a file holds, opening it ends in a model or in ``ModelFileError``, soon.
+Hostile files are built byte by byte here, so that they can contain what no writer would write.
+Opening any file quickly gives a model or a ``ModelFileError``.
 """
 
 import copy
@@ -626,3 +626,13 @@ def test_a_changed_header_alone_opens(good: bytes, tmp_path: Path) -> None:
 
 def test_errors_of_the_file_are_errors_of_gentool() -> None:
     assert issubclass(ModelFileError, GentoolError)
+
+
+def test_a_class_is_found_in_any_unicode_form(gan: Path) -> None:
+    loaded = load_model(gan)
+    stored = copy.copy(loaded.header) | {"classes": ["cafe\u0301", "caf"]}
+    object.__setattr__(loaded, "header", stored)
+    assert loaded.class_number("caf\u00e9") == 0
+    assert loaded.class_number("caf") == 1
+    with pytest.raises(UsageError, match="no class named"):
+        loaded.class_number("caff\u00e9")

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
-from typing import Annotated
 
 import typer
 
@@ -22,12 +21,6 @@ from gentool.core.escapes import printable
 from gentool.core.messages import say as say
 
 STARTED = time.monotonic()  # --minutes counts from here, shortly after the start of the command
-
-
-Print0 = Annotated[
-    bool,
-    typer.Option("--print0", help="End paths with a zero byte, as xargs -0 reads them."),
-]
 
 
 def say_command(message: str, line: str, *, below: bool = False) -> None:
@@ -71,7 +64,7 @@ def _write(text: str | bytes) -> None:
         typer.echo(text, nl=False)
         sys.stdout.flush()
     except BrokenPipeError as error:  # otherwise typer would exit with code 1
-        raise OutputClosed("the reader of stdout has gone") from error
+        raise OutputClosed("the reader of stdout has closed it") from error
     except OSError as error:
         raise unwritable_stdout(error) from error
 
@@ -127,34 +120,11 @@ def refuse_unfit_stdout(output: str = "", *, as_json: bool, print0: bool = False
     """
     if output == "-" and (as_json or print0):
         other = "--json" if as_json else "--print0"
-        raise UsageError(f"-o - sends a tar to stdout, where {other} cannot go too; leave one out")
+        raise UsageError(f"-o - and {other} both write to stdout. Leave one of them out")
     if as_json and print0:
-        raise UsageError("--json and --print0 are two forms of one result; leave one out")
+        raise UsageError("--json and --print0 exclude each other. Leave one of them out")
     if output == "-" and sys.stdout.isatty():
         raise UsageError(
-            "-o - sends a tar to stdout, and that is a terminal. Send it on, as in -o - | tar x, "
-            "or give -o a folder"
+            "-o - writes a tar archive to stdout, which is a terminal here. Use a pipe, such as "
+            "-o - | tar x, or name a folder"
         )
-
-
-_AS = "Write seeds as 0,4-9; random is for --seed"
-
-
-def parse_seeds(words: str) -> list[int]:
-    """Parse a list of seeds: ``0,4-9`` -> [0, 4, 5, 6, 7, 8, 9].
-
-    Raises:
-        typer.BadParameter: it is not a list of seeds, or a range is too long or too high.
-    """
-    seeds: list[int] = []
-    for word in words.split(","):
-        first, dash, last = word.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
-            raise typer.BadParameter(f"'{printable(word)}' is no seed. {_AS}")
-        start, end = int(first), int(last) if dash else int(first)
-        if end < start or end - start >= 10**6 or end >= 2**63:
-            raise typer.BadParameter(
-                f"'{printable(word)}' is no range of at most a million seeds below 2^63"
-            )
-        seeds += range(start, end + 1)
-    return seeds

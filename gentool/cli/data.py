@@ -1,67 +1,111 @@
 """The commands ``gentool data``: inspect images before training, pack them, manage the cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gentool.cli import cache
-from gentool.cli.console import Print0, emit, emit_json, emit_table, refuse_unfit_stdout, say
+from gentool.cli import cache, options
+from gentool.cli.console import emit, emit_json, emit_table, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.progress import IntakeBar
-from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
     from gentool.core.images import ImageShape
-    from gentool.data import Preprocessing
+    from gentool.data import Preprocessing, Source
     from gentool.data.inspection import Survey
 
+    _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
+
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
-app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
+app = typer.Typer(no_args_is_help=True, help="Check images, pack them, manage the cache.")
 
 app.command("cache")(cache.command)
 
-_SPEC = typer.Argument(help="Folder, archive or set, as for train --data.", metavar="SPEC")
-_SIZE = typer.Option(None, "--size", metavar="SIZE", help="64 or HEIGHTxWIDTH, as in train.")
-_MODE = typer.Option(None, "--mode", metavar="MODE", help="grey, rgb or rgba.")
-_FIT = typer.Option("crop", "--fit", metavar="NAME", help="crop, pad or stretch.")
-_BACKGROUND = typer.Option(
-    "white", "--background", metavar="COLOUR", help="What transparency is laid on."
-)
-_LABELS = typer.Option(
-    None,
-    "--labels",
-    metavar="FILE",
-    help="CSV or JSON of path,label, FILE:COLUMN, folders or none.",
-)
-_ALL_FRAMES = typer.Option(False, "--all-frames", help="Every frame of animated files.")
-_MAX_BAD = typer.Option(
-    0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of images that may have no label."
-)
-_DOWNLOAD = typer.Option(False, "--download", help="Fetch what SPEC names, if it is not here.")
-_JSON = typer.Option(False, "--json", help="Result as JSON on stdout.")
+_Download = Annotated[bool, options.download("Download what SPEC names, if it is missing.")]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The images that a command was given, and how they are prepared.
+
+    Attributes:
+        source: The images.
+        shape: The shape they get.
+        notes: Why the shape was chosen.
+        preprocessing: How they get it.
+        recipe: The recipe of what is made of them.
+    """
+
+    source: "Source"
+    shape: "ImageShape"
+    notes: list[str]
+    preprocessing: "Preprocessing"
+    recipe: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The images and the preparation that the options of a command name."""
+
+    verb: str
+    spec: str
+    size: str | None
+    mode: str | None
+    fit: str
+    background: str
+    opening: Opening
+
+    def open(self, stop: StopFlag) -> _Prepared:
+        """Open the images and settle their shape."""
+        from gentool.data import Sample, make_preprocessing, resolve_shape
+        from gentool.models.presets import largest_side
+
+        source = open_data([self.spec], self.opening, stop)
+        shape, notes = resolve_shape(Sample(source), self.size, self.mode, largest_side("cpu"))
+        preprocessing = make_preprocessing(shape, self.fit, self.background)
+        return _Prepared(source, shape, notes, preprocessing, self._recipe(preprocessing))
+
+    def _recipe(self, preprocessing: "Preprocessing") -> dict[str, object]:
+        """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
+        from gentool.core.version import __version__
+        from gentool.outputs.places import hash_of_place
+
+        labels = self.opening.labels
+        return {
+            "gentool": __version__,
+            "made_by": self.verb,
+            "data": Path(self.spec).name or self.spec,
+            "place": hash_of_place(self.spec),
+            "shape": str(preprocessing.shape),
+            "fit": preprocessing.fit,
+            "background": preprocessing.background,
+            "labels": None if labels is None else hash_of_place(labels),
+            "all_frames": self.opening.all_frames,
+        }
 
 
 @app.command()
 def check(
-    spec: str = _SPEC,
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    max_bad: float = _MAX_BAD,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    output: Path = typer.Option(None, "-o", "--output", metavar="FILE", help="A contact sheet."),
-    overwrite: Overwrite = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    output: Annotated[Path | None, options.output("Also write a contact sheet.", "FILE")] = None,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Say what is there, what is broken or there twice, and what training would make of it.
+    """Report the images that SPEC has, which are bad or duplicates, and how training uses them.
 
     gentool data check ./photos
 
@@ -70,142 +114,148 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.inspection import sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
+        raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
+    request = _Request("data check", spec, size, mode, fit, background, opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
-    with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, notes = resolve_shape(Sample(source), size, mode, _largest_side())
-        preprocessing = make_preprocessing(shape, fit, background)
-        made = _recipe("data check", spec, preprocessing, labels, all_frames)
+    with StopFlag() as stop, IntakeBar(stop, "inspecting images") as bar:
+        images = request.open(stop)
         if output is not None:
-            guard.allow_recipe(output, PICTURE, made)
-        found = survey(source, bar.update)
+            guard.allow_recipe(output, PICTURE, images.recipe)
+        found = survey(images.source, bar.update)
+    shape = images.shape
     if as_json:
-        training = {"size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": notes}
-        also = {"notes": source.notes, "training": training}
+        training = {
+            "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
+        }  # fmt: skip
+        also = {"notes": images.source.notes, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, [*source.notes, *notes])
+        _show(spec, found, shape, [*images.source.notes, *images.notes])
     if output is not None:
-        sheet = encode(grid(sheet_of(source, preprocessing)), output.suffix.lower(), made)
-        say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
+        picture = grid(sheet_of(images.source, images.preprocessing))
+        sheet = encode(picture, output.suffix.lower(), images.recipe)
+        say(f"contact sheet of the images as training sees them: {write_bytes(output, sheet)}")
 
 
 @app.command()
 def pack(
-    spec: str = _SPEC,
-    out: Path = typer.Argument(help="The .zip to write.", metavar="OUT.zip"),
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    max_bad: float = _MAX_BAD,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    overwrite: Overwrite = False,
-    print0: Print0 = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    out: Annotated[Path, typer.Argument(help="The .zip file to write.", metavar="OUT.zip")],
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    overwrite: options.Overwrite = False,
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Write the prepared images as PNG into a .zip, which is itself good for --data.
+    """Write the prepared images as PNG into a .zip, which --data can read.
 
     gentool data pack ./photos photos64.zip --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.pack import pack as write_pack
     from gentool.outputs.marks import ARCHIVE, comment_of
-    from gentool.outputs.ownership import Guard
-    from gentool.outputs.places import place_of
 
     if out.suffix.lower() != ".zip":
-        raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
-    guard = Guard([place_of(spec)], overwrite)
-    guard.allow(out, ARCHIVE, "OUT.zip")
-    with StopFlag() as stop, IntakeBar(stop, "packing images") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
-        preprocessing = make_preprocessing(shape, fit, background)
-        made = _recipe("data pack", spec, preprocessing, labels, all_frames)
-        guard.allow_recipe(out, ARCHIVE, made)
-        count, bad = write_pack(source, preprocessing, out, bar.update, partial(comment_of, made))
-    _finish(out, count, shape, bad, source.notes, print0=print0, as_json=as_json)
+        raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
+    request = _Request("data pack", spec, size, mode, fit, background, opening)
+
+    def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
+        comment = partial(comment_of, images.recipe)
+        return write_pack(images.source, images.preprocessing, out, update, comment)
+
+    shape, written = _write(request, out, (ARCHIVE, "OUT.zip"), overwrite, "packing images", write)
+    _finish(out, shape, written, print0=print0, as_json=as_json)
 
 
 @app.command()
 def shards(
-    spec: str = _SPEC,
-    out: Path = typer.Argument(help="The folder to write.", metavar="FOLDER"),
-    size: str = _SIZE,
-    mode: str = _MODE,
-    fit: str = _FIT,
-    background: str = _BACKGROUND,
-    labels: str = _LABELS,
-    max_bad: float = _MAX_BAD,
-    all_frames: bool = _ALL_FRAMES,
-    download: bool = _DOWNLOAD,
-    overwrite: Overwrite = False,
-    print0: Print0 = False,
-    as_json: bool = _JSON,
+    spec: options.Spec,
+    out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="FOLDER")],
+    size: options.Size = None,
+    mode: options.Mode = None,
+    fit: options.Fit = "crop",
+    background: options.Background = "white",
+    labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
+    all_frames: options.AllFrames = False,
+    download: _Download = False,
+    overwrite: options.Overwrite = False,
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
+    """Write the prepared images as shards, for very large sets. Train on them with shards:FOLDER.
 
     gentool data shards ./photos photos64/ --size 64
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.data import Sample, make_preprocessing, resolve_shape
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
+
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
+    request = _Request("data shards", spec, size, mode, fit, background, opening)
+
+    def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
+        source, recipe = images.source, images.recipe
+        bad = write_shards(source, images.preprocessing, out, update, recipe, replace=out.exists())
+        return len(source) - len(bad), bad
+
+    shape, written = _write(request, out, (SHARDS, "FOLDER"), overwrite, "writing shards", write)
+    _finish(out, shape, written, print0=print0, as_json=as_json)
+
+
+def _write(
+    request: _Request,
+    out: Path,
+    kind: tuple[str, str],
+    overwrite: bool,
+    label: str,
+    write: "Callable[[_Prepared, Callable[[int, int], None]], _Written]",
+) -> "tuple[ImageShape, _Written]":
+    """Write prepared images with ``write``, after checking that ``out`` may be written.
+
+    Args:
+        request: The images and their preparation.
+        out: The file or folder to write.
+        kind: The mark of such a file, and the word for ``out`` in messages.
+        overwrite: Whether a result of other settings may be replaced.
+        label: The label of the progress bar.
+        write: Writes the images, and shows its progress with its second argument.
+    """
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
 
-    guard = Guard([place_of(spec)], overwrite)
-    guard.allow(out, SHARDS, "FOLDER")
-    with StopFlag() as stop, IntakeBar(stop, "writing shards") as bar:
-        source = open_data([spec], Opening(labels, all_frames, download, max_bad=max_bad), stop)
-        shape, _ = resolve_shape(Sample(source), size, mode, _largest_side())
-        preprocessing = make_preprocessing(shape, fit, background)
-        made = _recipe("data shards", spec, preprocessing, labels, all_frames)
-        guard.allow_recipe(out, SHARDS, made)
-        bad = write_shards(source, preprocessing, out, bar.update, made, replace=out.exists())
-    _finish(out, len(source) - len(bad), shape, bad, source.notes, print0=print0, as_json=as_json)
-
-
-def _recipe(
-    verb: str, spec: str, preprocessing: "Preprocessing", labels: str | None, all_frames: bool
-) -> dict[str, object]:
-    """Return the recipe of a sheet, zip or folder of shards; it contains no full path."""
-    from gentool.core.version import __version__
-    from gentool.outputs.places import hash_of_place
-
-    return {
-        "gentool": __version__,
-        "made_by": verb,
-        "data": Path(spec).name or spec,
-        "place": hash_of_place(spec),
-        "shape": str(preprocessing.shape),
-        "fit": preprocessing.fit,
-        "background": preprocessing.background,
-        "labels": None if labels is None else hash_of_place(labels),
-        "all_frames": all_frames,
-    }
+    mark, word = kind
+    guard = Guard([place_of(request.spec)], overwrite)
+    guard.allow(out, mark, word)
+    with StopFlag() as stop, IntakeBar(stop, label) as bar:
+        images = request.open(stop)
+        guard.allow_recipe(out, mark, images.recipe)
+        written = write(images, bar.update)
+    for note in images.source.notes:
+        say(note)
+    return images.shape, written
 
 
 def _finish(
-    out: Path, count: int, shape: "ImageShape", bad: list[tuple[str, str]],
-    notes: Sequence[str], *, print0: bool, as_json: bool,
-) -> None:  # fmt: skip
-    for note in notes:
-        say(note)
+    out: Path, shape: "ImageShape", written: "_Written", *, print0: bool, as_json: bool
+) -> None:
+    count, bad = written
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
@@ -213,12 +263,6 @@ def _finish(
         emit_json({"file": str(out), "images": count, "bad": bad})
     else:
         emit(out, print0=print0)
-
-
-def _largest_side() -> int:
-    from gentool.models.presets import largest_side
-
-    return largest_side("cpu")
 
 
 def _as_json(found: "Survey") -> dict[str, object]:
@@ -244,9 +288,9 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
         ("colour modes", _counts(found.modes)),
         ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
         ("classes", _counts(found.classes) or "none"),
-        ("same content", _groups(found.duplicates)),
-        ("look alike", _groups(found.near) if found.near is not None else
-         "not looked for (pip install 'gentool[check]')"),
+        ("duplicates", _groups(found.duplicates)),
+        ("near duplicates", _groups(found.near) if found.near is not None else
+         "not searched (pip install 'gentool[check]')"),
         ("training", f"{shape}"),
     ]  # fmt: skip
     emit(spec)
@@ -270,4 +314,4 @@ def _groups(groups: list[list[str]]) -> str:
         return "none"
     extra = sum(len(group) - 1 for group in groups)
     first = " = ".join(groups[0][:3])
-    return f"{extra:,} images too many, in {len(groups):,} groups; the first: {first}"
+    return f"{extra:,} redundant images in {len(groups):,} groups; the first: {first}"

@@ -2,14 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gentool.cli import options
 from gentool.cli.console import emit_json, emit_table, say
 from gentool.cli.score_files import STDOUT, check_files
-from gentool.cli.seeds import seed_option
-from gentool.cli.writing import Overwrite
 from gentool.core.errors import UsageError
 from gentool.core.registry import unknown_name
 from gentool.core.signals import StopFlag
@@ -27,55 +26,55 @@ def command(
     metrics: str = typer.Option(
         None, "--metrics", metavar="LIST",
         help="frechet, kernel, overlap, memorisation, modes, reconstruction, likelihood; "
-        "default all.",
+        "default: all.",
     ),
     count: int = typer.Option(
         10_000, "-n", "--count", min=1, metavar="N",
-        help="Samples, and at most as many images to compare with.",
+        help="Number of samples, and largest number of images to compare with.",
     ),
-    seed: int = seed_option(0, "Seed of the samples;"),
+    seed: Annotated[int, options.seed("Seed of the samples;")] = 0,
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
-        help="held-out, training or all; auto: held-out where the model has one.",
+        help="held-out, training or all; auto: held-out if the model has held-out images.",
     ),
     features: str = typer.Option(
         "auto", "--features", metavar="NAME",
-        help="labels, random, inception, dinov2; auto: labels where there are classes.",
+        help="labels, random, inception, dinov2; auto: labels if there are classes, else random.",
     ),
     weights: Path = typer.Option(
         None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
-    download: bool = typer.Option(False, "--download", help="Fetch weights, or data."),
+    download: Annotated[bool, options.download("Download missing weights or data.")] = False,
     importance: int = typer.Option(
-        50, "--importance", min=1, metavar="K", help="Importance samples of the bound."
+        50, "--importance", min=1, metavar="K",
+        help="Importance samples per image for the bound on log p(x)."
     ),
     likelihood_images: int = typer.Option(
         256, "--likelihood-images", min=1, metavar="N",
-        help="Images that the bound is over, at most as many as -n.",
+        help="Number of images for the bound on log p(x), at most -n.",
     ),
     size: str = typer.Option(
         None, "--size", metavar="SIZE",
-        help="Shape to compare images at where no target is a model, as in train.",
+        help="Size of the images if no target is a model, as in train.",
     ),
     mode: str = typer.Option(
-        None, "--mode", metavar="MODE", help="Their colour mode then: grey, rgb or rgba."
+        None, "--mode", metavar="MODE",
+        help="Colour mode if no target is a model: grey, rgb or rgba."
     ),
     fit: str = typer.Option(
-        None, "--fit", metavar="NAME", help="How they get their shape then: crop, pad or stretch."
+        None, "--fit", metavar="NAME", help="Fit if no target is a model: crop, pad or stretch."
     ),
     background: str = typer.Option(
-        None, "--background", metavar="COLOUR", help="What transparency is laid on then."
+        None, "--background", metavar="COLOUR",
+        help="Colour behind transparent pixels if no target is a model."
     ),
-    labels: str = typer.Option(
-        None, "--labels", metavar="FILE",
-        help="CSV or JSON of path,label, FILE:COLUMN, folders or none.",
-    ),
+    labels: options.Labels = None,
     max_bad: float = typer.Option(
         0.01, "--max-bad", metavar="SHARE", min=0, max=1,
-        help="Share of images that may be bad or have no label.",
+        help="Fraction of images that may be unreadable or unlabelled."
     ),
     neighbours: Path = typer.Option(
-        None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."
+        None, "--neighbours", metavar="FILE", help="Picture of samples beside their nearest images."
     ),
     per_image: Path = typer.Option(
         None, "--per-image", metavar="FILE",
@@ -83,14 +82,13 @@ def command(
     ),
     per_unit: Path = typer.Option(
         None, "--per-unit", metavar="FILE",
-        help="CSV (- for stdout): KL of every latent, and whether it is used.",
+        help="CSV (- for stdout): KL of every latent, and whether it is active.",
     ),
-    overwrite: Overwrite = False,
-    device: str = typer.Option("auto", "--device", metavar="DEVICE", envvar="GENTOOL_DEVICE",
-        show_envvar=False, help="auto, cpu, cuda, mps."),
-    as_json: bool = typer.Option(False, "--json", help="Result as JSON on stdout."),
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Score models, or images, against images.
+    """Score models or sets of images by comparison with images.
 
     gentool evaluate runs/gan-faces --data ./faces
 
@@ -135,7 +133,7 @@ def _takes_stdout(per_image: Path | None, per_unit: Path | None, *, as_json: boo
     if images + units + as_json > 1 and (images or units):
         flags = ("--per-image -", images), ("--per-unit -", units), ("--json", as_json)
         both = " and ".join(flag for flag, given in flags if given)
-        raise UsageError(f"{both} go to stdout, which carries one thing; write a CSV to a file")
+        raise UsageError(f"{both} cannot share stdout. Write the CSV to a file")
     return images or units
 
 

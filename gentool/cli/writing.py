@@ -1,19 +1,7 @@
-"""The option ``--overwrite`` and the message on failed files, for all commands that write files."""
+"""The message on failed files, for all commands that write files."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
-
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace files that gentool made from other settings; never an input or a model "
-        "of a run.",
-    ),
-]  # fmt: skip
 
 
 def failures(failed: Sequence[tuple[Path, str]], count: int) -> str:
@@ -24,4 +12,4 @@ def failures(failed: Sequence[tuple[Path, str]], count: int) -> str:
         count: Number of all files.
     """
     path, reason = failed[0]
-    return f"{len(failed)} of {count} files cannot be written; the first, {path}: {reason}"
+    return f"{len(failed)} of {count} files cannot be written; the first: {path}: {reason}"

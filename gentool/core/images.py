@@ -9,7 +9,7 @@ Torch is not imported at module level, so that commands which only prepare image
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ MODES = {"grey": 1, "rgb": 3, "rgba": 4}
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 16, 512, 4
 
 Pixels = NDArray[np.uint8]
+_D = TypeVar("_D", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ def side_problem(side: int) -> str | None:
         return None
     near = round(min(max(side, MIN_SIDE), MAX_SIDE) / SIDE_MULTIPLE) * SIDE_MULTIPLE
     return (
-        f"{side!s:.20} is not a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}; "
+        f"{side!s:.20} is not a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}; "
         f"try {near}"
     )
+
+
+def pad_rows(rows: NDArray[_D], size: int) -> NDArray[_D]:
+    """Return ``size`` rows: the given ones, at least one, and the last of them repeated."""
+    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
 
 def to_unit(pixels: "torch.Tensor") -> "torch.Tensor":

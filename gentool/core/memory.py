@@ -58,5 +58,5 @@ def require_memory(needed_bytes: int, what: str) -> None:
     if free is not None and needed_bytes > free:
         raise UsageError(
             f"{what} needs {needed_bytes / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB "
-            "are free. Write fewer images, or a folder"
+            "are free. Write fewer images, or write them into a folder"
         )

@@ -1,8 +1,11 @@
 """Messages for people, on stderr."""
 
 import sys
+from collections.abc import Callable
 
 from gentool.core.escapes import printable
+
+Progress = Callable[[int, int], None]  # shows progress: items that are done, items in all
 
 
 def say(message: str) -> None:

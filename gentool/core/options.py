@@ -8,9 +8,10 @@ out of bounds are refused. This module does not import torch.
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast, get_type_hints
 
 from gentool.core.errors import UsageError
@@ -36,6 +37,8 @@ def option(
     identity: bool = False,
     record: str = "",
     of_model: bool = False,
+    idle: Callable[[Any], str | None] | None = None,
+    retired: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
     """Declare one setting of a frozen dataclass: an option of a model, or a setting of a run.
 
@@ -56,13 +59,59 @@ def option(
         record: Part of the model file's training record that holds it: ``training``, ``data`` or
             none.
         of_model: Whether the setting of a run is only another spelling of a model's option.
+        idle: Function of the whole dataclass that returns why the option has no effect beside the
+            others, as a clause; or None if it has one. See ``idle_options``.
+        retired: Further names that only files and runs of older versions may have, and what to do
+            instead. See ``refuse_retired``.
     """
     metadata = {
         "meaning": meaning, "low": low, "high": high, "choices": choices, "joined": joined,
         "automatic": automatic, "weighted": weighted, "word": word, "panel": panel,
         "metavar": metavar, "identity": identity, "record": record, "of_model": of_model,
+        "idle": idle, "retired": retired,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
+
+
+def idle_options(config: Any) -> dict[str, str]:
+    """Return the options that have no effect beside the others, and why, by name."""
+    declared = {f.name: f.metadata["idle"] for f in fields(config)}
+    found = {name: idle(config) for name, idle in declared.items() if idle is not None}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def refuse_idle(config: object, given: Container[str]) -> None:
+    """Check that every option that was given has an effect.
+
+    Args:
+        config: All options.
+        given: Names of the options that were given, not taken from a preset or a file.
+
+    Raises:
+        UsageError: an option was given that has no effect beside the others.
+    """
+    for name, reason in idle_options(config).items():
+        if name in given:
+            value = getattr(config, name)
+            shown = str(value).lower() if isinstance(value, bool) else f"{value!s:.60}"
+            raise UsageError(f"option {name}={shown} has no effect: {reason}")
+
+
+def refuse_retired(config: Any, given: Container[str]) -> None:
+    """Check that no option that was given has a value that only older files may have.
+
+    Args:
+        config: All options.
+        given: Names of the options that were given, not taken from a preset or a file.
+
+    Raises:
+        UsageError: an option was given with such a value.
+    """
+    for declared in fields(config):
+        value = str(getattr(config, declared.name))
+        instead = declared.metadata["retired"].get(value)
+        if instead is not None and declared.name in given:
+            raise UsageError(f"{declared.name} {value} is no longer offered. {instead}")
 
 
 @dataclass(frozen=True)
@@ -139,7 +188,7 @@ def from_json(cls: type[C], values: Mapping[str, object], listing: str = "gentoo
     checked = {k: _check(known[k], hints[k], v) for k, v in values.items()}
     missing = [k for k, f in known.items() if f.default is MISSING and k not in checked]
     if missing:
-        raise UsageError(f"option {missing[0]} is missing. ({listing} shows all {len(known)})")
+        raise UsageError(f"option {missing[0]} is missing ({listing} shows all {len(known)})")
     return cls(**checked)
 
 
@@ -164,10 +213,10 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
             words = []
         weighted = spec.metadata.get("weighted")
         names = [Term.read(word).name if weighted else word for word in words]
-        for name in names:
+        for name in (name for name in names if name not in spec.metadata.get("retired", ())):
             _check_name(spec.name, name, choices)
             if names.count(name) > 1:
-                raise UsageError(f"{name} stands twice in option {spec.name}. Leave one out")
+                raise UsageError(f"option {spec.name} contains {name} twice. Remove one of them")
     return value  # type: ignore[return-value]
 
 
@@ -180,7 +229,7 @@ def _check_name(option_name: str, word: str, choices: Any) -> None:
 
 
 def _an(kind: type) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return words[kind]
 
 

@@ -46,7 +46,7 @@ def name_error(kind: str, given: str, names: list[str], where: str) -> UnknownNa
     near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
-    return UnknownName(f"no {kind} named '{shown}'. {hint}({where})")
+    return UnknownName(f"there is no {kind} named '{shown}'. {hint}({where})")
 
 
 class Registry(Generic[T]):
@@ -56,12 +56,18 @@ class Registry(Generic[T]):
         kind: What an entry is, in the singular, for messages ("GAN loss").
         listing: The command that prints the table.
         entries: The rows.
+        retired: Rows for files of older versions only; ``get`` returns them, and nothing lists
+            them.
     """
 
-    def __init__(self, kind: str, listing: str, entries: dict[str, Entry[T]]) -> None:
+    def __init__(
+        self, kind: str, listing: str, entries: dict[str, Entry[T]],
+        retired: dict[str, Entry[T]] | None = None,
+    ) -> None:  # fmt: skip
         self.kind = kind
         self.listing = listing
         self._entries = entries
+        self._retired = retired or {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -83,6 +89,8 @@ class Registry(Generic[T]):
         Raises:
             UnknownName: The table has no such name.
         """
+        if name in self._retired:
+            return self._retired[name].load()
         self.check(name)
         return self._entries[name].load()
 

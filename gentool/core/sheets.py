@@ -147,7 +147,7 @@ class Sheet:
             return cls(layout, channels)
         except (MemoryError, ValueError, OverflowError) as error:
             raise UsageError(
-                f"there is no memory for {what}. Write fewer images, or a folder"
+                f"there is not enough memory for {what}. Write fewer images, or a folder"
             ) from error
 
     def place(self, number: int, pixels: NDArray[np.uint8]) -> None:

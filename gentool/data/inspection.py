@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
 _CHUNK = 256  # images inspected between two calls of `progress`, which may raise to stop
 _NEAR_BITS = 4  # near images: the perceptual hashes differ in at most this many of 64 bits
 _BANDS = 5  # _NEAR_BITS + 1: two near hashes agree in at least one band (pigeonhole principle)
@@ -119,7 +119,7 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
         BadImage: none of the chosen images can be read.
     """
     shown = []
-    reason = BadImage("there are none")
+    reason = BadImage("there are no images")
     for index in np.unique(np.linspace(0, len(source) - 1, count).astype(int)):
         try:
             shown.append(source.load(int(index), preprocessing).pixels)

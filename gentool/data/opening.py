@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gentool.core.messages import Progress
 from gentool.data.badfiles import MAX_BAD
-from gentool.data.cache.build import Progress
 from gentool.data.cache.prepare import CacheMode, prepare
 from gentool.data.dataset import Dataset
 from gentool.data.preprocessing import Preprocessing

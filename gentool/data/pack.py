@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from gentool.core.atomic_files import replacing
 from gentool.core.errors import DataError, UsageError
+from gentool.core.messages import Progress
 from gentool.core.picture_files import encode
 from gentool.data.origin import with_origin
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import is_hidden
 from gentool.data.sources.table import Source
 
-Progress = Callable[[int, int], None]
 _POLL = 64  # images between two calls of `progress`, which may raise to stop
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # date of every member, so that equal images give equal zips
 
@@ -65,7 +65,9 @@ def pack(
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
             archive.comment = comment(len(taken))
             if not taken:
-                raise DataError(f"none of the {len(source)} images can be read: {bad[0][1]}")
+                raise DataError(
+                    f"none of the {len(source)} images can be read; the first: {bad[0][1]}"
+                )
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
     progress(len(source), len(source))

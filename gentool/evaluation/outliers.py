@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import NoLikelihood, OutsideSupport, UsageError
-from gentool.core.images import Pixels, to_unit
+from gentool.core.images import Pixels, pad_rows, to_unit
 from gentool.core.rng import Draw
 from gentool.inference.blocks import block_size
 from gentool.metrics.extractors import check_evaluating
@@ -85,7 +85,7 @@ def _refusal(
     try:
         _block(loaded, [path], images, 1, poll)
     except OutsideSupport as error:
-        return f"the likelihood of this model takes {error.support}"
+        return f"the likelihood of this model allows only {error.support}"
     return None
 
 
@@ -102,14 +102,14 @@ def _block(
     poll()
     model = loaded.model
     pixels = [images[path] for path in paths]
-    block = np.stack([*pixels, *[pixels[-1]] * (block_size(model.shape) - len(pixels))])
+    block = pad_rows(np.stack(pixels), block_size(model.shape))
     draw = Draw(0, "score", _numbers(block), 0, model.device)
     rows = to_unit(torch.from_numpy(block).to(model.device))
     try:
         variational = required_likelihood(model.variational)
     except NoLikelihood as error:
         raise UsageError(
-            f"{loaded.path} cannot say how likely an image is: {error}. Train a vae"
+            f"{loaded.path} gives no likelihood of images: {error}. Train a vae"
         ) from error
     nats = variational.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
     return [

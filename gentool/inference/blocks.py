@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
-from gentool.core.images import ImageShape, Pixels, to_pixels, to_unit
+from gentool.core.images import ImageShape, Pixels, pad_rows, to_pixels, to_unit
 from gentool.core.rng import Draw
 from gentool.models.base import Model
 from gentool.models.capabilities import required_posterior, required_styles
@@ -108,9 +108,10 @@ def posterior_blocks(model: Model, pixels: Pixels, seed: int) -> torch.Tensor:
     size, variational = block_size(model.shape), required_posterior(model.variational)
     found = []
     for start in range(0, len(pixels), size):
-        rows = torch.from_numpy(np.array(pixels[start : start + size])).to(model.device)
+        rows = pixels[start : start + size]
+        padded = torch.from_numpy(pad_rows(rows, size)).to(model.device)
         draw = Draw(seed, "reconstruct", np.arange(start, start + size), 0, model.device)
-        found.append(variational.draw_latents(to_unit(_padded(rows, size)), draw)[: len(rows)])
+        found.append(variational.draw_latents(to_unit(padded), draw)[: len(rows)])
     return torch.cat(found)
 
 
@@ -136,7 +137,7 @@ def prior_blocks(
         indices = np.array([i for s, i in wanted if s == seed], dtype=np.int64)
         for start in range(0, len(indices), size):
             block = indices[start : start + size]
-            full = np.concatenate([block, np.repeat(block[-1:], size - len(block))])
+            full = pad_rows(block, size)
             labels = None if label is None else torch.full((size,), label, device=model.device)
             latents = model.prior(full, seed, labels)
             rows |= {(seed, int(i)): latents[k] for k, i in enumerate(block)}

@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, relu
 
-from gentool.core.images import Pixels
+from gentool.core.images import Pixels, pad_rows
 from gentool.core.rng import data_order, derive_seed, normal
+from gentool.core.schedule import half_cosine
 
 BLOCK = 64  # images per batch; the last is padded, so features do not depend on the batch size
 _SIDE = 32  # larger images are resized to this short side for the random and labels networks
@@ -36,7 +37,7 @@ def check_evaluating(module: nn.Module) -> None:
     """
     if any(part.training for part in module.modules()):
         raise ValueError(
-            f"{type(module).__name__} is in training mode: its scores would mean nothing. Call "
+            f"{type(module).__name__} is in training mode, so scores would be wrong. Call "
             "its eval() first"
         )
 
@@ -80,8 +81,8 @@ class Extractor(ABC):
         """
         check_evaluating(self.network)
         for start in range(0, len(pixels), BLOCK):
-            rows = torch.from_numpy(as_rgb(np.array(pixels[start : start + BLOCK])))
-            padded = torch.cat([rows, rows[-1:].expand(BLOCK - len(rows), *rows.shape[1:])])
+            rows = as_rgb(np.asarray(pixels[start : start + BLOCK]))
+            padded = torch.from_numpy(pad_rows(rows, BLOCK))
             images = padded.permute(0, 3, 1, 2).to(self.device)
             with torch.backends.cudnn.flags(allow_tf32=False):
                 features = self._features(images)
@@ -218,7 +219,7 @@ def train_classifier(
         shift = int(derive_seed(seed, "shift", step) % 25)
         small = torch.roll(small, (shift // 5 - 2, shift % 5 - 2), dims=(2, 3))
         for group in optimiser.param_groups:
-            group["lr"] = _TRAIN_LR * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = _TRAIN_LR * half_cosine(step, steps)
         optimiser.zero_grad(set_to_none=True)
         loss = cross_entropy(network(small), torch.from_numpy(labels[order]))
         loss.backward()  # type: ignore[no-untyped-call]

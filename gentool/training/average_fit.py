@@ -41,7 +41,7 @@ class AverageFit:
                 try:
                     self._average.finish(lambda: self._feeder.to_fit(images))
                 except LinAlgError as error:
-                    raise NotFinite("what the averages are fitted to") from error
+                    raise NotFinite("the data to which the average is fitted") from error
                 check_weights(self._average.state_dict(), "averaged weight")
         self._done_at, self._seconds = images, time.monotonic() - began
 

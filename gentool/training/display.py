@@ -1,15 +1,10 @@
 """What a person sees of a training: a live display on a terminal, plain lines elsewhere."""
 
-import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
 from gentool.core.messages import say
+from gentool.core.progress_bar import ProgressBar
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
@@ -17,14 +12,8 @@ if TYPE_CHECKING:
     from gentool.evaluation.quick_score import Score
     from gentool.training.plan import Plan
 
-PLAIN_SECONDS = 10.0  # between lines off a terminal
 _USED_NATS = 0.1  # per image, of a layer of latents that is in use
 _NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
-
-
-def column(text: str, ratio: int | None = None) -> TextColumn:
-    """Return a text column that is never wrapped; with a ratio it is cut when the line is full."""
-    return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
 
 
 def _layers(record: dict[str, float]) -> list[str]:
@@ -38,12 +27,14 @@ def _sizes(plan: "Plan") -> str:
     """Return width, batch, learning rate and budget of a run in words."""
     settings = plan.setup.settings
     budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
-    batch = "to be measured" if plan.batch_is_measured else f"of {settings.batch}"
+    batch = "to be measured" if plan.batch_is_measured else f"{settings.batch}"
     width, lr = plan.setup.config.width, settings.lr
-    return f"width {width}, batches {batch}, lr {lr:g}, {budget} (--dry-run: all settings, and why)"
+    return (
+        f"width {width}, batch {batch}, lr {lr:g}, {budget} (--dry-run shows all settings, and why)"
+    )
 
 
-class Display:
+class Display(ProgressBar):
     """Shows a training on stderr; a context manager, so that the terminal is always restored.
 
     Args:
@@ -53,35 +44,10 @@ class Display:
     """
 
     def __init__(self, stop: StopFlag, total_images: int | None, *, quiet: bool) -> None:
-        self._stop, self._total, self._quiet = stop, total_images, quiet
-        self._live = sys.stderr.isatty() and not quiet
-        self._bar = Progress(
-            column("{task.description}"),
-            BarColumn(bar_width=16),
-            column("{task.percentage:>3.0f}%"),
-            column("{task.completed:,.0f} of {task.total:,.0f}"),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            column("{task.fields[losses]}", ratio=1),  # takes what is left of the line
-            console=Console(stderr=True),
-            disable=not self._live,
-            expand=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._last_line = time.monotonic()
+        super().__init__(quiet=quiet)
+        self._stop, self._total = stop, total_images
         self._began: tuple[float, float] | None = None
         self._share = 0.0
-
-    def __enter__(self) -> "Display":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def planned(self, plan: "Plan") -> None:
         """Print what will be trained on what, and why."""
@@ -111,25 +77,23 @@ class Display:
 
     def intake(self, done: int, total: int) -> None:
         """Show how many images are prepared; raise ``Stopped`` if asked to stop."""
-        self._stop.poll("stopped while preparing images; those prepared are kept")
-        self._show("preparing images", done, total)
-        if done == total and "preparing images" in self._tasks:
-            self._bar.remove_task(self._tasks.pop("preparing images"))
-        if not self._live and not self._quiet and self._due():
-            say(f"preparing images: {done:,} of {total:,}")
+        self._stop.poll("stopped while preparing images; the prepared images are kept")
+        self.pass_over("preparing images", done, total)
+        if done == total:
+            self.remove("preparing images")
 
     def resumed(self, images: int) -> None:
         """Print that a run continues, and from how many images."""
-        say(f"going on at {images:,} images")
+        say(f"continuing at {images:,} images")
 
     def progress(self, images: int, share: float) -> None:
         """Show the progress of the training; called after every step."""
         now = time.monotonic()
         self._began = self._began or (now, share)
         self._share = share
-        if self._live:
+        if self.live:
             total = self._total or (round(images / share) if share > 0 else images)
-            self._show("training", images, max(total, images))
+            self.show("training", images, max(total, images))
 
     def logged(self, record: dict[str, float]) -> None:
         """Show a line of the log."""
@@ -138,9 +102,9 @@ class Display:
         shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
         losses = "  ".join([*(f"{k} {v:.4g}" for k, v in shown.items()), *_layers(record)])
         speed = f"{record['images_per_second']:.0f} images/s"
-        if self._live:
-            self._bar.update(self._tasks["training"], losses=f"{speed}  {losses}")
-        elif not self._quiet and (self._due() or record["share"] >= 1):
+        if self.live:
+            self.annotate("training", f"{speed}  {losses}")
+        elif self.line_is_due() or (record["share"] >= 1 and not self._quiet):
             total = (
                 f" of {self._total:,}" if self._total else f" ({record['share']:.0%} of the time)"
             )
@@ -165,15 +129,3 @@ class Display:
         pace = (time.monotonic() - self._began[0]) / (self._share - self._began[1])
         seconds = round(pace * max(0.0, 1 - self._share))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
-
-    def _show(self, name: str, done: int, total: int) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, losses="")
-        self._bar.update(self._tasks[name], completed=done, total=total)
-
-    def _due(self) -> bool:
-        now = time.monotonic()
-        if now - self._last_line < PLAIN_SECONDS:
-            return False
-        self._last_line = now
-        return True

@@ -176,9 +176,9 @@ def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:
     if setup.precision != torch.float32:
         tries.insert(0, "--precision float32")
     return Diverged(
-        f"{fault} left the finite numbers at {images:,} images, after going back {_MOST_SETBACKS} "
-        f"times with half the learning rate. Files in {setup.out} hold the last good state. "
-        f"Try {' or '.join(tries)}, with another --out or with --override; look for odd images "
+        f"{fault} is not finite at {images:,} images, after {_MOST_SETBACKS} restarts with half "
+        f"the learning rate each. Files in {setup.out} hold the last good state. Try "
+        f"{' or '.join(tries)}, with another --out or with --override; search for bad images "
         "with 'gentool data check'"
     )
 
@@ -201,7 +201,7 @@ def explaining(setup: Setup) -> Iterator["Needs"]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise DeviceError(
-                f"out of memory on {setup.device}, even with parts of the batch. "
+                f"out of memory on {setup.device}, even with a split batch. "
                 "Use a smaller --size or --width"
             ) from error
         if setup.settings.deterministic and "deterministic" in str(error):

@@ -152,7 +152,7 @@ class Trainer:
 
     def run(self, stop: StopFlag) -> TrainResult:
         """Train until the budget is spent; see ``train``."""
-        stop.poll("stopped before the first step; nothing was lost")
+        stop.poll("stopped before the first step; no work is lost")
         if self._resume(stop):
             return self._result(already_complete=True)
         while True:
@@ -278,7 +278,7 @@ class Trainer:
             self.scores.recall(self.log.cut(images))
             self.log.note(images, {"setback": str(fault), "lr": self.lr})
         self.reporter.warned(
-            f"{fault} left the finite numbers at {seen:,} images; going on at {images:,} with "
+            f"{fault} is not finite at {seen:,} images; continuing at {images:,} images with "
             f"half the learning rate, {self.lr:g}"
         )
 
@@ -287,8 +287,8 @@ class Trainer:
         if changed := self.folder.overridden:
             if self.ranks.first:
                 self.log.note(self.counters.images, {"override": changed})
-            words = "; ".join(f"{k} was {was}, is {now}" for k, (was, now) in changed.items())
-            self.reporter.warned(f"going on with other settings: {words}")
+            words = "; ".join(f"{k} was {was} and is {now}" for k, (was, now) in changed.items())
+            self.reporter.warned(f"continuing with other settings: {words}")
 
     def _stop_if_asked(self, stop: StopFlag, late: bool) -> bool:
         """Save and stop if a process is asked to; return whether one of them is late to save."""
@@ -300,7 +300,9 @@ class Trainer:
         if asked:
             self.save()
             self.ranks.wait()  # torchrun ends all processes when one has left
-            message = f"stopped at {self.counters.images:,} images; saved in {self.setup.out}"
+            message = (
+                f"stopped at {self.counters.images:,} images; the run is saved in {self.setup.out}"
+            )
             raise Stopped(message, interrupted=interrupted)
         return late
 

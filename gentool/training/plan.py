@@ -15,12 +15,12 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
-from gentool.core.options import Scalar, from_json, from_words, to_json
+from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
 from gentool.data import Sample, Source, resolve_shape
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
-from gentool.training.continuing import continue_run
+from gentool.training.continuing import continue_run, has_run
 from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
 from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
@@ -75,7 +75,7 @@ class Plan:
             "size": Setting(settings.size, FOUND),
             "mode": Setting(settings.mode, FOUND),
             "out": Setting(str(self.setup.out), "default"),
-            "score_every": Setting("now and then", "default"),
+            "score_every": Setting("automatic", "default"),
         }
         values = {**found, **self.values}
         chosen = {"device": self.setup.device.type, "precision": settings.precision}
@@ -115,7 +115,11 @@ def make_plan(
     limits = {"started": started, "stop_after": stop_after, "override": override}
     plan = _plan(layers, sample, limits)
     more, words = continue_run(layers, plan.setup, override=override)
-    return replace(plan if more is layers else _plan(more, sample, limits), continued=words)
+    plan = replace(plan if more is layers else _plan(more, sample, limits), continued=words)
+    if not has_run(plan.setup.out):  # an old run may have what a new one may not
+        refuse_retired(plan.setup.config, layers.options)
+        refuse_idle(plan.setup.config, layers.options)
+    return plan
 
 
 def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) -> Plan:
@@ -158,7 +162,7 @@ def _for_large_images(
     for key, value in of_large(layers.preset, device_kind, pixels).items():
         if key not in layers.values:
             values[key] = Setting(value, FOUND)
-            notes.append(f"{key} {value:g}: at this size there are few steps in a minute")
+            notes.append(f"{key} {value:g}: at this image size there are few steps per minute")
     return notes
 
 
@@ -168,18 +172,18 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
     if budget is None or {"images", "minutes"} & layers.values.keys():
         return []
     values["images"] = Setting(budget, FOUND)
-    return [f"{budget:,} images seen in all: more of so few would be learned by heart"]
+    return [f"images {budget:,}: a longer run would memorise so few images"]
 
 
 def _classes(setup: Setup, source: Source) -> list[str]:
     """Return a sentence on the classes of the images: whether the model learns them, and why."""
     if (count := classes_of(setup, source)) > 0:
-        return [f"conditional on {count} classes (--unconditional takes no notice of them)"]
+        return [f"conditional on {count} classes (--unconditional ignores them)"]
     if setup.settings.unconditional or source.labels is None:
         return []
     known = len(source.classes)
     why = setup.config.why_unconditional(known)
-    return [f"no notice is taken of the {known:,} classes: {why}"]
+    return [f"the {known:,} classes are ignored: {why}"]
 
 
 def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
@@ -221,8 +225,8 @@ def _settle_seed(setting: Setting, out: Path) -> Setting:
         return setting
     seed = _seed_of_run(out)
     if seed is not None:
-        return Setting(seed, f"that of the run in {out} ({setting.origin})")
-    return Setting(draw_seed(), f"drawn ({setting.origin})")
+        return Setting(seed, f"the seed of the run in {out} ({setting.origin})")
+    return Setting(draw_seed(), f"drawn at random ({setting.origin})")
 
 
 def _seed_of_run(out: Path) -> int | None:

@@ -73,8 +73,8 @@ def execute(
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
-                f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all "
-                "together"
+                f"--batch auto works with one process, not with {ranks.count}. Give --batch N, for "
+                "all processes together"
             )
         batch, why = choose_batch(images, setup, stop)
         observer.note(why)

@@ -1,6 +1,5 @@
 """One gradient step of one phase."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 
 from gentool.core.distributed import Ranks
 from gentool.core.rng import Draw
+from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.training.accumulation import PartLoss, Parts
 from gentool.training.batches import Feeder
@@ -67,7 +67,7 @@ class Updates:
         self._model.requires_grad_(False)
         phase.module.requires_grad_(True)
         optimiser = self.optimisers[phase.name]
-        falling = half_cosine(phase.progress(share), phase.decay)
+        falling = half_cosine(phase.progress(share), floor=phase.decay)
         for group in optimiser.param_groups:
             group["lr"] = lr * phase.lr_factor * falling
         loss, means = self._parts.backward(
@@ -102,8 +102,3 @@ class Updates:
                 )
 
         return partial_loss
-
-
-def half_cosine(share: float, floor: float) -> float:
-    """Return a half cosine from 1 at share 0 to ``floor`` at share 1."""
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0)))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import TINY, draw, gentool_command, run_python
 from numpy.typing import NDArray
+from typer.models import OptionInfo
 
 import gentool
 from gentool.cli import interpolate, reconstruct, sample
@@ -167,7 +168,8 @@ def test_names_and_defaults_are_those_of_the_command_line(
     for name, parameter in inspect.signature(method).parameters.items():
         if name in own:
             continue
-        default = options[name].default.default
+        declared = options[name].default  # of an annotated parameter, the default itself
+        default = declared.default if isinstance(declared, OptionInfo) else declared
         assert parameter.default == (resolved.get(name) if default is None else default), name
 
 

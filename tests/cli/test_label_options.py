@@ -30,7 +30,7 @@ def test_data_check_tells_where_labels_come_from_and_what_is_left_out(twenty: Pa
     ]
     refused = gentool_command("data", "check", twenty, "--labels", f"{table}:tall")
     assert refused.code == 3
-    assert "no label for 1 of 20 images, the first 019.png" in refused.err
+    assert "no label for 1 of 20 images; the first is 019.png" in refused.err
     asked = gentool_command(
         "data", "check", twenty, "--labels", f"{table}:tall", "--max-bad", 0.05, "--json"
     )
@@ -38,7 +38,7 @@ def test_data_check_tells_where_labels_come_from_and_what_is_left_out(twenty: Pa
     assert found["images"] == 19
     assert found["classes"] == {"0": 10, "1": 9}
     assert "2 classes from attributes.csv, column tall" in found["notes"]
-    assert "names 1 image that is not there, the first 99.png (row 21)" in found["notes"][2]
+    assert "names 1 image that does not exist; the first is 99.png (row 21)" in found["notes"][2]
     shown = gentool_command("data", "check", twenty, "--labels", "attributes.csv", "--max-bad", 1)
     assert all(note in shown.out for note in found["notes"])
 

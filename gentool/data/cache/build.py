@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, Pixels
+from gentool.core.messages import Progress
 from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Chunk, Job
@@ -26,7 +27,6 @@ from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, m
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, Sample
 
-Progress = Callable[[int, int], None]
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
 _CHUNKS_EACH = 16  # chunks per worker, at least, so that all workers end at about the same time
@@ -103,7 +103,7 @@ def build(
             _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
     if len(built.bad) == total:
         path, reason = names[0]
-        raise DataError(f"none of the {total:,} images can be read; the first, {path}: {reason}")
+        raise DataError(f"none of the {total:,} images can be read; the first is {path}: {reason}")
     progress(total, total)
     return built
 
@@ -146,7 +146,7 @@ def _in_order(
                 yield chunk
                 start = chunk.stop
     except WorkersFailed as error:
-        notes.append(f"prepared in threads, as worker processes cannot do it ({error})")
+        notes.append(f"images were prepared in threads, because worker processes failed ({error})")
         crew = ThreadCrew(job, cores())
         size = _chunk_size(total, job.dims, crew.size)
         spans = ((k, min(k + size, total)) for k in range(start, total, size))

@@ -135,7 +135,7 @@ def _nothing_fits(rows: Rows, names: Sequence[str], match: Match) -> DataError:
     return DataError(
         f"{rows.file} has no label for {len(names):,} of {len(names):,} images: row "
         f"{rows.numbers[k]} names {rows.names[k]:.100}, the first image is {names[0]:.100}. "
-        "Write paths that begin at the source's root, or give --labels none"
+        "Write paths relative to the root of the source, or give --labels none"
     )
 
 
@@ -155,14 +155,14 @@ def _unlabelled(
     total = len(names)
     if len(without) > max_bad * total:
         raise DataError(
-            f"{rows.file} has no label for {len(without):,} of {total:,} images, the first "
+            f"{rows.file} has no label for {len(without):,} of {total:,} images; the first is "
             f"{first}; --max-bad is {max_bad:g}. Write a row for each, or leave them out with "
             f"--max-bad {share_for(len(without), total):g}"
         )
     verb = "is" if len(without) == 1 else "are"
     return [
         f"{len(without):,} of {total:,} images {verb} left out, as {rows.file} has no label for "
-        f"them; the first: {first}"
+        f"them; the first is {first}"
     ]
 
 
@@ -176,12 +176,12 @@ def _unused(rows: Rows, images: int, match: Match, max_bad: float) -> list[str]:
         return []
     count, k = len(match.unused), match.unused[0]
     first = f"{rows.names[k]:.200} (row {rows.numbers[k]})"
-    word = "image that is" if count == 1 else "images that are"
-    told = f"{rows.file} names {count:,} {word} not there, the first {first}"
+    word = "image that does" if count == 1 else "images that do"
+    told = f"{rows.file} names {count:,} {word} not exist; the first is {first}"
     total = max(images, len(rows.names))
     if count > max_bad * total:
         raise DataError(
-            f"{told}; --max-bad is {max_bad:g}. Paths in it begin at the source's root. Remove "
-            f"these rows, or allow them with --max-bad {share_for(count, total):g}"
+            f"{told}; --max-bad is {max_bad:g}. Its paths must be relative to the root of the "
+            f"source. Remove these rows, or allow them with --max-bad {share_for(count, total):g}"
         )
     return [told]

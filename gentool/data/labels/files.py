@@ -52,7 +52,7 @@ class LabelFile:
     def not_a_table(self, error: Exception) -> DataError:
         """Return the error for a file in another form."""
         json = self.name.lower().endswith(".json")
-        kind = "JSON as StyleGAN's or a list of records" if json else "a CSV of path,label"
+        kind = "JSON in the format of StyleGAN or a list" if json else "a CSV of path,label"
         return DataError(f"{self.name} is not {kind}: {error!s:.200}")
 
 
@@ -67,7 +67,7 @@ def label_file(path: Path) -> LabelFile | None:
 
     def read() -> bytes:
         if info.st_size > MAX_FILE:
-            raise DataError(f"{path} is larger than a file of labels can be")
+            raise DataError(f"{path} is too large for a file of labels")
         try:
             return path.read_bytes()
         except OSError as error:

@@ -97,7 +97,7 @@ class Tops:
             return "no image is in a folder. Put the images of each class into a folder"
         if len(set(one_spelling(list(self.folders)))) > 1:
             return (
-                f"{self.loose:,} of {self.total:,} images are in no class folder, the first "
+                f"{self.loose:,} of {self.total:,} images are in no class folder; the first is "
                 f"{self.first:.200}. Move them into one, or leave them out with --labels folders "
                 f"--max-bad {share_for(self.loose, self.total):g}"
             )

@@ -250,7 +250,7 @@ def _fitted(cells: list[str], width: int, number: int) -> list[str]:
     """
     if len(_trimmed(cells)) > width:
         raise ValueError(
-            f"row {number} has {len(_trimmed(cells))} columns, not {width}. Put a cell that "
+            f"row {number} has {len(_trimmed(cells))} columns instead of {width}. Put a cell that "
             "contains the separator in quotes"
         )
     return list(islice(chain(cells, [""] * width), width))

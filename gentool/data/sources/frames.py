@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import overload
@@ -10,10 +10,10 @@ from typing import overload
 import numpy as np
 
 from gentool.core.errors import UsageError
+from gentool.core.messages import Progress
 from gentool.data.preprocessing import frame_count, open_image
 from gentool.data.sources.base import Decoded, FileSource, Source, content_hash, source_hash
 
-Progress = Callable[[int, int], None]
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
 _ANIMATED = {".gif", ".webp", ".png", ".tif", ".tiff"}
 
@@ -31,7 +31,10 @@ class FramesSource(FileSource):
 
     def __init__(self, files: Source, progress: Progress) -> None:
         if not isinstance(files, FileSource):
-            raise UsageError(f"{files.name} has no files that could hold several frames")
+            raise UsageError(
+                f"{files.name} does not consist of image files, so it has no frames. Leave "
+                "--all-frames out"
+            )
         self._files = files
         counts = _count(files, progress)
         self._file = np.repeat(np.arange(len(files), dtype=np.int64), counts)

@@ -182,7 +182,7 @@ class Labelling:
             tops = Tops.of(names)
             notes = (
                 f"{tops.loose:,} of {tops.total:,} images left out, as they are in no class "
-                f"folder; the first: {tops.first:.200}",
+                f"folder; the first is {tops.first:.200}",
             )
         return _kept(found, b"", notes, marked=False)
 
@@ -217,9 +217,9 @@ def find_labels(given: str | None, root: Root, max_bad: float = MAX_BAD) -> Labe
     if found is None:
         there = [file.asked_as for file in root.listed()]
         raise DataError(
-            f"no file of labels at {given:.200}. Give a CSV of path,label, a dataset.json, "
-            f"'{FROM_FOLDERS}' or '{NO_LABELS}'"
-            + (f"; there is {', '.join(there[:3])}" if there else "")
+            f"there is no file of labels at {given:.200}. Give a CSV of path,label, a "
+            f"dataset.json, '{FROM_FOLDERS}' or '{NO_LABELS}'"
+            + (f"; here is {', '.join(there[:3])}" if there else "")
         )
     return Labelling(root, (found[0],), found[1], given, max_bad)
 
@@ -259,7 +259,7 @@ def refuse_labels(spec: str, given: str | None) -> None:
     """
     if given is not None:
         raise UsageError(
-            f"{spec:.200} brings its own labels; labels can be given for a folder or an archive"
+            f"{spec:.200} has its own labels; --labels works only with a folder or an archive"
         )
 
 

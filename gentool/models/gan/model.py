@@ -19,6 +19,7 @@ from torch.nn.functional import one_hot
 from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
+from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
@@ -28,9 +29,9 @@ from gentool.models.gan.augmentation import AdaptiveProbability, open_augmentati
 from gentool.models.gan.generator import Generator, GeneratorStyles
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
-from gentool.models.gan.options import PLAIN, SPECTRAL, GANConfig, GANDrawing
+from gentool.models.gan.options import PLAIN, SLOPES, SPECTRAL, GANConfig, GANDrawing
 from gentool.models.gan.penalties import CriticTurn, GeneratorTurn, Penalties
-from gentool.models.gan.penalty_weight import ImageVariance, falling
+from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator
 
@@ -55,7 +56,6 @@ class GAN(Model[GANConfig, GANDrawing]):
     def __init__(self, config: GANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         pair = PAIRS.get(config.network)
-        config.refuse_unused()
         generator_options: dict[str, Any] = {}
         if config.network == PLAIN:
             generator_options = {"norm": config.norm, "doubling": config.doubling}
@@ -73,20 +73,19 @@ class GAN(Model[GANConfig, GANDrawing]):
         else:
             self.exported = ("generator",)
         self._loss = LOSSES.get(config.loss)
-        slopes = ("r1", "r2")
         self.penalties = Penalties(
             config.penalties,
-            dict.fromkeys(slopes, config.penalty),
-            dict.fromkeys(slopes, config.penalty_every),
+            dict.fromkeys(SLOPES, config.penalty),
+            dict.fromkeys(SLOPES, config.penalty_every),
         )
         # Kept apart, since the averaged copy of the model has no penalties.
-        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in slopes}
+        self._slopes = {k: w for k, w in self.penalties.weights.items() if k in SLOPES}
         if "reconstruction" in self.penalties.entries and not hasattr(
             self.discriminator, "reconstructions"
         ):
             raise UsageError(
                 f"penalty reconstruction needs a discriminator with decoders, which network "
-                f"{config.network} has not. Use -o network=fast"
+                f"{config.network} does not have. Use -o network=fast"
             )
         self.variance = ImageVariance()
         names = config.augment
@@ -142,8 +141,8 @@ class GAN(Model[GANConfig, GANDrawing]):
             raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
         if not self.encoder.trained:
             raise NoEncoder(
-                "this file was saved before its run trained the encoder, which comes last: "
-                "model.safetensors of the finished run has it, if that took more than a few steps"
+                "this file was saved before the encoder was trained, at the end of the run; "
+                "model.safetensors of a finished run has an encoder"
             )
         return self.encoder(images)  # type: ignore[no-any-return]
 
@@ -231,9 +230,8 @@ class GAN(Model[GANConfig, GANDrawing]):
             return self._critic(images, labels, draw, use)
 
         reconstruct = getattr(self.discriminator, "reconstructions", None)
-        scale = self.variance.factor * falling(
-            draw.share / self._game_share, self.config.penalty_end
-        )
+        fading = half_cosine(draw.share / self._game_share, floor=self.config.penalty_end)
+        scale = self.variance.factor * fading
         more = self.penalties(
             CriticTurn(critic, real, fake, real_logits, fake_logits, draw, kinds, reconstruct),
             scale,

@@ -13,8 +13,6 @@ training of the GAN, gamma may fall along a half cosine, as in R3GAN (ibid.): st
 and real images are far apart, weak for the details.
 """
 
-import math
-
 import torch
 from torch import nn
 
@@ -54,13 +52,3 @@ class ImageVariance(nn.Module):
     def factor(self) -> torch.Tensor:
         """Factor for gamma, a scalar; 1 for images of variance 768, or before any batch."""
         return torch.where(self.steps > 0, self.total / _COMMON, torch.ones_like(self.total))
-
-
-def falling(share: float, end: float) -> float:
-    """Return a half cosine that falls from 1 to ``end``.
-
-    Args:
-        share: Position from 0 to 1; the result is 1 at 0 and ``end`` at 1.
-        end: The last value.
-    """
-    return end + (1 - end) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2

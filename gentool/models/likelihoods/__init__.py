@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.core.errors import UsageError
 from gentool.core.registry import Entry, Registry, at
 from gentool.models.likelihoods.base import Likelihood
 
@@ -22,6 +21,7 @@ __all__ = [
     "chosen",
     "open_likelihood",
     "suited",
+    "without_scale",
 ]
 
 _HERE = "gentool.models.likelihoods"
@@ -36,11 +36,11 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.continuous", "Gaussian"),
         ),
         "gaussian-fixed": Entry(
-            "the same with sigma fixed by -o sigma (a density)",
+            "as gaussian, with sigma fixed by -o sigma (a density)",
             at(f"{_HERE}.continuous", "FixedGaussian"),
         ),
         "gaussian-pixel": Entry(
-            "N(x; mu(z), sigma(z)^2) with a sigma per pixel (a density)",
+            "N(x; mu(z), sigma(z)^2) with one sigma per pixel (a density)",
             at(f"{_HERE}.continuous", "PixelGaussian"),
         ),
         "laplace": Entry(
@@ -48,11 +48,11 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.continuous", "Laplace"),
         ),
         "logistic": Entry(
-            "logistic over the 256 grey levels, a scale per pixel (a mass)",
+            "logistic over the 256 grey levels, one scale per pixel (a mass)",
             at(f"{_HERE}.logistic", "Logistic"),
         ),
         "logistic-mixture": Entry(
-            "ten logistics over the 256 grey levels, channels in turn (PixelCNN++; a mass)",
+            "ten logistics over the 256 grey levels, channel by channel (PixelCNN++; a mass)",
             at(f"{_HERE}.logistic", "LogisticMixture"),
         ),
         "categorical": Entry(
@@ -60,7 +60,7 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.counted", "Categorical"),
         ),
         "bernoulli": Entry(
-            "ink or no ink per pixel, for black and white images (a mass)",
+            "black or white per pixel, for black and white images (a mass)",
             at(f"{_HERE}.counted", "Bernoulli"),
         ),
     },
@@ -72,21 +72,21 @@ def open_likelihood(name: str, sigma: float = DEFAULT_SIGMA) -> Likelihood:
 
     Args:
         name: A row of ``LIKELIHOODS``.
-        sigma: Initial or fixed standard deviation of a pixel; black to white is 1.
+        sigma: Initial or fixed standard deviation of a pixel; black to white is 1. Likelihoods
+            without a scale ignore it.
 
     Raises:
         UnknownName: there is no such row.
-        UsageError: ``sigma`` is given to a likelihood without a scale.
     """
     entry = LIKELIHOODS.get(name)
-    if entry.scaled:
-        return entry(sigma)
-    if sigma != DEFAULT_SIGMA:
-        raise UsageError(
-            f"likelihood {name} has no scale for -o sigma={sigma:g}. Leave it out, or use "
-            "-o likelihood=gaussian-fixed"
-        )
-    return entry()
+    return entry(sigma) if entry.scaled else entry()
+
+
+def without_scale(name: str) -> str | None:
+    """Return why the option ``sigma`` has no effect with the likelihood called ``name``."""
+    if name == "auto" or LIKELIHOODS.get(name).scaled:
+        return None
+    return f"likelihood {name} has no scale. Leave it out, or use -o likelihood=gaussian-fixed"
 
 
 def suited(pixels: NDArray[np.uint8]) -> str:
@@ -110,8 +110,11 @@ def choose_likelihood(
         The name of the likelihood, and a sentence on it unless it is ``usual``.
     """
     if pixels is None and not ink and LIKELIHOODS.get(usual).discrete:
-        return "gaussian", ["training changes the images' grey levels: likelihood gaussian"]
+        return "gaussian", ["likelihood gaussian: training changes the grey levels of the images"]
     if not ink and (pixels is None or suited(pixels()) != "bernoulli"):
         return usual, []
-    note = f"black and white images: likelihood bernoulli (-o likelihood={usual}: as if grey)"
+    note = (
+        f"likelihood bernoulli: the images are black and white (-o likelihood={usual} treats them "
+        "as grey)"
+    )
     return "bernoulli", [note]

@@ -85,7 +85,7 @@ def _slice(part: range) -> slice:
 class CouplingFlow(FittedNetwork):
     """Whitening, then eight couplings; see the module."""
 
-    words = "a normalising flow fitted to the training images' codes"
+    words = "a normalising flow fitted to the codes of the training images"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)

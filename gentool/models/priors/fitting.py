@@ -15,6 +15,7 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw, data_order, normal
+from gentool.core.schedule import half_cosine
 from gentool.models.priors.base import Codes
 from gentool.models.priors.gaussian import Whitened
 
@@ -176,4 +177,4 @@ def _order(turn: int, count: int) -> torch.Tensor:
 
 def _schedule(step: int, steps: int) -> float:
     """Return a factor for the learning rate: linear warm-up times a half cosine to zero."""
-    return min(1.0, (step + 1) / _WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / _WARM_UP) * half_cosine(step, steps)

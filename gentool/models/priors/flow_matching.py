@@ -68,7 +68,7 @@ def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
 class FlowMatching(FittedNetwork):
     """Whitening, then the flow along a learned velocity; see the module."""
 
-    words = "noise carried to the training images' codes by flow matching"
+    words = "a flow-matching model of the codes of the training images"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)

@@ -36,8 +36,9 @@ class FittedMixture(Standardised):
         factors: F_k, lower Cholesky factors, (K, L, L).
     """
 
+    has_components = True
     most_classes = MOST_CLASSES
-    words = "a mixture of Gaussians fitted to the training images' codes"
+    words = "a mixture of Gaussians fitted to the codes of the training images"
     shares: torch.Tensor
     means: torch.Tensor
     factors: torch.Tensor

@@ -54,6 +54,7 @@ class VampPrior(Prior):
     """
 
     joint = True
+    has_components = True
     most_classes = 1000
     counts_classes = True
     words = "the posteriors of learned images (VampPrior)"

@@ -4,24 +4,42 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.options import option
 from gentool.models.base import BaseConfig
 from gentool.networks.perceptron import ACTIVATIONS, dense_decoder, dense_encoder
 
 
+def no_dense_layers(config: "DenseConfig") -> str | None:
+    """Return why an option of dense layers has no effect."""
+    return None if config.hidden else "it is for dense layers. Use -o hidden=200, or leave it out"
+
+
+def only_dense_layers(config: "DenseConfig") -> str | None:
+    """Return why an option of convolutions has no effect."""
+    return "-o hidden makes all layers dense. Leave one of the two out" if config.hidden else None
+
+
 @dataclass(frozen=True)
 class DenseConfig(BaseConfig):
     """Options of the dense layers; ``hidden`` > 0 switches them on."""
 
+    width: int = option(
+        32, "channels of the widest grid; scales the whole model", low=1, high=1024,
+        idle=only_dense_layers,
+    )  # fmt: skip
     hidden: int = option(
-        0, "dense layers so wide each way, and a vector (0: convolutions, by width)",
+        0, "width of dense layers, with a vector of latents (0: convolutions)",
         low=0, high=65536,
     )  # fmt: skip
-    dense_layers: int = option(1, "how many such layers each way (hidden)", low=1, high=16)
+    dense_layers: int = option(
+        1, "dense layers in encoder and in decoder (hidden)", low=1, high=16, idle=no_dense_layers
+    )
     activation: str = option(
-        "relu", "what stands after each of them (hidden)", choices=tuple(ACTIVATIONS)
+        "relu",
+        "activation after each dense layer (hidden)",
+        choices=tuple(ACTIVATIONS),
+        idle=no_dense_layers,
     )
 
     def open_dense(
@@ -37,15 +55,3 @@ class DenseConfig(BaseConfig):
         how = self.dense_layers, self.activation
         encoder = dense_encoder(shape, self.hidden, 2 * latent_size, *how)
         return encoder, dense_decoder(shape, self.hidden, latent_size, outputs, *how)
-
-    def refuse_dense(self) -> None:
-        """Check that no options of dense layers are given where there are none.
-
-        Raises:
-            UsageError: one is given.
-        """
-        for name in ("dense_layers", "activation"):
-            if getattr(self, name) != getattr(DenseConfig, name):
-                raise UsageError(
-                    f"{name} is for dense layers. Use -o hidden=200, or leave {name} out"
-                )

@@ -74,7 +74,6 @@ class VAE(PriorModel[VAEConfig]):
         self.encoder, self.decoder, places = config.open_networks(shape, outputs)
         self.length = config.latent_size * places[0] * places[1]
         prior: type[Prior] = PRIORS.get(config.prior)
-        config.check_prior(learned=prior.learned)
         self.density = prior.open(
             self.length, config.components, shape, classes, places, config.prior_width
         )

@@ -16,6 +16,17 @@ from gentool.models.base import Batch, C, Model, NoDrawing
 from gentool.models.priors import PRIORS, Prior, which_know
 
 
+def no_components(config: "PriorOptions") -> str | None:
+    """Return why the option ``components`` has no effect."""
+    if PRIORS.get(config.prior).has_components:
+        return None
+    with_some = [n for n in config.offered if PRIORS.get(n).has_components]
+    return (
+        f"prior {config.prior} has no components. Leave it out, or use -o prior="
+        f"{' or '.join(with_some)}"
+    )
+
+
 class PriorOptions:
     """What follows from the options ``prior`` and ``denoise``; a base of two ``Config`` classes.
 
@@ -75,5 +86,5 @@ class PriorModel(Model[C, NoDrawing], Generic[C]):
     def summary(self) -> str:
         """Return one sentence on how samples are made."""
         if not self.density.ready:
-            return "samples decode latents drawn from N(0, I): their prior has not learned yet"
+            return "samples decode latents drawn from N(0, I), because the prior is not trained yet"
         return f"samples decode latents drawn from {self.density.words}"

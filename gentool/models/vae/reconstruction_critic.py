@@ -40,18 +40,29 @@ class Pulls:
     adversarial: float
 
 
+def _unheard(config: "TailConfig") -> str | None:
+    if config.features or config.adversarial:
+        return None
+    return "with features=0 and adversarial=0, nothing learns from the discriminator. Leave it out"
+
+
 @dataclass(frozen=True)
 class TailConfig:
     """Options of a discriminator that sharpens reconstructions."""
 
     features: float = option(
-        1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
+        1.0,
+        "weight of the loss on discriminator features, relative to the pixel loss",
+        low=0,
+        high=100,
     )
     adversarial: float = option(
-        0.5, "pull of the game against D, as a share of the pixels'", low=0, high=100
+        0.5, "weight of the adversarial loss, relative to the pixel loss", low=0, high=100
     )
-    loss: str = option("hinge", "the game that is played", choices=LOSSES)
-    penalty: float = option(1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4)
+    loss: str = option("hinge", "adversarial loss", choices=LOSSES, idle=_unheard)
+    penalty: float = option(
+        1.0, "weight gamma of R1 and R2 (0: none)", low=0, high=1e4, idle=_unheard
+    )
 
     def open_tail(self, shape: ImageShape, width: int) -> "Tail":
         """Build the discriminator and its losses, for images of this shape."""

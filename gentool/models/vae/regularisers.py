@@ -8,7 +8,7 @@ values stay the same: where images are compared in pairs, an image is not compar
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -143,23 +143,50 @@ REGULARISERS: Registry[Regulariser] = Registry(
     "gentool list regularisers",
     {
         "mmd": Entry(
-            "codes as the prior, by a kernel (InfoVAE, WAE: Tolstikhin 2018)",
+            "MMD between codes and prior (InfoVAE, WAE: Tolstikhin 2018)",
             lambda: Regulariser(_mmd, 100.0),
         ),
         "tc": Entry(
-            "units independent of each other (beta-TC-VAE: Chen 2018); needs posteriors",
+            "total correlation of units (beta-TC-VAE: Chen 2018); needs posteriors",
             lambda: Regulariser(_tc, 5.0, of_posteriors=True),
         ),
-        "code-l2": Entry("short codes (RAE: Ghosh 2020)", lambda: Regulariser(_code_norm, 1e-2)),
+        "code-l2": Entry(
+            "L2 norm of codes (RAE: Ghosh 2020)", lambda: Regulariser(_code_norm, 1e-2)
+        ),
         "decoder-l2": Entry(
-            "small weights of the decoder (RAE-L2: Ghosh 2020)",
+            "L2 norm of decoder weights (RAE-L2: Ghosh 2020)",
             lambda: Regulariser(_decoder_norm, 1e-3),
         ),
         "decoder-gp": Entry(
-            "a smooth decoder (RAE-GP: Ghosh 2020)", lambda: Regulariser(_decoder_slope, 1e-2)
+            "gradient norm of the decoder (RAE-GP: Ghosh 2020)",
+            lambda: Regulariser(_decoder_slope, 1e-2),
         ),
     },
 )
+
+
+class RegulariserOptions(Protocol):
+    """The options that choose and weigh regularisers."""
+
+    @property
+    def regularisers(self) -> str:
+        """Names joined by +, or ``none``."""
+
+    @property
+    def strength(self) -> float:
+        """Factor on the weights of all."""
+
+
+def no_regularisers(config: RegulariserOptions) -> str | None:
+    """Return why the option ``strength`` has no effect."""
+    if config.regularisers != "none":
+        return None
+    return "it is the strength of regularisers, and there are none. Give some: -o regularisers=mmd"
+
+
+def no_strength(config: RegulariserOptions) -> str | None:
+    """Return why the option ``regularisers`` has no effect."""
+    return None if config.strength else "their strength is 0. Leave one of the two out"
 
 
 class Regularisers:
@@ -172,24 +199,18 @@ class Regularisers:
 
     Raises:
         UnknownName: a name is not in ``REGULARISERS``.
-        UsageError: a regulariser needs posteriors where there are none, or a strength is given
-            without regularisers.
+        UsageError: a regulariser needs posteriors where there are none.
     """
 
     def __init__(self, names: str, strength: float, *, posteriors: bool) -> None:
         chosen = [] if names == "none" else names.split("+")
         self.entries = {name: REGULARISERS.get(name) for name in chosen}
         self._strength = strength
-        if strength != 1 and not chosen:
-            raise UsageError(
-                f"-o strength={strength:g} weighs regularisers, and there are none. Give some "
-                "with -o regularisers="
-            )
         for name, entry in self.entries.items():
             if entry.of_posteriors and not posteriors:
                 raise UsageError(
-                    f"regulariser {name} needs posteriors, which this model has not. "
-                    "Train a vae, or leave it out"
+                    f"regulariser {name} needs posteriors, which this model does not have. "
+                    f"Train a vae, or leave {name} out"
                 )
 
     def __call__(self, turn: CodeTurn) -> LossTerms:

@@ -15,6 +15,7 @@ import torch
 
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
+from gentool.core.options import option
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
 from gentool.models.vae.model import VAE
@@ -29,6 +30,10 @@ _CRITIC_DECAY = 0.1
 class VAEGANConfig(TailConfig, VAEConfig):
     """Options of ``vae-gan``."""
 
+    width: int = option(
+        32, "channels of the widest grid; scales the whole model", low=1, high=1024
+    )  # of the discriminator too, so it has an effect beside dense layers
+
 
 class VAEGAN(VAE):
     """A VAE and a discriminator, which is not part of the model file."""
@@ -38,7 +43,9 @@ class VAEGAN(VAE):
     def __init__(self, config: VAEGANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if config.samples > 1:
-            raise UsageError("a vae-gan's bound has one sample. Use -o samples=1, or train iwae")
+            raise UsageError(
+                "the bound of a vae-gan has one sample. Use -o samples=1, or train iwae"
+            )
         self.tail = config.open_tail(shape, config.width)
 
     def phases(self) -> tuple[Phase, ...]:

@@ -1,4 +1,4 @@
-"""Likelihoods against truth: masses sum, densities integrate to one; formulas; the choice."""
+"""Likelihoods: masses sum to one, densities integrate to one; formulas; the automatic choice."""
 
 import math
 
@@ -7,9 +7,14 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
-from gentool.models.likelihoods import LIKELIHOODS, Likelihood, open_likelihood, suited
+from gentool.models.likelihoods import (
+    LIKELIHOODS,
+    Likelihood,
+    open_likelihood,
+    suited,
+    without_scale,
+)
 from gentool.models.likelihoods.continuous import Gaussian, Laplace
 from gentool.models.likelihoods.logistic import Logistic, LogisticMixture, log_mass
 from gentool.models.vae.model import VAE
@@ -168,6 +173,8 @@ def test_black_and_white_images_are_told_from_grey_ones() -> None:
     assert suited(np.concatenate([white, black + 254])) == "gaussian"
 
 
-def test_a_scale_is_refused_where_there_is_none() -> None:
-    with pytest.raises(UsageError, match=r"categorical has no scale for -o sigma=0\.1\. Leave"):
-        open_likelihood("categorical", 0.1)
+def test_a_scale_is_known_to_have_no_effect_where_there_is_none() -> None:
+    reason = without_scale("categorical")
+    assert reason is not None and reason.startswith("likelihood categorical has no scale. Leave")
+    assert without_scale("gaussian") is None
+    assert without_scale("auto") is None  # not known before the images are

@@ -1,8 +1,8 @@
-"""Linear models, trained by their own losses, against what is known of them in closed form.
+"""Linear models, trained by their own losses, against closed forms.
 
-A linear VAE ends as probabilistic PCA (Tipping and Bishop 1999; Lucas et al. 2019,
-arXiv:1911.02469), a linear autoencoder in the subspace of PCA (Baldi and Hornik 1989), and a
-linear denoising one as the Wiener filter, which knows the score (Vincent 2011).
+A linear VAE becomes probabilistic PCA (Tipping and Bishop 1999; Lucas et al. 2019,
+arXiv:1911.02469), a linear autoencoder finds the subspace of PCA (Baldi and Hornik 1989), and a
+linear denoising autoencoder becomes the Wiener filter, which gives the score (Vincent 2011).
 """
 
 import math
@@ -16,10 +16,10 @@ from torch.distributions import MultivariateNormal
 
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
+from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, Model
 from gentool.models.vae.autoencoder import Autoencoder
 from gentool.models.vae.model import VAE
-from gentool.training.update import half_cosine
 
 DIMS, LATENTS = 16, 5
 SHAPE = ImageShape(4, 4, 1)
@@ -60,7 +60,7 @@ def _train(model: Model, steps: int, lr: float, batch: Callable[[int], torch.Ten
         images = batch(step)
         indices = np.arange(step * len(images), (step + 1) * len(images))
         for group in optimiser.param_groups:
-            group["lr"] = lr * half_cosine(step / steps, 0)
+            group["lr"] = lr * half_cosine(step / steps)
         optimiser.zero_grad()
         draw = Draw(0, "test", indices, step, CPU, step / steps)
         phase.loss(Batch(images), draw).total.mean().backward()  # type: ignore[no-untyped-call]
