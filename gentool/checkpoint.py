@@ -12,11 +12,11 @@ unpickles.
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from unicodedata import normalize
 
 import torch
 
@@ -222,10 +222,10 @@ class LoadedModel:
             )
         if name in classes:
             return classes.index(name)
-        composed = [normalize("NFC", known) for known in classes]  # "é" may be one letter or two
-        if normalize("NFC", name) not in composed:
+        composed = [unicodedata.normalize("NFC", known) for known in classes]  # as typed or stored
+        if composed.count(typed := unicodedata.normalize("NFC", name)) != 1:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
-        return composed.index(normalize("NFC", name))
+        return composed.index(typed)
 
 
 def check_classes(names: tuple[str, ...]) -> None:

@@ -21,6 +21,7 @@ OWN_RUN = "run folder of gentool"
 OWN_PICTURE = "made by gentool, and therefore not taken as data"  # the reason of an image
 LINKS = "link inside an archive"
 NO_SUFFIX = "without a suffix"
+NO_CLASSES = "no classes: "
 _MOST_FOLDERS = 100  # folders with images that are not read, which are kept in mind
 _SHOWN = 3  # warnings about such folders
 _MOST_SUFFIXES = 100  # suffixes that are counted one by one
@@ -96,8 +97,8 @@ class Intake:
         taken: Number of images.
         passed: What was passed over, by reason.
         classes_from: Where the classes come from, such as ``the folders``; empty without classes.
-        no_classes: Why there are no classes; empty with classes.
-        lost: Whether a user may have expected classes, so that ``train`` says why there are none.
+        notes: What is told about labels; one that begins with ``NO_CLASSES`` says why there are
+            none, where someone may have expected some.
         warnings: Sentences on what is suspicious.
         class_warnings: Sentences on suspicious classes, of interest where classes are learned.
         own: Whether all images were made by gentool; they are taken, as there are no others.
@@ -106,11 +107,16 @@ class Intake:
     taken: int = 0
     passed: tuple[Passed, ...] = ()
     classes_from: str = ""
-    no_classes: str = ""
-    lost: bool = False
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     class_warnings: tuple[str, ...] = ()
     own: bool = False
+
+    @property
+    def no_classes(self) -> str:
+        """Why there are no classes; empty with classes."""
+        told = (n.removeprefix(NO_CLASSES) for n in self.notes if n.startswith(NO_CLASSES))
+        return "" if self.classes_from else next(told, "neither folders nor a file give any")
 
     def as_json(self) -> dict[str, Any]:
         """Return the notes as JSON values."""
@@ -119,7 +125,7 @@ class Intake:
             "passed_over": [vars(row) for row in self.passed],
             "classes_from": self.classes_from or None,
             "no_classes": self.no_classes or None,
-            "classes_lost": self.lost,
+            "notes": list(self.notes),
             "warnings": list(self.warnings),
             "class_warnings": list(self.class_warnings),
             "made_by_gentool": self.own,
@@ -136,8 +142,7 @@ class Intake:
             taken=int(told["taken"]),
             passed=tuple(Passed(**row) for row in told["passed_over"]),
             classes_from=told["classes_from"] or "",
-            no_classes=told["no_classes"] or "",
-            lost=bool(told["classes_lost"]),
+            notes=tuple(told["notes"]),
             warnings=tuple(told["warnings"]),
             class_warnings=tuple(told["class_warnings"]),
             own=bool(told["made_by_gentool"]),
@@ -200,8 +205,11 @@ def lines_of(
         found += _brief(intake) if brief else list(map(_full, intake.passed))
     if intake.classes_from and not brief:
         found.append(f"classes come from {intake.classes_from}")
-    if intake.no_classes and classes and (intake.lost or not brief):
-        found.append(f"{WARNING if intake.lost else ''}no classes: {intake.no_classes}")
+    for note in intake.notes:
+        if not note.startswith(NO_CLASSES):
+            found.append(note)
+        elif classes:
+            found.append(f"{WARNING}{note}")
     return found
 
 

@@ -144,7 +144,7 @@ def test_a_tally_has_an_end() -> None:
 
 def test_notes_survive_json() -> None:
     intake = Intake(
-        3, (Passed(".txt", 2, "ä\udcff.txt"),), "the folders", "", False, ("a",), ("b",)
+        3, (Passed(".txt", 2, "ä\udcff.txt"),), "the folders", ("no",), ("a",), ("b",), True
     )
     assert Intake.of_json(json.loads(json.dumps(intake.as_json()))) == intake
 
@@ -163,9 +163,9 @@ def test_a_joined_set_says_whose_missing_classes_cost_the_classes(tmp_path: Path
     assert isinstance(source, JoinedSource)
     assert source.classes == ()
     assert lines_of(source.intake, brief=True) == [
-        "warning: no classes: set has none (all images are in one folder)"
+        "warning: no classes: set has none, and the others are joined with it"
     ]
-    with pytest.raises(DataError, match=r"--labels folders: .*set has no classes"):
+    with pytest.raises(DataError, match=r"--labels folders: all images are in one folder"):
         open_sources([str(tmp_path / "a"), str(tmp_path / "set")], labels="folders")
 
 
@@ -175,7 +175,7 @@ def test_every_command_prints_the_same_notes(tmp_path: Path) -> None:
     (folder / "Thumbs.db").touch()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "cover.png")
     passed = "1 .txt (notes.txt), 1 left by an operating system or a NAS (Thumbs.db)"
-    lost = "no classes: 1 image lies beside the 2 folders, the first cover.png"
+    lost = "no classes: 1 of 17 images are in no class folder; the first is cover.png"
     check = gentool_command("data", "check", folder)
     assert "passed over 1 files with the suffix .txt, the first notes.txt" in check.out
     assert lost in check.out

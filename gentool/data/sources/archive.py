@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.intake import Intake
 from gentool.data.kinds import HEAD_BYTES
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.archive_index import Members, Reading, Stored
 from gentool.data.sources.base import FileSource
-from gentool.data.sources.folder_classes import require_classes
 from gentool.data.sources.index import Index, index_place, keep, look_up
-from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, label_file
+from gentool.data.sources.labels import labels_key
 from gentool.data.sources.own_pictures import refuse_own
 from gentool.data.sources.tar import compression, is_tar, list_tar, unpack_tar
 from gentool.data.sources.zip import (
@@ -34,6 +34,8 @@ from gentool.data.sources.zip import (
     unpack,
 )
 
+_READ_AS = 2  # raised when the same archive gives another index, as after a new rule for labels
+
 
 class ArchiveSource(FileSource):
     """The images of a .zip or .tar; leading folders that all images have in common are removed.
@@ -42,6 +44,7 @@ class ArchiveSource(FileSource):
         path: The archive.
         labels: As in ``find_labels``; if None, a label file inside is used if there is one.
         refresh: Whether to ignore an existing index.
+        max_bad: Share of the images that may have no label; they are left out.
         take_own: Whether pictures that gentool made are images like others.
 
     Raises:
@@ -55,15 +58,16 @@ class ArchiveSource(FileSource):
         labels: str | None = None,
         *,
         refresh: bool = False,
+        max_bad: float = MAX_BAD,
         take_own: bool = False,
     ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
         self.path, self.is_zip = _plain_archive(path)
-        place = _place(path, labels, take_own)
+        place = place_of_index(path, labels_key(labels, max_bad), take_own)
         index = None if refresh else look_up(place)
-        self.index = index or keep(self._list(str(path), labels, take_own), place)
-        if labels == FROM_FOLDERS:
-            require_classes(self.index.intake, str(path))
+        if index is None:
+            index = keep(self._list(str(path), labels, max_bad, take_own), place)
+        self.index = index
         self._takes_own = take_own or self.index.intake.own
         self._start()
 
@@ -75,6 +79,7 @@ class ArchiveSource(FileSource):
     def _start(self) -> None:
         self.paths = self.index.names
         self.classes, self.labels = self.index.classes, self.index.labels
+        self.notes = self.index.intake.notes
         self.fingerprint = self.index.fingerprint
         self._columns = [
             self.index.columns[c] for c in ("offset", "stored", "size", "crc", "method")
@@ -82,7 +87,7 @@ class ArchiveSource(FileSource):
         self._file: _File | None = None
         self._opening = threading.Lock()
 
-    def _list(self, name: str, labels: str | None, take_own: bool) -> Index:
+    def _list(self, name: str, labels: str | None, max_bad: float, take_own: bool) -> Index:
         members = Members(name)
         with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)
@@ -97,7 +102,7 @@ class ArchiveSource(FileSource):
                     partial(read_member, file), lambda stored: read_head(file, stored, HEAD_BYTES)
                 )
             try:
-                return members.index(labels, reading, take_own=take_own)
+                return members.index(labels, reading, max_bad, take_own=take_own)
             except ValueError as error:
                 raise DataError(f"the labels in {name} cannot be read: {error}") from error
 
@@ -194,11 +199,8 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     return plain, False
 
 
-def _place(path: Path, labels: str | None, take_own: bool) -> Path:
+def place_of_index(path: Path, labels: str, take_own: bool = False) -> Path:
     """Return the path where the index of this archive with these choices is kept."""
     info = path.stat()
-    key = labels or ""
-    if labels not in (None, FROM_FOLDERS, NO_LABELS):
-        file = label_file(Path(labels).expanduser())
-        key = file.key if file else ""
-    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key, take_own)
+    key = (path.resolve(), info.st_size, info.st_mtime_ns, labels, take_own, _READ_AS)
+    return index_place("archive", *key)

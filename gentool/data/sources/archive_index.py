@@ -2,15 +2,15 @@
 
 The archive is refused if the name of a member points outside, or if a member claims to unpack to
 more than an image can be. Nothing is ever extracted, but such an archive is probably an attack.
-Reads no file itself.
+Reads no member itself.
 """
 
 import hashlib
 import os
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import compress, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.intake import LINKS, NO_SUFFIX, OWN, Tally
+from gentool.data.labels.layouts import Place
 from gentool.data.sources.base import MAX_FILE
-from gentool.data.sources.folder_classes import Place, find_classes
 from gentool.data.sources.index import Index, Names
-from gentool.data.sources.labels import FROM_FOLDERS, LABEL_FILES, Labelling, find_labels
+from gentool.data.sources.labels import (
+    LABEL_FILES,
+    LabelFile,
+    Root,
+    beside,
+    find_labels,
+    looks_like_labels,
+)
 from gentool.data.sources.own_pictures import OwnPictures
 from gentool.data.sources.selection import (
     find_images,
@@ -35,6 +43,7 @@ from gentool.data.sources.selection import (
 
 MAX_RATIO = 200  # largest ratio of unpacked to packed size ...
 _RATIO_FROM = 2**24  # ... for members that unpack to more bytes than this
+_MOST_LABEL_FILES = 1000
 Stored = tuple[int, int, int, int, int]  # offset, packed bytes, unpacked bytes, CRC-32, method
 
 
@@ -133,7 +142,7 @@ class Members:
         whole = "/".join(parts)
         if is_image(parts[-1]):
             kind = "image"
-        elif parts[-1] in LABEL_FILES:
+        elif self._may_have_labels(parts):
             kind = "labels"
         else:
             reason = reason_of(whole)
@@ -147,6 +156,12 @@ class Members:
         """Count a link, which is skipped, unless its name would be skipped anyway."""
         if not any(map(why_skipped, self.check(name))):
             self._tally.add(LINKS, name)
+
+    def _may_have_labels(self, parts: list[str]) -> bool:
+        """Return whether a member may be a file of labels; of many small ones few are kept."""
+        if parts[-1] in LABEL_FILES:
+            return True
+        return looks_like_labels(parts[-1]) and len(self.label_files) < _MOST_LABEL_FILES
 
     def check(self, name: str) -> list[str]:
         """Return the parts of a member's name.
@@ -197,12 +212,20 @@ class Members:
             "Pack the images again, from a folder"
         )
 
-    def index(self, labels: str | None, reading: Reading, *, take_own: bool = False) -> Index:
+    def index(
+        self,
+        labels: str | None,
+        reading: Reading,
+        max_bad: float = MAX_BAD,
+        *,
+        take_own: bool = False,
+    ) -> Index:
         """Return the sorted index of the images; of two members with one name the later one counts.
 
         Args:
             labels: As in ``find_labels``.
             reading: Reads members.
+            max_bad: Share of the images that may have no label; they are left out.
             take_own: Whether pictures that gentool made are images like others.
 
         Raises:
@@ -216,26 +239,42 @@ class Members:
         for k in order:
             digest.update(raw[k] + f"\0{columns.sizes[k]}\0{columns.crcs[k]}\0".encode())
 
-        def at_root(name: str) -> Labelling | None:
-            inside = raw[order[0]][:top] + name.encode()
-            if inside not in self.label_files:
-                return None
-            return Labelling(name, "inside", lambda: reading.whole(self.label_files[inside]))
-
-        labelling = find_labels(labels, at_root)
-        folder = str(Path(self.archive).with_suffix("")).removesuffix(".tar")
-        place = Place(f"{folder}/{os.fsdecode(raw[order[0]][:top])}", packed=True)
-        found = find_classes(labelling, names, place, asked=labels == FROM_FOLDERS)
+        inside = self._root(raw[order[0]][:top], reading)
+        found = find_labels(labels, inside, max_bad).of(names)
         digest.update(found.mark)
+        arrays = columns.arrays(order)
+        if found.kept is not None:
+            names = Names.of(compress(names.raws(), found.kept))
+            arrays = {name: column[found.kept] for name, column in arrays.items()}
         rows = self._tally.passed()
         if columns is self._nameless:  # all that are images are taken
             rows = tuple(row for row in rows if row.reason != NO_SUFFIX)
         passed = with_kind(rows, lambda name: self._head_of_nameless(name, reading))
         lost = self._tally.lost_folders(Names.of(raw[k] for k in order))
-        intake = replace(found.notes, taken=len(names), passed=passed, warnings=lost, own=own)
-        classes, numbers = found.labels or ((), None)
-        arrays = columns.arrays(order)
-        return Index(names, numbers, classes, digest.hexdigest(), arrays, intake)
+        intake = found.intake(len(names), passed, lost, own=own)
+        return Index(names, found.labels, found.classes, digest.hexdigest(), arrays, intake)
+
+    def _root(self, top: bytes, reading: Reading) -> Root:
+        """Return the folder ``top`` inside the archive as the root of the images."""
+
+        def file(name: str) -> LabelFile | None:
+            stored = self.label_files.get(top + name.encode("utf-8", "surrogateescape"))
+            if stored is None:
+                return None
+            return LabelFile(name, "inside", stored[2], lambda: reading.whole(stored), name)
+
+        def listed() -> Iterator[LabelFile]:
+            for member in sorted(self.label_files):
+                name = member.removeprefix(top)
+                if member.startswith(top) and b"/" not in name:
+                    found = file(name.decode("utf-8", "surrogateescape"))
+                    if found is not None:
+                        yield found
+            yield from beside(Path(self.archive))
+
+        folder = str(Path(self.archive).with_suffix("")).removesuffix(".tar")
+        place = Place(f"{folder}/{top.decode('utf-8', 'surrogateescape')}", packed=True)
+        return Root(place, file, listed)
 
     def _head_of_nameless(self, name: str, reading: Reading) -> bytes:
         raw = os.fsencode(name)

@@ -80,11 +80,7 @@ class ArraySource(Source):
     def intake(self) -> Intake:
         """What was taken, and which arrays are not used."""
         row = Passed(NOT_USED, len(self._others), min(self._others, default=""))
-        return Intake(
-            taken=len(self),
-            passed=(row,) if self._others else (),
-            no_classes="an array of images has none",
-        )
+        return Intake(taken=len(self), passed=(row,) if self._others else ())
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""

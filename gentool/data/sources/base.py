@@ -59,6 +59,7 @@ class Source(ABC):
             processes. ``threads``: from threads of one process. ``sequential``: a stream, which
             one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
         repeats: Weight of each image, float32 (N,), if sources are joined with weights, else None.
+        notes: What the user should know about the images and labels, one sentence each.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Source(ABC):
     fingerprint: str
     access: Access = "processes"
     repeats: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -79,12 +81,8 @@ class Source(ABC):
     @property
     def intake(self) -> Intake:
         """What was taken and passed over, and where the classes come from."""
-        given = bool(self.classes)
-        return Intake(
-            taken=len(self),
-            classes_from="the data set" if given else "",
-            no_classes="" if given else "the data set has none",
-        )
+        origin = "the data set" if self.classes else ""
+        return Intake(taken=len(self), classes_from=origin, notes=self.notes)
 
     @abstractmethod
     def open(self, index: int) -> Decoded:

@@ -9,19 +9,19 @@ change when files are added, removed or renamed, but not when a file is overwrit
 import errno
 import os
 import stat
-from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.intake import Intake
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource
-from gentool.data.sources.folder_classes import Place, find_classes, require_classes
 from gentool.data.sources.index import Index, Names, index_place, keep, look_up
-from gentool.data.sources.labels import FROM_FOLDERS, Labelling, find_labels, label_file
+from gentool.data.sources.labels import Labelling, Root, find_labels
 from gentool.data.sources.own_pictures import refuse_own
 from gentool.data.sources.selection import no_images, with_kind
 from gentool.data.sources.walk import Walk, label_root
@@ -40,6 +40,7 @@ class FolderSource(FileSource):
         folder: The folder.
         labels: As in ``find_labels``.
         refresh: Whether to ignore an existing index.
+        max_bad: Share of the images that may have no label; they are left out.
         take_own: Whether pictures that gentool made are images like others.
 
     Raises:
@@ -53,26 +54,25 @@ class FolderSource(FileSource):
         labels: str | None = None,
         *,
         refresh: bool = False,
+        max_bad: float = MAX_BAD,
         take_own: bool = False,
     ) -> None:
         top = label_root(folder)
-        labelling = find_labels(labels, lambda name: label_file(top / name))
-        place = index_place("folder", os.path.realpath(folder), labelling.key, take_own, labels)
+        labelling = find_labels(labels, Root.of_folder(top), max_bad)
+        place = index_place("folder", os.path.realpath(folder), labelling.key, take_own)
         index = None if refresh else _trusted(folder, place)
         self.folder = folder
         self.name = folder.resolve().name or "root"
         if index is None:
-            asked = labels == FROM_FOLDERS
-            index = keep(_build(folder, labelling, top, asked=asked, take_own=take_own), place)
+            index = keep(_build(folder, labelling, top, take_own=take_own), place)
         self.index = index
-        if labels == FROM_FOLDERS:
-            require_classes(self.index.intake, str(folder))
         self._takes_own = take_own or self.index.intake.own
         self._start()
 
     def _start(self) -> None:
         self.paths = self.index.names
         self.classes, self.labels = self.index.classes, self.index.labels
+        self.notes = self.index.intake.notes
         self.fingerprint = self.index.fingerprint
 
     @property
@@ -130,14 +130,14 @@ def _trusted(folder: Path, place: Path) -> Index | None:
     return index
 
 
-def _build(folder: Path, labelling: Labelling, top: Path, *, asked: bool, take_own: bool) -> Index:
+def _build(folder: Path, labelling: Labelling, top: Path, *, take_own: bool) -> Index:
     """Read the names, sizes and times of all files, and return a new index."""
     walk, names, own = _search(folder, take_own=take_own)
-    place = Place(str(folder), packed=False)
     inside = f"{top.relative_to(folder).as_posix()}/"
-    seen = names if labelling.read is None else [name.removeprefix(inside) for name in names]
-    found = find_classes(labelling, seen, place, asked=asked)
+    found = labelling.of(names if top == folder else [n.removeprefix(inside) for n in names])
     walk.digest.update(found.mark)
+    if found.kept is not None:
+        names = Names.of(compress(names.raws(), found.kept))
     folders = Names.of(walk.folders)
     columns: dict[str, NDArray[Any]] = {
         "folders": folders.buffer,
@@ -145,10 +145,9 @@ def _build(folder: Path, labelling: Labelling, top: Path, *, asked: bool, take_o
         "folder times": np.frombuffer(walk.times, np.int64),
     }
     passed = with_kind(walk.tally.passed(), lambda name: walk.head(os.fsencode(name)))
-    lost = walk.tally.lost_folders(names)
-    intake = replace(found.notes, taken=len(names), passed=passed, warnings=lost, own=own)
-    classes, labels = found.labels or ((), None)
-    return Index(names, labels, classes, walk.digest.hexdigest(), columns, intake)
+    intake = found.intake(len(names), passed, walk.tally.lost_folders(names), own=own)
+    digest = walk.digest.hexdigest()
+    return Index(names, found.labels, found.classes, digest, columns, intake)
 
 
 def _search(folder: Path, *, take_own: bool) -> tuple[Walk, Names, bool]:

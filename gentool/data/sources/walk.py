@@ -12,7 +12,7 @@ from gentool.core.atomic_files import LOG_NAME, LOG_START, PREVIEWS_NAME, STATE_
 from gentool.data.intake import LITTER, NO_SUFFIX, OWN, OWN_RUN, Tally
 from gentool.data.kinds import HEAD_BYTES
 from gentool.data.sources.base import MAX_FILE
-from gentool.data.sources.labels import LABEL_FILES
+from gentool.data.sources.labels import LABEL_FILES, looks_like_labels
 from gentool.data.sources.own_pictures import OwnPictures
 from gentool.data.sources.selection import find_images, is_image, reason_of, why_skipped
 
@@ -135,7 +135,8 @@ class Walk:
             ]  # fmt: skip
         for name, _ in others if counted else ():
             word = os.fsdecode(name)
-            if word.rpartition("/")[2] not in LABEL_FILES:
+            last = word.rpartition("/")[2]
+            if last not in LABEL_FILES and not looks_like_labels(last):  # the labels tell of these
                 self.tally.add(reason_of(word), word)
         if self._take_own:
             return files
