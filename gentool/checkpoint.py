@@ -51,7 +51,7 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
         if not inside.is_file():
             raise ModelFileError(
                 f"the folder {path} holds no {name}. Give a model file, or a run folder that "
-                "'gentool train' made"
+                "'gentool train' wrote"
             )
         return inside
     try:
@@ -59,7 +59,7 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
     except OSError:  # a name that no file can have, such as one too long
         found = False
     if not found:
-        raise ModelFileError(f"no model file at {path!s:.200}. 'gentool train' makes one")
+        raise ModelFileError(f"there is no model file at {path!s:.200}. 'gentool train' writes one")
     return path
 
 
@@ -94,7 +94,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[Header, Table]:
     header, table = read_start(path, file)
     version = header.get("format") if isinstance(header, dict) else None
     if type(version) is not int or version < 1:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again")
+        raise ModelFileError(f"the header of {path} is damaged. Copy or download the file again")
     if version > FORMAT:
         raise ModelFileError(
             f"{path} has format {version!s:.20}; gentool {__version__} reads up to {FORMAT}. "
@@ -182,7 +182,7 @@ class LoadedModel:
         try:
             return make_preprocessing(self.model.shape, fit, background)
         except (UsageError, TypeError) as error:
-            raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
+            raise ModelFileError(f"the header of {self.path} is damaged ({error!s:.80})") from error
 
     @property
     def training_preprocessing(self) -> Preprocessing:
@@ -199,7 +199,7 @@ class LoadedModel:
                 preprocessing.shape, preprocessing.fit, preprocessing.background, margin
             )
         except (UsageError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{self.path}: its header is damaged ({error!s:.80})") from error
+            raise ModelFileError(f"the header of {self.path} is damaged ({error!s:.80})") from error
 
     @property
     def holdout(self) -> float:
@@ -217,8 +217,7 @@ class LoadedModel:
         classes: list[str] = self.header["classes"]
         if not self.model.classes:
             raise UsageError(
-                f"{self.path} is not conditional: it has no classes to choose from. "
-                "Leave --class out"
+                f"{self.path} is not conditional: it has no classes. Leave --class out"
             )
         if name not in classes:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
@@ -234,8 +233,8 @@ def check_classes(names: tuple[str, ...]) -> None:
     written = len(json.dumps(json.dumps(names)))  # a header is JSON inside JSON
     if len(names) > _MAX_CLASSES or written > _MAX_CLASSES_BYTES:
         raise UsageError(
-            f"{len(names)} classes with {written} bytes of names: a model file holds "
-            f"{_MAX_CLASSES} classes and {_MAX_CLASSES_BYTES} bytes at most. Use --labels none, or "
+            f"there are {len(names)} classes with {written} bytes of names; a model file holds at "
+            f"most {_MAX_CLASSES} classes and {_MAX_CLASSES_BYTES} bytes. Use --labels none, or "
             "fewer classes"
         )
 
@@ -293,10 +292,10 @@ def build(header: Header, path: Path) -> Model:
         with torch.device("meta"):
             return model_class(config, shape, _classes(header))
     except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{path}: its header is damaged ({error!s:.80})") from error
+        raise ModelFileError(f"the header of {path} is damaged ({error!s:.80})") from error
     except UsageError as error:
         raise ModelFileError(
-            f"{path} asks for what gentool {__version__} does not have: {error!s:.400}"
+            f"{path} needs something that gentool {__version__} does not have: {error!s:.400}"
         ) from error
 
 
@@ -327,7 +326,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     def check(header: Header, table: Table) -> None:
         if header.get("kind") != "model":
             raise ModelFileError(
-                f"{file} is a training state, not a model. Use {MODEL_NAME} beside it"
+                f"{file} is a training state, not a model. Use {MODEL_NAME} in the same folder"
             )
         _check_header(file, header)
         built.append(build(header, file))
@@ -353,9 +352,9 @@ def _check_header(path: Path, header: Header) -> None:
     classes, training = header.get("classes"), header.get("training")
     plain = isinstance(classes, list) and len(classes) <= _MAX_CLASSES
     if not plain or not all(isinstance(c, str) for c in cast("list[object]", classes)):
-        raise ModelFileError(f"{path}: its header is damaged (classes)")
+        raise ModelFileError(f"the header of {path} is damaged (classes)")
     if not isinstance(training, dict):
-        raise ModelFileError(f"{path}: its header is damaged (training)")
+        raise ModelFileError(f"the header of {path} is damaged (training)")
 
 
 def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
@@ -369,6 +368,6 @@ def compare(path: Path, expected: Tensors, table: Mapping[str, Any]) -> None:
     if wanted != found:
         differing = sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k))
         raise ModelFileError(
-            f"{path} does not hold the weights that its header describes: {len(differing)} differ, "
-            f"the first is {differing[0][:80]}"
+            f"{path} does not hold the weights that its header describes: {len(differing)} tensors "
+            f"differ, the first is {differing[0][:80]}"
         )

@@ -1,7 +1,7 @@
-"""What the tests share: a cache of their own, small images, tiny trained models, the command.
+"""Shared fixtures: a separate cache, small images, tiny trained models, and the command.
 
-``gentool`` runs the command inside this process, which saves the import of torch; where the
-process is the point (exit codes, signals, what gets imported), ``run_gentool`` starts a real one.
+``gentool_command`` runs the command inside this process, which saves the import of torch.
+``run_gentool`` starts a real process, for tests of exit codes, signals and imports.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""The model file: byte-stable, written whole or not at all, and refused when anything is wrong.
+"""The model file: byte-stable, written completely or not at all, and refused if anything is wrong.
 
-Hostile files are built byte by byte here, so that they can hold what no writer would write.
-Whatever a file holds, opening it ends in a model or in ``ModelFileError``, soon.
+Hostile files are built byte by byte here, so that they can contain what no writer would write.
+Opening any file quickly gives a model or a ``ModelFileError``.
 """
 
 import copy

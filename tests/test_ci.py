@@ -1,4 +1,4 @@
-"""What ``.ci/run`` runs: the README's own command, in a copy of what is committed."""
+"""What ``.ci/run`` runs: the command of the README, in a copy of the committed files."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The examples, each as a process of its own with small settings: what they make, and its truth."""
+"""The examples, each in its own process with small settings: their results are checked."""
 
 import importlib.util
 import math

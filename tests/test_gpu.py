@@ -1,4 +1,4 @@
-"""What only a GPU can tell; run with ``pytest -m gpu`` on a machine that has one."""
+"""Tests that need a GPU; run them with ``pytest -m gpu``."""
 
 from pathlib import Path
 

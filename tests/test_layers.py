@@ -1,6 +1,6 @@
-"""The house stands: nothing imports upwards, no circle, no model's name above the waist.
+"""The layers of the package: no upward imports, no cycles, no model names above the models.
 
-Read from the source, so imports inside functions and under TYPE_CHECKING count too.
+Imports are read from the source, so imports inside functions and under TYPE_CHECKING count too.
 """
 
 import ast
@@ -17,9 +17,9 @@ from conftest import PACKAGE, ROOT, run_python
 import gentool
 from gentool.models import MODELS
 
-# Rooms (a file or a folder directly under the package) from the ground up. A room imports from
-# lower rows alone; rooms of one row know nothing of each other. The number is the floor in
-# CONTRIBUTING.md, which is coarser: the rows say in which order rooms of one floor may be built.
+# Packages (a file or a folder directly under ``gentool``), the lowest first. A package imports only
+# from earlier rows; packages of one row do not import each other. The number is the level in
+# CONTRIBUTING.md, which is coarser: the rows also order the packages of one level.
 FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("core",)),
     (2, ("data",)),
@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}
 WAIST = ROW["models"]
 ABOVE_THE_WAIST = [room for room, row in ROW.items() if row > WAIST]
-DOORS = {"__init__", "__main__"}  # stand outside: public names, python -m
+DOORS = {"__init__", "__main__"}  # not in a layer: public names, python -m
 
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 # What answers --help, usage errors and settings.
@@ -48,7 +48,7 @@ LIGHT = {
 
 
 def module_of(path: Path) -> str:
-    """``gentool.data.cache.prepare`` for its file, ``gentool.data`` for the package's."""
+    """Return the module name of a file, such as ``gentool.data.cache.prepare``."""
     parts = ["gentool", *path.relative_to(PACKAGE).with_suffix("").parts]
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -58,7 +58,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 
 
 def room_of(module: str) -> str:
-    """The room that a module belongs to."""
+    """Return the package or file directly under ``gentool`` that contains a module."""
     return [*module.split("."), "__init__"][1]
 
 
@@ -72,7 +72,7 @@ class Import:
 
 
 def _statements(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node, and whether it stands in a function or under TYPE_CHECKING."""
+    """Yield every node, and whether it is in a function or under TYPE_CHECKING."""
     for node in ast.iter_child_nodes(tree):
         yield node, late
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -88,7 +88,7 @@ def _statements(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bo
 
 
 def imports(tree: ast.AST) -> Iterator[Import]:
-    """All imports in a tree; a name that is a module of gentool counts as that module."""
+    """Return all imports in a tree; a name that is a module of gentool counts as that module."""
     for node, late in _statements(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -105,7 +105,7 @@ IMPORTS = {module: list(imports(tree)) for module, tree in TREES.items()}
 
 
 def test_what_is_tested_is_what_is_installed() -> None:
-    """And not the checkout beside it, which ``python -m pytest`` or a process here would import."""
+    """The installed package is tested, not a checkout in the current folder."""
     try:
         installed = distribution("gentool")
     except PackageNotFoundError:
@@ -160,7 +160,7 @@ def test_nothing_is_taken_from_the_front_door(module: str) -> None:
 
 
 def test_no_import_circles() -> None:
-    """Between modules, wherever the import stands. The front door names what lies behind it."""
+    """Imports between modules, also in functions; ``gentool`` itself is not counted."""
     graph = {
         module: {i.target for i in found if i.target in FILES}
         for module, found in IMPORTS.items()
@@ -179,11 +179,11 @@ def test_no_import_circles() -> None:
         visit(module, ())
 
 
-# --- the waist ----------------------------------------------------------------------------------
+# --- model names ----------------------------------------------------------------------------------
 
 
 def _words_for_people(tree: ast.AST) -> set[int]:
-    """Docstrings and the help texts of options, by identity."""
+    """Return the identities of docstrings and of help texts of options."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -194,7 +194,7 @@ def _words_for_people(tree: ast.AST) -> set[int]:
 
 
 def models_named(tree: ast.AST) -> Iterator[str]:
-    """Where code names a model: its name or class or module as a string or an identifier."""
+    """Return where code names a model by its name, class or module, as text or identifier."""
     classes = {MODELS.get(name) for name in MODELS}
     modules = {c.__module__ for c in classes}
     names = {*MODELS, *modules, *(c.__name__ for c in classes)}
@@ -250,17 +250,17 @@ def test_words_for_people_may_name_a_model(code: str) -> None:
     assert not list(models_named(ast.parse(code)))
 
 
-# --- laziness -----------------------------------------------------------------------------------
+# --- heavy imports --------------------------------------------------------------------------------
 
 
 def _with_parents(module: str) -> Iterator[str]:
-    """A module and the packages around it, whose ``__init__`` is run as well."""
+    """Return a module and the packages that contain it, whose ``__init__`` is run as well."""
     parts = module.split(".")
     yield from (".".join(parts[:k]) for k in range(1, len(parts) + 1))
 
 
 def heavy_at_import(module: str, seen: set[str]) -> Iterator[str]:
-    """Heavy imports that importing a module of gentool causes, with the way to them."""
+    """Return heavy imports that the import of a module causes, each with its chain."""
     for parent in _with_parents(module):
         if parent in seen or parent not in FILES:
             continue
@@ -274,7 +274,7 @@ def heavy_at_import(module: str, seen: set[str]) -> Iterator[str]:
 
 
 def is_light(module: str) -> bool:
-    """Whether a module is, or lies in, one of the light files and folders."""
+    """Return whether a module is, or is inside, one of the light files and folders."""
     place = "/".join([*module.split("."), "__init__"][1:]).removesuffix("/__init__")
     return any(f"{place}/".startswith(f"{light}/") for light in LIGHT)
 
@@ -298,7 +298,7 @@ def test_the_lint_rule_guards_the_same_files() -> None:
     assert set(settings["flake8-tidy-imports"]["banned-module-level-imports"]) == HEAVY
 
 
-# --- the front door -----------------------------------------------------------------------------
+# --- public names ---------------------------------------------------------------------------------
 
 
 def test_public_names_are_what_can_be_imported() -> None:
@@ -324,7 +324,7 @@ def test_another_name_is_an_attribute_error() -> None:
         gentool.nonsense  # noqa: B018
 
 
-# What could run a stranger's bytes, or reads them, and the only modules that may use it.
+# Names that could run or read bytes of a file, and the only modules that may use each.
 DANGEROUS: dict[str, set[str]] = {
     "safetensors": {"gentool.core.safetensors_io"},
     # between this process and its own

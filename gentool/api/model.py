@@ -184,9 +184,9 @@ class Model:
             UsageError: fewer than two keys, no such class, or images of another shape.
         """
         if len(keys) < 2:
-            raise UsageError(f"{len(keys)} key frames; a path needs at least two")
+            raise UsageError(f"a path needs at least two key frames, not {len(keys)}")
         if steps < 1:
-            raise UsageError(f"steps is {steps}; allowed: 1 and more")
+            raise UsageError(f"steps is {steps}; allowed: 1 or more")
         if method not in (None, *METHODS):
             raise unknown_name("method", str(method), list(METHODS), "help(gentool.Model)")
         found = self._keys(keys, class_name)

@@ -112,7 +112,7 @@ def train(
     """
     started = time.monotonic()
     if stop_after is not None and (type(stop_after) is not int or stop_after < 1):
-        raise UsageError(f"stop_after is {stop_after!r:.40}; allowed: whole numbers from 1")
+        raise UsageError(f"stop_after is {stop_after!r:.40}; allowed: whole numbers, 1 or more")
     layers = _layers(model, data, settings, options or {}, config)
     with StopFlag() as stop:
 
@@ -166,7 +166,7 @@ def _layers(
         if name not in DECLARED:
             raise unknown_name("setting", name, list(DECLARED), "help(gentool.train)")
     if not all(spec.strip() for spec in given["data"] or [""]):
-        raise UsageError("train needs images: give data a folder, an archive or builtin:shapes")
+        raise UsageError("train needs images: set data to a folder, an archive or builtin:shapes")
     flags = {
         name: Setting(_plain(value), f"argument {name}")
         for name, value in given.items()
@@ -207,14 +207,14 @@ class _Quiet:
 
     def intake(self, done: int, total: int) -> None:
         """Stop if asked to."""
-        self._stop.poll("stopped while preparing images; those prepared are kept")
+        self._stop.poll("stopped while preparing images; the prepared images are kept")
 
     def prepared(self, dataset: Dataset, total: int) -> None:
         """Warn of files that cannot be read."""
         if dataset.bad:
             path, reason = dataset.bad[0]
             self.warned(
-                f"{len(dataset.bad):,} of {total:,} images cannot be read; the first, {path}: "
+                f"{len(dataset.bad):,} of {total:,} images cannot be read; the first: {path}: "
                 f"{reason}"
             )
 

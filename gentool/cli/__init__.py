@@ -1,6 +1,6 @@
-"""The command line: one thin file per verb, each importing its verb when it runs.
+"""The command line: one file for each command, which imports what it needs when it runs.
 
-``main`` turns gentool's errors into one line on stderr and the documented exit code.
+``main`` prints each error of gentool as one line on stderr, with the documented exit code.
 """
 
 import codecs
@@ -78,13 +78,14 @@ def root(
 
     gentool interpolate runs/gan-faces --seeds 1,5-7 -o film.gif
 
-    GENTOOL_BATCH=32 in the environment stands for --batch 32, and so for every
-    option of every command; 1 sets one without a value, a flag goes over it.
+    The environment variable GENTOOL_BATCH=32 has the same effect as --batch 32.
+    Every option of every command has such a variable; 1 sets an option that
+    takes no value. An option on the command line overrides its variable.
     GENTOOL_CACHE is the cache folder.
 
-    Exit codes: 0 ok, 1 unexpected, 2 usage, 3 data, 4 model file, 5 device, 6 diverged,
-    7 some inputs failed, 75 stopped but resumable, 130 Ctrl-C, 141 the reader of stdout
-    has gone.
+    Exit codes: 0 success, 1 unexpected error, 2 usage, 3 data, 4 model file,
+    5 device, 6 diverged, 7 some inputs failed, 75 stopped but resumable,
+    130 Ctrl-C, 141 stdout was closed.
     """
     if debug:
         os.environ["GENTOOL_DEBUG"] = "1"
@@ -105,9 +106,9 @@ def main() -> None:
 
 
 def _flush(code: str | int | None) -> str | int | None:
-    """Send what stdout still holds; the exit code, which tells of what could not be sent.
+    """Flush stdout and return the exit code, which reports a failure to write.
 
-    Python would try it again when it ends, with an error of its own.
+    Otherwise Python would flush again at its exit and print its own error.
     """
     try:
         sys.stdout.flush()
@@ -122,15 +123,15 @@ def _flush(code: str | int | None) -> str | int | None:
 
 
 def _leave_unsent() -> None:
-    """Let what stdout still holds go nowhere."""
+    """Redirect stdout to the null device, so that its buffered output is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_ranks(code: str | int | None) -> NoReturn:
-    """End one process of several without taking Python down.
+    """End one of several processes without finalising Python.
 
-    A thread of gloo may still want Python's lock then, which aborts the process now and then,
-    after its work is done; torchrun takes that for a failure of all.
+    A thread of gloo may need the lock of Python during finalisation, which sometimes aborts the
+    process after its work is done; torchrun would treat this as a failure of all processes.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -165,24 +166,25 @@ def _run() -> None:
             say(f"error: {unwritable_stdout(error)}")  # of a tar, or help, which typer writes
             sys.exit(UsageError.exit_code)
         say(
-            f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for more"
+            f"error: unexpected {type(error).__name__}: {error}. Run 'gentool --debug ...' for the "
+            "traceback"
         )
         sys.exit(1)
 
 
 def _tell(error: GentoolError) -> None:
-    """Show an error in its line; a stop that was asked for is none."""
+    """Print an error in one line; a stop that the user asked for is printed without ``error:``."""
     message = " ".join([str(error), *(f"({note})" for note in getattr(error, "__notes__", ()))])
     if not (isinstance(error, Stopped) and error.wanted):
         message = f"error: {message}"
     if isinstance(error, Stopped) and error.again is not None:
-        say_command(f"{message}. Go on with:", error.again, below=True)
+        say_command(f"{message}. Continue with:", error.again, below=True)
     else:
         say(message)
 
 
 def _prepare_streams() -> None:
-    """A closed stdout becomes one whose reader has gone; letters no stream can hold are escaped."""
+    """Replace a closed stdout by a closed pipe, and escape letters that a stream cannot encode."""
     if sys.stdout is None:
         reader, writer = os.pipe()
         os.close(reader)
@@ -196,7 +198,7 @@ def _prepare_streams() -> None:
 
 
 def _escape_what_no_stream_holds(error: UnicodeError) -> tuple[str, int]:
-    """Letters that the stream's encoding lacks, escaped as all others that cannot be shown."""
+    """Return letters that the encoding of the stream lacks, escaped like unprintable letters."""
     assert isinstance(error, UnicodeEncodeError)
     return "".join(map(escape, error.object[error.start : error.end])), error.end
 

@@ -19,12 +19,12 @@ def command(
     run: Path = typer.Argument(help="Run folder.", metavar="RUN", readable=False),
     length: float = typer.Option(
         None, "--length", min=0.02, max=0.2, metavar="SHARE",
-        help="How far back the average reaches, as a share of the run.",
+        help="Length of the average, as a fraction of the run.",
     ),
     data: list[str] = typer.Option(
         None, "--data", metavar="SPEC",
-        help="The images it was trained on: to choose the length by, unless it is given, and to "
-        "fit a fitted prior to.",
+        help="The training images. They are needed to choose the length if --length is not given, "
+        "and to fit a fitted prior again.",
     ),
     labels: options.Labels = None,
     output: Annotated[
@@ -34,7 +34,7 @@ def command(
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Make a model whose weights are averaged over another length, after training.
+    """Make a model with weights that are averaged over another length, after training.
 
     gentool average runs/gan-faces --length 0.05
 
@@ -44,7 +44,9 @@ def command(
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     if length is None and not data:
-        raise UsageError("average needs --length SHARE (0.02 to 0.2), or --data to choose it by")
+        raise UsageError(
+            "average needs --length SHARE (0.02 to 0.2), or --data to choose the length"
+        )
     from gentool.checkpoint import exported_tensors, write_result
     from gentool.outputs.marks import MODEL
     from gentool.outputs.ownership import Guard
@@ -72,10 +74,10 @@ def command(
         emit_json({"model": str(target), "length": length, "fd_random": scores or None})
     else:
         emit(target, print0=print0)
-        say(f"averaged over {length:g} of the run")
+        say(f"averaged over a fraction of {length:g} of the run")
         if averages.untouched:
             names = " and ".join(averages.untouched)
-            say(f"as before: the {names}, for which the rest has learned to draw")
+            say(f"unchanged: the {names}, because the other networks were trained for it")
 
 
 def _recipe(
@@ -101,7 +103,7 @@ def _fit_to(averages: "Reaverager", data: list[str], labels: str | None, stop: S
     images = prepare(
         source, averages.loaded.training_preprocessing, lambda done, total: stop.poll("stopped")
     )
-    averages.fit_to(images, lambda: stop.poll("stopped; nothing is written"))
+    averages.fit_to(images, lambda: stop.poll("stopped; nothing was written"))
 
 
 def _best_length(averages: "Reaverager", stop: StopFlag) -> tuple[float, dict[float, float]]:
@@ -111,7 +113,7 @@ def _best_length(averages: "Reaverager", stop: StopFlag) -> tuple[float, dict[fl
     scores: dict[float, float] = {}
 
     def told(tried: float, score: Score) -> None:
-        stop.poll("stopped while scoring; nothing is written")
+        stop.poll("stopped while scoring; nothing was written")
         scores[tried] = score.distance
         say(f"  length {tried:g}: FD-random {score.distance:.4g}")
 

@@ -18,12 +18,14 @@ _SIZES = {"M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def command(
-    listing: bool = typer.Option(False, "--list", help="What is there; the default."),
+    listing: bool = typer.Option(False, "--list",
+    help="List what the cache contains; the default."),
     prune: str = typer.Option(
         None, "--prune", metavar="WHAT",
-        help="all; 30d for what was not used for as long; 10G for all but so much.",
+        help="all; 30d: what was not used for 30 days; 10G: the oldest, until 10 GB are left.",
     ),
-    verify: bool = typer.Option(False, "--verify", help="Read all prepared images whole."),
+    verify: bool = typer.Option(False, "--verify",
+    help="Read all prepared images and compare their checksums."),
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Show, verify or shrink what gentool keeps in its cache folder.
@@ -37,7 +39,7 @@ def command(
 
     if prune is not None:
         dropped = _prune(prune)
-        say(f"dropped {len(dropped)} entries, {_size(sum(e.bytes for e in dropped))}")
+        say(f"deleted {len(dropped)} entries, {_size(sum(e.bytes for e in dropped))}")
     entries = list_entries()
     faults = {}
     if verify:
@@ -58,7 +60,8 @@ def command(
     if faults:
         path, fault = next(iter(faults.items()))
         raise DataError(
-            f"{len(faults)} damaged, {path}: {fault}. They are made again when they are next used"
+            f"{len(faults)} entries are damaged; the first: {path}: {fault}. They are prepared "
+            "again at their next use"
         )
 
 

@@ -64,7 +64,7 @@ def _write(text: str | bytes) -> None:
         typer.echo(text, nl=False)
         sys.stdout.flush()
     except BrokenPipeError as error:  # otherwise typer would exit with code 1
-        raise OutputClosed("the reader of stdout has gone") from error
+        raise OutputClosed("the reader of stdout has closed it") from error
     except OSError as error:
         raise unwritable_stdout(error) from error
 
@@ -120,11 +120,11 @@ def refuse_unfit_stdout(output: str = "", *, as_json: bool, print0: bool = False
     """
     if output == "-" and (as_json or print0):
         other = "--json" if as_json else "--print0"
-        raise UsageError(f"-o - sends a tar to stdout, where {other} cannot go too; leave one out")
+        raise UsageError(f"-o - and {other} both write to stdout. Leave one of them out")
     if as_json and print0:
-        raise UsageError("--json and --print0 are two forms of one result; leave one out")
+        raise UsageError("--json and --print0 exclude each other. Leave one of them out")
     if output == "-" and sys.stdout.isatty():
         raise UsageError(
-            "-o - sends a tar to stdout, and that is a terminal. Send it on, as in -o - | tar x, "
-            "or give -o a folder"
+            "-o - writes a tar archive to stdout, which is a terminal here. Use a pipe, such as "
+            "-o - | tar x, or name a folder"
         )

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
-app = typer.Typer(no_args_is_help=True, help="Look at images, pack them, tidy the cache.")
+app = typer.Typer(no_args_is_help=True, help="Check images, pack them, manage the cache.")
 
 app.command("cache")(cache.command)
 
-_Download = Annotated[bool, options.download("Fetch what SPEC names, if it is not here.")]
+_Download = Annotated[bool, options.download("Download what SPEC names, if it is missing.")]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def check(
     labels: options.Labels = None,
     all_frames: options.AllFrames = False,
     download: _Download = False,
-    output: Annotated[Path | None, options.output("A contact sheet.", "FILE")] = None,
+    output: Annotated[Path | None, options.output("Also write a contact sheet.", "FILE")] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say what is there, what is broken or there twice, and what training would make of it.
+    """Report the images that SPEC has, which are bad or duplicates, and how training uses them.
 
     gentool data check ./photos
 
@@ -119,13 +119,13 @@ def check(
     from gentool.outputs.places import place_of
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"-o {output}: write the sheet as {', '.join(SUFFIXES)}")
+        raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
     opening = Opening(labels, all_frames, download)
     request = _Request("data check", spec, size, mode, fit, background, opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
-    with StopFlag() as stop, IntakeBar(stop, "looking at images") as bar:
+    with StopFlag() as stop, IntakeBar(stop, "inspecting images") as bar:
         images = request.open(stop)
         if output is not None:
             guard.allow_recipe(output, PICTURE, images.recipe)
@@ -141,13 +141,13 @@ def check(
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
-        say(f"a contact sheet of what training sees: {write_bytes(output, sheet)}")
+        say(f"contact sheet of the images as training sees them: {write_bytes(output, sheet)}")
 
 
 @app.command()
 def pack(
     spec: options.Spec,
-    out: Annotated[Path, typer.Argument(help="The .zip to write.", metavar="OUT.zip")],
+    out: Annotated[Path, typer.Argument(help="The .zip file to write.", metavar="OUT.zip")],
     size: options.Size = None,
     mode: options.Mode = None,
     fit: options.Fit = "crop",
@@ -159,7 +159,7 @@ def pack(
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the prepared images as PNG into a .zip, which is itself good for --data.
+    """Write the prepared images as PNG into a .zip, which --data can read.
 
     gentool data pack ./photos photos64.zip --size 64
     """
@@ -168,7 +168,7 @@ def pack(
     from gentool.outputs.marks import ARCHIVE, comment_of
 
     if out.suffix.lower() != ".zip":
-        raise UsageError(f"{out}: write it as a .zip, for example {out.with_suffix('.zip')}")
+        raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
     opening = Opening(labels, all_frames, download)
     request = _Request("data pack", spec, size, mode, fit, background, opening)
 
@@ -195,7 +195,7 @@ def shards(
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the prepared images as shards for sets beyond one disk: train on shards:FOLDER.
+    """Write the prepared images as shards, for very large sets. Train on them with shards:FOLDER.
 
     gentool data shards ./photos photos64/ --size 64
     """
@@ -281,9 +281,9 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
         ("colour modes", _counts(found.modes)),
         ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
         ("classes", _counts(found.classes) or "none"),
-        ("same content", _groups(found.duplicates)),
-        ("look alike", _groups(found.near) if found.near is not None else
-         "not looked for (pip install 'gentool[check]')"),
+        ("duplicates", _groups(found.duplicates)),
+        ("near duplicates", _groups(found.near) if found.near is not None else
+         "not searched (pip install 'gentool[check]')"),
         ("training", f"{shape}"),
     ]  # fmt: skip
     emit(spec)
@@ -307,4 +307,4 @@ def _groups(groups: list[list[str]]) -> str:
         return "none"
     extra = sum(len(group) - 1 for group in groups)
     first = " = ".join(groups[0][:3])
-    return f"{extra:,} images too many, in {len(groups):,} groups; the first: {first}"
+    return f"{extra:,} redundant images in {len(groups):,} groups; the first: {first}"

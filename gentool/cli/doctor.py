@@ -15,19 +15,19 @@ _MARKS = {"ok": "  ", "warning": "! ", "problem": "X "}
 def command(
     device: options.Device = "auto",
     runs: Path = typer.Option(
-        Path("runs"), "--runs", metavar="FOLDER", help="Where runs go, for its free space.",
+        Path("runs"), "--runs", metavar="FOLDER", help="Folder of runs, to check its free space.",
         readable=False,
     ),
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Look at this machine, and check that it computes gentool's networks rightly.
+    """Inspect this machine, and check that it computes the networks of gentool correctly.
 
     gentool doctor
 
     gentool doctor --device cuda --json
 
     Outputs and gradients of every network on the device are compared with float64 on the CPU.
-    Nothing is sent anywhere. Exit code 1 if something will not work.
+    No data leaves this machine. The exit code is 1 if something does not work.
     """
     from gentool.core.devices import select_device
     from gentool.diagnostics.doctor import examine
@@ -45,7 +45,7 @@ def command(
         for topic, findings in groupby(found, key=lambda f: f.topic):
             emit(topic)
             emit_table(((_MARKS[f.verdict] + f.name, f.value) for f in findings), indent="")
-        emit(f"{problems} problems, marked X" if problems else "all is well")
+        emit(f"{problems} problems, marked X" if problems else "no problems found")
     if problems:
         say(f"{problems} of {len(found)} checks failed")
         raise typer.Exit(1)

@@ -206,8 +206,8 @@ def warn_of_strangers(app: typer.Typer) -> None:
             continue
         near = _near(name, known)
         if near or name.startswith(_PREFIX):
-            hint = f". Did you mean {near}?" if near else " (gentool --help says which there are)"
-            say(f"warning: {name} in the environment is no setting of gentool{hint}")
+            hint = f". Did you mean {near}?" if near else " (see gentool --help)"
+            say(f"warning: the environment variable {name} is not a setting of gentool{hint}")
 
 
 def _near(name: str, known: list[str]) -> str | None:

@@ -26,51 +26,55 @@ def command(
     metrics: str = typer.Option(
         None, "--metrics", metavar="LIST",
         help="frechet, kernel, overlap, memorisation, modes, reconstruction, likelihood; "
-        "default all.",
+        "default: all.",
     ),
     count: int = typer.Option(
         10_000, "-n", "--count", min=1, metavar="N",
-        help="Samples, and at most as many images to compare with.",
+        help="Number of samples, and largest number of images to compare with.",
     ),
     seed: Annotated[int, options.seed("Seed of the samples;")] = 0,
     split: str = typer.Option(
         "auto", "--split", metavar="NAME",
-        help="held-out, training or all; auto: held-out where the model has one.",
+        help="held-out, training or all; auto: held-out if the model has held-out images.",
     ),
     features: str = typer.Option(
         "auto", "--features", metavar="NAME",
-        help="labels, random, inception, dinov2; auto: labels where there are classes.",
+        help="labels, random, inception, dinov2; auto: labels if there are classes, else random.",
     ),
     weights: Path = typer.Option(
         None, "--weights", metavar="FILE", readable=False, help="Weights of a pretrained extractor."
     ),
-    download: Annotated[bool, options.download("Fetch weights, or data.")] = False,
+    download: Annotated[bool, options.download("Download missing weights or data.")] = False,
     importance: int = typer.Option(
-        50, "--importance", min=1, metavar="K", help="Importance samples of the bound."
+        50, "--importance", min=1, metavar="K",
+        help="Importance samples per image for the bound on log p(x)."
     ),
     likelihood_images: int = typer.Option(
         256, "--likelihood-images", min=1, metavar="N",
-        help="Images that the bound is over, at most as many as -n.",
+        help="Number of images for the bound on log p(x), at most -n.",
     ),
     size: str = typer.Option(
         None, "--size", metavar="SIZE",
-        help="Shape to compare images at where no target is a model, as in train.",
+        help="Size of the images if no target is a model, as in train.",
     ),
     mode: str = typer.Option(
-        None, "--mode", metavar="MODE", help="Their colour mode then: grey, rgb or rgba."
+        None, "--mode", metavar="MODE",
+        help="Colour mode if no target is a model: grey, rgb or rgba."
     ),
     fit: str = typer.Option(
-        None, "--fit", metavar="NAME", help="How they get their shape then: crop, pad or stretch."
+        None, "--fit", metavar="NAME", help="Fit if no target is a model: crop, pad or stretch."
     ),
     background: str = typer.Option(
-        None, "--background", metavar="COLOUR", help="What transparency is laid on then."
+        None, "--background", metavar="COLOUR",
+        help="Colour behind transparent pixels if no target is a model."
     ),
     labels: options.Labels = None,
     max_bad: float = typer.Option(
-        0.01, "--max-bad", metavar="SHARE", min=0, max=1, help="Share of files that may be bad."
+        0.01, "--max-bad", metavar="SHARE", min=0, max=1,
+        help="Fraction of files that may be unreadable."
     ),
     neighbours: Path = typer.Option(
-        None, "--neighbours", metavar="FILE", help="Picture: samples and nearest images."
+        None, "--neighbours", metavar="FILE", help="Picture of samples beside their nearest images."
     ),
     per_image: Path = typer.Option(
         None, "--per-image", metavar="FILE",
@@ -78,13 +82,13 @@ def command(
     ),
     per_unit: Path = typer.Option(
         None, "--per-unit", metavar="FILE",
-        help="CSV (- for stdout): KL of every latent, and whether it is used.",
+        help="CSV (- for stdout): KL of every latent, and whether it is active.",
     ),
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Score models, or images, against images.
+    """Score models or sets of images by comparison with images.
 
     gentool evaluate runs/gan-faces --data ./faces
 
@@ -129,7 +133,7 @@ def _takes_stdout(per_image: Path | None, per_unit: Path | None, *, as_json: boo
     if images + units + as_json > 1 and (images or units):
         flags = ("--per-image -", images), ("--per-unit -", units), ("--json", as_json)
         both = " and ".join(flag for flag, given in flags if given)
-        raise UsageError(f"{both} go to stdout, which carries one thing; write a CSV to a file")
+        raise UsageError(f"{both} cannot share stdout. Write the CSV to a file")
     return images or units
 
 

@@ -19,11 +19,11 @@ _SHOWN = 100  # most classes, and most entries of the training record, that are 
 def command(
     model: Path = typer.Argument(help="Model file or run folder.", metavar="FILE", readable=False),
     verify: bool = typer.Option(
-        False, "--verify", help="Read every file whole and compare it with its checksum."
+        False, "--verify", help="Read every file and compare it with its checksum."
     ),
     as_json: options.Json = False,
 ) -> None:
-    """Show what a model file holds, or the recipe in a picture, film, .npz or other result.
+    """Show what a model file contains, or the recipe in a picture, film, .npz or other result.
 
     gentool info model.safetensors
 
@@ -86,7 +86,7 @@ def _some(words: Collection[str]) -> list[str]:
     """Return the first 100 texts, cut to 80 characters each; a file may have megabytes of them."""
     shown = [f"{word:.80}" for word in islice(words, _SHOWN)]
     more = len(words) - len(shown)
-    return [*shown, f"({more:,} more; --json has all)"] if more else shown
+    return [*shown, f"({more:,} more; --json shows all)"] if more else shown
 
 
 def _verify(path: Path, *, as_json: bool) -> None:
@@ -110,6 +110,6 @@ def _verify(path: Path, *, as_json: bool) -> None:
             {"file": str(file), "kind": kind, "tensors": len(table), "content_sha256": digest}
         )
         if not as_json:
-            emit(f"{file}: whole ({kind}, {len(table)} tensors), sha256 of its content {digest}")
+            emit(f"{file}: intact ({kind}, {len(table)} tensors), sha256 of its content {digest}")
     if as_json:
         emit_json({"verified": found})

@@ -31,35 +31,37 @@ def command(
     model: options.Model,
     files: list[Path] = typer.Argument(
         None, metavar="[KEY]...", readable=False,
-        help="Key frames: photos, or latents that --save-latents kept.",
+        help="Key frames: photos, or files of latents from --save-latents.",
     ),
     seeds: str = typer.Option(
-        None, "--seeds", help="Key frames, as 1,5-7; default 0-3 without others.", metavar="LIST"
+        None, "--seeds",
+        help="Seeds of key frames, such as 1,5-7; default: 0-3 if no KEY is given.", metavar="LIST"
     ),
     steps: int = typer.Option(
         16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."
     ),
     method: str = typer.Option(
         None, "--method", metavar="NAME",
-        help="slerp (an arc) or lerp (a line); default: an arc between seeds, a line from or to a "
-        "photo that a VAE encoded, between codes and between styles.",
+        help="slerp (arc) or lerp (line); default: slerp between seeds; lerp for photos that a VAE "
+        "encoded, for codes and for styles.",
     ),
     space: str = typer.Option(
-        None, "--space", metavar="NAME", help="z, or w for models with styles, their default."
+        None, "--space", metavar="NAME", help="z, or w (styles); default: w for models with styles."
     ),
-    class_name: Annotated[str | None, options.class_name("One class for all key frames.")] = None,
+    class_name: Annotated[str | None, options.class_name("Class of all key frames.")] = None,
     truncation: options.Truncation = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
-    loop: bool = typer.Option(False, "--loop", help="Go back to the first key frame."),
+    loop: bool = typer.Option(False, "--loop", help="Return to the first key frame at the end."),
     mix: str = typer.Option(
         None, "--mix", metavar="LIST",
-        help="A sheet instead: a row of each key frame's coarse styles with the fine ones of "
+        help="Write a sheet: each row has the coarse styles of a key frame and the fine styles of "
         "these seeds, or of a photo or file of latents.",
     ),
     crossover: int = typer.Option(
-        None, "--crossover", min=1, metavar="LAYER", help="First fine layer; default the middle."
+        None, "--crossover", min=1, metavar="LAYER",
+        help="First layer with fine styles; default: the middle."
     ),
     output: Annotated[
         str,
@@ -69,13 +71,13 @@ def command(
     ] = "interpolation.png",
     overwrite: options.Overwrite = False,
     milliseconds: int = typer.Option(
-        60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Time per frame of a film."
+        60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Duration of a frame of a film."
     ),
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Morph from one sample or photo into the next, or mix their styles.
+    """Interpolate between samples or photos, or mix their styles.
 
     gentool interpolate model.safetensors --seeds 1,5-7 --steps 16
 
@@ -160,13 +162,14 @@ def _check(
         film = Path(output).suffix.lower() == ".gif"
         if loop or method or wanted.space == "z" or film:
             raise UsageError(
-                "--mix makes one sheet in w: leave out --loop, --method, --space z, .gif"
+                "--mix writes one sheet in w. Leave --loop, --method, --space z and .gif out"
             )
     elif crossover is not None:
-        raise UsageError("--crossover is a layer for --mix LIST; give both")
+        raise UsageError("--crossover needs --mix LIST. Give both")
     elif not wanted.files and len(wanted.seeds) < 2:
         raise UsageError(
-            f"--seeds {wanted.seeds[0]} is one key frame; give at least two, as in --seeds 1,5-7"
+            f"--seeds {wanted.seeds[0]} is only one key frame. Give at least two, such as --seeds "
+            "1,5-7"
         )
 
 
@@ -187,7 +190,9 @@ def _path(
     _foresee(loaded, wanted, place, told, f"{wanted.name}-{0:06d}")
     keys = find_keys(loaded, wanted, stop)
     if len(keys) < 2:
-        raise UsageError(f"{wanted.files[0]} is one key frame; give at least two, or --seeds too")
+        raise UsageError(
+            f"{wanted.files[0]} is only one key frame. Give at least two, or also --seeds"
+        )
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
     columns = strip_columns(plan.count, plan.shape.height, plan.shape.width, steps)
     sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)

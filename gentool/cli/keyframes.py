@@ -81,7 +81,7 @@ def find_keys(loaded: "LoadedModel", wanted: Wanted, stop: StopFlag) -> "Latents
         return join([to_styles(loaded.model, part) for part in parts])
     if any(part.space == "w" for part in parts):
         raise UsageError(
-            "styles from a file, and truncation of this model, are in w; leave out --space z"
+            "styles from a file, and truncation of this model, are in w. Leave --space z out"
         )
     return join(parts)
 
@@ -121,11 +121,12 @@ def _of_class(loaded: "LoadedModel", latents: "Latents", label: int | None) -> "
     if label is None:
         return latents
     if latents.space == "w":
-        raise UsageError("the class of styles from a file is settled; leave out --class")
+        raise UsageError("styles from a file already have a class. Leave --class out")
     classes = loaded.model.latent_classes
     if not classes:
         raise UsageError(
-            "this model's photos and latents have no class, only its draws have; leave out --class"
+            "photos and latents of this model have no class; only samples from seeds have one. "
+            "Leave --class out"
         )
     values = latents.values.clone()
     values[:, -classes:] = 0

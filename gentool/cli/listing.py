@@ -11,11 +11,11 @@ from gentool.core.registry import unknown_name
 
 def command(
     what: str = typer.Argument(
-        None, metavar="[WHAT]", help="A table, such as losses, or a model's name."
+        None, metavar="[WHAT]", help="Name of a table, such as losses, or of a model."
     ),
     as_json: options.Json = False,
 ) -> None:
-    """Show the models and all that they are made of; or one model's options.
+    """List the models and their parts, or the options of one model.
 
     gentool list
 
@@ -79,5 +79,5 @@ def _list_options(name: str, *, as_json: bool) -> None:
         emit_json({r.name: {"type": r.type, "default": r.default, "meaning": r.meaning}
                    for r in rows})  # fmt: skip
         return
-    emit(f"options of {name}, as -o name=value")
+    emit(f"options of {name}, for -o name=value")
     emit_table((r.name, r.type, str(r.default), r.meaning) for r in rows)

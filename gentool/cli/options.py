@@ -23,17 +23,17 @@ Images = Annotated[
 ]
 
 # Images that a command reads, and their preparation
-Spec = Annotated[
-    str, typer.Argument(help="Folder, archive or set, as for train --data.", metavar="SPEC")
-]
+Spec = Annotated[str, typer.Argument(help="Images, as for train --data.", metavar="SPEC")]
 Size = Annotated[
     str | None,
     typer.Option("--size", metavar="SIZE", help="64 or HEIGHTxWIDTH, as in train."),
 ]
 Mode = Annotated[str | None, typer.Option("--mode", metavar="MODE", help="grey, rgb or rgba.")]
-Fit = Annotated[str, typer.Option("--fit", metavar="NAME", help="crop, pad or stretch.")]
+Fit = Annotated[
+    str, typer.Option("--fit", metavar="NAME", help="crop (the centre), pad or stretch.")
+]
 Background = Annotated[
-    str, typer.Option("--background", metavar="COLOUR", help="What transparency is laid on.")
+    str, typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels.")
 ]
 Labels = Annotated[
     str | None,
@@ -41,29 +41,34 @@ Labels = Annotated[
         "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
     ),
 ]
-AllFrames = Annotated[bool, typer.Option("--all-frames", help="Every frame of animated files.")]
+AllFrames = Annotated[bool, typer.Option("--all-frames", help="Use every frame of animated files.")]
 
 # How samples are drawn; each option works with some models only
 Truncation = Annotated[
     float | None,
     typer.Option(
         "--truncation", min=0, max=1, metavar="PSI",
-        help="Towards the mean: below 1 fewer oddities and less variety.",
+        help="Below 1: samples nearer to the mean, with fewer faults and less variety.",
     ),
 ]  # fmt: skip
 Temperature = Annotated[
     float | None,
-    typer.Option("--temperature", min=0, metavar="T", help="Spread of the draws: 1 as trained."),
+    typer.Option(
+        "--temperature",
+        min=0,
+        metavar="T",
+        help="Factor on the randomness of samples; 1: as trained.",
+    ),
 ]
 TopK = Annotated[
     int | None,
-    typer.Option("--top-k", min=0, metavar="K", help="Draw from the K likeliest tokens."),
+    typer.Option("--top-k", min=0, metavar="K", help="Draw only from the K most probable codes."),
 ]
 TopP = Annotated[
     float | None,
     typer.Option(
         "--top-p", min=0, max=1, metavar="P",
-        help="Draw from the likeliest tokens that make up P in all.",
+        help="Draw only from the most probable codes up to a total probability of P.",
     ),
 ]  # fmt: skip
 
@@ -72,7 +77,7 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace files that gentool made from other settings; never an input or a model "
+        help="Replace files that gentool wrote with other settings, but never an input or a model "
         "of a run.",
     ),
 ]  # fmt: skip
@@ -84,17 +89,17 @@ SaveLatents = Annotated[
     Path | None,
     typer.Option(
         "--save-latents", metavar="FILE",
-        help="Keep the latents too, as .safetensors, for sample and interpolate.",
+        help="Also write the latents, as .safetensors, for sample and interpolate.",
     ),
 ]  # fmt: skip
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps.")
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
 ]
 Print0 = Annotated[
     bool,
-    typer.Option("--print0", help="End paths with a zero byte, as xargs -0 reads them."),
+    typer.Option("--print0", help="End each path with a zero byte, for xargs -0."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout.")]
 
 
 def output(meaning: str, metavar: str = "WHERE") -> Any:
@@ -105,7 +110,7 @@ def output(meaning: str, metavar: str = "WHERE") -> Any:
 def seed(meaning: str) -> Any:
     """Return the option ``--seed`` of a command that needs the number at once."""
     return typer.Option(
-        "--seed", metavar="SEED", help=f"{meaning} random draws one.", parser=str,
+        "--seed", metavar="SEED", help=f"{meaning} random draws a new one.", parser=str,
         callback=parse_seed,
     )  # fmt: skip
 

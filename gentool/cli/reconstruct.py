@@ -32,39 +32,39 @@ def command(
     output: Annotated[
         str,
         options.output(
-            "Folder; or grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout."
+            "Folder; grid.png, .jpg or .webp for one sheet; .npz; - for a tar on stdout."
         ),
     ] = "reconstructions",
     only: bool = typer.Option(
-        False, "--only", help="The reconstructions alone, under the originals' own paths."
+        False, "--only", help="Write only the reconstructions, under the paths of the originals."
     ),
     overwrite: options.Overwrite = False,
     image_format: options.ImageFormat = "png",
     steps: int = typer.Option(
         None, "--steps", min=0, max=10**6, metavar="N",
-        help="Gradient steps that look for better latents; 0 for the encoder alone.",
+        help="Gradient steps of the search for better latents; 0: only the encoder.",
     ),
     fit_weights: Path = typer.Option(
         None, "--fit-weights", metavar="FILE",
-        help="Fit the weights to these images too, and save that model in FILE.",
+        help="Also fit the weights to these images, and save that model in FILE.",
     ),
     denoise: bool = typer.Option(
-        False, "--denoise", help="Take noise away, by a model that learned it (-o denoise)."
+        False, "--denoise", help="Remove noise, with a model that was trained for it (-o denoise)."
     ),
     draw: bool = typer.Option(
-        False, "--draw", help="Decode a draw from the posterior (VAEs), not its mean."
+        False, "--draw", help="Decode a sample from the posterior (VAEs) instead of its mean."
     ),
     keep_top: int = typer.Option(
         None, "--keep-top", min=0, max=200, metavar="K",
-        help="Keep the first K layers of latents, where there are some; draw the rest anew.",
+        help="Keep the first K layers of latents, and sample the others (hvae).",
     ),
     save_latents: options.SaveLatents = None,
-    seed: Annotated[int, options.seed("Seed of the search or the draws;")] = 0,
+    seed: Annotated[int, options.seed("Seed of the search or of the samples;")] = 0,
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Write each image beside what the model makes of it, with MSE, PSNR and SSIM.
+    """Write each image beside its reconstruction, with MSE, PSNR and SSIM.
 
     gentool reconstruct model.safetensors photo.png
 
@@ -74,8 +74,8 @@ def command(
 
     gentool reconstruct runs/gan-faces me.jpg --fit-weights me.safetensors
 
-    Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs; with --print0 the paths
-    alone.
+    Prints path, MSE (0 to 1 scale), PSNR (dB) and SSIM, separated by tabs; with --print0 only the
+    paths.
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     _refuse_contradictions(denoise, draw, keep_top, steps, fit_weights)
@@ -115,7 +115,7 @@ def command(
     by = _in_words(method, by_posterior=method.by_posterior(loaded))
     say(f"{len(results)} images{by}, mean PSNR {mean:.2f} dB, {seconds:.2g} s each")
     if fit_weights is not None:
-        say(f"fitted to them: {fit_weights}")
+        say(f"model that was fitted to them: {fit_weights}")
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, len(results)))
     if unread:
@@ -131,11 +131,17 @@ def _refuse_contradictions(
         UsageError: Two options contradict each other.
     """
     if denoise and (steps or fit_weights is not None):
-        raise UsageError("--denoise goes by the encoder alone; a search would fit the noise")
+        raise UsageError(
+            "--denoise uses only the encoder, because a search would fit the noise. Leave --steps "
+            "and --fit-weights out"
+        )
     if draw and steps:
-        raise UsageError("--draw goes by the encoder alone; leave --steps out")
+        raise UsageError("--draw uses only the encoder. Leave --steps out")
     if keep_top is not None and fit_weights is not None:
-        raise UsageError("--keep-top draws pictures anew; --fit-weights fits to those given")
+        raise UsageError(
+            "--keep-top samples new pictures, and --fit-weights needs the given ones. Leave one of "
+            "them out"
+        )
 
 
 def _read(loaded: "LoadedModel", paths: list[Path]) -> "tuple[dict[Path, Pixels], str | None]":
@@ -230,7 +236,7 @@ class _Writer:
 
 def _in_words(method: "Method", *, by_posterior: bool) -> str:
     """Return how the latents were found, as words that follow the number of images."""
-    which = " by draws from the posterior" if method.drawn else " by the posterior mean"
+    which = " from samples of the posterior" if method.drawn else " from the posterior mean"
     by = which if by_posterior else ""
     return by + (f", {method.keep_top} layers kept" if method.keep_top is not None else "")
 

@@ -25,15 +25,17 @@ def command(
     model: options.Model,
     count: int = typer.Option(
         None, "-n", "--count", min=1, max=10**9, metavar="N",
-        help="Images per seed; default 16 for one seed, 1 for several.",
+        help="Images per seed; default: 16 for one seed, 1 for several.",
     ),
-    seed: Annotated[int | None, options.seed("Seed; default 0;")] = None,
-    seeds: str = typer.Option(None, "--seeds", help="Several seeds, as 0,4-9.", metavar="LIST"),
+    seed: Annotated[int | None, options.seed("Seed; default: 0;")] = None,
+    seeds: str = typer.Option(None, "--seeds",
+    help="Several seeds, such as 0,4-9.", metavar="LIST"),
     start: int = typer.Option(
-        0, "--start", min=0, max=2**53, metavar="K", help="First index, to split a large job."
+        0, "--start", min=0, max=2**53, metavar="K",
+        help="Index of the first image, to split a large job."
     ),
     class_name: Annotated[
-        str | None, options.class_name("Of one class, or all: the same latents in each.")
+        str | None, options.class_name("Class of the images; all: every class, same latents.")
     ] = None,
     truncation: options.Truncation = None,
     temperature: options.Temperature = None,
@@ -41,11 +43,11 @@ def command(
     top_p: options.TopP = None,
     keep_top: int = typer.Option(
         None, "--keep-top", min=0, max=200, metavar="K",
-        help="Variations: the first K layers of latents as in image 0 of the seed.",
+        help="Variations: the first K layers of latents are those of image 0 of the seed.",
     ),
     latents: Path = typer.Option(
         None, "--latents", metavar="FILE", readable=False,
-        help="Of latents that --save-latents kept, not of a seed.",
+        help="Decode the latents of a file from --save-latents.",
     ),
     save_latents: options.SaveLatents = None,
     output: Annotated[
@@ -56,7 +58,8 @@ def command(
     ] = "samples",
     overwrite: options.Overwrite = False,
     image_format: options.ImageFormat = "png",
-    batch: int = typer.Option(256, "--batch", min=1, metavar="N", help="Images held at once."),
+    batch: int = typer.Option(256, "--batch", min=1, metavar="N",
+    help="Images per batch in memory."),
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
@@ -133,13 +136,15 @@ def _refuse_contradictions(
         draws or save_latents or any(x is not None for x in (seed, seeds, class_name))
     ):
         raise UsageError(
-            "--latents are drawn already: beside them only -n and --start say which; leave out "
-            "seeds, --class, --save-latents and how to draw"
+            "with --latents, only -n and --start choose the images. Leave seeds, --class, "
+            "--save-latents and drawing options out"
         )
     if seed is not None and seeds is not None:
-        raise UsageError("--seed and --seeds are two answers to one question; give one")
+        raise UsageError("--seed and --seeds exclude each other. Give one of them")
     if draws.get("keep_top") and seeds is not None and (count or 1) == 1:
-        raise UsageError("--keep-top varies image 0 of a seed; say by -n how many images of each")
+        raise UsageError(
+            "--keep-top varies image 0 of a seed. Give the number of images per seed with -n"
+        )
 
 
 def _several(seed: int | None, seeds: str | None) -> list[int]:
@@ -150,7 +155,9 @@ def _several(seed: int | None, seeds: str | None) -> list[int]:
     """
     several = parse_seeds(seeds) if seeds is not None else [seed or 0]
     if len(set(several)) < len(several):
-        raise UsageError("--seeds names a seed twice, which gives one image twice; name it once")
+        raise UsageError(
+            "--seeds contains a seed twice, which would repeat an image. Give each seed once"
+        )
     return several
 
 
@@ -191,7 +198,7 @@ def _write(
 
     done = 0
     for image in images:
-        stop.poll(f"stopped after {done:,} images; every file that was written is whole")
+        stop.poll(f"stopped after {done:,} images; every written file is complete")
         announce(sink.add(image))
         done += 1
     announce(sink.close())

@@ -17,20 +17,20 @@ def command(
     ),
     samples: int = typer.Option(
         16, "--importance", min=1, max=10**6, metavar="K",
-        help="Importance samples per image; more make the bound tighter.",
+        help="Importance samples per image; more samples give a tighter bound.",
     ),
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Sort images by how likely a model finds them: the odd ones out first.
+    """Sort images by their likelihood under a model, with outliers first.
 
     gentool score photos/ --model runs/vae-faces
 
     gentool score photos/ --model runs/vae-faces | head
 
-    Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs; on
-    stderr whether it is a log mass or a log density, which do not compare.
+    Prints the bound on log p(x) in nats, bits per dimension and the path, separated by tabs.
+    Prints to stderr whether it is a log mass or a log density, which are not comparable.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model
@@ -53,7 +53,7 @@ def command(
         for path, reason in refused.items():
             say(f"error: {path}: {reason}")
         if not found:
-            raise DataError(f"{loaded.path} can score none of {len(wanted)} images")
+            raise DataError(f"{loaded.path} can score none of the {len(wanted)} images")
     variational = required_likelihood(loaded.model.variational)
     if as_json:
         rows = [
@@ -65,7 +65,9 @@ def command(
         for bound in found:
             figures = () if print0 else (f"{bound.nats:.2f}", f"{bound.bits_per_dim:.4f}")
             emit(*figures, bound.path, print0=print0)
-    say(f"bounds on log p(x) in nats by {samples} importance samples, a log {variational.measure}")
+    say(
+        f"bounds on log p(x) in nats with {samples} importance samples, a log {variational.measure}"
+    )
     if bad or refused:
         failed = len(bad) + len(refused)
         raise PartialSuccess(f"{failed} of {len(wanted)} images cannot be scored")

@@ -39,12 +39,12 @@ class ScoreFiles:
         if self.per_image is not None:
             names = ("target", "image", "mse", "psnr", "ssim")
             where = self._write_rows(self.per_image, names, found.images)
-            say(f"{len(found.images)} reconstructions, one a line: {where}")
+            say(f"{len(found.images)} reconstructions, one per line: {where}")
         if self.per_unit is not None:
             rows = [(s.name, *unit) for s in found.table for unit in s.units]
             columns = ("target", "unit", "layer", "kl", "mean_variance", "active")
             where = self._write_rows(self.per_unit, columns, rows)
-            say(f"{len(rows)} latents, one a line: {where}")
+            say(f"{len(rows)} latents, one per line: {where}")
 
     def _write_sheets(self, found: "Evaluation", path: Path) -> None:
         """Write one picture per target."""
@@ -88,7 +88,7 @@ def check_files(
     from gentool.outputs.places import place_of
 
     if neighbours is not None and neighbours.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--neighbours {neighbours}: write it as {', '.join(SUFFIXES)}")
+        raise UsageError(f"--neighbours {neighbours}: the suffix must be {', '.join(SUFFIXES)}")
     own = [target / MODEL_NAME for target in request.targets]
     files = [o if o.is_file() else t for o, t in zip(own, request.targets, strict=True)]
     read = [*files, *map(place_of, request.data), *filter(None, [request.weights])]

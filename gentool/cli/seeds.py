@@ -7,7 +7,7 @@ from gentool.core.escapes import printable
 from gentool.training.settings import RANDOM, draw_seed
 
 _LIMIT = 2**63
-_AS = "Write seeds as 0,4-9; random is for --seed"
+_AS = "Write seeds as 0,4-9; random works only with --seed"
 
 
 def parse_seed(context: typer.Context, value: str | None) -> int | None:
@@ -24,7 +24,7 @@ def parse_seed(context: typer.Context, value: str | None) -> int | None:
         return seed
     sign, digits = value[:1], value.removeprefix("-")
     if not digits.isdecimal() or not digits.isascii():
-        raise typer.BadParameter(f"{value!a:.60} is no seed. Write a whole number, or random")
+        raise typer.BadParameter(f"{value!a:.60} is not a seed. Write a whole number, or random")
     if sign == "-" or len(digits) > 40 or int(digits) >= _LIMIT:
         raise typer.BadParameter(f"{value:.60} is not in the range of seeds, 0 to 2^63 - 1")
     return int(digits)
@@ -40,11 +40,11 @@ def parse_seeds(words: str) -> list[int]:
     for word in words.split(","):
         first, dash, last = word.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
-            raise typer.BadParameter(f"'{printable(word)}' is no seed. {_AS}")
+            raise typer.BadParameter(f"'{printable(word)}' is not a seed. {_AS}")
         start, end = int(first), int(last) if dash else int(first)
         if end < start or end - start >= 10**6 or end >= _LIMIT:
             raise typer.BadParameter(
-                f"'{printable(word)}' is no range of at most a million seeds below 2^63"
+                f"'{printable(word)}' is not a range of at most a million seeds below 2^63"
             )
         seeds += range(start, end + 1)
     return seeds

@@ -54,14 +54,14 @@ def _command(
         metavar="KEY=VALUE", rich_help_panel=TRAINING,
     ),
     strict: bool = typer.Option(
-        False, "--strict", help="Stop at the first bad file.", rich_help_panel=DATA
+        False, "--strict", help="Stop at the first file that cannot be read.", rich_help_panel=DATA
     ),
     download: bool = typer.Option(
-        False, "--download", help="Fetch what --data names, if it is not here.",
+        False, "--download", help="Download what --data names, if it is missing.",
         rich_help_panel=DATA,
     ),
     refresh: bool = typer.Option(
-        False, "--refresh", help="Look at every file of a huge folder again.",
+        False, "--refresh", help="List the files of a huge folder again, without its index.",
         rich_help_panel=DATA,
     ),
     config: Path = typer.Option(
@@ -69,25 +69,25 @@ def _command(
         rich_help_panel=TRAINING,
     ),
     override: bool = typer.Option(
-        False, "--override", help="Go on with a run in --out though settings have changed.",
+        False, "--override", help="Continue the run in --out although settings have changed.",
         rich_help_panel=TRAINING,
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Show the settings and where each comes from, and stop.",
+        False, "--dry-run", help="Show the settings and their origins, and stop.",
         rich_help_panel="Output",
     ),
     stop_after: int = typer.Option(
-        None, "--stop-after", help="Stop, resumable, after N more images (exit 75).",
+        None, "--stop-after", help="Stop after N more images; the run can be continued (exit 75).",
         metavar="N", min=1, rich_help_panel="Output",
     ),
     quiet: bool = typer.Option(
-        False, "--quiet", "-q", help="No progress on stderr.", rich_help_panel="Output"
+        False, "--quiet", "-q", help="Print no progress.", rich_help_panel="Output"
     ),
     print0: Annotated[bool, in_panel(Print0, "Output")] = False,
     as_json: Annotated[bool, in_panel(Json, "Output")] = False,
     **settings: Any,
 ) -> None:  # fmt: skip
-    """Train a model on images; repeat the command to go on.
+    """Train a model on images; repeat the command to continue.
 
     gentool train gan --data ./faces
 
@@ -148,7 +148,7 @@ def _no_data(model: str) -> str:
 
     names = " or ".join(f"builtin:{name}" for name in BUILTIN)
     return (
-        f"train needs images. Give --data with a folder, a .zip of one, or {names}, for example: "
+        f"train needs images. Give --data a folder, a .zip of images, or {names}, for example: "
         f"gentool train {model} --data builtin:shapes"
     )
 
@@ -181,7 +181,7 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
         if listed:  # streaming finds them on the way
             say(f"files that cannot be read: {listed}")
         if result.already_complete:
-            say(f"already complete: {result.images:,} images. A larger budget goes on from here")
+            say(f"already complete: {result.images:,} images. Use a larger budget to continue")
         if shown.as_json:
             emit_json({"model": str(result.model_path), "images": result.images,
                        "seed": result.seed})  # fmt: skip

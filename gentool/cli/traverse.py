@@ -22,35 +22,37 @@ def command(
     model: options.Model,
     start: Path = typer.Argument(
         None, metavar="[START]", readable=False,
-        help="What to change: a photo, or latents that --save-latents kept; else --seed.",
+        help="Picture to change: a photo or a file of latents; default: the sample of --seed.",
     ),
-    seed: Annotated[int | None, options.seed("Of the picture to change; default 0;")] = None,
+    seed: Annotated[int | None, options.seed("Seed of the picture to change; default: 0;")] = None,
     method: str = typer.Option(
         "principal", "--by", metavar="NAME",
-        help="principal: components of the styles or pictures; sefa (gan): by the first weights; "
-        "units (vae): the most active ones.",
+        help="principal: principal components of styles or pictures; sefa (gan): from the first "
+        "weights; units (vae): the most active latents.",
     ),
     count: int = typer.Option(
-        8, "--directions", min=1, max=4096, metavar="N", help="How many, the strongest first."
+        8, "--directions", min=1, max=4096, metavar="N",
+        help="Number of directions, strongest first."
     ),
     steps: int = typer.Option(
-        7, "--steps", min=2, max=1000, metavar="N", help="Images a row; the middle is the start."
+        7, "--steps", min=2, max=1000, metavar="N",
+        help="Images per row; the middle image is the start."
     ),
     amount: float = typer.Option(
         2.0, "--amount", min=0, max=100, metavar="D",
-        help="How far either way, in standard deviations.",
+        help="Distance to each side, in standard deviations.",
     ),
     class_name: Annotated[str | None, options.class_name("Class of the picture.")] = None,
     truncation: options.Truncation = None,
     output: Annotated[
-        str, options.output("Sheet.png, .jpg or .webp; a folder; .npz; - for a tar on stdout.")
+        str, options.output("sheet.png, .jpg or .webp; a folder; .npz; - for a tar on stdout.")
     ] = "traversal.png",
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Find directions in a model's latent space, and draw a row for each.
+    """Find directions in the latent space of a model, and draw a row of images for each.
 
     gentool traverse runs/gan-faces
 
@@ -58,7 +60,7 @@ def command(
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     if start is not None and seed is not None:
-        raise UsageError("START and --seed are two pictures to change; give one")
+        raise UsageError("START and --seed exclude each other. Give one of them")
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
     from gentool.inference.traversal import find_directions, label_sheet, plan_traversal, traverse
@@ -85,7 +87,7 @@ def command(
         sink = place.open(plan, sys.stdout.buffer, steps, labels=labels)
         point = find_keys(loaded, wanted, stop)
         if len(point) != 1:
-            raise UsageError(f"{start} holds {len(point)} pictures; traverse changes one")
+            raise UsageError(f"{start} holds {len(point)} pictures, but traverse changes only one")
         for written in into(sink, named(plan, traverse(loaded, point, found, steps, amount))):
             stop.poll("stopped")
             listed += map(str, written)
@@ -95,6 +97,9 @@ def command(
         deviations = found.deviations.tolist()
         told = {"seed": seeds[0]} if seeds else {}
         emit_json({"model": str(loaded.path), **told, "files": listed, "deviations": deviations})
-    say(f"{len(found)} {method} directions in {found.space}, up to {amount:g} deviations each way")
+    say(
+        f"{len(found)} {method} directions in {found.space}, up to {amount:g} standard deviations "
+        "to each side"
+    )
     if sink.failed:
         raise PartialSuccess(failures(sink.failed, plan.count))

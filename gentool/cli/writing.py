@@ -12,4 +12,4 @@ def failures(failed: Sequence[tuple[Path, str]], count: int) -> str:
         count: Number of all files.
     """
     path, reason = failed[0]
-    return f"{len(failed)} of {count} files cannot be written; the first, {path}: {reason}"
+    return f"{len(failed)} of {count} files cannot be written; the first: {path}: {reason}"

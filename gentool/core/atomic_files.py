@@ -48,7 +48,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     file = open(os.fspath(path), "rb", opener=_open_at_once)  # noqa: SIM115 - the opener
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return file
 
 
@@ -143,7 +143,7 @@ def require_room(folder: Path, needed: int) -> None:
         Stopped: Fewer bytes are free.
     """
     if free_bytes(folder) < needed:
-        raise no_room("too little room", folder, needed)
+        raise no_room("there is not enough free space", folder, needed)
 
 
 def is_full(error: OSError) -> bool:
@@ -154,8 +154,8 @@ def is_full(error: OSError) -> bool:
 def no_room(reason: str, folder: Path, needed: int) -> Stopped:
     """Return the error for a full disk; its message gives the bytes needed and free."""
     message = (
-        f"{reason} in {folder}: {needed:,} bytes needed, {free_bytes(folder):,} free. "
-        "The last files there are whole. Make room"
+        f"{reason} in {folder}: {needed:,} bytes are needed, {free_bytes(folder):,} are free. "
+        "The last files there are complete. Free some space"
     )
     return Stopped(message, interrupted=False, wanted=False)
 

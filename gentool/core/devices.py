@@ -26,7 +26,7 @@ def select_device(name: str = "auto") -> torch.device:
     """
     kind = name.partition(":")[0]
     if kind not in DEVICES:
-        raise UsageError(f"no device '{name}'. Devices: {', '.join(DEVICES)} (cuda:1 picks one)")
+        raise UsageError(f"there is no device '{name}'. Choose from {', '.join(DEVICES)}, cuda:1")
     present = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -36,14 +36,16 @@ def select_device(name: str = "auto") -> torch.device:
         return torch.device(next(k for k, found in present.items() if found))
     if not present[kind]:
         here = ", ".join(k for k, found in present.items() if found)
-        raise DeviceError(f"no {kind} device on this machine (found: {here}). Leave --device out")
+        raise DeviceError(
+            f"there is no {kind} device on this machine (found: {here}). Leave --device out"
+        )
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"no device '{name}'. Write cpu, cuda, cuda:0 or mps") from error
+        raise UsageError(f"there is no device '{name}'. Write cpu, cuda, cuda:0 or mps") from error
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise DeviceError(f"no {name} on this machine; it has {count}: cuda:0 to cuda:{count - 1}")
+        raise DeviceError(f"there is no {name} on this machine; it has cuda:0 to cuda:{count - 1}")
     return device
 
 
@@ -57,7 +59,7 @@ def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
         UsageError: ``name`` is not a precision.
     """
     if name not in PRECISIONS:
-        raise UsageError(f"no precision '{name}'. Precisions: {', '.join(PRECISIONS)}")
+        raise UsageError(f"there is no precision '{name}'. Choose from {', '.join(PRECISIONS)}")
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":

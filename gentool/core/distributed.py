@@ -74,7 +74,7 @@ class Ranks:
         """
         if batch < self.count:
             raise UsageError(
-                f"--batch {batch} cannot be shared by {self.count} processes. "
+                f"--batch {batch} is too small for {self.count} processes. "
                 f"Use --batch {self.count} or more"
             )
         return batch * self.rank // self.count, batch * (self.rank + 1) // self.count
@@ -142,7 +142,9 @@ class Ranks:
             fault = error
         (anywhere,) = self.any(fault is not None)
         if anywhere:
-            raise fault or kind("the first process's numbers")
+            raise fault or kind(
+                "another process failed; the output of the first process gives the reason"
+            )
 
     @contextlib.contextmanager
     def only_first_speaks(self) -> Iterator[None]:
@@ -166,11 +168,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks()
         return
     if device.type == "mps":
-        raise DeviceError("several processes cannot share an Apple GPU. Use --device cpu, or one")
+        raise DeviceError("an Apple GPU serves only one process. Use --device cpu, or one process")
     if device.type == "cuda":
         number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if number >= count:
-            raise DeviceError(f"more processes than GPUs ({count}). Use --nproc-per-node {count}")
+            raise DeviceError(
+                f"there are more processes than GPUs ({count}). Use --nproc-per-node {count}"
+            )
         torch.cuda.set_device(number)
     # gloo beside nccl: flags and agreed values are CPU tensors, so that no rank waits for a GPU.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -187,7 +191,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         Ranks().wait()  # the first rank may still be saving, and an exit with an error ends all
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
-            message = "another process of this run has gone; the last state is whole"
+            message = "another process of this run has ended; the last saved state is complete"
             raise Stopped(message, interrupted=False, wanted=False) from error
         raise
     finally:

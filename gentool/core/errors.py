@@ -53,7 +53,8 @@ class OutsideSupport(UsageError):
 
     def __init__(self, support: str, otherwise: str) -> None:
         super().__init__(
-            f"this likelihood takes {support}, and the images have other pixels. Use {otherwise}"
+            f"this likelihood allows only {support}, but the images have other pixels. Use "
+            f"{otherwise}"
         )
         self.support = support
 

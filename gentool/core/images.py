@@ -52,7 +52,7 @@ def side_problem(side: int) -> str | None:
         return None
     near = round(min(max(side, MIN_SIDE), MAX_SIDE) / SIDE_MULTIPLE) * SIDE_MULTIPLE
     return (
-        f"{side!s:.20} is not a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}; "
+        f"{side!s:.20} is not a multiple of {SIDE_MULTIPLE} between {MIN_SIDE} and {MAX_SIDE}; "
         f"try {near}"
     )
 

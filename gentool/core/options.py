@@ -188,7 +188,7 @@ def from_json(cls: type[C], values: Mapping[str, object], listing: str = "gentoo
     checked = {k: _check(known[k], hints[k], v) for k, v in values.items()}
     missing = [k for k, f in known.items() if f.default is MISSING and k not in checked]
     if missing:
-        raise UsageError(f"option {missing[0]} is missing. ({listing} shows all {len(known)})")
+        raise UsageError(f"option {missing[0]} is missing ({listing} shows all {len(known)})")
     return cls(**checked)
 
 
@@ -216,7 +216,7 @@ def _check(spec: "Field[Any]", kind: type, value: object) -> Scalar:
         for name in (name for name in names if name not in spec.metadata.get("retired", ())):
             _check_name(spec.name, name, choices)
             if names.count(name) > 1:
-                raise UsageError(f"{name} stands twice in option {spec.name}. Leave one out")
+                raise UsageError(f"option {spec.name} contains {name} twice. Remove one of them")
     return value  # type: ignore[return-value]
 
 
@@ -229,7 +229,7 @@ def _check_name(option_name: str, word: str, choices: Any) -> None:
 
 
 def _an(kind: type) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return words[kind]
 
 

@@ -141,7 +141,7 @@ def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:
     time, notes = milliseconds, []
     if suffix == ".gif" and milliseconds % 10:
         time = max(10, (milliseconds + 5) // 10 * 10)
-        notes.append(f"a GIF counts in steps of 10 ms: {milliseconds} ms becomes {time} ms")
+        notes.append(f"a GIF stores times in steps of 10 ms: {milliseconds} ms becomes {time} ms")
     if time < _SHORTEST_FRAME:
         notes.append(f"many viewers show frames of less than {_SHORTEST_FRAME} ms for about 100 ms")
     return time, "; ".join(notes) or None
@@ -156,8 +156,8 @@ def check_sides(suffix: str, width: int, height: int) -> None:
     longest = _LONGEST_SIDES.get(suffix)
     if longest is not None and max(width, height) > longest:
         raise UsageError(
-            f"{suffix} holds at most {longest:,} pixels a side; this picture has "
-            f"{width:,}x{height:,} (width x height). Write a .png, fewer images or a folder"
+            f"{suffix} allows at most {longest:,} pixels per side; this picture has "
+            f"{width:,}x{height:,} (width x height). Write a .png, fewer images, or a folder"
         )
 
 
@@ -194,7 +194,7 @@ def _words_in(image: ImageFile.ImageFile) -> bytes:
         words = bytes(image.info.get("comment", b""))
     first, _, rest = words.partition(b" ")
     if first != _CHUNK.encode():
-        raise ValueError("no recipe")
+        raise ValueError("the comment holds no recipe")
     return rest
 
 

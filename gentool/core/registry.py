@@ -46,7 +46,7 @@ def name_error(kind: str, given: str, names: list[str], where: str) -> UnknownNa
     near = difflib.get_close_matches(given[:_SHOWN], names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
-    return UnknownName(f"no {kind} named '{shown}'. {hint}({where})")
+    return UnknownName(f"there is no {kind} named '{shown}'. {hint}({where})")
 
 
 class Registry(Generic[T]):

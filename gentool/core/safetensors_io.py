@@ -28,8 +28,8 @@ _MAX_SIDES = 8  # dimensions of a tensor
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _LOOKED_AT = 2**16  # bytes to read at each end of a zip
 _PICKLE = (
-    "a pickle (PyTorch's own format), which can run code when opened. gentool opens only its own "
-    "safetensors files"
+    "a pickle (PyTorch's own format), which can run code when it is opened. gentool opens only its "
+    "own safetensors files"
 )
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # bytes per number
 
@@ -59,12 +59,12 @@ def read_table(path: Path, file: BinaryIO) -> tuple[dict[str, Any], Table]:
     foreign = _zip_kind(file, start) or _foreign(start, size)
     length = int.from_bytes(start[:8], "little") if len(start) >= 8 else 0
     if foreign or not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-        raise ModelFileError(f"{path} is {foreign or 'not a gentool model file, or cut short'}")
+        raise ModelFileError(f"{path} is {foreign or 'not a gentool model file, or is cut short'}")
     file.seek(8)
     table = parse(path, file.read(length))
     meta = table.pop("__metadata__", {}) if isinstance(table, dict) else None
     if not isinstance(meta, dict):
-        raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
+        raise ModelFileError(f"{path} is a safetensors file that gentool did not write")
     return meta, _check_table(path, table, size - 8 - length)
 
 
@@ -77,7 +77,9 @@ def parse(path: Path, data: bytes) -> Any:
     try:
         return parse_json(data)
     except ValueError as error:
-        raise ModelFileError(f"{path}: its header is damaged. Copy or download it again") from error
+        raise ModelFileError(
+            f"the header of {path} is damaged. Copy or download the file again"
+        ) from error
 
 
 def load(path: Path, data: bytes) -> dict[str, torch.Tensor]:
@@ -177,9 +179,11 @@ def _check_table(path: Path, table: Mapping[str, Any], room: int) -> dict[str, A
                 raise ValueError(name)
             spans.append((begin, end))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: its table of tensors is damaged") from error
+        raise ModelFileError(
+            f"the table of tensors in {path} is damaged. Copy or download the file again"
+        ) from error
     spans.sort()
     ends = [0, *(end for _, end in spans)]
     if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != room:
-        raise ModelFileError(f"{path} is cut short or has been changed. Copy or download it again")
+        raise ModelFileError(f"{path} is cut short or was changed. Copy or download it again")
     return dict(table)

@@ -50,7 +50,7 @@ def read_start(path: Path, file: BinaryIO) -> tuple[Any, Table]:
     meta, table = read_table(path, file)
     words = meta.get(_KEY)
     if not isinstance(words, str):
-        raise ModelFileError(f"{path} is a safetensors file, but not one of gentool's")
+        raise ModelFileError(f"{path} is a safetensors file that gentool did not write")
     return parse(path, words.encode("utf-8", "surrogatepass")), table
 
 
@@ -98,10 +98,10 @@ def _compare(path: Path, header: Mapping[str, Any], found: str) -> None:
     """
     if _CHECKSUM not in header:
         raise ModelFileError(
-            f"{path} holds no checksum: an older gentool made it, or it was changed. Train it again"
+            f"{path} has no checksum: an older gentool wrote it, or it was changed. Train it again"
         )
     if header[_CHECKSUM] != found:
         raise ModelFileError(
-            f"{path} is damaged: its content does not have the sha256 that was written into it. "
+            f"{path} is damaged: its content does not match the sha256 in its header. "
             "Copy or download it again"
         )

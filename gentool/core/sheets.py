@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
+from gentool.core.free_memory import require_memory
 from gentool.core.images import Pixels
-from gentool.core.memory import require_memory
 from gentool.core.pil_images import lay_on, pil_mode, to_pil
 
 _GRID_GAP = 2  # pixels between tiles
@@ -147,7 +147,7 @@ class Sheet:
             return cls(layout, channels)
         except (MemoryError, ValueError, OverflowError) as error:
             raise UsageError(
-                f"there is no memory for {what}. Write fewer images, or a folder"
+                f"there is not enough memory for {what}. Write fewer images, or a folder"
             ) from error
 
     def place(self, number: int, pixels: NDArray[np.uint8]) -> None:

@@ -118,7 +118,7 @@ class StopFlag:
         """Whether the first signal was Ctrl-C (SIGINT)."""
         return self.asked == signal.SIGINT
 
-    def poll(self, message: str = "stopped; nothing was lost") -> None:
+    def poll(self, message: str = "stopped; the finished work is kept") -> None:
         """Raise ``Stopped`` with ``message`` if a signal came."""
         if self.asked is not None:
             raise Stopped(message, interrupted=self.interrupted)

@@ -24,7 +24,7 @@ def parse_json(data: bytes) -> Any:
             16 levels deep or more.
     """
     if sum(data.count(mark) for mark in (b"{", b"[", b",")) > _MAX_VALUES:
-        raise ValueError("more values than a header has")
+        raise ValueError("it has more values than a header may have")
     try:
         value = json.loads(
             data.decode(),
@@ -34,7 +34,7 @@ def parse_json(data: bytes) -> Any:
             parse_int=_short_int,
         )
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError("it is nested too deeply") from error
     _check_depth(value)
     return value
 
@@ -52,23 +52,23 @@ def _check_depth(value: object) -> None:
         if not inner:
             return
         level = list(chain.from_iterable(inner))
-    raise ValueError("nested too deeply")
+    raise ValueError("it is nested too deeply")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key given twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
 def _finite(word: str) -> float:
     if not math.isfinite(value := float(word)):
-        raise ValueError("a number that is not finite")
+        raise ValueError("a number is not finite")
     return value
 
 
 def _short_int(word: str) -> int:
     if len(word) > _MAX_DIGITS:
-        raise ValueError("a number of too many digits")
+        raise ValueError("a number has too many digits")
     return int(word)

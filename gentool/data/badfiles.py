@@ -1,4 +1,7 @@
-"""Bad files, which cannot become an image: how many are allowed, and the list ``bad_files.txt``."""
+"""Bad files, which cannot become an image: how many are allowed, and the list ``bad_files.txt``.
+
+``training.display`` and ``cli.data`` print them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +36,9 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_bad <= 1:
-            raise UsageError(f"max-bad {self.max_bad:g}: a share from 0 to 1, such as {MAX_BAD:g}")
+            raise UsageError(
+                f"max-bad is {self.max_bad:g}; allowed: a fraction from 0 to 1, such as {MAX_BAD:g}"
+            )
 
     def check(self, bad: Sequence[BadFile], seen: int, total: int) -> None:
         """Check the bad files found among the first ``seen`` of ``total`` images.
@@ -43,13 +48,13 @@ class Tolerance:
         """
         if bad and self.strict:
             path, reason = bad[0]
-            raise DataError(f"{path}: {reason}. Repair or remove it, or leave --strict away")
+            raise DataError(f"{path}: {reason}. Repair or remove it, or leave --strict out")
         if len(bad) <= self.max_bad * total or (seen < total and len(bad) < _SURELY):
             return
         named = "; ".join(f"{path}: {reason}" for path, reason in bad[:3])
         if len(bad) == seen:
-            which = "none" if seen == total else f"not one of the first {seen:,}"
-            raise DataError(f"{which} of the {total:,} images can be read; the first, {named}")
+            which = "none" if seen == total else f"none of the first {seen:,}"
+            raise DataError(f"{which} of the {total:,} images can be read; the first: {named}")
         among = f"of {total:,}" if seen == total else f"of the first {seen:,} (of {total:,})"
         enough = min(math.ceil(100 * len(bad) / seen) / 100, 1)
         raise DataError(

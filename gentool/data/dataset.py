@@ -100,8 +100,8 @@ class Dataset:
             return Split(self.whole, Subset(self, np.empty(0, dtype=np.int64)))
         if len(self.hashes) != len(self):
             raise UsageError(
-                f"holdout {holdout:g} goes by the content of the images, which streaming has not "
-                "read. Use --cache disk, or --holdout 0"
+                f"--holdout {holdout:g} is chosen by the content of the images, which is not read "
+                "in advance when they are streamed. Use --cache disk, or --holdout 0"
             )
         kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
         sides = (np.flatnonzero(side) for side in (~kept_out, kept_out))
@@ -176,7 +176,8 @@ class Subset:
         rows = _repeat(self.rows, self.weights, seed)
         if len(self) and not len(rows):
             raise DataError(
-                f"the weights of {self.name} leave none of {len(self):,} images. Give larger ones"
+                f"with the weights of {self.name}, none of {len(self):,} images is left. Use "
+                "larger weights"
             )
         return Subset(self.dataset, rows)
 

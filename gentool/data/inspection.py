@@ -119,7 +119,7 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
         BadImage: none of the chosen images can be read.
     """
     shown = []
-    reason = BadImage("there are none")
+    reason = BadImage("there are no images")
     for index in np.unique(np.linspace(0, len(source) - 1, count).astype(int)):
         try:
             shown.append(source.load(int(index), preprocessing).pixels)

@@ -65,7 +65,9 @@ def pack(
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
             archive.comment = comment(len(taken))
             if not taken:
-                raise DataError(f"none of the {len(source)} images can be read: {bad[0][1]}")
+                raise DataError(
+                    f"none of the {len(source)} images can be read; the first: {bad[0][1]}"
+                )
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
     progress(len(source), len(source))

@@ -14,7 +14,6 @@ The steps, in order:
 """
 
 import io
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from gentool.core.errors import UsageError
 from gentool.core.images import MODES, ImageShape, Pixels
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
+from gentool.data.decoder_warnings import ignored_decoder_warnings
 
 VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -93,10 +93,10 @@ def make_preprocessing(
         ImageColor.getrgb(background)
     except (ValueError, AttributeError):
         raise UsageError(
-            f"background '{background:.40}' is no colour. Write a name such as white, or #rrggbb"
+            f"background '{background:.40}' is not a colour. Write a name such as white, or #rrggbb"
         ) from None
     if not 0 <= margin <= 1:
-        raise UsageError(f"margin {margin:g}: allowed: 0 to 1")
+        raise UsageError(f"margin is {margin:g}; allowed: 0 to 1")
     return Preprocessing(shape, fit, background, margin)
 
 
@@ -142,9 +142,7 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
     if not data:
         raise BadImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            # Warnings are about metadata, or about the size, which _open checks.
-            warnings.simplefilter("ignore")
+        with ignored_decoder_warnings():
             image = _open(data)
             if frame:
                 image.seek(frame)
@@ -156,9 +154,9 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"not a {', '.join(FORMATS)} image") from None
+        raise BadImage(f"it is not a {', '.join(FORMATS)} image") from None
     except (EOFError, IndexError) as error:
-        raise BadImage(f"cut short, or without frame {frame}") from error
+        raise BadImage(f"it is cut short, or has no frame {frame}") from error
     except Exception as error:  # decoders raise almost anything on broken data
         raise BadImage(_one_line(error)) from error
 
@@ -169,8 +167,7 @@ def frame_count(data: bytes) -> int:
     An unreadable image counts as one frame; the error is reported when it is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with ignored_decoder_warnings():
             return max(1, int(getattr(_open(data), "n_frames", 1)))
     except Exception:  # decoders raise almost anything on broken data
         return 1
@@ -185,9 +182,9 @@ def _open(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise BadImage(f"more than {_MOST_PIXELS:,} pixels") from error
+        raise BadImage(f"it has more than {_MOST_PIXELS:,} pixels") from error
     if image.width * image.height > _MOST_PIXELS:
-        raise BadImage(f"{image.height}x{image.width}: more than {_MOST_PIXELS:,} pixels")
+        raise BadImage(f"it has {image.height}x{image.width} pixels, more than {_MOST_PIXELS:,}")
     return image
 
 
@@ -307,10 +304,10 @@ def probe(images: Iterable[Image.Image]) -> Probe:
                 continue
         kinds["grey" if _is_grey(image) else "rgb"] += 1
     if kinds["rgba"]:
-        return Probe(tuple(sizes), "rgba", f"{kinds['rgba']} of {len(sizes)} looked at use alpha")
+        return Probe(tuple(sizes), "rgba", f"{kinds['rgba']} of {len(sizes)} inspected use alpha")
     if kinds["rgb"]:
-        return Probe(tuple(sizes), "rgb", f"{kinds['rgb']} of {len(sizes)} looked at have colour")
-    return Probe(tuple(sizes), "grey", f"all {len(sizes)} looked at are grey")
+        return Probe(tuple(sizes), "rgb", f"{kinds['rgb']} of {len(sizes)} inspected have colour")
+    return Probe(tuple(sizes), "grey", f"all {len(sizes)} inspected are grey")
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -50,7 +50,7 @@ def attempt(read: Callable[[int], T], index: int) -> T | Bad:
     except BadImage as error:
         return Bad(index, str(error), False)
     except OSError as error:  # missing permission, or a disk or server that fails
-        return Bad(index, f"cannot be read: {error.strerror or error}", True)
+        return Bad(index, f"it cannot be read: {error.strerror or error}", True)
     except Exception as error:  # decoders raise almost anything on broken data
         words = f"{type(error).__name__}: {error}".strip().splitlines()
         return Bad(index, words[0], False)
@@ -147,7 +147,7 @@ class Sample:
                 yield image
         if len(bad) == len(self._numbers):
             raise DataError(
-                f"none of {len(bad)} images looked at can be read; the first, "
+                f"none of the {len(bad)} inspected images can be read; the first: "
                 f"{self.source.describe(bad[0].number)}: {bad[0].reason}"
             )
 

@@ -28,7 +28,7 @@ def parse_size(word: str) -> tuple[int, int]:
     """
     parts = word.lower().split("x")
     if len(parts) > 2 or not all(p.strip().isdecimal() for p in parts):
-        raise UsageError(f"size '{word:.40}' is not a size. Write 64, or HEIGHTxWIDTH as in 48x64")
+        raise UsageError(f"'{word:.40}' is not a size. Write 64, or HEIGHTxWIDTH such as 48x64")
     sides = [int(p) for p in parts]
     for side in sides:
         if problem := side_problem(side):
@@ -56,14 +56,14 @@ def resolve_shape(
         DataError: no image of the sample can be read.
     """
     if mode is not None and mode not in MODES:
-        raise UsageError(f"no colour mode '{mode}'. Modes: {', '.join(MODES)}")
+        raise UsageError(f"there is no colour mode '{mode}'. Choose from {', '.join(MODES)}")
     given = parse_size(size) if size else None
     if isinstance(sample.source, BuiltinSource):
         own = sample.source.procedural
         found = Probe(
             ((own.default_side, own.default_side),),
             next(name for name, channels in MODES.items() if channels == own.channels),
-            "as this set is drawn",
+            "the mode of this data set",
         )
     elif given and mode:
         return ImageShape(*given, MODES[mode]), []
@@ -107,7 +107,7 @@ def _size_reason(found: Probe, height: int, width: int) -> str:
     if len(sizes) == 1:
         own_width, own_height = sizes[0]
         if (own_height, own_width) == (height, width):
-            return "the images' own size"
-        return f"from {own_height}x{own_width} images (--size chooses another)"
+            return "the size of the images"
+        return f"the images are {own_height}x{own_width} (choose another with --size)"
     (w0, h0), (w1, h1) = sizes[0], sizes[-1]
-    return f"from mixed sizes, {h0}x{w0} to {h1}x{w1} (--size chooses another)"
+    return f"the images are {h0}x{w0} to {h1}x{w1} (choose another with --size)"

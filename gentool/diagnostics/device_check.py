@@ -132,7 +132,11 @@ def try_precision(device: torch.device, precision: torch.dtype) -> str | None:
         return str(error).splitlines()[0]
     error_share = float((found - wanted).norm() / wanted.norm())
     allowed = 8 * torch.finfo(precision).eps + TOLERANCE
-    return None if error_share <= allowed else f"gradient off by {error_share:.2g} of its length"
+    return (
+        None
+        if error_share <= allowed
+        else f"the gradient differs by {error_share:.2g} of its length"
+    )
 
 
 def try_precisions(device: torch.device) -> dict[str, str | None]:

@@ -75,7 +75,9 @@ def _versions() -> list[Finding]:
         return ""
 
     found = [
-        Finding("versions", "gentool", version("gentool") or "not installed, run from a folder"),
+        Finding(
+            "versions", "gentool", version("gentool") or "not installed, runs from a source folder"
+        ),
         Finding("versions", "python", f"{platform.python_version()} ({sys.implementation.name})"),
         Finding("versions", "system", platform.platform()),
     ]
@@ -98,7 +100,7 @@ def _device(device: torch.device) -> list[Finding]:
         Finding("device", "vector instructions", torch.backends.cpu.get_cpu_capability()),
     ]
     if not torch.cuda.is_available():
-        found.append(Finding("device", "cuda", f"none (torch built for {torch.version.cuda})"))
+        found.append(Finding("device", "cuda", f"none (torch was built for {torch.version.cuda})"))
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
@@ -141,7 +143,7 @@ def _memory() -> list[Finding]:
     if shared.is_dir():
         room = shutil.disk_usage(shared)
         verdict = WARNING if room.free <= _LITTLE_SHARED else OK
-        more = "; docker run --shm-size 1g gives more" if verdict == WARNING else ""
+        more = "; 'docker run --shm-size 1g' gives more" if verdict == WARNING else ""
         value = f"{_gib(room.free)} of {_gib(room.total)} free{more}"
         found.append(Finding("memory", "shared", value, verdict))
     return found

@@ -62,7 +62,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     table = [measuring.score(path, target) for path, target in targets.items()]
     if not measuring.sheets and not any(scores.values for scores in table):
         reasons = dict.fromkeys(note for scores in table for note in scores.notes)
-        raise UsageError(f"there is no figure to give: {'; '.join(reasons)}")
+        raise UsageError(f"no score can be computed: {'; '.join(reasons)}")
     protocol = measuring.protocol | {
         "split": split.name,
         "seed": request.seed,
@@ -87,8 +87,8 @@ def _look_at_images(
     if split.why is not None:
         wanted.rule_out("memorisation", split.why)
     if "modes" in wanted.metrics and source.read_modes(as_rgb(dataset.images[:1])) is None:
-        wanted.rule_out("modes", f"no rule reads them from images of {dataset.name}, only from "
-                        "those of builtin:modes")  # fmt: skip
+        wanted.rule_out("modes", f"they can be read only from images of builtin:modes, "
+                        f"not from {dataset.name}")  # fmt: skip
     wanted.check()
     name = f"the split {split.name} of {dataset.name}"
     images = min(len(split.images), request.count)

@@ -81,7 +81,7 @@ def score_units(scores: Scores, means: torch.Tensor, count: int, model: Model) -
     active = variance > ACTIVE_VARIANCE
     scores.values["active units"] = int(active.sum())
     if not active.any() and kl.sum() < _IDLE_NATS:  # many inactive units may each carry a little
-        scores.notes.append("posterior collapse: no latent is used; try a smaller -o beta")
+        scores.notes.append("posterior collapse: no latent is used. Try a smaller -o beta")
     layers = [layer for layer, length in enumerate(lengths, start=1) for _ in range(length)]
     columns = (layers, kl.tolist(), variance.tolist(), active.tolist())
     return [UnitScore(k, *row) for k, row in enumerate(zip(*columns, strict=True))]

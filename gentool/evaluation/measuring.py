@@ -80,8 +80,8 @@ class Measuring:
         check_extractor(name, labelled=labelled, weights=request.weights, download=request.download)
         if name == "labels" and not len(split.rest):
             raise DataError(
-                f"all {len(dataset)} images of {dataset.name} were kept out, so that none is left "
-                "to train a classifier on. Give more images, or --features random"
+                f"all {len(dataset)} images of {dataset.name} were kept out of training, so none "
+                "is left to train a classifier on. Give more images, or --features random"
             )
         extractor = make_extractor(name, split.rest, request.weights)
         extractor.to(request.device)
@@ -116,10 +116,10 @@ class Measuring:
             images = found.whole.some(request.count).images
             if len(found) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
                 raise DataError(
-                    f"{scores.name} holds {len(found)} images; a score needs {FEWEST} or more"
+                    f"{scores.name} holds {len(found)} images, but a score needs at least {FEWEST}"
                 )
             if len(found) < request.count:
-                scores.notes.append(f"{len(found)} images only")
+                scores.notes.append(f"only {len(found)} images were scored")
             batches = (images[k : k + BATCH] for k in range(0, len(images), BATCH))
             _note_formats(scores, target, self._source)
         return score_samples(
@@ -144,4 +144,4 @@ def _note_formats(scores: Scores, target: Source, reference: Source) -> None:
     """Add a note if one side is JPEG and the other is not: the score includes JPEG's artefacts."""
     kinds = [{Path(p).suffix.lower() in _LOSSY for p in side.paths} for side in (target, reference)]
     if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
-        scores.notes.append("one side is JPEG and the other is not: part of the distance is that")
+        scores.notes.append("one set is JPEG and the other is not, which adds to the distance")

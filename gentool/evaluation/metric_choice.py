@@ -78,12 +78,12 @@ class Wanted:
             if not self.any_of([metric]):
                 raise UsageError(f"{_FILES[metric]}: {self._reasons([metric])}")
         if self.named and not self.pictures and not self.any_of(METRICS):
-            raise UsageError(f"nothing of --metrics is left: {self._reasons(self.metrics)}")
+            raise UsageError(f"none of --metrics can be computed: {self._reasons(self.metrics)}")
 
     def _reasons(self, metrics: Sequence[str]) -> str:
         """Return the reasons why no target has one of the metrics, each reason once."""
         words = [
-            f"{metric}: {reasons.get(metric, 'not among --metrics')}"
+            f"{metric}: {reasons.get(metric, 'it is not in --metrics')}"
             for metric in metrics
             for reasons in self.why_not.values()
         ]
@@ -92,7 +92,11 @@ class Wanted:
     def missing(self, target: Path) -> list[str]:
         """Return a note for each metric that the user named and a target cannot have."""
         reasons = self.why_not[target]
-        return [f"no {m}: {reasons[m]}" for m in self.metrics if self.named and m in reasons]
+        return [
+            f"{m} was not computed: {reasons[m]}"
+            for m in self.metrics
+            if self.named and m in reasons
+        ]
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """
     plain = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not plain:
-        raise UsageError(f"--metrics names none. Choose of {', '.join(METRICS)}")
+        raise UsageError(f"--metrics is empty. Choose from {', '.join(METRICS)}")
     for name in plain:
         if name not in METRICS:
             raise unknown_name("metric", name, list(METRICS), "gentool evaluate --help")
@@ -141,7 +145,7 @@ def what_is_wanted(
 def _why_not(target: Target, metrics: Sequence[str]) -> dict[str, str]:
     """Return the metrics of models that a target cannot have, each with the reason."""
     if not isinstance(target, LoadedModel):
-        return dict.fromkeys(OF_MODELS, "only a model has one")
+        return dict.fromkeys(OF_MODELS, "only models have this metric")
     found = {}
     model, shape = target.model, target.model.shape
     blank = np.zeros((1, shape.height, shape.width, shape.channels), dtype=np.uint8)
@@ -180,12 +184,14 @@ def leave_out_features(wanted: Wanted, count: int, images: int, name: str) -> No
     if min(count, images) >= FEWEST or not few:
         return
     reason = (
-        f"{', '.join(few)}: {FEWEST} samples or more, and as many images to compare with, are "
-        f"needed; {f'-n is {count}' if count < FEWEST else f'{name} has {images}'}"
+        f"{', '.join(few)}: at least {FEWEST} samples, and as many images to compare with, are "
+        f"needed, but {f'-n is {count}' if count < FEWEST else f'{name} has {images}'}"
     )
     left = [m for m in wanted.metrics if m not in few]
     if not wanted.pictures and not wanted.any_of(left):
         kind = UsageError if count < FEWEST else DataError
-        raise kind(f"{reason}. Give more, or a model and --metrics reconstruction,likelihood")
+        raise kind(
+            f"{reason}. Give more images, or a model and --metrics reconstruction,likelihood"
+        )
     wanted.metrics = tuple(left)
-    wanted.notes.append(f"left out {reason}")
+    wanted.notes.append(f"not computed: {reason}")

@@ -85,7 +85,7 @@ def _refusal(
     try:
         _block(loaded, [path], images, 1, poll)
     except OutsideSupport as error:
-        return f"the likelihood of this model takes {error.support}"
+        return f"the likelihood of this model allows only {error.support}"
     return None
 
 
@@ -109,7 +109,7 @@ def _block(
         variational = required_likelihood(model.variational)
     except NoLikelihood as error:
         raise UsageError(
-            f"{loaded.path} cannot say how likely an image is: {error}. Train a vae"
+            f"{loaded.path} gives no likelihood of images: {error}. Train a vae"
         ) from error
     nats = variational.log_prob_bound(rows, draw, samples)[: len(pixels)].tolist()
     return [

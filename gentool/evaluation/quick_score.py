@@ -67,7 +67,9 @@ class Scorer:
     def __init__(self, images: Split) -> None:
         train, held_out = images
         if len(train) < 2:
-            raise DataError(f"a score needs two images or more, not {len(train)}. Give more images")
+            raise DataError(
+                f"a score needs at least two images, not {len(train)}. Give more images"
+            )
         self._extractor = RandomExtractor()
         self._images = _some(train)
         self._training = self._extractor.features(self._images)
@@ -108,15 +110,15 @@ class Scorer:
         warnings = {}
         if diversity < _LOW_DIVERSITY:
             warnings["collapse"] = (
-                f"samples are only {diversity:.0%} as diverse as the images (collapse?). "
-                f"{model.advice.against_collapse}"
+                f"samples are only {diversity:.0%} as diverse as the images (possible mode "
+                f"collapse). {model.advice.against_collapse}"
             )
         copied = self._copied(samples)
         record["memorisation"] = round(copied, 4)
         if copied > _HIGH_MEMORISATION:
             warnings["memorisation"] = (
-                f"{copied:.0%} of samples lie nearer to training images than others do (50% is "
-                "none memorised). More images or a shorter run helps"
+                f"{copied:.0%} of samples are very near to training images (50% if nothing is "
+                "memorised). Use more images or a shorter run"
             )
         seen = None if augmented is None else self._augmented(augmented, model.device)
         if seen is not None:
@@ -125,8 +127,8 @@ class Scorer:
             record["fd_augmented"] = round(leaked, 6)
             if leaked < _LEAK * distance_between(ours, moments(self._training.numpy())):
                 warnings["leak"] = (
-                    "samples look more like the augmented images than like the images (a leak). "
-                    "Less -o augment, more images or a longer run helps"
+                    "samples are nearer to the augmented images than to the images (augmentation "
+                    "leak). Use a weaker -o augment, more images or a longer run"
                 )
         return Score(distance, record, warnings)
 

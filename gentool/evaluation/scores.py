@@ -103,7 +103,8 @@ def score_samples(
         size = reference.features.shape[1]
         if min(gathered.count, len(reference.features)) <= size:
             scores.notes.append(
-                f"fewer images than the {size} features: the Frechet distance is far too large"
+                f"there are fewer images than features ({size}), so the Frechet distance is far "
+                "too large"
             )
         extractor = reference.extractor
         name, found = extractor.score, gathered.distance(reference.moments)
@@ -170,13 +171,13 @@ def score_reconstruction(
     among = len(images) if among is None else among
     some = f"{len(each):,}" if len(each) == among else f"{len(each):,} of {among:,}"
     scores.notes.append(
-        f"mse, psnr and ssim of the {what}, in the mean over {some} images, +- the deviation "
-        "between them"
+        f"mse, psnr and ssim of the {what} are means over {some} images, +- the standard "
+        "deviation between images"
     )
     if loaded.model.search_steps:
         scores.notes.append(
-            "mse, psnr and ssim are of the encoder alone, as by gentool reconstruct --steps 0; "
-            "without it reconstruct also searches, and finds better latents"
+            "mse, psnr and ssim are those of the encoder alone, as with gentool reconstruct "
+            "--steps 0; without --steps 0, reconstruct searches for better latents"
         )
     score_codes(scores, loaded.model, originals)
     return each
@@ -244,7 +245,8 @@ def score_likelihood(
             blocks.append(_block_terms(model, pixels, start, samples, seed))
     except OutsideSupport as error:
         scores.notes.append(
-            f"no likelihood: the model takes {error.support}, and some images have other pixels"
+            f"likelihood was not computed: the model allows only {error.support}, but some images "
+            "have other pixels"
         )
         return
     bounds = torch.cat([terms.bounds for terms in blocks], dim=1)
@@ -255,8 +257,8 @@ def score_likelihood(
     scores.values["bits/dim"] = variational.bits_per_dim(float(bounds[1].mean()))
     scores.values["likelihood images"] = len(images)
     scores.notes.append(
-        f"elbo and iw-{samples} in nats per image, a log {variational.measure}; in the mean over "
-        f"{len(images)} images, +- its standard error"
+        f"elbo and iw-{samples} are in nats per image, means over {len(images)} images, +- the "
+        f"standard error; each is a log {variational.measure}"
     )
     units = torch.stack([terms.units for terms in blocks]).sum(dim=0)
     scores.units = score_units(scores, units / len(images), len(images), model)

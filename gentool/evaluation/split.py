@@ -17,10 +17,10 @@ AUTO, HELD_OUT, TRAINING, ALL = SPLITS
 Prepare = Callable[[Preprocessing], Dataset]
 Poll = Callable[[], None]
 # Reasons why samples cannot be compared both with training images and with held-out images.
-_OF_TRAINING = "the reference is the training images themselves; --split held-out compares both"
-_NOT_KNOWN = "which of these images the models were trained on cannot be known"
-_OF_ALL = "the reference is all images; --split held-out compares with those kept out"
-KEPT_NONE = "no model here kept images out of training (train --holdout 0.1)"
+_OF_TRAINING = "the reference is the training images; use --split held-out to compare both"
+_NOT_KNOWN = "it is not known which of these images the models were trained on"
+_OF_ALL = "the reference is all images; use --split held-out to compare with held-out images"
+KEPT_NONE = "no model here has held-out images (train with --holdout 0.1)"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ def check_split(wanted: str, models: Mapping[Path, LoadedModel], holdout: float)
         UsageError: no target allows it.
     """
     if wanted == HELD_OUT and not holdout:
-        raise UsageError("no model here kept images out. Train with --holdout 0.1, or --split all")
+        raise UsageError(
+            "no model here has held-out images. Train with --holdout 0.1, or use --split all"
+        )
     if wanted == TRAINING and not models:
-        raise UsageError("--split training needs a model: no target here is one. Use --split all")
+        raise UsageError("--split training needs a model, but no target is one. Use --split all")
 
 
 def choose_split(
@@ -117,15 +119,14 @@ def _notes_of_all(side: Sides, dataset: Dataset, *, told: bool, kept_some: bool)
         kept_some: Whether the model kept images out of training.
     """
     if len(side.trained):
-        hint = "" if kept_some else "; train --holdout keeps some out"
+        hint = "" if kept_some else "; use train --holdout to keep some out"
         return [f"it was trained on images of the reference{hint}"]
     return [f"split=all: {_unknown(dataset)}: {side.why}"] if told and side.why else []
 
 
 def _unknown(dataset: Dataset) -> str:
     return (
-        f"it cannot be known which of the {len(dataset):,} images of {dataset.name} it was trained "
-        "on"
+        f"it is not known which of the {len(dataset):,} images of {dataset.name} it was trained on"
     )
 
 
@@ -133,14 +134,14 @@ def _notes(side: Sides, dataset: Dataset) -> list[str]:
     notes = []
     if side.why is not None:
         notes.append(
-            f"of the {len(dataset):,} images of {dataset.name} the {len(side.held_out):,} are used "
-            f"that were certainly kept out: {side.why}"
+            f"of the {len(dataset):,} images of {dataset.name}, only the {len(side.held_out):,} "
+            f"that were certainly kept out are used: {side.why}"
         )
     if side.alike:
-        verb = "looks" if side.alike == 1 else "look"
+        verb = "is" if side.alike == 1 else "are"
         notes.append(
-            f"{side.alike:,} of the images that were kept out {verb} exactly like one that it "
-            "learned from; left out"
+            f"{side.alike:,} of the held-out images {verb} identical to a training image and not "
+            "used"
         )
     return notes
 
@@ -153,7 +154,7 @@ def _sides(loaded: LoadedModel, dataset: Dataset, prepare: Prepare, poll: Poll) 
     wider = prepare(preprocessing)
     if len(wider) != len(dataset):
         none = Subset(dataset, np.empty(0, dtype=np.int64))
-        return Sides(none, none, "some of them could not be read in one of two passes")
+        return Sides(none, none, "some images could be read in only one of two passes")
     sides = tell_sides(loaded, wider, poll)
     trained, held_out = (Subset(dataset, s.rows) for s in (sides.trained, sides.held_out))
     return sides._replace(trained=trained, held_out=held_out)
@@ -170,8 +171,8 @@ def _common(parts: list[Subset], none: Subset) -> Subset:
 def _refuse_unsure(unsure: Mapping[Path, str], dataset: Dataset, wanted: str) -> None:
     for path, why in unsure.items():
         raise DataError(
-            f"--split {wanted}: {path!s:.200}: {_unknown(dataset)}: {why}. Give --data the "
-            "images of its training, or --split all"
+            f"--split {wanted}: {path!s:.200}: {_unknown(dataset)}: {why}. Give the training "
+            "images to --data, or use --split all"
         )
 
 
@@ -185,7 +186,7 @@ def _checked(split: ReferenceSplit, models: Mapping[Path, LoadedModel]) -> Refer
     if not len(split.images):
         share = next((m.holdout for m in models.values()), 0.0)
         raise DataError(
-            f"none of the {len(dataset):,} images of {dataset.name} is of the split {split.name}, "
-            f"by --holdout {share:g} of the model. Give more images, or --split all"
+            f"none of the {len(dataset):,} images of {dataset.name} is in the split {split.name}, "
+            f"with --holdout {share:g} of the model. Give more images, or use --split all"
         )
     return split

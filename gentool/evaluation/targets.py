@@ -35,8 +35,8 @@ def open_target(path: Path, device: torch.device | str) -> Target:
         return load_model(path, device)
     if not is_folder(path) and not _is_there(path):
         raise ModelFileError(
-            f"nothing at {path!s:.200}. Give a model file, a run folder, or images: a folder, an "
-            "archive or a .npz of them"
+            f"there is nothing at {path!s:.200}. Give a model file, a run folder, or images: a "
+            "folder, an archive or a .npz"
         )
     try:
         source = open_images(path)
@@ -44,7 +44,7 @@ def open_target(path: Path, device: torch.device | str) -> Target:
         if path.is_file() and is_torch_pickle(path):
             return load_model(path, device)  # raises an error that names the kind of file
         if is_folder(path):
-            raise DataError(f"{error}, and no {MODEL_NAME}") from error
+            raise DataError(f"{error}, and there is no {MODEL_NAME}") from error
         raise
     return load_model(path, device) if source is None else source
 
@@ -82,8 +82,8 @@ def choose_preprocessing(
     if len(found) > 1:
         different = " and ".join(sorted(preprocessing.words for preprocessing in found.values()))
         raise UsageError(
-            f"the models make images of {different}; scores compare only where all images "
-            "are prepared alike. Score them one by one"
+            f"the models make images of {different}; their scores are comparable only if "
+            "all images are prepared in the same way. Score them one by one"
         )
     (own,) = found.values()
     asked_for, _ = resolve_shape(
@@ -99,7 +99,7 @@ def choose_preprocessing(
         words = " ".join(f"{name} {word}" for name, word in given.items() if word is not None)
         raise UsageError(
             f"{words:.200} asks for images of {asked.words}, but {path!s:.200} was trained on "
-            f"images of {own.words}: both sides are prepared as the model's images were. Leave "
+            f"images of {own.words}, and all images are prepared like those of the model. Leave "
             "these options out"
         )
     return own
@@ -120,6 +120,6 @@ def common_holdout(models: Iterable[LoadedModel]) -> float:
     shares = {loaded.holdout for loaded in models}
     if len(shares) > 1:
         raise UsageError(
-            f"the models kept out different shares ({sorted(shares)}); score them one by one"
+            f"the models have different --holdout ({sorted(shares)}). Score them one by one"
         )
     return shares.pop() if shares else 0.0

@@ -118,7 +118,7 @@ def _from_text(words: object) -> Hashes:
         raise ValueError("hashes")
     hashes = np.frombuffer(base64.b64decode(words, validate=True), dtype=_HASH)
     if len(hashes) > 1 and not (hashes[:-1] < hashes[1:]).all():
-        raise ValueError("hashes that are not sorted")
+        raise ValueError("the hashes are not sorted")
     return hashes
 
 
@@ -141,7 +141,7 @@ def read_kept(header: Header) -> KeptOut | None:
     if type(images) is not int or not isinstance(training, str) or len(training) > 40:
         raise ValueError("kept_out")
     if len(hashes) != min(images, MOST_KEPT):
-        raise ValueError("kept_out: another number of hashes")
+        raise ValueError("kept_out has a wrong number of hashes")
     return KeptOut(images, hashes, training)
 
 
@@ -212,7 +212,7 @@ def tell_sides(loaded: LoadedModel, dataset: Dataset, poll: Poll = _go_on) -> Si
     try:
         kept, fitted = read_kept(loaded.header), _fitted(loaded.header)
     except (ValueError, binascii.Error) as error:
-        raise ModelFileError(f"{loaded.path}: its header is damaged ({error!s:.80})") from error
+        raise ModelFileError(f"the header of {loaded.path} is damaged ({error!s:.80})") from error
     if fitted is None or (len(fitted) and loaded.training_preprocessing.margin):
         return _unknown(dataset, "its weights were fitted to images that its file does not list")
     if kept is None:
@@ -255,9 +255,9 @@ def _by_hashes(kept: KeptOut, hashes: Hashes, split: Split) -> Sides:
     kept_out_of_it = f"of the {kept.images:,} images that it kept out"
     if not len(held_out):
         return _unknown(
-            dataset, f"they are not those of its training, and hold none {kept_out_of_it}"
+            dataset, f"they are not the training images, and they contain none {kept_out_of_it}"
         )
-    why = f"they hold {len(held_out):,} {kept_out_of_it}, and nothing is known of the others"
+    why = f"they contain {len(held_out):,} {kept_out_of_it}; the others are unknown"
     return _unknown(dataset, why)._replace(held_out=held_out)
 
 

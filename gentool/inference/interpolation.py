@@ -237,7 +237,7 @@ def mixing_layer(crossover: int | None, layers: int) -> int:
     crossover = layers // 2 if crossover is None else crossover
     if not 0 < crossover < layers:
         raise UsageError(
-            f"--crossover is {crossover}; this model has {layers} layers, allowed: 1 to "
+            f"--crossover is {crossover}; this model has {layers} layers; allowed: 1 to "
             f"{layers - 1}"
         )
     return crossover

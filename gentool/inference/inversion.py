@@ -116,7 +116,7 @@ def fit_weights(
     )
     for step in range(total):
         if stop.asked is not None:
-            raise Stopped("stopped while fitting weights", interrupted=stop.interrupted)
+            raise Stopped("stopped while fitting the weights", interrupted=stop.interrupted)
         k = step % len(pivots)
         errors = pixel_distance(images_at(tuned, pivots[k], latents.space), targets[k])
         optimiser.zero_grad(set_to_none=True)
@@ -213,7 +213,7 @@ def _descend(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     for _ in range(steps):
         if stop.asked is not None:
-            raise Stopped("stopped while looking for latents", interrupted=stop.interrupted)
+            raise Stopped("stopped while searching for latents", interrupted=stop.interrupted)
         errors = ground.distance(ground.values(free), targets)
         pull = free[0].flatten(1).square().mean(dim=1)
         optimiser.zero_grad(set_to_none=True)

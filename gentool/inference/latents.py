@@ -142,7 +142,7 @@ def write_latents(
     if latents.values.numel() > _MOST_NUMBERS:
         raise UsageError(
             f"{len(latents):,} latents are too many for one file of at most {_MOST_NUMBERS:,} "
-            "numbers; save them in parts, with --start and -n"
+            "numbers. Save them in parts, with --start and -n"
         )
     header = {
         "kind": _KIND,
@@ -178,19 +178,21 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
             fit the model.
     """
     if not path.is_file():
-        raise ModelFileError(f"no file of latents at {path!s:.200}. --save-latents makes one")
+        raise ModelFileError(
+            f"there is no file of latents at {path!s:.200}. --save-latents writes one"
+        )
 
     def check(header: Header, table: Table) -> None:
         if header.get("kind") != _KIND or set(table) != {_TENSOR}:
             raise ModelFileError(
-                f"{path} holds no latents. 'gentool sample --save-latents' makes them"
+                f"{path} holds no latents. Write them with 'gentool sample --save-latents'"
             )
         if header.get("space") not in SPACES:
-            raise ModelFileError(f"{path}: its header is damaged (space)")
+            raise ModelFileError(f"the header of {path} is damaged (space)")
         _compare(path, loaded, table[_TENSOR], header["space"])
         if header.get("classes") != _classes(loaded):
             raise ModelFileError(
-                f"the latents in {path} are of a model with other classes than {loaded.path}"
+                f"the latents in {path} are from a model whose classes differ from {loaded.path}"
             )
 
     header, tensors, digest = read_checked(path, check)
@@ -201,7 +203,7 @@ def read_latents(path: Path, loaded: LoadedModel) -> LatentsFile:
     if header.get("model_sha256") != loaded.sha256:
         warning = (
             f"the latents in {path} were made with another model ({header.get('model')!s:.40}); "
-            "other pictures may come out"
+            "the pictures may differ"
         )
     means = (header.get("means") is True,) * len(values)  # older files lack this entry
     latents = Latents(values.to(loaded.model.device), header["space"], means)
@@ -231,11 +233,13 @@ def _compare(path: Path, loaded: LoadedModel, row: dict[str, object], space: str
     assert isinstance(shape, list)
     if shape[1:] != list(like.shape[1:]) or row["dtype"] != DTYPES[like.dtype]:
         raise ModelFileError(
-            f"the latents in {path} are {_times(shape[1:])} numbers of {row['dtype']!s:.20} each; "
-            f"{loaded.path} takes {_times(like.shape[1:])} of {DTYPES[like.dtype]}"
+            f"each latent in {path} has {_times(shape[1:])} numbers of {row['dtype']!s:.20}; "
+            f"{loaded.path} needs {_times(like.shape[1:])} of {DTYPES[like.dtype]}"
         )
     if not 1 <= shape[0] <= _MOST_NUMBERS // max(1, like[0].numel()):
-        raise ModelFileError(f"{path} holds {shape[0]:,} latents; allowed: 1 up to 1 GiB of them")
+        raise ModelFileError(
+            f"{path} holds {shape[0]:,} latents; allowed: at least 1, and at most 1 GiB"
+        )
 
 
 def _times(shape: Iterable[int]) -> str:

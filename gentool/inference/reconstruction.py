@@ -90,7 +90,7 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
 
 def _read_file(path: Path, preprocessing: Preprocessing) -> Pixels:
     if path.exists() and not path.is_file():  # reading a pipe would block
-        raise BadImage("not a regular file")
+        raise BadImage("it is not a regular file")
     return decode(path.read_bytes(), preprocessing)
 
 
@@ -124,8 +124,8 @@ def require_denoiser(loaded: LoadedModel) -> None:
     """Raise UsageError unless the model was trained to remove noise."""
     if not loaded.model.config.denoises:
         raise UsageError(
-            "this model has not learned to denoise. Train a vae or an autoencoder with "
-            "-o denoise=0.3 (white is 1)"
+            "this model was not trained to remove noise. Train a vae or an autoencoder with "
+            "-o denoise=0.3 (of noise, where white is 1)"
         )
 
 
@@ -246,8 +246,8 @@ def find_latents(
         start = of_images(model, encode_blocks(model, images))
     except NoEncoder as error:
         if not steps:
-            raise UsageError(f"{error}. --steps 0 is the encoder alone; leave it out") from error
-        tell(f"{error}. The search begins at random places")
+            raise UsageError(f"{error}, so --steps 0 is impossible. Leave --steps out") from error
+        tell(f"{error}, so the search for latents starts at random points")
         return invert(model, images, steps, seed, stop, space=space)
     if not steps:
         return start

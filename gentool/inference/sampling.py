@@ -169,7 +169,9 @@ def rows_of(file: LatentsFile, path: Path, start: int, count: int | None) -> ran
     total = len(file.latents)
     end = total if count is None else start + count
     if not start < end <= total:
-        raise UsageError(f"{path} holds latents 0 to {total - 1}, not {start} to {end - 1}")
+        raise UsageError(
+            f"{path} holds latents 0 to {total - 1}; {start} to {end - 1} were asked for"
+        )
     return range(start, end)
 
 

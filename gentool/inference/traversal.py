@@ -67,7 +67,9 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))
     latents = prior_blocks(model, [(0, k) for k in range(draws)])
     if latents.ndim != 2 or not latents.is_floating_point():
-        raise UsageError("this model's latents are no vectors of real numbers: no directions")
+        raise UsageError(
+            "the latents of this model are not vectors of real numbers, so it has no directions"
+        )
     points, shares = latents.tensor_split([latents.shape[1] - model.latent_classes], dim=1)
     if space == "w":  # every layer has the same w
         points = _within_classes(style_blocks(model, latents)[:, 0], shares)
@@ -80,7 +82,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
         found = principal(pictures, min(count, points.shape[1]))
         vectors = transfer(points, pictures.cpu().double() @ found.T)
     if not len(vectors):
-        raise UsageError("this model's pictures are all alike: no direction changes them")
+        raise UsageError("all pictures of this model are the same, so no direction changes them")
     deviations = (points.cpu().double() @ vectors.T).std(dim=0)
     device = model.device
     return Directions(vectors.float().to(device), deviations.float().to(device), space, method)

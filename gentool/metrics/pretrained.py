@@ -86,7 +86,7 @@ class DinoExtractor(Extractor):
             network.load_state_dict(tensors)
         except (ModelFileError, RuntimeError) as error:
             raise UsageError(
-                f"{weights} does not hold the weights of DINOv2 ViT-B/14 as safetensors: "
+                f"{weights} does not contain the weights of DINOv2 ViT-B/14 as safetensors: "
                 f"{_first_line(error)}"
             ) from error
         super().__init__(network)
@@ -129,12 +129,12 @@ def _from_library(name: str, layer: str, weights: Path | None) -> nn.Module:
                 name, [layer], cuda=False, verbose=False, **options
             )
     except OSError as error:
-        raise GentoolError(f"cannot fetch the weights of {name}: {error}") from error
+        raise GentoolError(f"cannot download the weights of {name}: {error}") from error
     except Exception as error:  # torch raises many types of errors on files of other programs
         if weights is None:
             raise
         raise UsageError(
-            f"{weights} does not hold the weights of {name}: {_first_line(error)}"
+            f"{weights} does not contain the weights of {name}: {_first_line(error)}"
         ) from error
     return network
 
@@ -175,11 +175,11 @@ def check_extractor(name: str, *, labelled: bool, weights: Path | None, download
     if name not in EXTRACTORS:
         raise unknown_name("feature extractor", name, list(EXTRACTORS), "gentool evaluate --help")
     if name == "labels" and not labelled:
-        raise DataError("the labels features need class folders. Use --features random")
+        raise DataError("--features labels needs images in class folders. Use --features random")
     if name in PRETRAINED and weights is None and not download:
         raise UsageError(
-            f"the {name} features need pretrained weights: give --weights FILE, or --download to "
-            "fetch them"
+            f"--features {name} needs pretrained weights. Give --weights FILE, or --download to "
+            "download them"
         )
     if weights is not None and not weights.is_file():
-        raise UsageError(f"no weights at {weights}")
+        raise UsageError(f"there is no file of weights at {weights}")

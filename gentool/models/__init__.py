@@ -15,7 +15,7 @@ MODELS: "Registry[type[Model]]" = Registry(
     "gentool list",
     {
         "gan": Entry(
-            "two-player game: generator against discriminator; the sharpest samples",
+            "generator trained against a discriminator; the sharpest samples",
             at("gentool.models.gan.model", "GAN"),
         ),
         "vae": Entry(
@@ -23,15 +23,15 @@ MODELS: "Registry[type[Model]]" = Registry(
             at("gentool.models.vae.model", "VAE"),
         ),
         "vae-gan": Entry(
-            "variational autoencoder sharpened by a discriminator of its own",
+            "variational autoencoder with a discriminator, for sharper images",
             at("gentool.models.vae.vaegan", "VAEGAN"),
         ),
         "hvae": Entry(
-            "hierarchical VAE: latents on grids of every size; the best likelihood",
+            "hierarchical VAE: latents on grids of all sizes; the best likelihood",
             at("gentool.models.vae.vdvae", "HierarchicalVAE"),
         ),
         "autoencoder": Entry(
-            "bottleneck and identity mapping; the most faithful reconstructions",
+            "autoencoder with a bottleneck; the most faithful reconstructions",
             at("gentool.models.vae.autoencoder", "Autoencoder"),
         ),
         "fsq": Entry(

@@ -97,7 +97,7 @@ class BaseConfig:
 
     width: int = option(32, "channels of the widest grid; scales the whole model", low=1, high=1024)
     ema_images: int = option(
-        10_000, "half-life of the averaged weights, in images seen", low=1, high=10**9
+        10_000, "half-life of the averaged weights, in images", low=1, high=10**9
     )
 
     @classmethod
@@ -248,10 +248,10 @@ class Model(nn.Module, ABC, Generic[C, D]):
         known = list(to_json(self.drawing))
         for name in wanted:
             if name not in known:
-                flags = ", ".join(known).replace("_", "-") or "no such choices"
+                flags = ", ".join(known).replace("_", "-") or "no drawing options"
                 flag = name.replace("_", "-")
                 raise UsageError(
-                    f"this model's samples have no {flag}; it has {flags}. Leave --{flag} out"
+                    f"this model does not support --{flag}; it has {flags}. Leave --{flag} out"
                 )
         self.drawing = cast("D", from_json(self.Drawing, {**to_json(self.drawing), **wanted}))
         refuse_idle(self.drawing, wanted)
@@ -290,7 +290,7 @@ class Model(nn.Module, ABC, Generic[C, D]):
         Raises:
             NoEncoder: the model has no encoder.
         """
-        raise NoEncoder("this model has no encoder; its latents are found by inversion")
+        raise NoEncoder("this model has no encoder")
 
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:

@@ -59,8 +59,8 @@ class LatentLayers(ABC):
         """
         if layers > len(self.lengths):
             raise UsageError(
-                f"this model has {len(self.lengths)} layers of latents, and --keep-top wants "
-                f"{layers}"
+                f"--keep-top is {layers}, but this model has only {len(self.lengths)} layers of "
+                "latents"
             )
 
     def keep_top(self, kept: torch.Tensor, drawn: torch.Tensor, layers: int) -> torch.Tensor:
@@ -146,7 +146,7 @@ class Advice:
         against_collapse: Advice for a run whose samples are all alike.
     """
 
-    against_collapse: str = "A smaller --lr or a longer run helps"
+    against_collapse: str = "Use a smaller --lr or a longer run"
 
     def health(self, record: Mapping[str, float]) -> str | None:
         """Return a diagnosis of the run from its log, with advice; None if nothing is wrong.
@@ -167,7 +167,7 @@ def required_styles(styles: Styles | None) -> Styles:
         NoStyles: the model has none.
     """
     if styles is None:
-        raise NoStyles("this model has no styles; models with -o network=style have")
+        raise NoStyles("this model has no styles; models with -o network=style have them")
     return styles
 
 
@@ -178,7 +178,7 @@ def required_layers(layers: LatentLayers | None) -> LatentLayers:
         UsageError: the latents of the model have none.
     """
     if layers is None:
-        raise UsageError("this model's latents have no layers to keep. Leave --keep-top out")
+        raise UsageError("the latents of this model have no layers. Leave --keep-top out")
     return layers
 
 
@@ -189,7 +189,7 @@ def required_posterior(variational: Variational | None) -> Variational:
         UsageError: the model has no posterior.
     """
     if variational is None:
-        raise UsageError("this model has no posterior to draw from. Leave --draw out")
+        raise UsageError("this model has no posterior. Leave --draw out")
     return variational
 
 

@@ -2,7 +2,8 @@
 
 A preset names a model and the settings that work well on each kind of device: first those for a
 CPU, then those for a GPU. ``gentool train NAME`` starts from them; flags, environment variables and
-the config file override them.
+the config file override them. This file also holds what replaces these settings for large images
+and for few images.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ PRESETS: dict[str, Preset] = {
     #                                       images  batch     lr width         images  batch     lr width
     "gan": _preset(
         "gan",                        _row(400_000, 64, 1e-3, 48), _row(3_000_000, 128, 5e-4, 128),
-        "the recommended game: relativistic loss, R1 and R2, convolutional pyramids"),
+        "the recommended GAN: relativistic loss, R1 and R2, plain convolutions"),
     "dcgan": _preset(
         "gan",                        _row(400_000, 64, 2e-4, 48), _row(3_000_000, 128, 2e-4, 128),
         "DCGAN (Radford 2016), for comparison",
@@ -81,41 +82,41 @@ PRESETS: dict[str, Preset] = {
         grid=0, latent_size=6),
     "vae-gan": _preset(
         "vae-gan",                    _row(200_000, 16, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "VAE with a discriminator (Larsen 2016) that sharpens what it decodes",
+        "VAE with a discriminator (Larsen 2016), for sharper images",
         grid=0, latent_size=6),
     "hvae": Preset(
         "hvae",                       _row(100_000, 32, 1e-3, 64) | {"layers": 12},
                                       _row(4_000_000, 64, 1e-3, 128) | {"layers": 20},
-        "hierarchical VAE (VDVAE, Child 2021): the best likelihood, and detail drawn anew"),
+        "hierarchical VAE (VDVAE, Child 2021): the best likelihood, with sampled detail"),
     "vampvae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "variational autoencoder with a VampPrior (Tomczak 2018), learned with it",
+        "variational autoencoder with a VampPrior (Tomczak 2018), trained jointly",
         prior="vamp", components=64),
     "beta-vae": _preset(
         "vae",                        _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "beta-VAE (Higgins 2017): a heavier KL, for units that can be told apart",
+        "beta-VAE (Higgins 2017): a larger KL weight, for disentangled units",
         beta=4.0),
     "iwae": _preset(
         "vae",                        _row(100_000, 32, 1e-3, 48), _row(1_000_000, 64, 1e-3, 128),
-        "IWAE (Burda 2016): a tighter bound by ten samples, doubly reparameterised (Tucker 2018)",
+        "IWAE (Burda 2016): a tighter bound with ten samples, doubly reparameterised (Tucker 2018)",
         samples=10),
     "autoencoder": _preset(
         "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "bottleneck and identity mapping, with a density fitted to the codes"),
+        "plain autoencoder with a bottleneck, and a density fitted to its codes"),
     "wae": _preset(
         "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "WAE-MMD (Tolstikhin 2018): codes drawn to N(0, I) by their discrepancy",
+        "WAE-MMD (Tolstikhin 2018): codes close to N(0, I), by an MMD loss",
         regularisers="mmd", latent_size=64),
     "rae": _preset(
         "autoencoder",                _row(200_000, 64, 1e-3, 48), _row(2_000_000, 128, 1e-3, 128),
-        "RAE-L2 (Ghosh 2020): short codes and a decoder of small weights",
+        "RAE-L2 (Ghosh 2020): penalties on codes and on decoder weights",
         regularisers="code-l2+decoder-l2"),
     "fsq": _preset(
         "fsq",                        _row(400_000, 16, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
         "finite scalar quantisation (Mentzer 2023): sharp autoencoder, transformer over its codes"),
     "vqvae": _preset(
         "fsq",                        _row(400_000, 16, 1e-3, 32), _row(6_000_000, 128, 5e-4, 128),
-        "VQ-VAE (van den Oord 2017): the same with a learned codebook",
+        "VQ-VAE (van den Oord 2017): as fsq, with a learned codebook",
         quantiser="vq", latent_size=16),
 }
 # fmt: on

@@ -73,13 +73,13 @@ PAIRS: Registry[Pair] = Registry(
     "gentool list networks",
     {
         "dcgan": Entry("DCGAN (Radford 2016): plain strided convolutions", _pair("dcgan")),
-        "resnet": Entry("SNGAN, WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
+        "resnet": Entry("SNGAN and WGAN-GP (Miyato 2018): residual blocks", _pair("sngan")),
         "r3": Entry("R3GAN (Huang 2024): grouped bottlenecks, no normalisation", _pair("r3gan")),
         "style": Entry(
             "StyleGAN2 (Karras 2020): styles, noise, truncation in w", _pair("stylegan2")
         ),
         "fast": Entry(
-            "FastGAN (Liu 2021): gated skips, self-supervised; few images", _pair("fastgan")
+            "FastGAN (Liu 2021): gated skip connections, for few images", _pair("fastgan")
         ),
     },
 )

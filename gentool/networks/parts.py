@@ -54,7 +54,7 @@ def check_labels(labels: torch.Tensor | None, classes: int) -> torch.Tensor:
         ValueError: ``labels`` is None.
     """
     if labels is None:
-        raise ValueError(f"a network of {classes} classes needs labels, int64 of shape (B,)")
+        raise ValueError(f"a network with {classes} classes needs labels, int64 of shape (B,)")
     return labels
 
 

@@ -116,10 +116,10 @@ def parse_destination(
     if kind in SUFFIXES:
         return Destination("sheet", guard.allow(path, PICTURE), suffix, guard)
     allowed = ", ".join(s for s in SUFFIXES if s not in films)
-    film = f", a film as {' or '.join(films)}" if films else ""
+    film = f", films as {' or '.join(films)}" if films else ""
     raise UsageError(
         f"-o {output}: this command writes one picture as {allowed}{film}, arrays as .npz, a tar "
-        "on stdout as -, or single files into a folder (a name without a suffix)"
+        "archive to stdout with -o -, or one file per image into a folder (a name without a suffix)"
     )
 
 
@@ -130,5 +130,5 @@ def suffix_of(word: str) -> str:
         UsageError: ``word`` is not an image format.
     """
     if word.lower() not in FORMATS:
-        raise UsageError(f"no image format '{word}'. Formats: {', '.join(FORMATS)}")
+        raise UsageError(f"there is no image format '{word}'. Choose from {', '.join(FORMATS)}")
     return f".{word.lower()}"

@@ -64,14 +64,16 @@ class Guard:
                 gentool, or cannot be written.
         """
         if str(path) == "-":
-            raise UsageError(f"{option} - is no file; this output cannot go to stdout. Name a file")
+            raise UsageError(f"{option} -: this output cannot go to stdout. Name a file")
         if self._taken.setdefault(os.path.realpath(path), option) != option:
-            raise UsageError(f"{path} is named for two outputs of this command. Name another")
+            raise UsageError(
+                f"two outputs of this command are named {path}. Choose another name for one of them"
+            )
         self._check_kind(path, kind)
         if kind == PICTURE and not self.may_mix and self._lies_in_an_input(path):
             raise UsageError(
-                f"{path} lies in a folder that this command reads, and would be read the next "
-                "time. Write it elsewhere"
+                f"{path} is in a folder that this command reads, so the next run would read it. "
+                "Write it into another folder"
             )
         require_writable(path)
         return path
@@ -90,7 +92,7 @@ class Guard:
             return None
         mark = read_mark(path)
         if mark is None or mark.kind != kind:
-            raise _refusal(path, f"is there already, and is no {kind} that gentool made")
+            raise _refusal(path, f"already exists, and is not a {kind} that gentool wrote")
         return mark
 
     def allow_folder(self, folder: Path) -> Path:
@@ -105,8 +107,8 @@ class Guard:
         """
         if os.path.realpath(folder) in self._inputs or self._lies_in_an_input(folder):
             raise UsageError(
-                f"{folder} is, or lies in, a folder that this command reads; results would mix "
-                "with it. Write to a folder elsewhere"
+                f"{folder} is, or is inside, a folder that this command reads, and results would "
+                "mix with the images there. Write to another folder"
             )
         self._taken[os.path.realpath(folder)] = "-o"
         if os.path.lexists(folder) and not is_folder(folder):
@@ -140,11 +142,11 @@ class Guard:
         if change is None:
             return
         if self._lies_in_an_input(path):
-            raise _refusal(path, f"lies in a folder that this command reads ({change})")
+            raise _refusal(path, f"is in a folder that this command reads ({change})")
         if not self.overwrite:
             raise UsageError(
-                f"{path} was made by gentool otherwise: {change}. Write to {free_name(path)}, or "
-                "replace it with --overwrite"
+                f"gentool wrote {path} with other settings: {change}. Write to {free_name(path)}, "
+                "or replace it with --overwrite"
             )
 
     def _lies_in_an_input(self, path: Path) -> bool:
@@ -185,7 +187,7 @@ class OptionalFile:
 
 def _refusal(path: Path, why: str) -> UsageError:
     free = Path(path.name) if _is_of_a_run(path) else path  # suggest no name inside a run folder
-    return UsageError(f"{path} {why}; it is kept. Write to {free_name(free)}")
+    return UsageError(f"{path} {why}; it was not changed. Write to {free_name(free)}")
 
 
 def refuse_foreign_run(folder: Path) -> None:
@@ -199,16 +201,17 @@ def refuse_foreign_run(folder: Path) -> None:
             model without a state, or it is not a folder or cannot be written.
     """
     if str(folder) == "-":
-        raise UsageError("--out - is no folder; a run cannot go to stdout. Name a folder")
+        raise UsageError("--out -: a run cannot go to stdout. Name a folder")
     if os.path.lexists(folder) and not is_folder(folder):
-        raise UsageError(f"{folder} is a file, not a folder. Give --out {free_name(folder)}")
+        raise UsageError(f"{folder} is a file, not a folder. Use --out {free_name(folder)}")
     require_writable(folder)
     if not is_folder(folder) or (folder / STATE_NAME).is_file():
         return
     for path in (folder / MODEL_NAME, folder / "best.safetensors"):
         if path.exists():
             raise UsageError(
-                f"{folder} holds a model but no state to go on from. Choose another --out"
+                f"{folder} holds a model but no state, so training cannot continue. Choose another "
+                "--out"
             )
     numbered = [*folder.glob("samples/*.png"), *folder.glob("snapshots/*.safetensors")]
     foreign = [p for p in numbered if p.stem.partition("-")[0].isdecimal() and not read_mark(p)]
@@ -218,8 +221,8 @@ def refuse_foreign_run(folder: Path) -> None:
     foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
     if foreign:
         raise UsageError(
-            f"{foreign[0]} is there already, and no training run of gentool made it; it is kept. "
-            f"Give --out {free_name(folder)}"
+            f"{foreign[0]} already exists, and no training run of gentool wrote it; it was not "
+            f"changed. Use --out {free_name(folder)}"
         )
 
 
@@ -269,7 +272,7 @@ def difference(before: Recipe, now: Recipe) -> str | None:
     for key in sorted({*before, *told} - OUTCOMES):
         was, is_now = before.get(key), told.get(key)
         if key == RECIPE_COLUMN and was != is_now:
-            return "by other settings, or from other images or models"
+            return "the settings, the images or the model are others"
         if was != is_now and was != hash_of_value(is_now):
             return _change(key, was, is_now)
     return None
@@ -278,7 +281,7 @@ def difference(before: Recipe, now: Recipe) -> str | None:
 def _change(key: str, was: object, is_now: object) -> str:
     """Return a text that says how one value of a recipe changed; None is a missing value."""
     if was is None:
-        return f"it had no {key}, which is {is_now!s:.60} now"
+        return f"{key} was not set and is now {is_now!s:.60}"
     if is_now is None:
-        return f"{key} was {was!s:.60}, and there is none now"
-    return f"{key} was {was!s:.60} and is {is_now!s:.60} now"
+        return f"{key} was {was!s:.60} and is not set now"
+    return f"{key} was {was!s:.60} and is now {is_now!s:.60}"

@@ -22,8 +22,8 @@ import numpy as np
 
 from gentool.core.atomic_files import is_bad_name, write_bytes, writing
 from gentool.core.errors import OutputClosed, UsageError
+from gentool.core.free_memory import require_memory
 from gentool.core.images import MODES, Pixels
-from gentool.core.memory import require_memory
 from gentool.core.picture_files import check_sides, encode, save, save_film
 from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
 from gentool.core.sheets import Layout, Sheet
@@ -84,7 +84,7 @@ class FolderSink(Sink):
         for result in plan.results() if here or taken else ():
             name = result.name + self.suffix
             if name in taken:
-                raise UsageError(f"{self.folder / name} is named for two outputs of this command")
+                raise UsageError(f"two outputs of this command are named {self.folder / name}")
             if name in here:
                 self.guard.allow_recipe(self.folder / name, PICTURE, result.recipe)
                 here.discard(name)
@@ -99,8 +99,8 @@ class FolderSink(Sink):
         folders = {str(above) for name in names for above in Path(name).parents}
         if both := sorted(names & folders):
             raise UsageError(
-                f"{self.folder / both[0]} would be a file and a folder: the originals have names "
-                "that allow no results under the same ones. Leave --only out"
+                f"{self.folder / both[0]} would be a file and also a folder, because of the names "
+                "of the originals. Leave --only out"
             )
 
     def _files_here(self) -> set[str]:
@@ -124,14 +124,14 @@ class FolderSink(Sink):
                 continue
             if self.guard.overwrite:
                 self.guard.tell(
-                    f"warning: {self.folder} also holds pictures that gentool made before and "
-                    f"that stay, such as {name:.80}; whoever reads the folder takes them as one set"
+                    f"warning: {self.folder} also holds earlier pictures of gentool, such as "
+                    f"{name:.80}; a program that reads the folder will read all of them"
                 )
                 return
             if kind := _other_kind(mark.recipe, ours):
                 raise UsageError(
-                    f"{self.folder} holds {kind}, such as {name:.80}; together they would be "
-                    f"scored as one. Write to {free_name(self.folder)}, or mix them with "
+                    f"{self.folder} holds {kind}, such as {name:.80}; scores would not "
+                    f"separate them. Write to {free_name(self.folder)}, or mix them with "
                     "--overwrite"
                 )
 
@@ -166,7 +166,7 @@ def _check_folders(top: Path, name: str) -> None:
     for folder in list(Path(name).parents)[:-1]:
         if (top / folder).is_file():
             raise UsageError(
-                f"{top / folder} is a file, and a folder of that name is needed. Write to "
+                f"{top / folder} is a file, but a folder of that name is needed. Write to "
                 f"{free_name(top)}"
             )
 
@@ -230,7 +230,9 @@ class ArraySink(Sink):
         try:
             self._images: Pixels = np.empty(shape, np.uint8)
         except (MemoryError, ValueError) as error:
-            raise UsageError(f"there is no memory for {plan.count:,} images in {path}") from error
+            raise UsageError(
+                f"there is not enough memory for {plan.count:,} images in {path}"
+            ) from error
         self._recipe = merged_recipe(plan)
         guard.allow_recipe(path, ARRAYS, self._recipe)
         self._extra: dict[str, Any] = {
@@ -321,7 +323,7 @@ def _reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise OutputClosed("the reader of stdout has gone") from error
+        raise OutputClosed("the reader of stdout has closed it") from error
 
 
 def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:

@@ -135,7 +135,7 @@ class Parts:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._tell(
-            f"out of memory: a batch of {self._batch} is now taken in parts of {self.size} images, "
-            "with the same result up to rounding; batch normalisation and other statistics over "
-            "a batch see the parts"
+            f"out of memory: a batch of {self._batch} is now split into parts of {self.size} "
+            "images. The result is the same up to rounding, but batch normalisation and other "
+            "statistics of a batch use the parts"
         )

@@ -1,4 +1,7 @@
-"""Fitting what belongs to the averaged weights before they are used, such as a prior over codes."""
+"""When the averaged model is completed by ``Model.finish``, which for example fits its prior.
+
+This is done before the averaged weights are saved or scored, unless they have not changed since.
+"""
 
 import time
 
@@ -41,7 +44,7 @@ class AverageFit:
                 try:
                     self._average.finish(lambda: self._feeder.to_fit(images))
                 except LinAlgError as error:
-                    raise NotFinite("what the averages are fitted to") from error
+                    raise NotFinite("the data to which the average is fitted") from error
                 check_weights(self._average.state_dict(), "averaged weight")
         self._done_at, self._seconds = images, time.monotonic() - began
 

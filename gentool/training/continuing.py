@@ -2,7 +2,9 @@
 
 Defaults of precision, batch, width and learning rate depend on the machine and the images, and
 presets may change between versions. So that the same command continues the same run on another
-machine or with a newer gentool, these settings come from the header of the run's state.
+machine or with a newer gentool, these settings come from the header of the run's state. Settings
+that the command gives and that differ from those of the run are refused; ``RunFolder.read_state``
+refuses what differs then, such as other images.
 """
 
 from collections.abc import Mapping
@@ -66,7 +68,7 @@ def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layer
     if "batch" in layers.values and layers.get("batch") == AUTO and "--batch" in was:
         taken["--batch"] = was["--batch"]
         words = [w for w in words if not w.startswith("--batch ")]
-        words.append(f"--batch {was['--batch']!s:.60} (auto measures for a new run)")
+        words.append(f"--batch {was['--batch']!s:.60} (auto measures only for a new run)")
     try:
         layers = _with(layers, setup, taken) if taken else layers
     except UsageError as error:
@@ -149,9 +151,9 @@ def _with(layers: Layers, setup: Setup, taken: Mapping[str, Any]) -> Layers:
 
 def _told(words: list[str], taken: Mapping[str, Any], setup: Setup) -> str:
     """Return a one-line message on the settings that differ from a new run on this machine."""
-    told = f"going on as the run began, with {', '.join(words[:20])}" if words else ""
+    told = f"continuing with the settings of the run: {', '.join(words[:20])}" if words else ""
     slow = taken.get("--precision") == "bfloat16" and setup.device.type == "cpu"
-    return told + "; this CPU has no instructions for bfloat16, which makes it slow" * slow
+    return told + "; bfloat16 is slow on this CPU, which has no instructions for it" * slow
 
 
 def _device(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> tuple[Layers, str]:
@@ -165,6 +167,11 @@ def _device(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> tuple[La
     try:
         select_device(device)
     except GentoolError:
-        return layers, f"the run was on {device:.20}, which is not here; it continues on {here}"
+        return (
+            layers,
+            f"the run was on {device:.20}, which is not available; it continues on {here}",
+        )
     found = {"device": Setting(device, f"the run in {setup.out}")}
-    return with_values(layers, found, {}), f"it continues on {device}, as it began (not {here})"
+    return with_values(
+        layers, found, {}
+    ), f"the run continues on {device}, as before (not on {here})"

@@ -27,9 +27,11 @@ def _sizes(plan: "Plan") -> str:
     """Return width, batch, learning rate and budget of a run in words."""
     settings = plan.setup.settings
     budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
-    batch = "to be measured" if plan.batch_is_measured else f"of {settings.batch}"
+    batch = "to be measured" if plan.batch_is_measured else f"{settings.batch}"
     width, lr = plan.setup.config.width, settings.lr
-    return f"width {width}, batches {batch}, lr {lr:g}, {budget} (--dry-run: all settings, and why)"
+    return (
+        f"width {width}, batch {batch}, lr {lr:g}, {budget} (--dry-run shows all settings, and why)"
+    )
 
 
 class Display(ProgressBar):
@@ -75,14 +77,14 @@ class Display(ProgressBar):
 
     def intake(self, done: int, total: int) -> None:
         """Show how many images are prepared; raise ``Stopped`` if asked to stop."""
-        self._stop.poll("stopped while preparing images; those prepared are kept")
+        self._stop.poll("stopped while preparing images; the prepared images are kept")
         self.pass_over("preparing images", done, total)
         if done == total:
             self.remove("preparing images")
 
     def resumed(self, images: int) -> None:
         """Print that a run continues, and from how many images."""
-        say(f"going on at {images:,} images")
+        say(f"continuing at {images:,} images")
 
     def progress(self, images: int, share: float) -> None:
         """Show the progress of the training; called after every step."""

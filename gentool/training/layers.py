@@ -79,7 +79,7 @@ def collect(
             options[name] = flags[name]
     checked = {k: Setting(_check(k, s.value), s.origin) for k, s in values.items()}
     if "images" in checked and "minutes" in checked:
-        raise UsageError("--images and --minutes are two budgets for one run; give one of them")
+        raise UsageError("--images and --minutes are two budgets for one run. Give one of them")
     return Layers(preset, checked, options)
 
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Setting], dict[str, Setting]]:
     origin = f"config file {path.name}"
     in_file = table.pop("options", {})
     if not isinstance(in_file, dict):
-        raise UsageError(f"{path}: options is a table; write [options] above its lines")
+        raise UsageError(f"options must be a table in {path}. Write [options] above its lines")
     in_file |= {name: table.pop(name) for name in OF_MODEL if name in table}
     for key in table:
         if key not in NAMES:
@@ -131,7 +131,7 @@ def _check(key: str, value: object) -> Scalar | list[str]:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(2**63)), 2**63))
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        words = {str: "a word", bool: "true or false"}.get(kind, "a number")
+        words = {str: "text", bool: "true or false"}.get(kind, "a number")
         raise UsageError(f"{key} takes {words}, not {value!r}")
     if isinstance(value, str) and len(value) > declared["high"]:
         raise UsageError(f"{flag_of(key)} has {len(value):,} letters; allowed: {declared['high']}")
@@ -155,7 +155,7 @@ def _check_words(key: str, value: object) -> list[str]:
     """Return one word, or several, as a list."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise UsageError(f"{key} takes a word or a list of words, not {value!r:.80}")
+        raise UsageError(f"{key} takes text or a list of texts, not {value!r:.80}")
     return words
 
 

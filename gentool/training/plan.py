@@ -1,5 +1,7 @@
-"""From what a person gives to a run that is ready: every choice, with its reason, in one place.
+"""Plan a run: from the settings that were given to all settings, each with the reason for it.
 
+The options of a model that are ``auto`` are chosen by the model (``adapted`` of its options).
+``--batch auto`` is measured later, by ``batch_search``.
 ``gentool train``, its ``--dry-run`` and ``gentool.train`` all execute the ``Plan`` that
 ``make_plan`` returns. Nothing is trained and nothing is written here; a sample of the images is
 inspected.
@@ -75,7 +77,7 @@ class Plan:
             "size": Setting(settings.size, FOUND),
             "mode": Setting(settings.mode, FOUND),
             "out": Setting(str(self.setup.out), "default"),
-            "score_every": Setting("now and then", "default"),
+            "score_every": Setting("automatic", "default"),
         }
         values = {**found, **self.values}
         chosen = {"device": self.setup.device.type, "precision": settings.precision}
@@ -162,7 +164,7 @@ def _for_large_images(
     for key, value in of_large(layers.preset, device_kind, pixels).items():
         if key not in layers.values:
             values[key] = Setting(value, FOUND)
-            notes.append(f"{key} {value:g}: at this size there are few steps in a minute")
+            notes.append(f"{key} {value:g}: at this image size there are few steps per minute")
     return notes
 
 
@@ -172,18 +174,18 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
     if budget is None or {"images", "minutes"} & layers.values.keys():
         return []
     values["images"] = Setting(budget, FOUND)
-    return [f"{budget:,} images seen in all: more of so few would be learned by heart"]
+    return [f"images {budget:,}: a longer run would memorise so few images"]
 
 
 def _classes(setup: Setup, source: Source) -> list[str]:
     """Return a sentence on the classes of the images: whether the model learns them, and why."""
     if (count := classes_of(setup, source)) > 0:
-        return [f"conditional on {count} classes (--unconditional takes no notice of them)"]
+        return [f"conditional on {count} classes (--unconditional ignores them)"]
     if setup.settings.unconditional or source.labels is None:
         return []
     known = len(source.classes)
     why = setup.config.why_unconditional(known)
-    return [f"no notice is taken of the {known:,} classes: {why}"]
+    return [f"the {known:,} classes are ignored: {why}"]
 
 
 def _configure(preset: str, options: dict[str, Setting]) -> "tuple[BaseConfig, dict[str, Setting]]":
@@ -225,8 +227,8 @@ def _settle_seed(setting: Setting, out: Path) -> Setting:
         return setting
     seed = _seed_of_run(out)
     if seed is not None:
-        return Setting(seed, f"that of the run in {out} ({setting.origin})")
-    return Setting(draw_seed(), f"drawn ({setting.origin})")
+        return Setting(seed, f"the seed of the run in {out} ({setting.origin})")
+    return Setting(draw_seed(), f"drawn at random ({setting.origin})")
 
 
 def _seed_of_run(out: Path) -> int | None:

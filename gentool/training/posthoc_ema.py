@@ -1,4 +1,4 @@
-"""Average the weights of a run over another length, after training.
+"""Average the weights of a run again after training, over more or fewer of its last steps.
 
 The state of a run contains averages of a few lengths, and an average of any length between them is
 a combination of these (``power_ema``). Parts that are fitted to latents of images, such as most
@@ -57,7 +57,7 @@ class Reaverager:
     def __init__(self, run: Path) -> None:
         path = run / STATE_NAME
         if not path.is_file():
-            raise UsageError(f"{run} is no run folder: gentool average needs its {STATE_NAME}")
+            raise UsageError(f"{run} is not a run folder: gentool average needs its {STATE_NAME}")
         self.loaded = load_model(run / MODEL_NAME)
         header, tensors = read_file(path)
         model = build(self.loaded.header, path)
@@ -66,8 +66,8 @@ class Reaverager:
         self.untouched = [part for part in model.exported_parts() if part in stay]
         if not self._names:
             raise UsageError(
-                f"{run}: only what learns in the last part of the run can be averaged anew, and "
-                "that has not begun. Repeat the command that trains it"
+                f"{run}: only the networks of the last part of the run can be averaged again, and "
+                "that part has not begun. Repeat the command that trains it"
             )
         self._kept: dict[str, torch.Tensor] = {}
         for name, weight in self._weights():
@@ -75,7 +75,7 @@ class Reaverager:
             like = (weight.shape, weight.dtype)
             whole = [t for t in group if t is not None and (t.shape, t.dtype) == like]
             if len(whole) != len(KEPT):
-                raise ModelFileError(f"{path} does not hold the averages of {name}")
+                raise ModelFileError(f"{path} does not contain the averages of {name}")
             self._kept[name] = torch.stack(whole)
         self._dataset: Dataset | None = None
         self._sides: Sides | None = None
@@ -100,15 +100,15 @@ class Reaverager:
         known, model = tuple(self.loaded.header["classes"]), self.loaded.model
         if has_fitted_parts(model) and model.classes and dataset.classes != known:
             raise DataError(
-                f"{dataset.name} has {len(dataset.classes)} classes that are not the "
+                f"the {len(dataset.classes)} classes of {dataset.name} differ from the "
                 f"{len(known)} of {self.loaded.path}. Give the images it was trained on"
             )
         self._dataset, self._sides = dataset, tell_sides(self.loaded, dataset, poll)
         if has_fitted_parts(model) and self.loaded.holdout and self._sides.why is not None:
             raise DataError(
-                "the prior of this model is fitted to codes of images, and which of these images "
-                f"were kept out of training cannot be known ({self._sides.why}). Give --data the "
-                "images of its training"
+                "the prior of this model is fitted to codes of images, but it is not known which "
+                f"of these images were kept out of training ({self._sides.why}). Give the training "
+                "images to --data"
             )
 
     def sides(self) -> tuple[Split, str | None]:
@@ -124,8 +124,8 @@ class Reaverager:
             return Split(sides.trained, sides.held_out), None
         split = dataset.split(0)
         why = (
-            "which of these images were kept out of training cannot be known "
-            f"({sides.why}): the length is chosen by all of them"
+            "it is not known which of these images were kept out of training "
+            f"({sides.why}), so the length is chosen with all of them"
         )
         return split, why if self.loaded.holdout else None
 
@@ -137,8 +137,8 @@ class Reaverager:
         """
         if self._dataset is None or self._sides is None:
             raise UsageError(
-                "the prior of this model is fitted to codes of images, which other weights change. "
-                "Give --data with the images it was trained on, beside --length"
+                "the prior of this model is fitted to codes of images, which depend on the "
+                "weights. Give the training images to --data, together with --length"
             )
         seed, seen = (self._recorded(name) for name in ("seed", "images"))
         known = self._sides.why is None

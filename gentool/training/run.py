@@ -1,7 +1,7 @@
 """Executing a plan: prepare the images, measure the batch, train, and list the bad files.
 
-This is what ``gentool train`` and ``gentool.train`` have in common. It prints nothing; an
-``Observer`` is informed of what happens.
+This is what ``gentool train`` and ``gentool.train`` have in common. It prints nothing; it calls
+the methods of an ``Observer``, which may print.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from gentool.core.errors import Stopped, UsageError
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
-from gentool.training.batch_size import choose_batch, with_batch
+from gentool.training.batch_search import choose_batch, with_batch
 from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan
 from gentool.training.reporter import Reporter
@@ -73,8 +73,8 @@ def execute(
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
-                f"--batch auto measures one process, not {ranks.count}. Give --batch N, of all "
-                "together"
+                f"--batch auto works with one process, not with {ranks.count}. Give --batch N, for "
+                "all processes together"
             )
         batch, why = choose_batch(images, setup, stop)
         observer.note(why)

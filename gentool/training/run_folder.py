@@ -75,13 +75,15 @@ def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -
 
     Args:
         path: The run folder.
-        differing: (value in the run, value now) by setting; 20 at most are listed.
+        differing: (value in the run, value now) by setting; 20 at most are listed, and no options
+            of the model if the model is another one.
     """
-    some = islice(differing.items(), 20)
-    lines = "; ".join(f"{k:.60} was {was!s:.60}, is {now!s:.60}" for k, (was, now) in some)
+    own = {k: v for k, v in differing.items() if "model" not in differing or k[:3] != "-o "}
+    some = islice(own.items(), 20)
+    lines = "; ".join(f"{k:.60} was {was!s:.60} and is {now!s:.60}" for k, (was, now) in some)
     return UsageError(
         f"{path} holds a run with other settings: {lines}. Choose another --out, or "
-        "go on with these by --override"
+        "use --override to continue with the new settings"
     )
 
 
@@ -273,7 +275,7 @@ class RunFolder:
             if self.overridden:
                 names = ", ".join(self.overridden)
                 raise UsageError(
-                    f"{path} does not fit a run with another {names:.200}. Choose another --out"
+                    f"{path} cannot continue with another {names:.200}. Choose another --out"
                 ) from error
             if isinstance(error, ModelFileError):
                 raise

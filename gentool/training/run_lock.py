@@ -89,5 +89,5 @@ def _refusal(folder: Path) -> UsageError:
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process"
     return UsageError(
-        f"{folder} is being trained in by {who}. Wait for it, stop it, or choose another --out"
+        f"{who} is training in {folder}. Wait for it, stop it, or choose another --out"
     )

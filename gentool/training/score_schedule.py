@@ -41,7 +41,7 @@ class ScoreSchedule:
     def __init__(self, images: Split, every: int | None) -> None:
         if len(images.train) < 2:  # the Frechet distance to a single image has no meaning
             if every:
-                raise DataError("a score needs two images or more, not 1. Leave --score-every out")
+                raise DataError("a score needs at least two images, not 1. Leave --score-every out")
             every = 0
         self._images, self._every = images, every
         self._scorer: Scorer | None = None
@@ -141,5 +141,5 @@ class ScoreSchedule:
             return None
         return (
             f"the last score, {self._last:.4g}, is worse than {self._best:.4g} at "
-            f"{self._best_images:,} images. best.safetensors holds that state"
+            f"{self._best_images:,} images. best.safetensors holds the better state"
         )

@@ -32,26 +32,33 @@ class Settings:
 
     data: tuple[str, ...] = option(
         (),
-        "Folder, archive, or builtin:, torchvision:, hub: or shards:NAME; several are joined.",
+        "Folder, archive, or builtin:, torchvision:, hub: or shards:NAME; repeat to join several.",
         panel=BASIC,
         metavar="SPEC",
     )
     out: str = option(
-        MISSING, "Run folder; default runs/MODEL-DATA.", panel=BASIC, metavar="FOLDER"
+        MISSING, "Run folder; default: runs/MODEL-DATA.", panel=BASIC, metavar="FOLDER"
     )
     name: str | None = option(
         None,
-        "A title, kept in the model file; gentool info shows it.",
+        "Title of the run; gentool info shows it.",
         high=200,
         panel=BASIC,
         metavar="TITLE",
         record="training",
     )
-    size: str = option(MISSING, "Side, or HEIGHTxWIDTH as in 48x64.", panel=BASIC, metavar="SIZE")
-    mode: str = option(MISSING, "grey, rgb or rgba; default: found.", panel=BASIC, metavar="MODE")
+    size: str = option(
+        MISSING,
+        "Side, or HEIGHTxWIDTH such as 48x64; default: from the images.",
+        panel=BASIC,
+        metavar="SIZE",
+    )
+    mode: str = option(
+        MISSING, "grey, rgb or rgba; default: from the images.", panel=BASIC, metavar="MODE"
+    )
     fit: str = option(
         "crop",
-        "crop (the centre), pad or stretch.",
+        "How images become this shape: crop (the centre), pad or stretch.",
         panel=DATA,
         metavar="NAME",
         identity=True,
@@ -59,7 +66,7 @@ class Settings:
     )
     background: str = option(
         "white",
-        "What transparency is laid on; default white.",
+        "Colour behind transparent pixels; default: white.",
         panel=DATA,
         metavar="COLOUR",
         identity=True,
@@ -67,7 +74,7 @@ class Settings:
     )
     augment: str = option(
         "none",
-        "Joined by +: flip, crop, colour, ...; default none.",
+        "Augmentations joined by +: flip, crop, colour, ...; default: none.",
         panel=DATA,
         metavar="NAMES",
         identity=True,
@@ -75,7 +82,7 @@ class Settings:
     )
     margin: float = option(
         0.0,
-        "Store images larger and cut a window at random.",
+        "Store images larger by this fraction, and cut random windows.",
         low=0,
         high=1,
         panel=DATA,
@@ -86,22 +93,40 @@ class Settings:
     labels: str | None = option(
         None, "CSV of path,label, a dataset.json, folders or none.", panel=DATA, metavar="FILE"
     )
-    all_frames: bool = option(False, "Every frame of animated files.", panel=DATA)
+    all_frames: bool = option(False, "Use every frame of animated files.", panel=DATA)
     cache: Literal["auto", "disk", "ram", "never"] = option(
-        "auto", "auto, disk, ram, or never: streamed.", panel=DATA, metavar="NAME"
+        "auto",
+        "Where prepared images are kept: auto, disk, ram, or never (streamed).",
+        panel=DATA,
+        metavar="NAME",
     )
     max_bad: float = option(
-        0.01, "Share of files that may be bad.", low=0, high=1, panel=DATA, metavar="SHARE"
+        0.01,
+        "Fraction of files that may be unreadable.",
+        low=0,
+        high=1,
+        panel=DATA,
+        metavar="SHARE",
     )
     images: int | None = option(
-        None, "Budget: images to train on.", low=1, high=10**12, panel=TRAINING, metavar="N"
+        None,
+        "Budget: number of images to train on, with repetition.",
+        low=1,
+        high=10**12,
+        panel=TRAINING,
+        metavar="N",
     )
     minutes: float | None = option(
-        None, "Budget: wall-clock minutes.", low=0.01, high=10**6, panel=TRAINING, metavar="M"
+        None,
+        "Budget: minutes of wall-clock time.",
+        low=0.01,
+        high=10**6,
+        panel=TRAINING,
+        metavar="M",
     )
     batch: int = option(
         MISSING,
-        "Images per step; auto: measured here first.",
+        "Images per step; auto: measured on this device.",
         low=1,
         high=65536,
         word=(AUTO, "a number of images"),
@@ -122,7 +147,7 @@ class Settings:
     )
     holdout: float = option(
         0.0,
-        "Share of the images kept out, by content, for evaluate.",
+        "Fraction of images to keep out of training, for evaluate.",
         low=0,
         high=0.9,
         panel=TRAINING,
@@ -132,7 +157,7 @@ class Settings:
     )
     score_every: int | None = option(
         None,
-        "Score every N images (0: never; unless given, now and then).",
+        "Score every N images (0: never; default: automatic).",
         low=0,
         high=10**12,
         panel=TRAINING,
@@ -140,7 +165,7 @@ class Settings:
     )
     save_every: int = option(
         0,
-        "Save every N images; default every few minutes.",
+        "Save every N images; default: every few minutes.",
         low=0,
         high=10**12,
         panel=TRAINING,
@@ -148,17 +173,15 @@ class Settings:
     )
     keep: str = option(
         "best",
-        "Models to keep: last; best: also the best scored (default); N or all: also numbered "
-        "ones in snapshots/, one a save.",
+        "Models to keep: last; best: also the best by score (default); N or all: also the last N "
+        "or all saved models, in snapshots/.",
         panel=TRAINING,
         metavar="WHICH",
     )
-    unconditional: bool = option(
-        False, "Take no notice of class folders.", panel=TRAINING, identity=True
-    )
+    unconditional: bool = option(False, "Ignore class folders.", panel=TRAINING, identity=True)
     seed: int = option(
         0,
-        "Seed of everything; random draws one.",
+        "Seed of all random numbers; random draws a new one.",
         low=0,
         high=2**63 - 1,
         word=(RANDOM, "a whole number"),
@@ -168,26 +191,28 @@ class Settings:
         record="training",
     )
     width: int | None = option(
-        None, "Scales the model; as -o width=N.", panel=TRAINING, metavar="N", of_model=True
+        None, "Width of the model; same as -o width=N.", panel=TRAINING, metavar="N", of_model=True
     )
     ema_images: int | None = option(
         None,
-        "Half-life of the weights' average, in images; as -o ema_images=N.",
+        "Half-life of the average of weights, in images; same as -o ema_images=N.",
         panel=TRAINING,
         metavar="N",
         of_model=True,
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", panel=HARDWARE, metavar="DEVICE")
+    device: str = option(
+        "auto", "auto, cpu, cuda, cuda:1 or mps.", panel=HARDWARE, metavar="DEVICE"
+    )
     precision: str = option(
         "auto",
-        "auto, float32, bfloat16.",
+        "auto, float32 or bfloat16.",
         panel=HARDWARE,
         metavar="NAME",
         identity=True,
         record="training",
     )
     deterministic: bool = option(
-        False, "On a GPU: the same bits every time, slower.", panel=HARDWARE
+        False, "Bit-identical results on a GPU, but slower.", panel=HARDWARE
     )  # fmt: skip
 
 

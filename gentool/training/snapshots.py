@@ -43,7 +43,9 @@ def parse_keep(word: str) -> Keep:
         return named[word]
     if word.isdecimal() and len(word) < 8 and 1 <= int(word) <= _MOST:
         return Keep(numbered=int(word))
-    raise UsageError(f"--keep {word:.40}: write last, best, a number of snapshots from 1, or all")
+    raise UsageError(
+        f"--keep {word:.40}: write last, best, all, or a number of snapshots (1 or more)"
+    )
 
 
 def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:

@@ -96,7 +96,9 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
 def _fill(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Copy ``source`` into ``target``; unlike ``copy_`` alone, without broadcasting."""
     if target.shape != source.shape:
-        raise RuntimeError(f"shape {list(source.shape)} where {list(target.shape)} is due")
+        raise RuntimeError(
+            f"a tensor has shape {list(source.shape)} instead of {list(target.shape)}"
+        )
     return target.copy_(source)
 
 

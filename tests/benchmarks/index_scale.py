@@ -1,9 +1,9 @@
-"""What ten million images cost before one is read: memory an image, and seconds to start.
+"""The cost of ten million images before one is read: memory per image, and seconds to start.
 
-Makes the index of a folder of 10,000 class folders with 1,000 names each (the folders are
-real, their files are not: an index that is trusted does not look at them) and of an archive
-of as many members, opens each in a process of its own, and shuffles the positions. Nothing is
-asserted: it prints. About two minutes, 500 MB of disk, removed at the end.
+Makes the index of a folder of 10,000 class folders with 1,000 names each (the folders are real,
+the files do not exist, because a valid index does not inspect them) and of an archive with as
+many members. Opens each index in its own process, and shuffles the positions. Asserts nothing,
+and prints the results. It takes about two minutes and 500 MB of disk, which are freed at the end.
 
     python tests/benchmarks/index_scale.py [COUNT]
 """

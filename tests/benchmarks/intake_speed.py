@@ -1,10 +1,10 @@
-"""How fast images come in, beside what the bare tools can do, as ratios measured in one run.
+"""The speed of reading images compared with plain tools, as ratios that are measured in one run.
 
-Three questions. Preparing a set for the first time: against a bare ``multiprocessing`` pool in
-which Pillow decodes and resizes the same files on the same cores, and which neither checks nor
-keeps anything. Starting again: against the first start. Batches for training from the cache:
-against those from a tensor in memory. The sides take turns, so that a machine whose speed
-drifts slows both.
+There are three comparisons. The first preparation of a set is compared with a plain
+``multiprocessing`` pool in which Pillow decodes and resizes the same files on the same cores, but
+checks and stores nothing. A second start is compared with the first one. Batches for training
+from the cache are compared with batches from a tensor in memory. The two sides alternate, so that
+a change in the speed of the machine affects both.
 
     python tests/benchmarks/intake_speed.py --zip cifar10.zip --rounds 3
 """

@@ -1,10 +1,10 @@
-"""How much of a bare loop's speed ``gentool train`` keeps, as a ratio measured in one run.
+"""The speed of ``gentool train`` as a fraction of a plain loop, measured in one run.
 
-The bare loop is what one would write by hand for the same game: the same networks, loss,
-penalty, optimiser, precision and averages, over float tensors that are already in memory, with
-nothing logged, saved or shown. gentool's side is the whole of ``train``: counter-based order
-and noise, uint8 cache, log, previews and saves. The two take turns, so that a machine whose
-speed drifts slows both.
+The plain loop is what an engineer would write by hand for the same training: the same networks,
+loss, penalty, optimiser, precision and averages, on float tensors that are already in memory,
+without a log, files or a display. The other side is the whole of ``train``: counter-based order
+and noise, uint8 cache, log, previews and saves. The two sides alternate, so that a change in the
+speed of the machine affects both.
 
     python tests/benchmarks/training_speed.py --images 20000 --rounds 3
 """

@@ -1,4 +1,4 @@
-"""Help, version and usage errors: answered at once, by a process that never imports torch."""
+"""Help, version and usage errors: quick answers from a process that never imports torch."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def test_help_of_the_program_names_every_command_and_shows_examples_first() -> N
 
 def test_help_names_every_exit_code() -> None:
     text = words(guarded("--help").out)
-    for part in ("0 ok", "1 unexpected", "2 usage", "3 data", "4 model file", "5 device",
+    for part in ("0 success", "1 unexpected", "2 usage", "3 data", "4 model file", "5 device",
                  "6 diverged", "75 stopped but resumable", "130 Ctrl-C"):  # fmt: skip
         assert part in text
 
@@ -96,21 +96,24 @@ USAGE_ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "missing file": (("sample",), "Missing argument 'model'"),
     "word for a number": (("train", "gan", "--images", "many"), "Invalid value for '--images'"),
     "count below one": (("sample", "x", "-n", "0"), "Invalid value for '-n' / '--count'"),
-    "no seed": (("sample", "x", "--seeds", "a-b"), "'a-b' is no seed. Write seeds as 0,4-9"),
-    "one key frame": (("interpolate", "x", "--seeds", "3"), "give at least two"),
-    "two things on stdout": (("sample", "x", "-o", "-", "--json"), "leave one out"),
-    "a tar and paths": (("interpolate", "x", "-o", "-", "--print0"), "leave one out"),
-    "two forms of paths": (("score", "x", "-m", "y", "--json", "--print0"), "leave one out"),
+    "no seed": (("sample", "x", "--seeds", "a-b"), "'a-b' is not a seed. Write seeds as 0,4-9"),
+    "one key frame": (("interpolate", "x", "--seeds", "3"), "--seeds 1,5-7"),
+    "two things on stdout": (("sample", "x", "-o", "-", "--json"), "-o - and --json both"),
+    "a tar and paths": (("interpolate", "x", "-o", "-", "--print0"), "-o - and --print0 both"),
+    "two forms of paths": (
+        ("score", "x", "-m", "y", "--json", "--print0"), "--json and --print0 exclude",
+    ),
     "two tables on stdout": (
-        ("evaluate", "x", "--data", "y", "--per-image", "-", "--per-unit", "-"), "one thing",
+        ("evaluate", "x", "--data", "y", "--per-image", "-", "--per-unit", "-"),
+        "--per-image - and --per-unit -",
     ),
     "a table beside JSON": (
-        ("evaluate", "x", "--data", "y", "--per-image", "-", "--json"), "one thing",
+        ("evaluate", "x", "--data", "y", "--per-image", "-", "--json"), "--per-image - and --json",
     ),
-    "random among seeds": (("sample", "x", "--seeds", "random"), "random is for --seed"),
+    "random among seeds": (("sample", "x", "--seeds", "random"), "random works only with --seed"),
     "seed below zero": (("sample", "x", "--seed", "-1"), "not in the range of seeds"),
     "huge seed": (("evaluate", "x", "--data", "y", "--seed", str(2**63)), "not in the range"),
-    "word for a seed": (("traverse", "x", "--seed", "rnd"), "'rnd' is no seed"),
+    "word for a seed": (("traverse", "x", "--seed", "rnd"), "'rnd' is not a seed"),
 }  # fmt: skip
 
 

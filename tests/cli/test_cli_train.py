@@ -1,4 +1,4 @@
-"""``gentool train``: what it says, what it leaves behind, and where its settings come from."""
+"""``gentool train``: its output, its files, and the origin of its settings."""
 
 import json
 import math
@@ -180,8 +180,8 @@ def test_choices_made_unasked_are_said(image_folder: Path, tmp_path: Path) -> No
         "--batch", 16, "--width", 4, "--device", "cpu",
     )  # fmt: skip
     assert f"vae on {IMAGES} images from {image_folder}, cpu" in done.err
-    assert f"size {SIDE}x{SIDE}: the images' own size" in done.err
-    assert "mode rgb: 64 of 64 looked at have colour" in done.err
+    assert f"size {SIDE}x{SIDE}: " in done.err
+    assert "mode rgb: 64 of 64 " in done.err
 
 
 def test_files_that_cannot_be_read_are_named_counted_and_left_out(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_larger_budget_goes_on(image_folder: Path, tmp_path: Path) -> None:
     before = load_file(out / "model.safetensors")
     done = train("autoencoder", image_folder, out, "--images", 128, "--json")
     assert json.loads(done.out)["images"] == 128
-    assert "going on at 64 images" in done.err
+    assert "continuing at 64 images" in done.err
     after = load_file(out / "model.safetensors")
     assert any(not after[k].equal(before[k]) for k in before)
     images = [json.loads(line)["images"] for line in (out / "log.jsonl").read_text().splitlines()]
@@ -231,7 +231,7 @@ def test_a_run_can_be_moved_and_goes_on(image_folder: Path, tmp_path: Path) -> N
     shutil.move(tmp_path / "here", tmp_path / "there")
     done = train("autoencoder", image_folder, tmp_path / "there", "--images", 64)
     assert done.code == 0
-    assert "going on at 32 images" in done.err
+    assert "continuing at 32 images" in done.err
 
 
 def test_a_model_without_its_state_is_not_overwritten(image_folder: Path, tmp_path: Path) -> None:
@@ -241,7 +241,8 @@ def test_a_model_without_its_state_is_not_overwritten(image_folder: Path, tmp_pa
     before = (out / "model.safetensors").read_bytes()
     done = train("autoencoder", image_folder, out, "--images", 32)
     assert done.code == 2
-    assert "holds a model but no state to go on from" in done.err
+    assert f"{out} holds a model but no state" in done.err
+    assert "--out" in done.err
     assert (out / "model.safetensors").read_bytes() == before
 
 

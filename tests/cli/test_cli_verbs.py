@@ -247,7 +247,7 @@ def test_sample_says_how_its_images_come_about(autoencoder: Path, tmp_path: Path
     done = sample(autoencoder, tmp_path, "-n", 2)
     assert done.err == (
         f"2 images from {autoencoder / 'model.safetensors'}: samples decode codes drawn from a "
-        "mixture of Gaussians fitted to the training images' codes\n"
+        "mixture of Gaussians fitted to the codes of the training images\n"
     )
 
 
@@ -597,7 +597,7 @@ def test_list_shows_the_options_of_a_model(model: str) -> None:
         "meaning": answer["latent_size"]["meaning"],
     }  # fmt: skip
     lines = gentool_command("list", model).lines
-    assert lines[0] == f"options of {model}, as -o name=value"
+    assert lines[0] == f"options of {model}, for -o name=value"
     assert [line.split()[0] for line in lines[1:]] == list(answer)
 
 

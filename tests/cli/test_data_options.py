@@ -1,4 +1,4 @@
-"""What the command line does to images on their way: the same model whatever the way was."""
+"""Options of the command line for images: every way of reading them gives the same model."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_five_per_cent_of_broken_files_change_nothing(
     assert [line.split("\t")[0] for line in lines] == [f"bar/a-broken{k}.png" for k in range(5)]
     strict = train(tmp_path / "strict", "--data", folder, "--max-bad", 0.1, "--strict")
     assert strict.code == 3
-    assert "leave --strict away" in strict.err
+    assert "--strict" in strict.err
 
 
 @pytest.mark.parametrize("cache", ["disk", "ram", "never"])
@@ -158,7 +158,7 @@ def test_the_policy_is_in_the_file_and_other_verbs_keep_it(toys: Path, tmp_path:
         "crop",
     )
     assert again.code == 2
-    assert "--fit was pad, is crop" in again.err
+    assert "--fit was pad and is crop" in again.err
     answer = gentool_command("evaluate", out, "--data", toys, "--features", "random", "-n", 20,
                              "--metrics", "frechet", "--device", "cpu", "--json")  # fmt: skip
     assert json.loads(answer.out)["protocol"]["fit"] == "pad"
@@ -264,7 +264,7 @@ def test_the_cache_is_listed_verified_and_pruned(toys: Path, own_cache: Path) ->
     assert gentool_command("data", "cache", "--prune", "5d").code == 0
     assert images.exists()
     done = gentool_command("data", "cache", "--prune", "all")
-    assert "dropped 1 entries" in done.err
+    assert "deleted 1 entries" in done.err
     assert not images.exists()
 
 
@@ -272,14 +272,14 @@ def test_the_cache_is_listed_verified_and_pruned(toys: Path, own_cache: Path) ->
     ("arguments", "code", "fragment"),
     [
         (("train", "gan", "--data", "TOYS", "--fit", "squeeze"), 2, "no fit named 'squeeze'"),
-        (("train", "gan", "--data", "TOYS", "--background", "whit"), 2, "'whit' is no colour"),
+        (("train", "gan", "--data", "TOYS", "--background", "whit"), 2, "background 'whit'"),
         (("train", "gan", "--data", "TOYS", "--augment", "flip+flop"), 2, "named 'flop'"),
         (("train", "gan", "--data", "TOYS", "--margin", "2"), 2, "--margin is 2"),
-        (("train", "gan", "--data", "TOYS", "--cache", "tape"), 2, "no cache 'tape'"),
+        (("train", "gan", "--data", "TOYS", "--cache", "tape"), 2, "no cache mode 'tape'"),
         (("train", "gan", "--data", "TOYS", "--labels", "nothing.csv"), 3, "nothing.csv"),
         (("train", "gan", "--data", "torchvision:CIFAR10"), 3, "--download"),
         (("train", "gan", "--data", "TOYS", "--cache", "never", "--holdout", "0.1"), 2,
-         "streaming has not read"),
+         "--cache disk, or --holdout 0"),
         (("data", "cache", "--prune", "much"), 2, "--prune much"),
         (("data", "shards", "TOYS", "TOYS"), 2, "is an input of this command"),
     ],

@@ -1,4 +1,4 @@
-"""``GENTOOL_*``: every option of every verb; flags go over it; errors and warnings name it."""
+"""``GENTOOL_*`` variables: every option has one, flags override it, and errors name it."""
 
 import json
 from collections.abc import Mapping
@@ -128,7 +128,7 @@ STRANGERS = {
     "GENTOOL_CAHCE": "Did you mean GENTOOL_CACHE?",
     "gentool_batch": "Did you mean GENTOOL_BATCH?",
     "GENTOL_BATCH": "Did you mean GENTOOL_BATCH?",
-    "GENTOOL_QQQQ": "gentool --help says which there are",
+    "GENTOOL_QQQQ": "see gentool --help",
 }
 
 
@@ -138,7 +138,7 @@ def test_a_variable_that_is_none_is_said_once_on_stderr(name: str) -> None:
     assert done.code == 0
     json.loads(done.out)
     (line,) = done.err.splitlines()
-    assert line.startswith(f"warning: {name} in the environment is no setting of gentool")
+    assert line.startswith(f"warning: the environment variable {name} is not a setting of gentool")
     assert STRANGERS[name] in line
 
 

@@ -1,7 +1,8 @@
-"""Every message a user can meet: the exit code, one line that helps, and no traceback.
+"""Messages of the command line: the exit code, one line on stderr, and no traceback.
 
-The tables are the specification: arguments -> exit code and what the last line on stderr says.
-``{...}`` in an argument is a path that a fixture makes.
+The tables are the specification of the wording: arguments -> exit code and parts of the last line
+on stderr. Other tests assert facts instead: class, exit code, file, number or option. ``{...}`` in
+an argument is a path that a fixture makes. ``test_messages.py`` has the messages in full.
 """
 
 import io
@@ -153,17 +154,17 @@ DATA: dict[str, Row] = {
     "no such path": (f"{GAN} {{top}}/nowhere", 3, ("nothing at ", "nowhere", "builtin:shapes")),
     "empty folder": (f"{GAN} {{empty}}", 3, ("no images in the folder", "empty", ".png")),
     "folder without images": (f"{GAN} {{texts}}", 3, ("no images in the folder", ".webp")),
-    "no zip": (f"{GAN} {{text_zip}}", 3, ("is a file but not a zip", "Give a folder")),
+    "no zip": (f"{GAN} {{text_zip}}", 3, ("is a file, but not a zip", "Give a folder")),
     "zip without images": (f"{GAN} {{empty_zip}}", 3, ("no images in ", "nothing.zip")),
     "zip cut short": (f"{GAN} {{cut_zip}}", 3, ("is not a readable zip", "cut short")),
-    "all images broken": (f"{GAN} {{broken}}", 3, ("can be read; the first, a.png: ",)),
+    "all images broken": (f"{GAN} {{broken}}", 3, ("can be read; the first: a.png: ",)),
     "fewer images than a batch": (
         f"{GAN} {{few}} --batch 8", 3, ("5 images are fewer than a batch of 8", "--batch 5"),
     ),
     "unknown built-in set": (
         f"{GAN} builtin:shape", 2, ("no built-in data set named 'shape'", "'shapes'"),
     ),
-    "no count": (f"{GAN} builtin:shapes:many", 2, ("after the name stands how many images",)),
+    "no count": (f"{GAN} builtin:shapes:many", 2, ("needs a number of images after the name",)),
     "count of none": (f"{GAN} builtin:shapes:0", 2, ("1 to 4294967296",)),
     "reconstruct an empty folder": (
         "reconstruct {vae} {empty} -o {out}", 3, ("no images in the folder",),
@@ -194,20 +195,22 @@ NAMES: dict[str, Row] = {
     "option without value": (f"{TRAIN} -o loss", 2, ("write it as -o key=value",)),
     "option without key": (f"{TRAIN} -o =3", 2, ("write it as -o key=value",)),
     "colour mode": (f"{TRAIN} --mode gray", 2, ("no colour mode 'gray'", "grey, rgb, rgba")),
-    "precision": (f"{TRAIN} --precision float16", 2, ("no precision 'float16'", "bfloat16")),
+    "precision": (f"{TRAIN} --precision float16", 2,
+                  ("there is no precision 'float16'. Choose from ", "bfloat16")),
     "device": ("train gan --data {toys} --out {out} --device gpu", 2,
-               ("no device 'gpu'", "auto, cpu, cuda, mps")),
+               ("there is no device 'gpu'. Choose from auto, cpu, cuda, mps",)),
     "device number": ("train gan --data {toys} --out {out} --device cpu:x", 2,
                       ("no device 'cpu:x'",)),
     "odd size": (f"{TRAIN} --size 33", 2, ("33 is not a multiple of 4", "try 32")),
-    "small size": (f"{TRAIN} --size 8", 2, ("8 is not a multiple of 4 from 16 to 512", "try 16")),
-    "large size": (f"{TRAIN} --size 1024", 2, ("from 16 to 512; try 512",)),
+    "small "
+    "size": (f"{TRAIN} --size 8", 2, ("8 is not a multiple of 4 between 16 and 512", "try 16")),
+    "large size": (f"{TRAIN} --size 1024", 2, ("between 16 and 512; try 512",)),
     "word as size": (f"{TRAIN} --size abc", 2, ("'abc' is not a size", "48x64")),
     "one odd side": (f"{TRAIN} --size 32x33", 2, ("33 is not a multiple of 4",)),
     "three sides": (f"{TRAIN} --size 32x32x3", 2, ("is not a size",)),
     "negative size": (f"{TRAIN} --size -32", 2, ("is not a size",)),
     "empty side": (f"{TRAIN} --size 32x", 2, ("is not a size",)),
-    "huge size": (f"{TRAIN} --size 1{'0' * 400}", 2, ("size", "from 16 to 512")),
+    "huge size": (f"{TRAIN} --size 1{'0' * 400}", 2, ("size", "between 16 and 512")),
     "both budgets": (f"{TRAIN} --images 9 --minutes 1", 2, ("two budgets for one run",)),
     "images": (f"{TRAIN} --images 0", 2, ("--images is 0; allowed: 1 to",)),
     "huge images": (f"{TRAIN} --images 1{'0' * 400}", 2, ("--images", "allowed: 1 to")),
@@ -221,8 +224,8 @@ NAMES: dict[str, Row] = {
         ("this command writes one picture as .png, .jpg", ".npz"),
     ),
     "film of a sample": ("sample {gan} -o {top}/x.gif", 2, ("one picture as .png",)),
-    "tar and json": ("sample {gan} -o - --json", 2, ("leave one out",)),
-    "one key frame": ("interpolate {gan} --seeds 7 -o {out}", 2, ("give at least two",)),
+    "tar and json": ("sample {gan} -o - --json", 2, ("Leave one of them out",)),
+    "one key frame": ("interpolate {gan} --seeds 7 -o {out}", 2, ("Give at least two",)),
     "unknown table": ("list modells", 2, ("Did you mean 'models'?",)),
 }  # fmt: skip
 
@@ -232,7 +235,7 @@ CONFIG: dict[str, Row] = {
     "boolean for a number": ("wrong_bool", 2, ("seed takes a number, not True",)),
     "not TOML": ("not_toml", 2, ("is not TOML", "line 1", "images = 200000")),
     "out of bounds": ("bounds", 2, ("lr is 100; allowed: 1e-09 to 10",)),
-    "options no table": ("options_no_table", 2, ("write [options] above its lines",)),
+    "options no table": ("options_no_table", 2, ("Write [options] above its lines",)),
     "unknown option": ("unknown_option", 2, ("no option named 'latent'", "'latent_size'")),
     "option type": ("option_type", 2, ("latent_size takes a whole number, not 'many'",)),
     "option boolean": ("option_bool", 2, ("latent_size takes a whole number, not True",)),
@@ -243,18 +246,18 @@ CONFIG: dict[str, Row] = {
 # --- model files --------------------------------------------------------------------------------
 
 MODEL_FILES: dict[str, Row] = {
-    "not there": ("{top}/none.safetensors", 4, ("no model file at", "'gentool train' makes one")),
+    "not there": ("{top}/none.safetensors", 4, ("no model file at", "'gentool train' writes one")),
     "folder without a model": ("{empty}", 4, ("holds no model.safetensors", "run folder")),
-    "pickle in a zip": ("{zip_pickle}", 4, ("is a pickle", "can run code when opened")),
-    "old pickle": ("{legacy_pickle}", 4, ("is a pickle", "can run code when opened")),
+    "pickle in a zip": ("{zip_pickle}", 4, ("is a pickle", "can run code when it is opened")),
+    "old pickle": ("{legacy_pickle}", 4, ("is a pickle", "can run code when it is opened")),
     "cut short": ("{cut_model}", 4, ("cut short", "Copy or download it again")),
     "web page": ("{web_page}", 4, ("a web page, not a model file", "Download the file itself")),
     "LFS pointer": ("{pointer}", 4, ("a Git LFS pointer", "git lfs pull")),
     "empty": ("{nothing}", 4, ("is empty",)),
     "newer format": ("{newer}", 4, ("has format 9", "reads up to 1", "Upgrade gentool")),
-    "somebody else's": ("{foreign}", 4, ("is a safetensors file, but not one of gentool's",)),
-    "with foreign words": ("{foreign_words}", 4, ("but not one of gentool's",)),
-    "a byte too many": ("{changed}", 4, ("cut short or has been changed",)),
+    "somebody else's": ("{foreign}", 4, ("is a safetensors file that gentool did not write",)),
+    "with foreign words": ("{foreign_words}", 4, ("that gentool did not write",)),
+    "a byte too many": ("{changed}", 4, ("is cut short or was changed",)),
     "unknown model": ("{older_sibling}", 4, ("no model named 'gon'", "Did you mean 'gan'?")),
     "random bytes": ("{junk}", 4, ("not a gentool model file",)),
     "an image": ("{toys}/bar/001.png", 4, ("not a gentool model file",)),
@@ -337,8 +340,9 @@ def test_other_settings_of_an_existing_run_are_named(image_folder: Path, tmp_pat
     assert gentool_command(*base).code == 0
     done = gentool_command(*base, "--seed", 5, "-o", "loss=hinge", "--lr", 2e-3)
     check(done, 2, (
-        f"{out} holds a run with other settings: ", "--seed was 0, is 5",
-        "-o loss was relativistic, is hinge", "--lr was 0.001, is 0.002", "Choose another --out",
+        f"{out} holds a run with other settings: ", "--seed was 0 and is 5",
+        "-o loss was relativistic and is "
+        "hinge", "--lr was 0.001 and is 0.002", "Choose another --out",
     ))  # fmt: skip
     assert "--batch" not in done.err.splitlines()[-1]
 
@@ -350,7 +354,7 @@ def test_another_model_or_other_images_are_other_settings(
     base = ("--out", out, "--images", 32, *TINY)
     assert gentool_command("train", "vae", "--data", image_folder, *base).code == 0
     done = gentool_command("train", "autoencoder", "--data", image_folder, *base)
-    check(done, 2, ("model was vae, is autoencoder",))
+    check(done, 2, ("model was vae and is autoencoder",))
     others = write_images(tmp_path / "others", 20)
     done = gentool_command("train", "vae", "--data", others, *base)
     check(done, 2, ("--data (its images) was ",))
@@ -368,7 +372,7 @@ def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_files(
     write_file(out / "state.safetensors", tensors, header)
     before = {p.name: p.read_bytes() for p in out.glob("*.safetensors")}
     done = gentool_command(*base, "--images", 64)
-    check(done, 6, ("left the finite numbers", "hold the last good state", "Try --lr 6.25e-05"))
+    check(done, 6, ("is not finite", "hold the last good state", "Try --lr 6.25e-05"))
     assert {p.name: p.read_bytes() for p in out.glob("*.safetensors")} == before
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["lr"] for line in lines if "setback" in line] == [0.0005, 0.00025, 0.000125]

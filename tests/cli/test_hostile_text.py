@@ -1,6 +1,6 @@
-"""Text that lies: names of classes, data, files and options, with all that a terminal obeys.
+"""Hostile text in names of classes, data, files and options, such as terminal escape codes.
 
-What is shown is escaped and stays in its line; what becomes a file name names no other place.
+Printed text is escaped and stays in one line; a file name that is made of it names no other place.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""``--seed random``: drawn, told on stderr, kept; a training goes on with the one that it drew."""
+"""``--seed random``: drawn, printed on stderr and stored; a continued training keeps its seed."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_a_training_goes_on_with_the_seed_that_it_drew(image_folder: Path, tmp_p
     assert "error" not in stopped.err
     done = gentool_command(*command)
     assert told(done) == first
-    assert f"seed {first}, that of the run in {out} (flag --seed)" in done.err
+    assert f"seed {first}, the seed of the run in {out} (flag --seed)" in done.err
     assert json.loads(done.out)["seed"] == first
     assert load_model(out).header["training"]["seed"] == first
 
@@ -80,9 +80,9 @@ def test_a_config_file_and_the_environment_may_say_random(
     done = gentool_command(*base, "--config", tmp_path / "settings.toml")
     found = json.loads(done.out)["seed"]
     assert 0 <= found["value"] < 2**32
-    assert found["origin"] == "drawn (config file settings.toml)"
+    assert found["origin"] == "drawn at random (config file settings.toml)"
     done = gentool_command(*base, env={"GENTOOL_SEED": "random"})
-    assert json.loads(done.out)["seed"]["origin"] == "drawn (environment GENTOOL_SEED)"
+    assert json.loads(done.out)["seed"]["origin"] == "drawn at random (environment GENTOOL_SEED)"
 
 
 REPEATED = {

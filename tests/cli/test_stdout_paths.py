@@ -1,4 +1,4 @@
-"""Paths on stdout: for a program the bytes that the file system has, for people escaped."""
+"""Paths on stdout: the bytes of the file system for programs, escaped text for people."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Every GAN loss: per image, right in sign, equal to its paper's formula."""
+"""Every GAN loss: one value per image, the right sign, and the formula of its paper."""
 
 from collections.abc import Callable
 

@@ -325,7 +325,7 @@ def test_every_option_changes_the_parameters_the_loss_or_the_output(
 
 def test_an_unknown_way_to_draw_is_refused(name: str) -> None:
     model = build(name)
-    with pytest.raises(UsageError, match="samples have no no-such-dial"):
+    with pytest.raises(UsageError, match="--no-such-dial"):
         model.draw_with(no_such_dial=1.0)
 
 

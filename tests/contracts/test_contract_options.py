@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from gentool.core.errors import UsageError
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.options import from_json, idle_options, refuse_idle
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models import MODELS
 from gentool.models.base import BaseConfig, Batch, Model, Phase
 

@@ -1,4 +1,4 @@
-"""Text for people: in one line, told from every other text; commands that a shell takes back."""
+"""Text for people: in one line and unambiguous; commands that a shell can read back."""
 
 import os
 import random

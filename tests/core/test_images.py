@@ -1,4 +1,4 @@
-"""Pixels in and out: inverses, grids, recipes, PSNR."""
+"""Encoding and decoding of images: inverses, grids, recipes, PSNR."""
 
 import io
 import json

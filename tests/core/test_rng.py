@@ -1,4 +1,4 @@
-"""Randomness is a function of (seed, purpose, index), and looks random."""
+"""Random numbers are a function of (seed, purpose, index), and pass tests of randomness."""
 
 import math
 import subprocess

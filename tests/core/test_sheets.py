@@ -1,4 +1,4 @@
-"""Sheets: a sensible number of columns, and labels that can be read beside tiles of any size."""
+"""Sheets: number of columns, and labels that are readable beside tiles of any size."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Datasets: splits, weights, margins, bad files; in memory, on disk and streamed alike."""
+"""Data sets: splits, weights, margins, bad files; equal in memory, on disk and streamed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def test_nothing_is_written_in_memory_or_streaming(cache: str, own_cache: Path) 
 
 
 def test_another_mode_is_a_clear_error() -> None:
-    with pytest.raises(UsageError, match=r"no cache 'disc'\. Choices: auto, disk, ram, never"):
+    with pytest.raises(UsageError, match=r"'disc'.* auto, disk, ram, never"):
         prepare(Squares(20), PREPROCESSING, cache="disc")  # type: ignore[arg-type]
 
 
@@ -107,17 +107,17 @@ def test_what_does_not_fit_is_streamed_and_says_so(own_cache: Path) -> None:
 
 @pytest.mark.usefixtures("full")
 def test_what_does_not_fit_but_must_is_a_clear_error() -> None:
-    with pytest.raises(DataError, match=r"GB are free at .*Free some, set GENTOOL_CACHE, or"):
+    with pytest.raises(DataError, match=r"GB are free at .*Free some space, set GENTOOL_CACHE"):
         prepare(Squares(3000), PREPROCESSING, cache="disk")
 
 
 @pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(
-    ("cache", "word"), [("auto", "GB are free"), ("never", "squares can only")]
+    ("cache", "word"), [("auto", "GB are free"), ("never", "squares can be read only")]
 )
 def test_a_stream_cannot_be_read_in_a_random_order(cache: str, word: str) -> None:
     source = Squares(3000, access="sequential")
-    with pytest.raises(DataError, match=f"{word}.*from front to back"):
+    with pytest.raises(DataError, match=f"{word}.*from start to end"):
         prepare(source, PREPROCESSING, cache=cache)  # type: ignore[arg-type]
 
 
@@ -147,7 +147,7 @@ def test_the_limit_holds_for_what_is_already_in_the_cache() -> None:
     prepare(source, PREPROCESSING, max_bad=0.5)
     with pytest.raises(DataError, match="3 of 100 images cannot be read"):
         prepare(source, PREPROCESSING)
-    with pytest.raises(DataError, match=r"square 1: told to be bad.*leave --strict away"):
+    with pytest.raises(DataError, match=r"square 1: told to be bad.*--strict"):
         prepare(source, PREPROCESSING, max_bad=0.5, strict=True)
 
 
@@ -168,13 +168,13 @@ def test_strict_stops_at_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("max_bad", [0.01, 1.0])
 def test_none_that_can_be_read_is_an_error_of_its_own(max_bad: float) -> None:
     source = Squares(30, Faults(bad=frozenset(range(30))))
-    with pytest.raises(DataError, match="none of the 30 images can be read; the first, square 0"):
+    with pytest.raises(DataError, match="none of the 30 images can be read; the first: square 0"):
         prepare(source, PREPROCESSING, max_bad=max_bad)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_is_from_0_to_1(share: float) -> None:
-    with pytest.raises(UsageError, match="a share from 0 to 1"):
+    with pytest.raises(UsageError, match=r"max-bad .*from 0 to 1"):
         prepare(Squares(3), PREPROCESSING, max_bad=share)
 
 
@@ -366,7 +366,7 @@ def test_other_weights_use_the_same_entry(own_cache: Path) -> None:
 
 
 def test_weights_that_leave_nothing_are_an_error() -> None:
-    with pytest.raises(DataError, match="the weights of squares leave none of 5 images"):
+    with pytest.raises(DataError, match=r"weights of squares.* none of 5 images"):
         with_weights([0.01] * 5).whole.repeated(0)
 
 

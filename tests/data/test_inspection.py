@@ -1,4 +1,4 @@
-"""``gentool data check`` and ``pack``: counts, faults, copies, and what packing keeps."""
+"""``gentool data check`` and ``pack``: counts, faults, duplicates, and the content of a pack."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def test_check_says_it_and_writes_a_sheet(zoo: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for fragment in (
         "17, of which 15 can be read", "PNG 14, JPEG 1", "bar 7, disc 8",
-        "bar/copy.png = disc/000.png", "40x40 rgb", "bad: disc/page.png: not a",
+        "bar/copy.png = disc/000.png", "40x40 rgb", "bad: disc/page.png: it is not a",
     ):  # fmt: skip
         assert fragment in done.out
     with Image.open(sheet) as image:
@@ -148,8 +148,8 @@ def test_files_that_differ_in_their_suffix_keep_apart(tmp_path: Path) -> None:
     ("arguments", "code", "fragment"),
     [
         (("check", "nowhere"), 3, "nothing at nowhere"),
-        (("check", "builtin:digits:20", "-o", "sheet.txt"), 2, "write the sheet as .png"),
-        (("pack", "builtin:digits:20", "out.tar"), 2, "write it as a .zip"),
+        (("check", "builtin:digits:20", "-o", "sheet.txt"), 2, "-o sheet.txt"),
+        (("pack", "builtin:digits:20", "out.tar"), 2, "out.tar must end in .zip"),
         (("pack", "builtin:digits:20", "/proc/none/out.zip"), 2, "cannot write /proc/none"),
     ],
 )

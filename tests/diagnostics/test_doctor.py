@@ -1,4 +1,4 @@
-"""``doctor`` tells the truth of this machine, sends nothing, and sees a wrong gradient."""
+"""``doctor`` reports the machine correctly, sends nothing, and finds a wrong gradient."""
 
 import json
 import stat
@@ -105,7 +105,7 @@ def test_text_and_json_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     text = gentool_command("doctor", "--device", "cpu")
     found = json.loads(gentool_command("doctor", "--device", "cpu", "--json").out)
     assert text.code == 0, text.out
-    assert text.lines[-1] == "all is well"
+    assert text.lines[-1] == "no problems found"
     for topic in ("versions", "precision", "self-check"):
         for name in found[topic]:
             assert any(line.startswith(f"  {name}") for line in text.lines)

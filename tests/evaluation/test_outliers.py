@@ -1,4 +1,4 @@
-"""``gentool score``: the odd one out comes first, and an image's figure is its own."""
+"""``gentool score``: outliers come first, and the bound of an image depends only on it."""
 
 import json
 from pathlib import Path

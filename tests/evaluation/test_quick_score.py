@@ -1,4 +1,4 @@
-"""The warnings of ``--score-every``, on models whose fault is known: collapsed, copying, honest."""
+"""Warnings of ``--score-every`` on models with a known fault: collapsed, copying, none."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_a_collapsed_model_is_told(digits: Dataset) -> None:
     scorer, _, unseen = _scorer(digits)
     collapsed = scorer.score(Replaying(_part(unseen, 0, 1)))
     assert collapsed.record["diversity"] < 0.01
-    assert "diverse as the images (collapse?)" in collapsed.warnings["collapse"]
+    assert "as diverse as the images" in collapsed.warnings["collapse"]
     assert collapsed.distance > scorer.score(Replaying(unseen)).distance
 
 
@@ -57,7 +57,7 @@ def test_a_model_that_copies_is_told(digits: Dataset) -> None:
     scorer, seen, _ = _scorer(digits)
     score = scorer.score(Replaying(seen))
     assert score.record["memorisation"] > 0.95
-    assert "nearer to training images" in score.warnings["memorisation"]
+    assert "near to training images" in score.warnings["memorisation"]
 
 
 def test_copies_are_told_without_images_kept_out(digits: Dataset) -> None:
@@ -65,7 +65,7 @@ def test_copies_are_told_without_images_kept_out(digits: Dataset) -> None:
     few = _without_held_out(_part(train, 0, 200))
     copied = few.score(Replaying(_part(train, 0, 200)))
     assert copied.record["memorisation"] > 0.95
-    assert "nearer to training images" in copied.warnings["memorisation"]
+    assert "near to training images" in copied.warnings["memorisation"]
     fresh = few.score(Replaying(_part(train, 200)))
     assert fresh.record["memorisation"] == pytest.approx(0.5, abs=0.1)
     assert "memorisation" not in fresh.warnings
@@ -104,7 +104,7 @@ def test_samples_that_look_augmented_are_told(digits: Dataset) -> None:
     draw = Draw(1, "test", np.arange(len(images)), 0, images.device)
     leaking = replace(digits, images=to_pixels(seen(images, draw)))
     told = scorer.score(Replaying(leaking.whole), seen)
-    assert "(a leak)" in told.warnings["leak"]
+    assert "-o augment" in told.warnings["leak"]
     honest = scorer.score(Replaying(unseen), seen)
     assert "leak" not in honest.warnings
     assert honest.record["fd_augmented"] > told.record["fd_augmented"]
@@ -130,7 +130,7 @@ def test_images_that_are_all_alike_can_be_scored(digits: Dataset) -> None:
 def test_one_image_is_never_scored(digits: Dataset) -> None:
     one = Split(_part(digits.whole, 0, 1), _part(digits.whole, 0, 0))
     assert not ScoreSchedule(one, None).due(10**9)
-    with pytest.raises(DataError, match=r"two images or more, not 1\. Leave --score-every out"):
+    with pytest.raises(DataError, match="--score-every"):
         ScoreSchedule(one, 100)
 
 

@@ -1,10 +1,11 @@
-"""Coverage-guided fuzzing of whatever opens a model file; needs ``pip install '.[fuzz]'``.
+"""Coverage-guided fuzzing of the code that opens model files; needs ``pip install '.[fuzz]'``.
 
     python tests/fuzz/fuzz_model_file.py -max_total_time=60
 
-libFuzzer's options follow. It begins with a whole file of every model; each input is also sealed
-with the right checksum, so that the fuzzer gets past it. Any error but ``ModelFileError`` ends it,
-as do 1 second or 1 GiB for one input; the input is then left in a file ``crash-...``.
+Options of libFuzzer may follow. The corpus begins with an intact file of every model. Each input
+is also tested with a correct checksum, so that the fuzzer reaches the code behind it. Any error
+but ``ModelFileError`` stops the fuzzer, and so does an input that takes 1 second or 1 GiB; the
+input is then stored in a file ``crash-...``.
 """
 
 import contextlib

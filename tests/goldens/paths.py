@@ -1,13 +1,13 @@
-"""What every model family makes of one short command after another, as hashes.
+"""Hashes of what every model family makes in a fixed sequence of short commands.
 
-``train`` (stopped half-way, then continued), ``sample``, ``reconstruct``, ``interpolate``, through
-the command line alone, so that the same file follows the code of any version. Run as a program it
-records what the installed gentool makes on this machine::
+The commands are ``train`` (stopped half-way, then continued), ``sample``, ``reconstruct`` and
+``interpolate``. Only the command line is used, so that the same file works with every version. As
+a program it records what the installed gentool makes on this machine::
 
     python tests/goldens/paths.py recorded.json
 
-To compare two versions on a machine of another kind, run it once with each of them (``PYTHONPATH``
-names a checkout) into one file: the second run says what differs.
+To compare two versions on another kind of machine, run it with each version (``PYTHONPATH`` names
+a checkout) and the same file: the second run prints what differs.
 """
 
 import hashlib

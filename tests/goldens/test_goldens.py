@@ -1,7 +1,7 @@
-"""Every model family makes the tensors and pixels that were recorded; files of before open.
+"""Every model family makes the recorded tensors and pixels, and old files open.
 
-The record is of machines of some kinds. On another kind it is only checked that everything runs;
-``paths.py`` says how to compare two versions there.
+The record contains some kinds of machines. On another kind, the tests only check that everything
+runs; see ``paths.py`` for comparing two versions there.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Files that a stranger might have made: taken apart, changed, and sealed again.
+"""Forged model files: an intact file is taken apart, changed, and sealed again.
 
-``seal`` is a second reading of the format: it computes the checksum from its description, so that
-files made here are whole in all but what they say.
+``seal`` is a second implementation of the format. It computes the checksum from its description,
+so that only the content of forged files is wrong.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Commands as real processes, by the hundred: asks ``forkserver_main.py`` for them."""
+"""Client of ``forkserver_main.py``, which starts commands as real processes quickly."""
 
 import contextlib
 import itertools

@@ -1,7 +1,8 @@
-"""A process that has imported gentool and torch, and forks a child for every command asked for.
+"""A process that has imported gentool and torch, and forks a child for every requested command.
 
-A child is a real process that takes real signals and limits, without the two seconds that
-importing torch costs. One JSON line on stdin asks, one on stdout answers; see ``forkserver``.
+A child is a real process with its own signals and limits, but without the two seconds for the
+import of torch. Each request is one JSON line on stdin, each answer one on stdout; see
+``forkserver``.
 """
 
 import contextlib

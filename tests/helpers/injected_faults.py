@@ -1,6 +1,6 @@
-"""Numbers gone wrong, and memory running out, on purpose: patches a training in a child process.
+"""Injected faults, such as NaN or a lack of memory, in a training in a child process.
 
-Asked for by a job of ``forks``; nothing of the program itself knows of it.
+They are requested by a job of ``forkserver``; the package contains no code for them.
 """
 
 from collections.abc import Callable

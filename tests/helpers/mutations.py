@@ -1,7 +1,7 @@
-"""Files that lie, by number: mutation ``k`` of a seed is the same on every machine.
+"""Mutated model files: mutation ``k`` of a seed is the same on every machine.
 
-Half of the kinds damage bytes; the other half take a file apart, change what it says and seal it
-again with the right checksum, so that no checksum stands between a lie and the code that reads it.
+Half of the mutations damage bytes. The others change the content of a file and seal it again with
+a correct checksum, so that the code behind the checksum is tested.
 """
 
 import copy

@@ -1,7 +1,7 @@
-"""Odd image files, made here: each with the picture it should become, or why it becomes none.
+"""Odd image files that are made here, each with the expected picture or reason.
 
-A beast is its name, the bytes of its file, and what intake must answer at 16x16 in RGB: pixels
-uint8 (16, 16, 3), near within a tolerance, or a fragment of the reason.
+A ``Beast`` has a name, the bytes of its file, and the expected result at 16x16 in RGB: pixels
+uint8 (16, 16, 3) with a tolerance, or a part of the reason.
 """
 
 import io
@@ -259,7 +259,7 @@ def _bad() -> Iterator[Beast]:
     for side in (10_000, 30_000, 2**31 - 1):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         claim = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", b"\x78\x9c")
-        yield Beast(f"bomb{side}.png", claim, "more than 67,108,864 pixels")
+        yield Beast(f"bomb{side}.png", claim, "more than 67,108,864")
     zero = struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)
     yield Beast("nothing.png", b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", zero), "")
     text = png[:-12] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27))) + png[-12:]

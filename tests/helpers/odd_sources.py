@@ -1,4 +1,4 @@
-"""Sources that misbehave as told, for tests of the cache; worker processes import this file."""
+"""Sources with chosen faults, for tests of the cache; worker processes import this file."""
 
 import os
 import signal

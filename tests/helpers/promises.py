@@ -1,4 +1,4 @@
-"""What was tried against gentool's promises, and how it went: the table that pytest prints."""
+"""The table that pytest prints: how often each promise of gentool was tested, and the result."""
 
 import platform
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One process of a training under torchrun; in the last of them something goes wrong on purpose.
+"""One process of a training under torchrun; a fault is injected into the last of them.
 
 The first argument is a job of ``injected_faults`` as JSON, the others are those of the command.
 """

@@ -1,4 +1,4 @@
-"""A model that gives back images that it was handed, so that its faults are known."""
+"""A model that returns given images, so that its faults are known."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``reconstruct --denoise``: nearer to the clean image than the noisy one was."""
+"""``reconstruct --denoise``: the result is nearer to the clean image than its input."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_who_never_learned_it_is_told(
     assert not load_model(trained(model)).model.config.denoises
     done = gentool_command("reconstruct", trained(model), image_folder, "--denoise")
     assert done.code == 2
-    assert "this model has not learned to denoise. Train a vae" in done.err
+    assert "-o denoise=0.3" in done.err
 
 
 def test_a_search_would_fit_the_noise(cleaner: Path, image_folder: Path) -> None:

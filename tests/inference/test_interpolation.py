@@ -1,4 +1,4 @@
-"""Slerp keeps norms and goes at an even pace; paths have the right frames, by the right method."""
+"""Interpolation: slerp keeps norms and speed; paths have the right frames and method."""
 
 import json
 import math

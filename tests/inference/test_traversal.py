@@ -1,4 +1,4 @@
-"""Traversals: the middle is the start, the ends are where they say, classes stay."""
+"""Traversals: the middle is the start, the ends have the given distance, classes stay."""
 
 import json
 from collections.abc import Callable
@@ -162,7 +162,7 @@ def test_directions_that_a_model_does_not_have_are_refused() -> None:
     for weight in silent.generator.parameters():
         weight.zero_()
     for method in ("principal", "sefa"):
-        with pytest.raises(UsageError, match="pictures are all alike"):
+        with pytest.raises(UsageError, match="no direction changes them"):
             find_directions(silent, method, 2)
 
 
@@ -229,7 +229,7 @@ class Tokens(GAN):
 
 def test_latents_that_are_whole_numbers_have_no_directions() -> None:
     model = Tokens(build().config, ImageShape(16, 16, 3))
-    with pytest.raises(UsageError, match="latents are no vectors of real numbers"):
+    with pytest.raises(UsageError, match="not vectors of real numbers"):
         find_directions(model, "principal", 2)
 
 
@@ -274,7 +274,7 @@ def test_traverse_draws_a_row_for_each_direction(
     )
     assert done.code == 0, done.err
     assert done.lines == ["traversal.png"]
-    assert "3 principal directions in z, up to 2 deviations each way" in done.err
+    assert "3 principal directions in z, up to 2 standard deviations" in done.err
     with Image.open(tmp_path / "traversal.png") as sheet:
         left, top = sheet.width - (5 * (SIDE + 2) - 2), sheet.height - (3 * (SIDE + 2) - 2)
         assert 40 < left < 90 and 15 < top < 50  # "principal 0" beside rows, "-2.0" above columns
@@ -310,9 +310,9 @@ def test_traverse_from_a_seed_of_a_class_and_from_its_latents_are_one(
 
 
 TRAVERSE_ERRORS = {
-    "two starts": (("x.safetensors", "--seed", 3), 2, "are two pictures to change; give one"),
+    "two starts": (("x.safetensors", "--seed", 3), 2, "START and --seed exclude each other"),
     "no such way": (("--by", "units"), 2, "named 'units'. (this model has principal, sefa)"),
-    "several": (("{many}",), 2, "holds 2 pictures; traverse changes one"),
+    "several": (("{many}",), 2, "holds 2 pictures"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The pretrained extractors, on weights of the real form made here: loading, features, lies."""
+"""Pretrained extractors, with weights of the real format: loading, features, damaged files."""
 
 import pickle
 import zipfile

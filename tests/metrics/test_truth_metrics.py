@@ -1,4 +1,4 @@
-"""Metrics against closed forms, naive loops and the libraries that people compare with."""
+"""Metrics against closed forms, naive loops and widely used libraries."""
 
 import math
 from typing import Any

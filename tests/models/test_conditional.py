@@ -1,4 +1,4 @@
-"""Classes: a conditional model learns them, ``--class`` asks for one, everything else goes on."""
+"""Classes: a conditional model learns them, ``--class`` selects one, and the rest is unchanged."""
 
 import json
 from pathlib import Path
@@ -215,7 +215,7 @@ def test_a_prior_without_classes_leaves_the_model_without(striped: Path, tmp_pat
         "-o", "prior=normal",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert "no notice is taken of the 2 classes: -o prior=normal knows none; gaussian," in done.err
+    assert "the 2 classes are ignored: -o prior=normal " in done.err
     assert load_model(tmp_path / "run").model.classes == 0
 
 
@@ -234,7 +234,7 @@ def test_unconditional_takes_no_notice(striped: Path, tmp_path: Path) -> None:
         "train", "gan", "--data", striped, "--out", tmp_path / "run", "--images", 128, *TINY
     )
     assert again.code == 0, again.err
-    assert "going on as the run began, with --unconditional True (not False)" in again.err
+    assert "continuing with the settings of the run: --unconditional True (not False)" in again.err
 
 
 def test_an_unknown_class_gets_its_nearest_name(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Principal directions, their transfer and SeFa against naive numpy and known answers."""
+"""Principal directions, their transfer and SeFa against naive numpy and known results."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Under autocast networks compute in bfloat16; bounds, their KL and likelihoods in float32."""
+"""With autocast, networks compute in bfloat16; bounds, KL and likelihoods in float32."""
 
 import numpy as np
 import pytest

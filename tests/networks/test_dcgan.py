@@ -1,4 +1,4 @@
-"""The plain pair is the pyramids of convnet, weights and all."""
+"""The dcgan networks equal those of ``convnet``, including their weights."""
 
 import pytest
 import torch

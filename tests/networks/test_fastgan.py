@@ -1,4 +1,4 @@
-"""FastGAN's networks: gates, patches, and decoders that see what they should."""
+"""Networks of FastGAN: gates, patches, and the inputs of the decoders."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The pyramids fit any image shape, and an image's code is its own."""
+"""Convolutional networks fit any image shape, and the code of an image depends only on it."""
 
 import pytest
 import torch

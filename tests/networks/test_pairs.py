@@ -1,4 +1,4 @@
-"""What holds for every pair of generator and discriminator."""
+"""Properties of every pair of generator and discriminator."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""R3GAN's networks: the block against loops, the published counts, the start."""
+"""Networks of R3GAN: the block against loops, the published counts, the initial state."""
 
 from typing import cast
 

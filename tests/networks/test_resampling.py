@@ -1,4 +1,4 @@
-"""Resampling between grids: exact on planes, mean-preserving, odd sides."""
+"""Resampling of grids: exact on planes, mean-preserving, odd sides."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Spectral normalisation: singular value 1, exact resume, stillness in eval mode."""
+"""Spectral normalisation: singular value 1, exact resume, no update in eval mode."""
 
 import copy
 import pickle

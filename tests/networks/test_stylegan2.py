@@ -1,4 +1,4 @@
-"""StyleGAN2's parts against loops, its identities, and the published counts."""
+"""Parts of StyleGAN2 against loops, identities, and the published counts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The transformer: causality, caching, classes, and that its probabilities are probabilities."""
+"""The transformer: causality, caching, classes, and valid probabilities."""
 
 from itertools import product
 

@@ -1,7 +1,7 @@
-"""What a command may write over, through the real program, for every verb that writes a file.
+"""Which files a command may replace, with the real program, for every command that writes files.
 
-The five cases of the rule: the target is an input, a model of a run, a file of somebody else's,
-gentool's own of another recipe, or its own of the same.
+The rule has five cases: the target is an input, a model of a run, a file that gentool did not
+write, a file of gentool with another recipe, or one with the same recipe.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from conftest import SIDE, Finished, draw, gentool_command, run_python, write_im
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.core.memory import free_memory_bytes
+from gentool.core.free_memory import free_memory_bytes
 from gentool.core.picture_files import read_recipe
 from gentool.inference.result_names import result_names
 from gentool.outputs.marks import PICTURE, read_mark
@@ -160,7 +160,7 @@ def test_a_file_is_replaced_only_by_the_same_command_or_on_request(
     assert target.read_bytes() == made
 
     words = refused(place, writer, target, *change)
-    assert "made by gentool otherwise" in words
+    assert "gentool wrote" in words
     assert f"result-2{suffix}" in words
     assert "--overwrite" in words
 
@@ -260,7 +260,7 @@ def test_a_pipe_in_the_way_is_refused_and_not_waited_for(option: str, place: Pat
     where = ("-o", "out") if option != "-o" else ()
     done = gentool_command("sample", "gan", "-n", 1, *where, option, "pipe.png", cwd=place)
     assert done.code == 2
-    assert "is there already" in done.err
+    assert "pipe.png already exists" in done.err
 
 
 @pytest.mark.parametrize("name", ["result.zip", "result.csv"])
@@ -381,11 +381,11 @@ def test_what_stays_beside_results_that_were_written_over_is_told(place: Path) -
     before = contents(place / "frames")
     done = gentool_command(*command, 4, "--overwrite", cwd=place)
     assert done.code == 0, done.err
-    assert "that stay" in done.err
+    assert "warning: frames " in done.err
     assert len(contents(place / "frames")) == len(before)
     done = gentool_command(*command, 9, "--overwrite", cwd=place)
     assert done.code == 0, done.err
-    assert "that stay" not in done.err
+    assert "warning" not in done.err
     assert contents(place / "frames") == before
 
 
@@ -395,7 +395,7 @@ def test_a_result_that_would_be_a_file_and_a_folder_is_refused_first(place: Path
         Image.fromarray(draw(1)).save(place / name)
     done = gentool_command("reconstruct", "vae", "w", "--only", "-o", "o", cwd=place)
     assert done.code == 2, done.err
-    assert "a file and a folder" in done.err
+    assert "p.jpg.png would be a file and also a folder" in done.err
     assert not (place / "o").exists()
 
 
@@ -486,7 +486,7 @@ def test_a_long_name_is_shortened_and_the_rest_goes_on(place: Path) -> None:
     [
         (("sample", "gan", "-n", "1500000", "-o", "x.webp"), "at most 16,383 pixels"),
         (("sample", "gan", "-n", "30000000", "-o", "x.jpg"), "at most 65,500 pixels"),
-        (("interpolate", "gan", "-o", "x.mp4"), "a film as .gif or .webp"),
+        (("interpolate", "gan", "-o", "x.mp4"), ".gif or .webp"),
         (("sample", "gan", "-o", "x.gif"), "one picture as .png, .jpg, .jpeg, .webp"),
         (("sample", "gan", "-o", "photos/disc/000.png/x.png"), "cannot write"),
         (("sample", "gan", "-o", "/proc/x"), "cannot write"),
@@ -510,12 +510,12 @@ def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
 def test_what_needs_more_memory_than_is_free_is_refused(
     suffix: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr("gentool.core.free_memory.free_memory_bytes", lambda: 100_000)
     command = ("sample", "gan", "-n", 400, "-o", f"huge{suffix}")
     done = gentool_command(*command, cwd=place)
     assert done.code == 2, done.err
     assert "of memory" in done.err
-    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("gentool.core.free_memory.free_memory_bytes", lambda: 100_000_000)
     assert gentool_command(*command, cwd=place).code == 0
 
 
@@ -523,8 +523,8 @@ def test_free_memory_is_below_all_of_it_and_may_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
-    monkeypatch.setattr("gentool.core.memory._MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr("gentool.core.memory._GROUP", tmp_path)
+    monkeypatch.setattr("gentool.core.free_memory._MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.core.free_memory._GROUP", tmp_path)
     assert free_memory_bytes() == 5120
     for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
         (tmp_path / f"memory.{name}").write_text(words)
@@ -638,7 +638,7 @@ def test_train_keeps_what_no_run_made(
     before = contents(place)
     done = tiny("--data", "photos", "--out", "mine", cwd=place)
     assert done.code == 2
-    assert "no training run of gentool made it" in done.err
+    assert f"mine/{name} already exists" in done.err
     assert contents(place) == before
 
 

@@ -1,4 +1,4 @@
-"""Numbers gone wrong in a real training: back to the last good state, or a diagnosis, no harm."""
+"""NaN and infinity in a real training: return to the last good state, or exit 6 with good files."""
 
 import itertools
 import json

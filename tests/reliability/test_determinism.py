@@ -1,4 +1,4 @@
-"""The same command gives the same bytes, whatever Python's hash seed; in processes of their own."""
+"""The same command gives the same bytes with any hash seed of Python, in separate processes."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A full disk: the last good files stay whole, and the run goes on when there is room."""
+"""A full disk: the last good files stay complete, and the run continues when space is free."""
 
 import contextlib
 import errno
@@ -59,7 +59,7 @@ def whole(out: Path) -> bool:
 
 def told(done: Finished) -> bool:
     """Whether the stop was said with bytes needed and free."""
-    return done.code == 75 and " bytes needed, " in done.err and " free. " in done.err
+    return done.code == 75 and " bytes are needed, " in done.err and " are free. " in done.err
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_a_disk_that_is_too_small_is_told_before_training(
     with small_disk(tmp_path / "disk", 128) as disk:
         done = gentool_command(*arguments(image_folder, disk / "run"))
         assert record("too little room is told before training", told(done)), done.err
-        assert "too little room in " in done.err
+        assert f"there is not enough free space in {disk}" in done.err
         assert not [f for f in (disk / "run").iterdir() if f.name != ".lock"]
 
 
@@ -176,13 +176,13 @@ def test_a_disk_that_fills_up_while_training(
         assert load_model(out).model.shape.height == 16
         (disk / "filler").unlink()
         more = fork_server.run(*long, "--stop-after", 160)
-        assert "going on at" in more.err
+        assert "continuing at" in more.err
         assert "stopped at" in more.err
 
 
 def test_room_is_counted_in_bytes(tmp_path: Path) -> None:
     require_room(tmp_path / "absent" / "deep", 1)
-    with pytest.raises(Stopped, match=r"too little room in .*: 1,000,000,000,000,000,000 bytes"):
+    with pytest.raises(Stopped, match=r": 1,000,000,000,000,000,000 bytes are needed"):
         require_room(tmp_path, 10**18)
 
 
@@ -228,5 +228,5 @@ def test_words_of_keep() -> None:
     assert parse_keep("best") == Keep() == Keep(best=True, numbered=0)
     assert parse_keep("12") == Keep(numbered=12)
     for word in ("", "0", "-1", "first", "1.5", "9" * 30, "²"):
-        with pytest.raises(UsageError, match="write last, best, a number of snapshots"):
+        with pytest.raises(UsageError, match="write last, best, all, or a number"):
             parse_keep(word)

@@ -1,7 +1,7 @@
-"""Thousands of files that lie: each is refused in one line, soon, in little memory; none runs.
+"""Thousands of damaged and hostile files: each is refused in one line, quickly, in little memory.
 
-Whole under ``-m slow``: 10,000 mutated files and 5,000 whole ones with hostile settings, half of
-them models and half states. A tenth of that by default. Figures go to the terminal (``-s``).
+With ``-m slow``: 10,000 mutated files and 5,000 intact ones with hostile settings, half of them
+models and half states. By default a tenth of that. The results are printed (``-s``).
 """
 
 import hashlib
@@ -294,7 +294,7 @@ def test_the_real_program_ends_with_exit_code_4_in_little_memory(
 def test_info_verify_reads_every_file_of_a_run(gan: Path) -> None:
     done = gentool_command("info", gan, "--verify")
     assert done.code == 0, done.err
-    names = [line.split(": whole")[0] for line in done.lines]
+    names = [line.split(": intact")[0] for line in done.lines]
     assert names == [str(gan / "model.safetensors"), str(gan / "state.safetensors")]
     found = json.loads(gentool_command("info", gan, "--verify", "--json").out)["verified"]
     assert [row["kind"] for row in found] == ["model", "state"]
@@ -335,7 +335,7 @@ def test_a_file_without_a_checksum_is_refused(gan: Path, tmp_path: Path) -> None
     path.write_bytes(join(json.dumps(table).encode(), tensors))
     done = gentool_command("info", path)
     assert done.code == 4
-    assert "holds no checksum" in done.err
+    assert "no checksum" in done.err
 
 
 def test_a_file_of_other_dtypes_under_the_names_of_averages_is_refused(
@@ -350,4 +350,4 @@ def test_a_file_of_other_dtypes_under_the_names_of_averages_is_refused(
     write_file(tmp_path / "state.safetensors", lies, header)
     done = gentool_command("average", tmp_path, "--length", 0.1)
     assert done.code == 4
-    assert "does not hold the averages" in done.err
+    assert "does not contain the averages" in done.err

@@ -1,4 +1,4 @@
-"""``kill -9`` at any moment, inside saving too: the run goes on to the same last bit."""
+"""``kill -9`` at any moment, also during a save: the run continues to the same last bit."""
 
 import random
 import shutil

@@ -1,4 +1,4 @@
-"""Out of memory in a real training: parts of the batch, the same result, said aloud."""
+"""Out of memory in a real training: the batch is split, with the same result and a message."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_a_batch_in_parts_gives_the_same_weights(
     done = fork_server.run(*command(model, image_folder, parts), spoil=spoil)
     assert done.code == 0, done.err
     size = next(s for s in (8, 4, 2, 1) if s <= fits)
-    assert f"a batch of {BATCH} is now taken in parts of {size} images" in done.err
+    assert f"a batch of {BATCH} is now split into parts of {size} images" in done.err
     expected, found = (load_file(f / "model.safetensors") for f in (whole, parts))
     assert expected.keys() == found.keys()
     # Adam turns a gradient that rounding alone made into a whole step, so not every weight to 1e-5
@@ -59,7 +59,7 @@ def test_not_even_one_image(fork_server: ForkServer, image_folder: Path, tmp_pat
     out = tmp_path / "run"
     done = fork_server.run(*command("vae", image_folder, out, "--save-every", BATCH), spoil=spoil)
     assert done.code == 5, done.err
-    assert "out of memory on cpu, even with parts of the batch" in done.err
+    assert "out of memory on cpu, even with a split batch" in done.err
     done = fork_server.run(*command("vae", image_folder, out))  # with memory again
     assert done.code == 0, done.err
 
@@ -78,7 +78,7 @@ def test_an_automatic_batch_fits_and_is_kept_by_the_run(
     assert "in parts" not in done.err
     again = fork_server.run(*arguments)  # though there is memory for more now
     assert again.code == 0, again.err
-    assert f"--batch {batch} (auto measures for a new run)" in again.err
+    assert f"--batch {batch} (auto measures only for a new run)" in again.err
 
 
 def test_an_automatic_batch_where_all_fit(image_folder: Path, tmp_path: Path) -> None:

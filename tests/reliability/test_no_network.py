@@ -1,4 +1,4 @@
-"""No command looks for a network unless it is told to, by ``--download`` or an address."""
+"""No command uses a network except with ``--download`` or an address."""
 
 import json
 from pathlib import Path

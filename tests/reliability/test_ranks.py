@@ -1,4 +1,4 @@
-"""Several processes train the model of one; a lost one leaves the others not hanging."""
+"""Several processes train the same model as one; if one is lost, the others stop."""
 
 import json
 import os
@@ -202,7 +202,7 @@ def test_memory_that_runs_out_in_one_process_splits_the_batch_of_all(
     process = torchrun(2, *command("vae", image_folder, out, 96), spoil=spoil)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
-    assert err.decode().count("is now taken in parts of 8 images") == 1  # one of them speaks
+    assert err.decode().count("parts of 8 images") == 1  # one of them speaks
     assert read_file(out / "state.safetensors")[0]["part"] == 8
 
 

@@ -1,8 +1,8 @@
-"""Long runs and many commands leave nothing behind: memory, open files, processes, files.
+"""Long runs and many commands leak nothing: memory, open files, processes, files.
 
-A real training of tiny steps that saves and scores often, looked at from outside through /proc.
-By default for seconds, which shows a file or process left open at every save but no slow leak;
-``-m slow`` for forty minutes and a thousand commands.
+A real training of tiny steps saves and scores often, and is observed from outside through /proc.
+By default it takes seconds, which shows a file or process that each save leaves open, but no slow
+leak. With ``-m slow`` it takes forty minutes and a thousand commands.
 """
 
 import os

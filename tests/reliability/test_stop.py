@@ -1,8 +1,8 @@
-"""Asked to stop at random moments of every long command: soon, with the documented exit code.
+"""Stop requests at random moments of every long command: quick, with the documented exit code.
 
-Ctrl-C, SIGTERM, SIGHUP and what batch systems send go to real processes, at start-up, while
-images are read and cached, while training, scoring, saving and sampling. Whole files alone stay,
-nobody is left running, and a training goes on afterwards to the same last bit.
+Ctrl-C, SIGTERM, SIGHUP and the signals of batch systems are sent to real processes at the start,
+while images are read and cached, while training, scoring, saving and sampling. Only complete files
+remain, no process is left running, and a training continues to the same last bit.
 """
 
 import random
@@ -171,7 +171,7 @@ def test_a_warning_of_a_batch_system_saves_once_however_often_it_comes(
     done = child.wait()
     assert done.code == 75, done.err
     *_, told, again = done.err.splitlines()
-    assert told.startswith("stopped at ") and told.endswith("Go on with:")
+    assert told.startswith("stopped at ") and told.endswith("Continue with:")
     assert again.startswith("  gentool train gan --data")
     assert torn(tmp_path / "run") == []
 

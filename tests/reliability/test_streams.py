@@ -1,6 +1,6 @@
-"""Every command on every kind of stream: no escape codes off a terminal, JSON parses, exit codes.
+"""Every command with every kind of stream: escape codes only on a terminal, valid JSON, exit codes.
 
-A real process each. By default the pairs that have something to lose; ``-m slow`` runs them all.
+Each case is a real process. By default only the pairs that can fail are run; ``-m slow`` runs all.
 """
 
 import errno

@@ -67,7 +67,7 @@ def test_the_lock_of_a_killed_training_is_stale(
     assert str(first.pid) in (out / HOLDER_NAME).read_text()
     done = gentool_command(*arguments, "--images", LONG, "--stop-after", 16)
     assert record("the lock of a killed training is stale", done.code == 75), done.err
-    assert "going on at" in done.err
+    assert "continuing at" in done.err
 
 
 @pytest.mark.parametrize("words", ["", "{", "[1]", "{}", '{"pid": 1}', "\x00" * 9000])

@@ -1,4 +1,4 @@
-"""What a density is fitted to: how many images, and how many at once."""
+"""The images to which a density is fitted: how many, and how many per batch."""
 
 import pytest
 import torch

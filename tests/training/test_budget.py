@@ -1,4 +1,4 @@
-"""What of a run's budget is spent."""
+"""The used fraction of the budget of a run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a command leaves open is as the run in its folder began; what it says is kept or refused."""
+"""Settings that a command does not give are those of the run; given ones are kept or refused."""
 
 import json
 import shutil
@@ -51,7 +51,9 @@ def begun(stopped: Path, tmp_path: Path) -> Path:
 def test_what_is_not_said_is_as_the_run_began(begun: Path, image_folder: Path) -> None:
     done = train(image_folder, begun)
     assert done.code == 0, done.err
-    (line,) = [line for line in done.err.splitlines() if line.startswith("going on as the run")]
+    (line,) = [
+        line for line in done.err.splitlines() if line.startswith("continuing with the settings")
+    ]
     for words in ("--precision bfloat16 (not float32)", "--batch 8 (not 16)", "--seed 3 (not 0)",
                   "--mode grey (not rgb)", "-o width 4 (not 48)", "--fit pad (not crop)",
                   "-o beta 2.0 (not 1.0)", "--unconditional True (not False)"):  # fmt: skip
@@ -75,8 +77,10 @@ def test_the_same_command_on_a_machine_without_bfloat16_goes_on(
         done = train(image_folder, out, *LESS, *auto)
         assert done.code == 0, done.err
         kept, other = ("bfloat16", "float32") if there else ("float32", "bfloat16")
-        assert f"as the run began, with --precision {kept} (not {other})" in done.err
-        assert ("which makes it slow" in done.err) == there
+        assert (
+            f"continuing with the settings of the run: --precision {kept} (not {other})" in done.err
+        )
+        assert ("slow on this CPU" in done.err) == there
         assert load_model(out).header["training"]["precision"] == kept
 
 
@@ -100,7 +104,7 @@ def test_the_same_command_on_the_same_machine_says_nothing_of_it(
     assert train(image_folder, tmp_path / "run", *LESS, "--stop-after", 16).code == 75
     done = train(image_folder, tmp_path / "run", *LESS)
     assert done.code == 0, done.err
-    assert "as the run began" not in done.err
+    assert "continuing with the settings" not in done.err
 
 
 def test_another_device_is_told_unless_it_was_asked_for(
@@ -115,13 +119,13 @@ def test_another_device_is_told_unless_it_was_asked_for(
     assert train(image_folder, out, *LESS, "--stop-after", 16).code == 75
     rewrite(out, device="cuda")
     done = train(image_folder, out, *LESS, "--device", "auto", "--quiet")
-    assert "the run was on cuda, which is not here; it continues on cpu" in done.err
+    assert "the run was on cuda, which is not available; it continues on cpu" in done.err
 
 
 def test_an_automatic_batch_is_that_of_the_run_unmeasured(begun: Path, image_folder: Path) -> None:
     done = train(image_folder, begun, "--batch", "auto")
     assert done.code == 0, done.err
-    assert "--batch 8 (auto measures for a new run)" in done.err
+    assert "--batch 8 (auto measures only for a new run)" in done.err
     assert "images/s in 3 steps" not in done.err
 
 
@@ -135,10 +139,10 @@ def test_what_was_said_is_refused_alone_or_goes_over_the_run(
     base = ["train", "vae", "--data", image_folder, "--out", begun, "--images", 64, *words]
     done = gentool_command(*base, "--device", "cpu", env=env)
     assert done.code == 2
-    assert "holds a run with other settings: --lr was 0.002, is 0.1. Choose" in done.err
+    assert "holds a run with other settings: --lr was 0.002 and is 0.1. Choose" in done.err
     done = gentool_command(*base, "--device", "cpu", "--override", env=env)
     assert done.code == 0, done.err
-    assert "going on with other settings: --lr was 0.002, is 0.1\n" in done.err
+    assert "continuing with other settings: --lr was 0.002 and is 0.1\n" in done.err
     assert load_model(begun).header["training"]["seed"] == 3
 
 
@@ -158,7 +162,7 @@ def test_another_preset_is_another_run(image_folder: Path, tmp_path: Path) -> No
     assert gentool_command("train", "vae", *base).code == 0
     done = gentool_command("train", "beta-vae", *base)
     assert done.code == 2
-    assert "-o beta was 1.0, is 4.0" in done.err
+    assert "-o beta was 1.0 and is 4.0" in done.err
 
 
 def test_a_state_of_before_says_no_preset_and_no_device(begun: Path, image_folder: Path) -> None:

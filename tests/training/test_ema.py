@@ -1,4 +1,4 @@
-"""Averages of weights: the half-life, the ramp, and what happens when a phase is over."""
+"""Moving averages of weights: the half-life, the ramp, and the end of a phase."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Gradients too long to be followed: told by a running median, and exact when a run goes on."""
+"""Skipping of too large gradients: by a running median, and exact in a continued run."""
 
 import json
 import math

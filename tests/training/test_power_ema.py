@@ -1,4 +1,4 @@
-"""Power-function averages: their profile, their length, and combinations of a few."""
+"""Power-function averages: their profile, their length, and combinations of several."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere and repeated ends as if it had not been, to the last bit."""
+"""A run that is stopped anywhere and continued gives the same result to the last bit."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_a_run_stopped_anywhere_and_repeated_is_the_same_run(
     assert header["images"] == images
     done = gentool_command(*command(model, image_folder, out))
     assert done.code == 0, done.err
-    assert f"going on at {images} images" in done.err
+    assert f"continuing at {images} images" in done.err
     same_run(trained(model), out)
 
 
@@ -116,7 +116,7 @@ def test_a_stop_prints_the_command_to_go_on(image_folder: Path, tmp_path: Path) 
     out = tmp_path / "my run"
     done = gentool_command(*command("vae", image_folder, out, "--stop-after", 32))
     *_, error, again = done.err.splitlines()
-    assert error == f"stopped at 32 images; saved in {out}. Go on with:"
+    assert error == f"stopped at 32 images; the run is saved in {out}. Continue with:"
     assert again.startswith(f"  gentool train vae --data {image_folder} --out '{out}'")
     assert "Traceback" not in done.err
 
@@ -187,7 +187,7 @@ def test_signals_stop_a_run_that_then_goes_on_to_the_same_end(
         assert "Traceback" not in done.err
         header, _ = read_file(out / "state.safetensors")
         seen.append(header["images"])
-        told = f"stopped at {seen[-1]:,} images; saved in {out}. Go on with:"
+        told = f"stopped at {seen[-1]:,} images; the run is saved in {out}. Continue with:"
         assert told in done.err.splitlines()
         assert done.err.splitlines()[-1].startswith("  gentool train gan --data ")
         assert done.err.splitlines()[-1].endswith(f"--images {LONG}")
@@ -230,7 +230,7 @@ def test_a_signal_while_images_are_prepared_leaves_no_run(tmp_path: Path, own_ca
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "stopped while preparing images; those prepared are kept" in err.decode()
+    assert "stopped while preparing images; the prepared images are kept" in err.decode()
     assert not list(own_cache.glob("*/meta.json"))
     assert not (tmp_path / "run").exists()
 
@@ -248,7 +248,7 @@ def test_a_signal_while_sampling_leaves_whole_files(
     child.send(number)
     done = child.wait()
     assert done.code == (130 if number == signal.SIGINT else 75)
-    assert "every file that was written is whole" in done.err
+    assert "every written file is complete" in done.err
     assert sorted(map(str, out.iterdir())) == sorted(done.lines)
 
 
@@ -290,14 +290,14 @@ def test_a_run_from_before_an_option_goes_on_as_what_it_is(
 
 
 CHANGES: dict[str, tuple[tuple[object, ...], str]] = {
-    "seed": (("--seed", 3), "--seed was 0, is 3"),
-    "batch": (("--batch", 8), "--batch was 16, is 8"),
-    "learning rate": (("--lr", 0.5), "--lr was 0.001, is 0.5"),
-    "precision": (("--precision", "bfloat16"), "--precision was float32, is bfloat16"),
-    "width": (("--width", 8), "-o width was 4, is 8"),
-    "option": (("-o", "ema_images=5"), "-o ema_images was 10000, is 5"),
-    "mode": (("--mode", "grey"), "--mode was rgb, is grey"),
-    "size": (("--size", 20), "--size was 16x16, is 20x20"),
+    "seed": (("--seed", 3), "--seed was 0 and is 3"),
+    "batch": (("--batch", 8), "--batch was 16 and is 8"),
+    "learning rate": (("--lr", 0.5), "--lr was 0.001 and is 0.5"),
+    "precision": (("--precision", "bfloat16"), "--precision was float32 and is bfloat16"),
+    "width": (("--width", 8), "-o width was 4 and is 8"),
+    "option": (("-o", "ema_images=5"), "-o ema_images was 10000 and is 5"),
+    "mode": (("--mode", "grey"), "--mode was rgb and is grey"),
+    "size": (("--size", 20), "--size was 16x16 and is 20x20"),
 }
 
 

@@ -1,4 +1,4 @@
-"""When a run scores itself: by the counter, by the clock, and once more at rest."""
+"""When a run computes its score: by images, by time, and at the end."""
 
 import json
 import time

@@ -103,7 +103,7 @@ def build(
             _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
     if len(built.bad) == total:
         path, reason = names[0]
-        raise DataError(f"none of the {total:,} images can be read; the first, {path}: {reason}")
+        raise DataError(f"none of the {total:,} images can be read; the first: {path}: {reason}")
     progress(total, total)
     return built
 
@@ -146,7 +146,7 @@ def _in_order(
                 yield chunk
                 start = chunk.stop
     except WorkersFailed as error:
-        notes.append(f"prepared in threads, as worker processes cannot do it ({error})")
+        notes.append(f"images were prepared in threads, because worker processes failed ({error})")
         crew = ThreadCrew(job, cores())
         size = _chunk_size(total, job.dims, crew.size)
         spans = ((k, min(k + size, total)) for k in range(start, total, size))

@@ -144,16 +144,16 @@ def verify_entry(folder: Path) -> str | None:
         return f"{META} is missing or damaged"
     found = open_entry(folder, shape, check=False)
     if found is None:
-        return "its files do not fit together"
+        return "its files do not match each other"
     digest = hashlib.sha256(str(shape).encode())
     step = max(1, _BLOCK // shape.dims)
     for start in range(0, len(found.stored), step):
         digest.update(found.stored[start : start + step].data)
     update_with_labels(digest, found.classes, found.labels)
     if digest.hexdigest() != found.fingerprint:
-        return "its pixels or labels are not those that were written"
+        return "its pixels or labels were changed"
     if not _checks_hold(folder, meta["checks"]):
-        return "its list of hashes is not the one that was written"
+        return "its list of hashes was changed"
     return None
 
 
@@ -174,7 +174,7 @@ def _map(path: Path, dims: tuple[int, ...]) -> Pixels:
     Pruning treats the file as in use while the array exists.
     """
     if path.stat().st_size != np.prod(dims) or dims[0] < 1:
-        raise ValueError(f"{path} has another size")
+        raise ValueError(f"{path} has a wrong size")
     with path.open("rb") as file:
         hold(file)
         mapped: Pixels = np.memmap(file, dtype=np.uint8, mode="r", shape=dims)

@@ -67,7 +67,9 @@ def prepare(
         UsageError: there is no such ``cache``, or ``max_bad`` is not from 0 to 1.
     """
     if cache not in CACHE_MODES:
-        raise UsageError(f"no cache '{cache!s:.20}'. Choices: {', '.join(CACHE_MODES)}")
+        raise UsageError(
+            f"there is no cache mode '{cache!s:.20}'. Choose from {', '.join(CACHE_MODES)}"
+        )
     told = _rising(progress) if progress else (lambda done, total: None)
     task = _Task(sample or Sample(source), preprocessing, Tolerance(max_bad, strict), told)
     if cache == "never":
@@ -79,7 +81,9 @@ def prepare(
     if found is None:
         note = _make_room(entry, task)
         if note and cache == "disk":
-            raise DataError(f"{note}. Free some, set GENTOOL_CACHE, or use --cache never")
+            raise DataError(
+                f"{note}. Free some space, set GENTOOL_CACHE to another disk, or use --cache never"
+            )
         if note:
             return _streamed(task, (f"{note}: streamed from the source",))
         return _on_disk(entry, task)
@@ -159,8 +163,8 @@ def _make_room(entry: Path, task: _Task) -> str | None:
         free = shutil.disk_usage(place).free
     if free < need:
         return (
-            f"the prepared images take {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
-            f"{entry.parent}"
+            f"the prepared images take {need / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free "
+            f"at {entry.parent}"
         )
     return None
 
@@ -186,7 +190,7 @@ def _on_disk(entry: Path, task: _Task) -> Dataset:
     except OSError as error:
         raise DataError(
             f"cannot write the image cache {entry.parent}: {error.strerror or error}. "
-            "Set GENTOOL_CACHE to a folder with room"
+            "Set GENTOOL_CACHE to a folder with enough space"
         ) from error
     if found is None:
         raise DataError(f"the image cache {entry} was changed while in use. Run the command again")
@@ -242,8 +246,8 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
     if getattr(source, "access", "processes") == "sequential":
         why = f"{notes[0].partition(': streamed')[0]}, and " if notes else ""
         raise DataError(
-            f"{why}{source.name} can only be read from front to back, not in a random order. Use "
-            "--cache disk, with GENTOOL_CACHE at a folder with room"
+            f"{why}{source.name} can be read only from start to end, not in random order. Use "
+            "--cache disk, with GENTOOL_CACHE set to a folder with enough space"
         )
     stored = StreamedImages(source, preprocessing, task.tolerance)
     return Dataset(

@@ -97,7 +97,9 @@ def verify(entry: Entry | Path) -> str | None:
     """
     path = entry.path if isinstance(entry, Entry) else entry
     if not (path / IMAGES).exists() or (path / JOURNAL).exists():
-        raise DataError(f"{path} holds no finished images. gentool data cache --list shows them")
+        raise DataError(
+            f"{path} holds no prepared images. Run gentool data cache --list to see what is cached"
+        )
     return verify_entry(path)
 
 
@@ -116,7 +118,8 @@ def cache_limit() -> int:
     number, unit = (word[:-1], word[-1]) if word[-1] in _UNITS else (word, "")
     if not (number.isascii() and number.isdecimal()):
         raise UsageError(
-            f"GENTOOL_CACHE_BYTES={word:.20} is not a size. Write bytes, or as in 500M, 50G, 2T"
+            f"GENTOOL_CACHE_BYTES={word:.20} is not a size. Write a number of bytes, or 500M, 50G, "
+            "2T"
         )
     return int(number) * _UNITS[unit]
 

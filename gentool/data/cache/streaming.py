@@ -76,7 +76,9 @@ class StreamedImages:
         if len(chosen):
             numbers = np.where(chosen < 0, chosen + len(self), chosen)
             if numbers.min() < 0 or numbers.max() >= len(self):
-                raise IndexError(f"no image {int(numbers.max())} among {len(self)}")
+                raise IndexError(
+                    f"there is no image {int(numbers.max())}; the data set has {len(self)}"
+                )
             for place, pixels in enumerate(self._loader.load(numbers.tolist())):
                 out[place] = pixels[self._window]
         return out
@@ -130,4 +132,6 @@ class _Loader:
                 self._stand_ins[number] = candidate
                 return found
         path, reason = self.bad[0]
-        raise DataError(f"no image of the class of image {number} can be read; {path}: {reason}")
+        raise DataError(
+            f"no image of the class of image {number} can be read; the first: {path}: {reason}"
+        )

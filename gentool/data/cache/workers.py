@@ -137,7 +137,9 @@ class ProcessCrew:
             self._own.worker = None
             worker.clean()
         if stop - start == 1:
-            return [self._job.give_up(start, f"decoding it ends the process ({worker.ended()})")]
+            return [
+                self._job.give_up(start, f"the process that decodes it crashes ({worker.ended()})")
+            ]
         middle = (start + stop) // 2
         return self._run(start, middle, known) + self._run(middle, stop, known)
 
@@ -224,7 +226,7 @@ class _Worker:
         """Return the last line that the process wrote to stderr."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "no reason given"
+        return lines[-1] if lines else "it gave no reason"
 
     def kill(self) -> None:
         """Kill the process at once."""

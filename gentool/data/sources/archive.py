@@ -67,7 +67,7 @@ class ArchiveSource(FileSource):
             try:
                 return members.index(labels, read)
             except ValueError as error:
-                raise DataError(f"{name}: the labels in it cannot be read: {error}") from error
+                raise DataError(f"the labels in {name} cannot be read: {error}") from error
 
     def read(self, index: int) -> bytes:
         """Return the bytes of member ``index``."""
@@ -153,7 +153,7 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     plain = unpack_tar(path, kind, key.with_name(key.name + ".tar"))
     with open_regular(plain) as file:
         if not is_tar(file):
-            raise DataError(f"{path} holds no tar, only a {kind} file of something else")
+            raise DataError(f"{path} is a {kind} file, but it does not contain a tar archive")
     return plain, False
 
 

@@ -87,7 +87,7 @@ class Members:
         """
         offset, packed, size, crc, method = stored
         if size > MAX_FILE or packed > MAX_FILE:
-            raise self.refuse(name.decode(errors="replace"), f"claims {size:,} bytes")
+            raise self.refuse(name.decode(errors="replace"), f"claims to be {size:,} bytes long")
         if size > _RATIO_FROM and size > MAX_RATIO * max(packed, 1):
             raise self.refuse(
                 name.decode(errors="replace"), f"claims to unpack {packed:,} bytes to {size:,}"
@@ -106,7 +106,7 @@ class Members:
         """Return the error for a member because of which the archive is refused."""
         return DataError(
             f"{self.archive} is refused: its member {name[:200]} {why}. "
-            "Pack the images anew, from a folder"
+            "Pack the images again, from a folder"
         )
 
     def index(self, labels: str | None, read: Callable[[Stored], bytes]) -> Index:

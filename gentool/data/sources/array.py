@@ -45,9 +45,7 @@ class ArraySource(Source):
             try:
                 self._images = _read(file)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
-                raise DataError(
-                    f"{path} holds no images that can be read: {error!s:.200}"
-                ) from error
+                raise DataError(f"{path} contains no readable images: {error!s:.200}") from error
         self.paths = [f"{k:06d}" for k in range(len(self._images))]
         shape = "x".join(map(str, self._images.shape))
         digest = hashlib.sha256(f"npz {shape}".encode())
@@ -81,7 +79,7 @@ def _read(file: BinaryIO) -> Pixels:
     stored = next(found[name] for name in _NAMES if name in found)
     _, packed, size, _, _ = stored
     if size > _MOST_BYTES or (size > _SMALL and size > MAX_RATIO * max(packed, 1)):
-        raise ValueError(f"{packed:,} bytes that claim to unpack to {size:,}")
+        raise ValueError(f"its {packed:,} bytes claim to unpack to {size:,}")
     return _parse(read_member(file, stored), stored)
 
 
@@ -93,16 +91,16 @@ def _parse(data: bytes, stored: Stored) -> Pixels:
         version
     )
     if header is None:
-        raise ValueError(f"an array of format {version}")
+        raise ValueError(f"its array has the unknown format {version}")
     shape, by_columns, dtype = header(stream)
     sides = len(shape) == 4 and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
     if dtype != np.uint8 or not sides or shape[0] < 1 or shape[3] not in MODES.values():
         raise ValueError(
-            f"an array {dtype} of shape {shape!s:.60}; images are uint8 (N, H, W, C) with C 1, 3 "
-            "or 4"
+            f"its array is {dtype} of shape {shape!s:.60}; images are uint8 (N, H, W, C) with C 1, "
+            "3 or 4"
         )
     if int(np.prod(shape, dtype=object)) != stored[2] - stream.tell():
-        raise ValueError("an array of another length than its header says")
+        raise ValueError("the length of its array does not match its header")
     flat = np.frombuffer(data, dtype=np.uint8, offset=stream.tell())
     images: Pixels = np.ascontiguousarray(flat.reshape(shape, order="F" if by_columns else "C"))
     return images

@@ -153,5 +153,6 @@ def is_image(name: str) -> bool:
 def no_images(where: str) -> DataError:
     """Return the error for a place without any image."""
     return DataError(
-        f"no images in {where} (searched deeply for {', '.join(sorted(IMAGE_SUFFIXES))}, any case)"
+        f"there are no images in {where} (with subfolders, searched for "
+        f"{', '.join(sorted(IMAGE_SUFFIXES))}, upper or lower case)"
     )

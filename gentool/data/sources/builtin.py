@@ -23,8 +23,8 @@ BUILTIN: Registry[ProceduralSet] = Registry(
     "gentool list data",
     {
         "shapes": Entry("coloured shapes with known factors, 32x32 RGB, 6 classes", Shapes),
-        "digits": Entry("handwritten-looking digits, 28x28 grey, 10 classes", Digits),
-        "modes": Entry("1,000 numbers which a rule reads back, 32x32 RGB, no classes", Modes),
+        "digits": Entry("digits like handwriting, 28x28 grey, 10 classes", Digits),
+        "modes": Entry("images of 1,000 numbers, to count modes, 32x32 RGB, no classes", Modes),
     },
 )
 
@@ -102,14 +102,14 @@ def open_builtin(words: str) -> BuiltinSource:
     digits = len(count_word) <= 20 and count_word.isdecimal()
     if not digits or not 1 <= int(count_word) <= _MAX_BUILTIN:
         raise UsageError(
-            f"builtin:{name}:{count_word:.20}: after the name stands how many images, "
+            f"builtin:{name}:{count_word:.20} needs a number of images after the name, "
             f"1 to {_MAX_BUILTIN}, for example builtin:{name}:10000"
         )
     count, multiple = int(count_word), procedural.multiple_of
     if count % multiple:
         more = count + -count % multiple
         raise UsageError(
-            f"builtin:{name}:{count}: its {multiple:,} kinds are equally many only in multiples of "
-            f"as many images. Use builtin:{name}:{more}"
+            f"builtin:{name}:{count}: the number of images must be a multiple of its {multiple:,} "
+            f"kinds. Use builtin:{name}:{more}"
         )
     return BuiltinSource(procedural, count)

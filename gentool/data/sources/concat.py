@@ -49,7 +49,7 @@ class JoinedSource(Source):
     def place(self, index: int) -> tuple[Source, int]:
         """Return the source that contains image ``index``, and the number of the image there."""
         if not 0 <= index < len(self):
-            raise IndexError(f"no image {index} among {len(self)}")
+            raise IndexError(f"there is no image {index}; the source has {len(self)}")
         which = bisect_right(self._ends, index)
         return self.sources[which], index - (self._ends[which - 1] if which else 0)
 
@@ -134,7 +134,7 @@ def split_weight(spec: str) -> tuple[str, float]:
         return spec, 1.0
     if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
         raise UsageError(
-            f"weight {tail:.20} of {head:.100}: a weight is a number above 0, at most "
-            f"{MAX_WEIGHT:.0f}, for example {head:.100}@2.5"
+            f"weight {tail:.20} of {head:.100} is not allowed: a weight is a number above 0, at "
+            f"most {MAX_WEIGHT:.0f}, for example {head:.100}@2.5"
         )
     return head, weight

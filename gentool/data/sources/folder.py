@@ -61,7 +61,7 @@ class FolderSource(FileSource):
         with os.fdopen(file, "rb") as stream:
             info = os.fstat(file)
             if not stat.S_ISREG(info.st_mode):
-                raise BadImage("not a regular file")
+                raise BadImage("it is not a regular file")
             if info.st_size > MAX_FILE:
                 raise BadImage(f"the file is larger than {MAX_FILE >> 20} MB")
             return stream.read()

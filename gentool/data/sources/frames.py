@@ -31,7 +31,10 @@ class FramesSource(FileSource):
 
     def __init__(self, files: Source, progress: Progress) -> None:
         if not isinstance(files, FileSource):
-            raise UsageError(f"{files.name} has no files that could hold several frames")
+            raise UsageError(
+                f"{files.name} does not consist of image files, so it has no frames. Leave "
+                "--all-frames out"
+            )
         self._files = files
         counts = _count(files, progress)
         self._file = np.repeat(np.arange(len(files), dtype=np.int64), counts)

@@ -89,7 +89,7 @@ class HubSource(FileSource):
             DataError: the stream breaks off.
         """
         if not 0 <= index < self._count:
-            raise IndexError(f"no image {index} among {self._count}")
+            raise IndexError(f"there is no image {index}; the data set has {self._count}")
         with self._lock:
             row = self._row(index)
         return self._bytes(row[self._column])
@@ -117,11 +117,11 @@ class HubSource(FileSource):
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             raise DataError(
-                f"hub:{self.place} broke off at image {number}: {reason:.200}. "
-                "Repeat the command to go on"
+                f"reading hub:{self.place} failed at image {number}: {reason:.200}. "
+                "Run the command again to continue"
             ) from error
         if row is None:
-            raise BadImage("the data set ended before it")
+            raise BadImage("the data set ended before this image")
         self._next = number + 1
         if self._next == self._count:
             self._rows = iter(())  # otherwise the reader prints an error when Python exits
@@ -197,13 +197,13 @@ def _find(where: str, **options: Any) -> Any:
         from datasets import disable_progress_bars, load_dataset_builder
     except ImportError as error:
         raise UsageError(
-            f"hub: needs datasets ({error.name} is missing): pip install 'gentool[hub]'"
+            f"hub: needs the library datasets ({error.name} is missing): pip install 'gentool[hub]'"
         ) from error
     disable_progress_bars()
     builder = load_dataset_builder(where, **options)
     if _reader(builder) not in READERS:
         raise DataError(
-            f"hub:{where:.100} is stored as {_reader(builder)}. Read are {', '.join(READERS)}"
+            f"hub:{where:.100} is stored as {_reader(builder)}. Supported: {', '.join(READERS)}"
         )
     return builder
 
@@ -221,7 +221,7 @@ def _reader(builder: Any) -> str:
 def _choose_split(builder: Any) -> str:
     splits = [str(split) for split in builder.config.data_files or ()]
     if not splits:
-        raise DataError(f"hub:{builder.dataset_name} holds no files")
+        raise DataError(f"hub:{builder.dataset_name} has no files")
     return _SPLIT if _SPLIT in splits else splits[0]
 
 
@@ -240,8 +240,8 @@ def _image_column(features: Mapping[str, Any], given: str, words: str) -> str:
         return given
     if given or not images:
         raise DataError(
-            f"hub:{words:.100} has no column {f'called {given!r:.40}' if given else 'of images'}. "
-            f"Columns: {', '.join(features)}. Name one as in hub:user/name:column"
+            f"hub:{words:.100} has no column {f'named {given!r:.40}' if given else 'of images'}. "
+            f"Columns: {', '.join(features)}. Name a column as in hub:user/name:column"
         )
     return images[0]
 

@@ -60,7 +60,7 @@ class Names(Sequence[str]):
             else:
                 starts.append(len(out))
             if 0 in name:
-                raise ValueError(f"a name with a zero byte: {name!r:.80}")
+                raise ValueError(f"a name has a zero byte: {name!r:.80}")
             out.append(shared)
             out += name[shared:]
             out.append(0)
@@ -89,7 +89,7 @@ class Names(Sequence[str]):
             ValueError: the index is damaged.
         """
         if not -self._count <= index < self._count:
-            raise IndexError(f"no name {index} among {self._count}")
+            raise IndexError(f"there is no name {index}; the index has {self._count}")
         index %= self._count
         for number, name in enumerate(self._block(index // _BLOCK)):
             if number == index % _BLOCK:
@@ -206,14 +206,14 @@ class Index:
         """
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise ValueError(f"{path} is no index")
+                raise ValueError(f"{path} is not an index")
             length = int.from_bytes(file.read(8), "little")
             header = file.read(min(length, _MAX_HEADER))
             start = -(-file.tell() // _ALIGN) * _ALIGN
         try:
             meta = json.loads(header)
             if path.stat().st_size != start + int(meta["bytes"]):
-                raise ValueError(f"{path} was cut short")
+                raise ValueError(f"{path} is cut short")
             mapped = np.memmap(path, np.uint8, "r", start) if meta["bytes"] else np.empty(0, "u1")
             arrays = {
                 name: np.asarray(mapped[place : place + size * np.dtype(kind).itemsize]).view(kind)
@@ -240,7 +240,7 @@ class Index:
 def _reopen(path: Path, fingerprint: str) -> Index:
     index = Index.open(path)
     if index.fingerprint != fingerprint:
-        raise DataError("the images were changed while in use. Run the command again")
+        raise DataError("the images were changed while they were in use. Run the command again")
     return index
 
 

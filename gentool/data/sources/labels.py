@@ -91,8 +91,8 @@ def find_labels(given: str | None, at_root: Callable[[str], Labelling | None]) -
         found = label_file(path)
         if found is None:
             raise DataError(
-                f"no file of labels at {given:.200}. Give a CSV of path,label, a dataset.json, "
-                f"'{FROM_FOLDERS}' or '{NO_LABELS}'"
+                f"there is no file of labels at {given:.200}. Give a CSV of path,label, a "
+                f"dataset.json, '{FROM_FOLDERS}' or '{NO_LABELS}'"
             )
         return found
     for name in LABEL_FILES:
@@ -110,7 +110,7 @@ def refuse_labels(spec: str, given: str | None) -> None:
     """
     if given is not None:
         raise UsageError(
-            f"{spec:.200} brings its own labels; labels can be given for a folder or an archive"
+            f"{spec:.200} has its own labels; --labels works only with a folder or an archive"
         )
 
 
@@ -125,7 +125,7 @@ def label_file(path: Path) -> Labelling | None:
 
     def read() -> bytes:
         if info.st_size > MAX_FILE:
-            raise DataError(f"{path} is larger than a file of labels can be")
+            raise DataError(f"{path} is too large for a file of labels")
         try:
             return path.read_bytes()
         except OSError as error:
@@ -165,7 +165,11 @@ def _parse(name: str, data: bytes) -> dict[str, Label] | None:
             return _parse_json(json.loads(data))
         return _parse_csv(data.decode("utf-8-sig", "surrogateescape"))
     except (ValueError, TypeError, csv.Error, RecursionError) as error:
-        kind = "JSON as StyleGAN's" if name.lower().endswith(".json") else "a CSV of path,label"
+        kind = (
+            "JSON in the format of StyleGAN"
+            if name.lower().endswith(".json")
+            else "a CSV of path,label"
+        )
         raise DataError(f"{name} is not {kind}: {error!s:.200}") from error
 
 
@@ -189,7 +193,7 @@ def _parse_csv(text: str) -> dict[str, Label] | None:
         if not row or (number == 0 and [c.strip().lower() for c in row] == ["path", "label"]):
             continue
         if len(row) != 2:
-            raise ValueError(f"row {number + 1} has {len(row)} columns")
+            raise ValueError(f"row {number + 1} has {len(row)} columns instead of 2")
         found[_plain(row[0])] = row[1].strip()
     if all(isinstance(v, str) and v.isdecimal() and len(v) < 19 for v in found.values()):
         return {path: int(label) for path, label in found.items()}
@@ -210,13 +214,13 @@ def _match(file: str, names: Sequence[str], told: dict[str, Label]) -> Labels:
             numbers.append(found.setdefault(label, len(found)))
     if missing:
         raise DataError(
-            f"{file} has no label for {missing:,} of {len(names):,} images, the first "
-            f"{first}. Paths in it begin at the source's root"
+            f"{file} has no label for {missing:,} of {len(names):,} images; the first is "
+            f"{first}. Its paths must be relative to the root of the source"
         )
     if told:
         raise DataError(
-            f"{file} names {len(told):,} images that are not there, the first "
-            f"{next(iter(told))}. Paths in it begin at the source's root"
+            f"{file} names {len(told):,} images that do not exist; the first is "
+            f"{next(iter(told))}. Its paths must be relative to the root of the source"
         )
     ordered = sorted(found, key=lambda label: (isinstance(label, str), label))
     words = [str(label) for label in found]

@@ -103,7 +103,7 @@ class ShardSource(Source):
 
     def _item(self, index: int) -> tuple[bytes | Image.Image, int | None]:
         if not 0 <= index < len(self):
-            raise IndexError(f"no image {index} among {len(self)}")
+            raise IndexError(f"there is no image {index}; the source has {len(self)}")
         with self._lock:  # only one thread at a time may read from litdata
             item = self._dataset[index]
         leaves = list(item.values()) if isinstance(item, dict) else item
@@ -125,7 +125,8 @@ def import_litdata() -> Any:
         import litdata
     except ImportError as error:
         raise UsageError(
-            f"shards need litdata ({error.name} is missing): pip install 'gentool[shards]'"
+            f"shards: needs the library litdata ({error.name} is missing): "
+            "pip install 'gentool[shards]'"
         ) from error
     return litdata
 
@@ -138,7 +139,7 @@ def open_shards(words: str, download: bool) -> ShardSource:
     """
     if words.startswith(("http://", "https://")):
         raise UsageError(
-            f"litdata reads no shards over http. Give a folder, or {', '.join(REMOTE)} in place "
+            f"litdata cannot read shards over http. Give a folder, or {', '.join(REMOTE)} instead "
             f"of {words:.100}"
         )
     return ShardSource(words)
@@ -160,15 +161,15 @@ def _fetch(place: str, name: str, scratch: Path) -> bytes:
         else:
             local = Path(place).expanduser() / name
         if name == "index.json" and local.stat().st_size > _MAX_INDEX:
-            raise DataError(f"the index of shards:{place:.200} is too large to be one")
+            raise DataError(f"the index of shards:{place:.200} is too large")
         return local.read_bytes()
     except DataError:
         raise
     except Exception as error:  # every kind of storage raises its own errors
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise DataError(
-            f"no shards at {place:.200}: {name} cannot be read ({reason:.200}). "
-            "gentool data shards writes them"
+            f"there are no shards at {place:.200}: {name} cannot be read ({reason:.200}). "
+            "Write shards with gentool data shards"
         ) from error
 
 
@@ -187,21 +188,25 @@ def _check_index(data: bytes, place: str) -> _Layout:
         classes = tuple(map(str, own.get("classes", ())))
         fields = _fields(config["data_spec"], len(formats))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"the index of shards:{place:.200} is damaged or unknown") from error
+        raise DataError(
+            f"the index of shards:{place:.200} is damaged or has an unknown format"
+        ) from error
     odd = next((f for f in formats if f not in _LEAVES), None)
     if odd is not None:
         raise DataError(
-            f"shards:{place:.200} holds leaves stored as '{odd!s:.40}', which is refused: a pickle "
-            f"could run code. Read are {', '.join(sorted(_LEAVES))}"
+            f"shards:{place:.200} contains leaves of type '{odd!s:.40}', which are refused: a "
+            f"pickle could run code. Allowed: {', '.join(sorted(_LEAVES))}"
         )
     if config.get("item_loader") not in (None, "PyTreeLoader") or config.get("encryption"):
-        raise DataError(f"shards:{place:.200} is encrypted or of a kind that holds no images")
+        raise DataError(
+            f"shards:{place:.200} is encrypted or is of a type that gentool does not read"
+        )
     if not all(isinstance(name, str) and _CHUNK_NAME.fullmatch(name) for name in names):
         raise DataError(f"the index of shards:{place:.200} names files outside its folder")
     images = [k for k, kind in enumerate(formats) if kind in _ENCODED or kind == "pil"]
     named = [k for k in images if fields[k] == "image"]
     if not count or not (len(images) == 1 or named):
-        raise DataError(f"shards:{place:.200} holds no images, or several in an item")
+        raise DataError(f"shards:{place:.200} contains no images, or several per item")
     mark = fields.index("hash") if own and "hash" in fields else None
     digest = hashlib.sha256(data).hexdigest()[:32]
     return _Layout(count, (named or images)[0], mark, classes, bool(own.get("labels")), digest)
@@ -218,14 +223,14 @@ def _fields(spec: str, count: int) -> list[str]:
     if kind is None and not children and count == 1:
         return [""]
     if kind not in ("builtins.dict", "builtins.list", "builtins.tuple") or len(children) != count:
-        raise ValueError("nested items")
+        raise ValueError("its items are nested")
     if any(child["type"] is not None or child["children_spec"] for child in children):
-        raise ValueError("nested items")
+        raise ValueError("its items are nested")
     if kind != "builtins.dict":
         return [""] * count
     names = json.loads(tree["context"])
     if len(names) != count:
-        raise ValueError("names that do not match")
+        raise ValueError("its names do not match its fields")
     return [str(name) for name in names]
 
 
@@ -233,9 +238,9 @@ def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:
     try:
         labels = np.load(io.BytesIO(data), allow_pickle=False)
         if labels.dtype != np.int32 or labels.shape != (layout.images,):
-            raise ValueError("another shape")
+            raise ValueError("their number or type is wrong")
         if labels.min() < 0 or labels.max() >= len(layout.classes):
-            raise ValueError("a label without a class")
+            raise ValueError("a label has no class")
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"the labels of these shards are damaged: {error}") from error
     checked: NDArray[np.int32] = labels
@@ -298,7 +303,7 @@ def write_shards(
     from litdata.streaming.writer import BinaryWriter
 
     if out.exists() and not replace:
-        raise UsageError(f"{out} is there already. Give another folder")
+        raise UsageError(f"{out} already exists. Choose another folder")
     bad: list[tuple[str, str]] = []
     kept: list[int] = []
     try:
@@ -314,7 +319,9 @@ def write_shards(
                 writer.add_item(len(kept), {"image": image, "hash": f"{mark:016x}"})
                 kept.append(index)
             if not kept:
-                raise DataError(f"none of the {len(source)} images can be read; {bad[0][1]}")
+                raise DataError(
+                    f"none of the {len(source)} images can be read; the first: {bad[0][1]}"
+                )
             writer.done()
             writer.merge(1)
             _add_labels(folder, source, kept, recipe)

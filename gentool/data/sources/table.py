@@ -114,12 +114,14 @@ def open_source(
             if is_archive(path):
                 return ArchiveSource(path, labels, refresh=refresh)
             raise DataError(
-                f"{spec} is a file but not a zip or tar. Give a folder, an archive or {_builtins()}"
+                f"{spec} is a file, but not a zip or tar. Give a folder, an archive or "
+                f"{_builtins()}"
             )
     except OSError as error:  # a name that no file can have, or a folder that may not be read
         raise DataError(f"cannot read {spec:.200}: {error.strerror}") from error
     raise DataError(
-        f"nothing at {spec:.200}. Give a folder of images, a .zip or .tar of one, or {_builtins()}"
+        f"there is nothing at {spec:.200}. Give a folder of images, a .zip or .tar of images, or "
+        f"{_builtins()}"
     )
 
 
@@ -144,9 +146,13 @@ def open_sources(
             several sources; also as in ``open_source``.
     """
     if not specs:
-        raise UsageError("no data. Give a folder of images, an archive of one, or " + _builtins())
+        raise UsageError(
+            "--data is empty. Give a folder of images, an archive of images, or " + _builtins()
+        )
     if len(specs) > 1 and labels not in (None, FROM_FOLDERS, NO_LABELS):
-        raise UsageError("one file of labels cannot serve several sources. Join them in one folder")
+        raise UsageError(
+            "a file of labels works with only one source. Put the images into one folder"
+        )
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [

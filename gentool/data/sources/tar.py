@@ -72,9 +72,9 @@ def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
     if wanted is None:
         return
     if found.issparse():
-        raise members.refuse(found.name, "is stored with holes (tar --sparse)")
+        raise members.refuse(found.name, "is a sparse file (tar --sparse)")
     if found.offset_data + found.size > end:
-        raise DataError(f"{members.archive} is cut short in its member {found.name:.200}")
+        raise DataError(f"{members.archive} is cut short inside its member {found.name:.200}")
     stored = (found.offset_data, found.size, found.size, 0, 0)
     members.add(wanted[0], stored, image=wanted[1])
 
@@ -98,11 +98,11 @@ def unpack_tar(path: Path, kind: str, place: Path) -> Path:
         finally:
             Path(scratch).unlink(missing_ok=True)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is not a sound {kind} file: {error}") from error
+        raise DataError(f"{path} is a damaged {kind} file: {error}") from error
     except OSError as error:
         raise DataError(
             f"cannot unpack {path} to {place.parent}: {error.strerror or error}. Set GENTOOL_CACHE "
-            "to a folder with room, or unpack it and give the folder"
+            "to a folder with enough space, or unpack it and give the folder"
         ) from error
     return place
 
@@ -125,7 +125,7 @@ def _copy(packed: BinaryIO, out: BinaryIO, path: Path, folder: Path) -> None:
             )
         if done % (64 * _BLOCK) < _BLOCK and shutil.disk_usage(folder).free < _KEPT_FREE:
             raise DataError(
-                f"{path} unpacks to more than {folder} has room for. Set GENTOOL_CACHE to a folder "
-                "with room, or unpack it and give the folder"
+                f"{folder} has too little space to unpack {path}. Set GENTOOL_CACHE to a folder "
+                "with enough space, or unpack it and give the folder"
             )
         out.write(data)

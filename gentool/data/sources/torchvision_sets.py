@@ -86,11 +86,11 @@ class ImageSetSource(Source):
 
     def __init__(self, name: str, *, download: bool, test: bool = False) -> None:
         if name not in SETS:
-            raise UsageError(f"no torchvision set '{name:.40}'. Sets: {', '.join(SETS)}")
-        if test and name not in TESTS:
             raise UsageError(
-                f"torchvision's {name} has no part for testing. Sets with one: {', '.join(TESTS)}"
+                f"there is no torchvision set '{name:.40}'. Choose from {', '.join(SETS)}"
             )
+        if test and name not in TESTS:
+            raise UsageError(f"torchvision:{name} has no test set. Choose from {', '.join(TESTS)}")
         self.name = f"{name}-test" if test else name
         self._spec = f"torchvision:{name}:test" if test else f"torchvision:{name}"
         root = cache_folder() / f"torchvision-{name}"
@@ -111,7 +111,7 @@ class ImageSetSource(Source):
         """Return image ``index`` as torchvision gives it."""
         image = self._set[index][0]
         if not isinstance(image, Image.Image):
-            raise BadImage(f"torchvision gives {type(image).__name__}, not an image")
+            raise BadImage(f"torchvision returned {type(image).__name__}, not an image")
         return Decoded(image, image_hash(image))
 
 
@@ -125,8 +125,7 @@ def open_imageset(words: str, download: bool) -> ImageSetSource:
     name, colon, part = words.partition(":")
     if colon and part != "test":
         raise UsageError(
-            f"torchvision:{words:.80}: after the name stands nothing, or :test for the part meant "
-            "for testing"
+            f"torchvision:{words:.80}: write only the name, or the name and :test for the test set"
         )
     return ImageSetSource(name, download=download, test=bool(colon))
 
@@ -149,10 +148,11 @@ def _construct(name: str, root: Path, options: dict[str, object], *, download: b
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if download:
             raise DataError(
-                f"torchvision:{name} could not be fetched to {root}: {reason}"
+                f"torchvision:{name} cannot be downloaded to {root}: {reason}"
             ) from error
         raise DataError(
-            f"torchvision:{name} is not whole in {root} ({reason:.200}). --download fetches it"
+            f"torchvision:{name} is missing or incomplete in {root} ({reason:.200}). Download it "
+            "with --download"
         ) from error
 
 

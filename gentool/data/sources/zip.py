@@ -44,7 +44,7 @@ def list_zip(file: BinaryIO, members: Members) -> None:
         for entry in _entries(file):
             if stat.S_ISLNK(entry.mode):
                 if entry.stored[2] > _MAX_LINK:
-                    raise members.refuse(entry.name, "is a link that cannot be one")
+                    raise members.refuse(entry.name, "is a link with a target that is too long")
                 target = read_member(file, entry.stored)
                 members.check_link(entry.name, os.fsdecode(target))
                 continue
@@ -58,8 +58,8 @@ def list_zip(file: BinaryIO, members: Members) -> None:
                 )
             if entry.stored[4] not in (STORED, DEFLATED):
                 raise members.refuse(
-                    entry.name, f"is packed by method {entry.stored[4]}; only stored and deflated "
-                    "members are read"
+                    entry.name, f"is packed with method {entry.stored[4]}; only stored "
+                    "and deflated members can be read"
                 )  # fmt: skip
             members.add(wanted[0], entry.stored, image=wanted[1])
     except (ValueError, struct.error) as error:
@@ -121,9 +121,9 @@ def unpack(data: bytes, stored: Stored) -> bytes:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
         except zlib.error as error:
-            raise ValueError(f"its packed data are damaged: {error}") from None
+            raise ValueError(f"its compressed data are damaged: {error}") from None
     if len(data) != size:
-        raise ValueError("it is not as long as the archive says")
+        raise ValueError("its length does not match the archive")
     if zlib.crc32(data) != crc:
         raise ValueError("its checksum (CRC) is wrong")
     return data
@@ -151,7 +151,7 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
             extra = directory[extra_at : extra_at + extra_size]
             full, packed, start = _widened(extra, full, packed, start)
         if start + shift + packed > offset + shift:
-            raise ValueError("a member reaches into its directory")
+            raise ValueError("a member overlaps its directory")
         mode = attributes >> 16 if system == 3 else 0  # 3: made on Unix
         yield _Entry(name, flags, mode, (start + shift, packed, full, crc, method))
 
@@ -165,7 +165,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:
     """
     tail_at, tail, at = _find_end(file)
     if at < 0:
-        raise ValueError("it has no directory; was it cut short?")
+        raise ValueError("it has no directory and is probably cut short")
     count, size, offset = struct.unpack_from("<H2L", tail, at + 10)
     ends_at = tail_at + at
     if tail[max(at - 20, 0) : at].startswith(_LOCATOR):

@@ -22,10 +22,10 @@ class GANAdvice(Advice):
 
     def __init__(self, loss: AdversarialLoss, slopes: Mapping[str, float]) -> None:
         self._loss = loss
-        self.against_collapse = "-o penalties=r1+r2 or a smaller --lr helps"
+        self.against_collapse = "Use -o penalties=r1+r2 or a smaller --lr"
         if slopes:
             weights = "+".join(f"{k}:{w:g}" for k, w in slopes.items())
-            self.against_collapse = f"A heavier penalty (now {weights}) or a smaller --lr helps"
+            self.against_collapse = f"Use a larger penalty (now {weights}) or a smaller --lr"
 
     def health(self, record: Mapping[str, float]) -> str | None:
         """Report a discriminator that overfits, or whose loss is so small that G learns little."""
@@ -34,13 +34,14 @@ class GANAdvice(Advice):
             return None
         if record.get("ada_p", 0.0) >= _AUGMENTED:
             return (
-                f"overfitting: D knows the images by heart however they are augmented (ada_p "
-                f"{record['ada_p']:.2f}). More images, a smaller --width or a shorter run helps"
+                f"overfitting: the discriminator has memorised the images in spite of augmentation "
+                f"(ada_p {record['ada_p']:.2f}). Use more images, a smaller --width or a shorter "
+                "run"
             )
         if undecided > 0 and record.get("d_loss", undecided) < _WON * undecided:
             return (
-                f"the discriminator has won: its loss is {record['d_loss']:.3g}, where one that "
-                f"cannot tell has {undecided:.3g}, and G learns little from it. "
-                f"{self.against_collapse}"
+                f"the discriminator is too strong: its loss is {record['d_loss']:.3g} "
+                f"({undecided:.3g} if it cannot separate real from generated images), so the "
+                f"generator learns little. {self.against_collapse}"
             )
         return None

@@ -70,7 +70,9 @@ class Augmentation:
             ValueError: ``numbers`` is not of shape (B, size).
         """
         if numbers.shape != (len(images), self.size):
-            raise ValueError(f"numbers are {tuple(numbers.shape)}, not {(len(images), self.size)}")
+            raise ValueError(
+                f"numbers have shape {tuple(numbers.shape)}, not {(len(images), self.size)}"
+            )
         return self.apply(images, iter(numbers.unbind(1)), p)
 
 
@@ -250,18 +252,18 @@ AUGMENTATIONS: Registry[Augmentation] = Registry(
     "gentool list augmentations",
     {
         "flip": Entry(
-            "mirror left and right, half of the images",
+            "mirror half of the images left to right",
             lambda: Augmentation(2, _flip, keeps_levels=True),
         ),
-        "crop": Entry("a window of 0.8 to 1 of each side", lambda: Augmentation(4, _crop)),
+        "crop": Entry("random window of 0.8 to 1 of each side", lambda: Augmentation(4, _crop)),
         "colour": Entry("DiffAugment: brightness, saturation, contrast", lambda: _COLOUR),
-        "translation": Entry("DiffAugment: up to an eighth of a side", lambda: _TRANSLATION),
-        "cutout": Entry("DiffAugment: half of each side made grey", lambda: _CUT),
+        "translation": Entry("DiffAugment: shifts up to an eighth of a side", lambda: _TRANSLATION),
+        "cutout": Entry("DiffAugment: a grey square of half of each side", lambda: _CUT),
         "diffaugment": Entry(
             "DiffAugment (Zhao 2020): colour, translation, cutout",
             lambda: chain(_COLOUR, _TRANSLATION, _CUT),
         ),
-        "ada-geometry": Entry("ADA: turns, shifts, scales, rotations", lambda: _GEOMETRY),
+        "ada-geometry": Entry("ADA: quarter turns, shifts, scales, rotations", lambda: _GEOMETRY),
         "ada-colour": Entry(
             "ADA: brightness, contrast, luma, hue, saturation", lambda: _ADA_COLOUR
         ),

@@ -106,9 +106,7 @@ LOSSES: Registry[AdversarialLoss] = Registry(
     "GAN loss",
     "gentool list losses",
     {
-        "minimax": Entry(
-            "the value function of Goodfellow 2014, Eq. 1, to the letter", lambda: _MINIMAX
-        ),
+        "minimax": Entry("Goodfellow 2014, Eq. 1: the value function, unchanged", lambda: _MINIMAX),
         "non-saturating": Entry(
             "Goodfellow 2014, section 3: G maximises log D(G(z))", lambda: _NON_SATURATING
         ),
@@ -120,7 +118,8 @@ LOSSES: Registry[AdversarialLoss] = Registry(
             "WGAN (Arjovsky 2017): needs a penalty such as wgan-gp", lambda: _WASSERSTEIN
         ),
         "relativistic": Entry(
-            "RpGAN (Jolicoeur-Martineau 2018): each fake against one real", lambda: _RELATIVISTIC
+            "RpGAN (Jolicoeur-Martineau 2018): each generated image against one real",
+            lambda: _RELATIVISTIC,
         ),
     },
 )

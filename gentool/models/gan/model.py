@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
 from gentool.core.errors import NoEncoder, UsageError
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
@@ -85,7 +85,7 @@ class GAN(Model[GANConfig, GANDrawing]):
         ):
             raise UsageError(
                 f"penalty reconstruction needs a discriminator with decoders, which network "
-                f"{config.network} has not. Use -o network=fast"
+                f"{config.network} does not have. Use -o network=fast"
             )
         self.variance = ImageVariance()
         names = config.augment
@@ -141,8 +141,8 @@ class GAN(Model[GANConfig, GANDrawing]):
             raise NoEncoder("this model was trained without an encoder (-o encoder_share=0)")
         if not self.encoder.trained:
             raise NoEncoder(
-                "this file was saved before its run trained the encoder, which comes last: "
-                "model.safetensors of the finished run has it, if that took more than a few steps"
+                "this file was saved before the encoder was trained, at the end of the run; "
+                "model.safetensors of a finished run has an encoder"
             )
         return self.encoder(images)  # type: ignore[no-any-return]
 

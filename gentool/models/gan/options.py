@@ -1,4 +1,7 @@
-"""The options of the generative adversarial network: for training and for drawing samples."""
+"""The options of the generative adversarial network: for training and for drawing samples.
+
+``GANConfig.adapted`` chooses the augmentation of the discriminator by the number of images.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +32,7 @@ def _no_own_weight(config: "GANConfig") -> str | None:
     if any(term.weight is None for term in _slopes(config)):
         return None
     return (
-        f"it is the weight of R1 and R2 without a weight of their own, and penalties is "
+        f"it is the weight of R1 and R2 without their own weight, and penalties is "
         f"{config.penalties}. Leave it out, or write a weight after a name: "
         "-o penalties=wgan-gp:5"
     )
@@ -50,7 +53,7 @@ def _no_interval(config: "GANConfig") -> str | None:
     if any(term.every is None for term in _active(config)):
         return None
     if _active(config):
-        return f"penalties={config.penalties} has intervals of its own. Leave one of the two out"
+        return f"penalties={config.penalties} has its own intervals. Leave one of the two out"
     return _no_slopes(config)
 
 
@@ -78,52 +81,55 @@ class GANConfig(BaseConfig):
     """Options of ``gan``."""
 
     width: int = option(48, "channels of the widest grid; scales both networks", low=1, high=1024)
-    latent_size: int = option(128, "length of z", low=1, high=4096)
-    network: str = option("dcgan", "the two networks", choices=PAIRS)
-    loss: str = option("relativistic", "the game that is played", choices=LOSSES)
+    latent_size: int = option(128, "length of the latent vector z", low=1, high=4096)
+    network: str = option("dcgan", "generator and discriminator networks", choices=PAIRS)
+    loss: str = option("relativistic", "loss of both networks", choices=LOSSES)
     penalties: str = option(
-        "r1+r2", "what keeps the game stable, joined by +, each as name:weight/every; or none",
+        "r1+r2", "penalties joined by +, each as name:weight/every; or none",
         choices=PENALTIES, joined=True, weighted=True,
     )  # fmt: skip
     penalty: float = option(
-        1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4, idle=_no_own_weight
+        1.0, "weight gamma of R1 and R2 (0: none)", low=0, high=1e4, idle=_no_own_weight
     )
     calibrate: bool = option(
-        True, "scale gamma by the images' variance (1 for 32x32 photos)", idle=_no_slopes
+        True, "scale gamma by the variance of the images (1 for 32x32 photos)", idle=_no_slopes
     )
     penalty_end: float = option(
-        1.0, "gamma falls to this share of itself", low=0, high=1, idle=_no_slopes
+        1.0, "final gamma, as a fraction of gamma", low=0, high=1, idle=_no_slopes
     )
     penalty_every: int = option(
         8,
-        "steps between R1 and R2, whose weight makes up for it",
+        "compute R1 and R2 every N steps, with N times the weight",
         low=1,
         high=1024,
         idle=_no_interval,
     )
-    critic_steps: int = option(1, "turns of D for one of G", low=1, high=100)
-    beta1: float = option(0.0, "Adam's first moment: the game turns", low=0, high=0.999)
-    beta2: float = option(0.99, "Adam's second moment", low=0, high=0.99999)
+    critic_steps: int = option(1, "discriminator updates per generator update", low=1, high=100)
+    beta1: float = option(0.0, "decay of the first moment in Adam", low=0, high=0.999)
+    beta2: float = option(0.99, "decay of the second moment in Adam", low=0, high=0.99999)
     norm: str = option(
         "batch",
-        "normalisation in dcgan's generator",
+        "normalisation in the generator of dcgan",
         choices=("none", "batch", "group"),
         idle=_not_plain,
     )
     doubling: str = option(
-        DOUBLINGS[0], "how grids grow in dcgan's generator: each value four times, then a "
-        "convolution; or by transposed convolution, as published",
+        DOUBLINGS[0], "upsampling in the generator of dcgan: nearest neighbour and a "
+        "convolution, or a transposed convolution, as published",
         choices=DOUBLINGS, idle=_not_plain,
     )  # fmt: skip
     spectral: bool = option(
-        False, "spectral normalisation of D (dcgan, resnet, fast)", idle=_not_spectral
+        False,
+        "spectral normalisation of the discriminator (dcgan, resnet, fast)",
+        idle=_not_spectral,
     )
     augment: str = option(
-        "auto", "what D sees images through, joined by +; none; auto: by their number",
+        "auto", "augmentations of the images of the discriminator, joined by +; none; auto: by the "
+        "number of images",
         choices=AUGMENTATIONS, joined=True, automatic=True,
     )  # fmt: skip
     encoder_share: float = option(
-        0.1, "share of the run, its last, that trains reconstruct's encoder", low=0, high=0.9
+        0.1, "last fraction of the run, which trains the encoder for reconstruct", low=0, high=0.9
     )
 
     @classmethod
@@ -143,7 +149,8 @@ class GANConfig(BaseConfig):
         if name == "none":
             return replace(self, augment=name), []
         note = (
-            f"{images:,} images are few: D sees them through {name} (-o augment=none: as they are)"
+            f"{images:,} images are few, so the discriminator sees them through {name} "
+            "(-o augment=none: unchanged)"
         )
         return replace(self, augment=name), [note]
 
@@ -153,5 +160,8 @@ class GANDrawing:
     """Options for drawing samples."""
 
     truncation: float = option(
-        1.0, "psi: towards the mean, fewer oddities and less variety", low=0, high=1
+        1.0,
+        "psi; below 1: samples nearer to the mean, with fewer faults and less variety",
+        low=0,
+        high=1,
     )

@@ -310,19 +310,21 @@ PENALTIES: Registry[type[Penalty]] = Registry(
         "r1": Entry("squared gradient on real images (Mescheder 2018)", at(_HERE, "R1")),
         "r2": Entry("squared gradient on generated images (Mescheder 2018)", at(_HERE, "R2")),
         "wgan-gp": Entry(
-            "slope 1 between real and generated images (Gulrajani 2017)",
+            "gradient norm 1 between real and generated images (Gulrajani 2017)",
             at(_HERE, "GradientPenalty"),
         ),
-        "dragan": Entry("slope 1 around real images (Kodali 2017)", at(_HERE, "Dragan")),
+        "dragan": Entry("gradient norm 1 around real images (Kodali 2017)", at(_HERE, "Dragan")),
         "path-length": Entry(
-            "equal steps in w, equal steps in the image (Karras 2020)", at(_HERE, "PathLength")
+            "equal steps in w give equal steps in the image (Karras 2020)", at(_HERE, "PathLength")
         ),
         "lecam": Entry(
-            "logits near the other side's running mean (Tseng 2021)", at(_HERE, "LeCam")
+            "logits near the running mean of the other images (Tseng 2021)", at(_HERE, "LeCam")
         ),
-        "bcr": Entry("the same logits after augmentation (Zhao 2020)", at(_HERE, "Consistency")),
+        "bcr": Entry(
+            "equal logits before and after augmentation (Zhao 2020)", at(_HERE, "Consistency")
+        ),
         "reconstruction": Entry(
-            "D's decoders give the real images back (FastGAN, Liu 2021)",
+            "decoders reconstruct real images from features (FastGAN, Liu 2021)",
             at(_HERE, "Reconstruction"),
         ),
     },

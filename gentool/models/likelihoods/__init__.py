@@ -36,11 +36,11 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.continuous", "Gaussian"),
         ),
         "gaussian-fixed": Entry(
-            "the same with sigma fixed by -o sigma (a density)",
+            "as gaussian, with sigma fixed by -o sigma (a density)",
             at(f"{_HERE}.continuous", "FixedGaussian"),
         ),
         "gaussian-pixel": Entry(
-            "N(x; mu(z), sigma(z)^2) with a sigma per pixel (a density)",
+            "N(x; mu(z), sigma(z)^2) with one sigma per pixel (a density)",
             at(f"{_HERE}.continuous", "PixelGaussian"),
         ),
         "laplace": Entry(
@@ -48,11 +48,11 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.continuous", "Laplace"),
         ),
         "logistic": Entry(
-            "logistic over the 256 grey levels, a scale per pixel (a mass)",
+            "logistic over the 256 grey levels, one scale per pixel (a mass)",
             at(f"{_HERE}.logistic", "Logistic"),
         ),
         "logistic-mixture": Entry(
-            "ten logistics over the 256 grey levels, channels in turn (PixelCNN++; a mass)",
+            "ten logistics over the 256 grey levels, channel by channel (PixelCNN++; a mass)",
             at(f"{_HERE}.logistic", "LogisticMixture"),
         ),
         "categorical": Entry(
@@ -60,7 +60,7 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
             at(f"{_HERE}.counted", "Categorical"),
         ),
         "bernoulli": Entry(
-            "ink or no ink per pixel, for black and white images (a mass)",
+            "black or white per pixel, for black and white images (a mass)",
             at(f"{_HERE}.counted", "Bernoulli"),
         ),
     },
@@ -110,8 +110,11 @@ def choose_likelihood(
         The name of the likelihood, and a sentence on it unless it is ``usual``.
     """
     if pixels is None and not ink and LIKELIHOODS.get(usual).discrete:
-        return "gaussian", ["training changes the images' grey levels: likelihood gaussian"]
+        return "gaussian", ["likelihood gaussian: training changes the grey levels of the images"]
     if not ink and (pixels is None or suited(pixels()) != "bernoulli"):
         return usual, []
-    note = f"black and white images: likelihood bernoulli (-o likelihood={usual}: as if grey)"
+    note = (
+        f"likelihood bernoulli: the images are black and white (-o likelihood={usual} treats them "
+        "as grey)"
+    )
     return "bernoulli", [note]

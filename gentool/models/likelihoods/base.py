@@ -67,7 +67,7 @@ class Likelihood(nn.Module, ABC):
             OutsideSupport: they are not.
         """
         if not self.supports(images):
-            raise OutsideSupport(self.support, "images such as the model was trained on")
+            raise OutsideSupport(self.support, "images like those the model was trained on")
 
     def watch(self, images: torch.Tensor, step: int, first: str = "") -> None:
         """Check that training images are in the support.

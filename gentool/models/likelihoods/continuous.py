@@ -22,7 +22,7 @@ class _Continuous(Likelihood):
     discrete = False
     scaled = True
     support = "finite pixels"
-    otherwise = "images without infinite or undefined pixels"
+    otherwise = "images without infinite pixels or NaN"
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:
         """Return whether all pixels are finite."""

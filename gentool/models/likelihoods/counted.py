@@ -14,7 +14,7 @@ class Bernoulli(Likelihood):
     """
 
     discrete = True
-    support = "pixels of 0 or 255 alone"
+    support = "pixels of 0 or 255"
     otherwise = "-o likelihood=gaussian"
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:
@@ -44,7 +44,7 @@ class Categorical(Likelihood):
 
     params_per_channel = LEVELS
     discrete = True
-    support = "the 256 grey levels alone"
+    support = "the 256 grey levels"
     otherwise = "-o likelihood=gaussian, or --augment none"
 
     def supports(self, images: torch.Tensor) -> torch.Tensor:

@@ -68,7 +68,7 @@ def _clipped_mean(mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
 class _Logistic(Likelihood):
     discrete = True
     scaled = True
-    support = "the 256 grey levels alone"
+    support = "the 256 grey levels"
     otherwise = "-o likelihood=gaussian, or --augment none"
 
     def __init__(self, sigma: float = 0.5) -> None:

@@ -41,7 +41,9 @@ PRIORS: Registry[type[Prior]] = Registry(
     "prior",
     "gentool list priors",
     {
-        "normal": Entry("N(0, I), as the bound has it", at(f"{_HERE}.gaussian", "StandardNormal")),
+        "normal": Entry(
+            "N(0, I), the prior of the bound", at(f"{_HERE}.gaussian", "StandardNormal")
+        ),
         "gaussian": Entry(
             "one Gaussian with full covariance, fitted to the codes",
             at(f"{_HERE}.gaussian", "FullGaussian"),
@@ -55,11 +57,12 @@ PRIORS: Registry[type[Prior]] = Registry(
             at(f"{_HERE}.coupling", "CouplingFlow"),
         ),
         "latent-flow": Entry(
-            "a velocity field over the grid of latents, learned in the run's last part",
+            "a velocity field over the grid of latents, trained in the last part of the run",
             at(f"{_HERE}.latent_flow", "LatentFlow"),
         ),
         "vamp": Entry(
-            "the posteriors of learned images, trained jointly (VampPrior, Tomczak 2018)",
+            "mixture of the posteriors of learned images, trained jointly (VampPrior, Tomczak "
+            "2018)",
             at(f"{_HERE}.vamp", "VampPrior"),
         ),
     },
@@ -71,14 +74,14 @@ PRIORS: Registry[type[Prior]] = Registry(
     },
 )
 
-RETIRED = {"flow-matching": "Use -o prior=mixture, whose samples were better wherever we measured"}
+RETIRED = {"flow-matching": "Use -o prior=mixture, whose samples were better in every measurement"}
 FITTED = ("gaussian", "mixture", "flow")  # need no bound, so they fit any encoder
 
 
 def which_know(classes: int, prior: str, names: Iterable[str]) -> str:
     """Return why a prior ignores that many classes, and which of ``names`` would use them."""
     own = PRIORS.get(prior).most_classes
-    knows = f"at most {own:,}" if own else "none"
+    knows = f"at most {own:,} classes" if own else "no classes"
     others = [name for name in names if PRIORS.get(name).most_classes >= classes]
-    better = f"; {', '.join(others)} would" if others else ""
-    return f"-o prior={prior} knows {knows}{better}"
+    better = f"; {', '.join(others)} can" if others else ""
+    return f"-o prior={prior} can use {knows}{better}"

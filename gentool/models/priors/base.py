@@ -94,7 +94,7 @@ def check_room(numbers: int, size: int) -> None:
     """
     if numbers > _MOST_NUMBERS:
         raise UsageError(
-            f"the covariances of {size} latents would take {numbers * 4 / 2**30:.0f} GiB. "
+            f"the covariances of {size} latents need {numbers * 4 / 2**30:.0f} GiB. "
             "Use a smaller -o latent_size or -o grid, or -o prior=normal"
         )
 
@@ -162,7 +162,7 @@ class Prior(nn.Module, ABC):
         if classes > self.most_classes:
             knows = f"at most {self.most_classes}" if self.most_classes else "no"
             raise UsageError(
-                f"this prior knows {knows} classes. Use -o prior=mixture, or --unconditional"
+                f"this prior can use {knows} classes. Use -o prior=mixture, or --unconditional"
             )
         self.size, self.classes = size, classes
         if classes and self.counts_classes:
@@ -232,7 +232,7 @@ class Prior(nn.Module, ABC):
         Raises:
             TypeError: the prior is not ``learned``.
         """
-        raise TypeError(f"{type(self).__name__} is not learned in a span of its own")
+        raise TypeError(f"{type(self).__name__} has no training phase of its own")
 
     @property
     def ready(self) -> bool:
@@ -276,7 +276,7 @@ class Prior(nn.Module, ABC):
         if not self.classes:
             return torch.zeros(len(codes.means), dtype=torch.int64)
         if codes.labels is None:
-            raise ValueError(f"a prior of {self.classes} classes needs labels of its codes")
+            raise ValueError(f"a prior with {self.classes} classes needs the labels of the codes")
         return codes.labels.cpu()
 
     def one_hot(self, labels: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.priors.base import Codes, log_standard_normal
-from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
+from gentool.models.priors.small_networks import FittedNetwork, SmallNet, minimise
 
 _COUPLINGS, _WIDTH = 8, 128
 _LARGEST_LOG_SCALE = 2.0  # of one coupling
@@ -85,7 +85,7 @@ def _slice(part: range) -> slice:
 class CouplingFlow(FittedNetwork):
     """Whitening, then eight couplings; see the module."""
 
-    words = "a normalising flow fitted to the training images' codes"
+    words = "a normalising flow fitted to the codes of the training images"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)

@@ -22,7 +22,7 @@ import torch
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.priors.base import Codes
-from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
+from gentool.models.priors.small_networks import FittedNetwork, SmallNet, minimise
 
 _WIDTH, _BLOCKS = 192, 2
 _FREQUENCIES = 8  # of the angle's sine and cosine features
@@ -68,7 +68,7 @@ def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
 class FlowMatching(FittedNetwork):
     """Whitening, then the flow along a learned velocity; see the module."""
 
-    words = "noise carried to the training images' codes by flow matching"
+    words = "a flow-matching model of the codes of the training images"
 
     def __init__(self, size: int, components: int, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(size, components, shape, classes)

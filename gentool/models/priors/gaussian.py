@@ -87,14 +87,14 @@ class Whitened(Standardised):
 class ClassGaussians(FittedMixture):
     """A full Gaussian per class: a mixture with one component per class."""
 
-    words = "full Gaussians fitted to the training images' codes, one for every class"
+    words = "full Gaussians fitted to the codes of the training images, one per class"
 
 
 class FullGaussian(Whitened):
     """N(m, S) with the mean and covariance of draws from all posteriors."""
 
     most_classes = MOST_CLASSES
-    words = "a full Gaussian fitted to the training images' codes"
+    words = "a full Gaussian fitted to the codes of the training images"
 
     @classmethod
     def open(

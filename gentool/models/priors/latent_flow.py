@@ -46,7 +46,7 @@ class LatentFlow(Prior):
     rests = False
     most_classes = 10_000
     counts_classes = True
-    words = "noise carried to the training images' latents by flow matching on their grid"
+    words = "a flow-matching model of the latents of the training images, on their grid"
     mean: torch.Tensor
     variance: torch.Tensor
     measured: torch.Tensor

@@ -38,7 +38,7 @@ class FittedMixture(Standardised):
 
     has_components = True
     most_classes = MOST_CLASSES
-    words = "a mixture of Gaussians fitted to the training images' codes"
+    words = "a mixture of Gaussians fitted to the codes of the training images"
     shares: torch.Tensor
     means: torch.Tensor
     factors: torch.Tensor

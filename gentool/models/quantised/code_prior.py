@@ -19,7 +19,7 @@ from gentool.networks.transformer import Transformer
 def _only_one(drawing: "Drawing") -> str | None:
     if drawing.top_k != 1:
         return None
-    return "with top_k=1 the likeliest code is always drawn. Leave one out"
+    return "with top_k=1 the most probable code is always drawn. Leave one of them out"
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Drawing:
     """Options for drawing codes; the defaults draw from the prior unchanged."""
 
     temperature: float = option(
-        1.0, "below 1: likelier codes, less variety", low=0.01, high=10, idle=_only_one
+        1.0, "below 1: more probable codes and less variety", low=0.01, high=10, idle=_only_one
     )
-    top_k: int = option(0, "only the k likeliest codes; 0 for all", low=0, high=10**6)
+    top_k: int = option(0, "draw only from the k most probable codes; 0 for all", low=0, high=10**6)
     top_p: float = option(
         1.0,
-        "only the likeliest codes that make up this share (Holtzman 2020)",
+        "draw only from the most probable codes up to this probability (Holtzman 2020)",
         low=0.001,
         high=1,
         idle=_only_one,

@@ -95,8 +95,8 @@ class CodesAdvice(Advice):
             return None
         other = "" if self._quantiser == "fsq" else " or -o quantiser=fsq"
         return (
-            f"the codes have collapsed: the images use {usage:.1%} of those they could, so all "
-            f"samples will be alike. Use a smaller --lr or fewer -o codes{other}"
+            f"the codes have collapsed: the images use only {usage:.1%} of them, so samples will "
+            f"have no variety. Use a smaller --lr or fewer -o codes{other}"
         )
 
 
@@ -105,22 +105,27 @@ class QuantisedConfig(TailConfig, BaseConfig):
     """Options of ``fsq`` and ``vqvae``."""
 
     width: int = option(
-        64, "channels at half the image's size; scales all networks", low=1, high=1024
+        64, "channels at half the image size; scales all networks", low=1, high=1024
     )
-    quantiser: str = option("fsq", "how vectors become codes", choices=QUANTISERS)
-    codes: int = option(1024, "how many there are (fsq: nearly)", low=4, high=65536)
-    latent_size: int = option(4, "numbers in a code's vector", low=1, high=1024)
+    quantiser: str = option("fsq", "how vectors are quantised to codes", choices=QUANTISERS)
+    codes: int = option(1024, "number of codes (fsq: approximately)", low=4, high=65536)
+    latent_size: int = option(4, "length of the vector of a code", low=1, high=1024)
     grid: int = option(
-        0, "an image has about so many rows and columns of codes (0: 8; large ones 16)",
+        0, "approximate rows and columns of codes per image (0: 8, or 16 for large images)",
         low=0, high=64,
     )  # fmt: skip
     prior_share: float = option(
-        0.4, "share of the run, its last, that trains the transformer", low=0.01, high=0.99
+        0.4, "last fraction of the run, which trains the transformer", low=0.01, high=0.99
     )
-    layers: int = option(6, "of the transformer", low=1, high=64)
-    prior_factor: int = option(4, "width of the transformer over width", low=1, high=64)
+    layers: int = option(6, "layers of the transformer", low=1, high=64)
+    prior_factor: int = option(
+        4, "width of the transformer, as a multiple of width", low=1, high=64
+    )
     corruption: float = option(
-        0.05, "share of past codes replaced while the transformer learns", low=0, high=0.9
+        0.05,
+        "fraction of past codes that are replaced when the transformer trains",
+        low=0,
+        high=0.9,
     )
 
 
@@ -279,7 +284,5 @@ class QuantisedAutoencoder(Model[QuantisedConfig, Drawing]):
         """Return one sentence on how samples are made and how the codes are used."""
         health = self.codec.quantiser.health()
         if not self.transformer.trained:
-            return (
-                f"samples are noise: the transformer over the codes has not learned yet; {health}"
-            )
-        return f"samples decode codes drawn by a transformer over the training images'; {health}"
+            return f"samples are noise, because the transformer is not trained yet; {health}"
+        return f"samples decode codes drawn from a transformer; {health}"

@@ -17,7 +17,7 @@ QUANTISERS: "Registry[type[Quantiser]]" = Registry(
     "gentool list quantisers",
     {
         "fsq": Entry(
-            "finite scalar quantisation (Mentzer 2023): bound and round, no codebook",
+            "finite scalar quantisation (Mentzer 2023): bounds and rounds, without a codebook",
             at(f"{_HERE}.scalar", "FiniteScalar"),
         ),
         "vq": Entry(

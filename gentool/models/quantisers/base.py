@@ -86,4 +86,4 @@ class Quantiser(nn.Module, ABC):
     def health(self) -> str:
         """Return how many codes the training images use, as text."""
         used, even = int((self.usage > 0).sum()), float(perplexity(self.usage))
-        return f"{used:,} of {self.words:,} codes are in use, perplexity {even:,.0f}"
+        return f"{used:,} of {self.words:,} codes are in use, with perplexity {even:,.0f}"

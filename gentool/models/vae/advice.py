@@ -28,8 +28,8 @@ class VAEAdvice(Advice):
         if not idle or record["share"] < _COLLAPSED_SHARE * self._span:
             return None
         return (
-            f"posterior collapse: the decoder takes no notice of z (KL {record['kl']:.2g} nats per "
-            "image, no active unit). Use a smaller -o beta or -o warm_up=0.2"
+            f"posterior collapse: the decoder ignores z (KL {record['kl']:.2g} nats per image, no "
+            "active unit). Use a smaller -o beta or -o warm_up=0.2"
             + " or -o free_bits=0.05"
             * self._per_unit
         )
@@ -50,14 +50,13 @@ class LayeredAdvice(Advice):
         """Report many skipped steps, posterior collapse, or idle layers."""
         if record.get("skipped_hvae", 0.0) > _STORM:
             return (
-                f"a storm of gradients: {record['skipped_hvae']:.0%} of the last steps are left "
-                "out, their gradients being far longer than usual. Use a smaller --lr, or a larger "
-                "-o skip"
+                f"{record['skipped_hvae']:.0%} of the last steps were skipped, because their "
+                "gradients were much larger than usual. Use a smaller --lr, or a larger -o skip"
             )
         if record["kl"] < _IDLE_NATS and record["share"] > _LATE:
             return (
-                f"posterior collapse: the latents say nothing of the images (KL {record['kl']:.2g} "
-                "nats per image). Use a smaller -o beta or -o warm_up=0.3"
+                f"posterior collapse: the latents carry no information on the images (KL "
+                f"{record['kl']:.2g} nats per image). Use a smaller -o beta or -o warm_up=0.3"
             )
         return self._idle_layers(record)
 
@@ -68,7 +67,6 @@ class LayeredAdvice(Advice):
         if not idle or record["share"] < max(_LATE, self._warm_up):
             return None
         return (
-            f"idle layers: of {self._count} layers of latents, from the top, number "
-            f"{', '.join(idle)} say nothing of the images. Use a larger -o warm_up or a smaller "
-            "-o beta"
+            f"unused layers: of {self._count} layers of latents, counted from the top, number "
+            f"{', '.join(idle)} carry no information. Use a larger -o warm_up or a smaller -o beta"
         )

@@ -35,22 +35,22 @@ class AutoencoderConfig(PriorOptions, BaseConfig):
 
     offered = FITTED
 
-    latent_size: int = option(128, "length of a code, the bottleneck", low=1, high=4096)
+    latent_size: int = option(128, "length of a code (the bottleneck)", low=1, high=4096)
     prior: str = option(
-        "mixture", "the density fitted to the codes", choices=FITTED, retired=RETIRED
+        "mixture", "density that is fitted to the codes", choices=FITTED, retired=RETIRED
     )
     components: int = option(
-        20, "parts of the prior (mixture)", low=1, high=1000, idle=no_components
+        20, "components of the prior (mixture)", low=1, high=1000, idle=no_components
     )
     regularisers: str = option(
-        "none", "what else the loss asks for, joined by +; or none",
+        "none", "regularisers joined by +; or none",
         choices=REGULARISERS, joined=True, idle=no_strength,
     )  # fmt: skip
     strength: float = option(
-        1.0, "times the regularisers' weights", low=0, high=1e6, idle=no_regularisers
+        1.0, "factor on the weights of the regularisers", low=0, high=1e6, idle=no_regularisers
     )
     denoise: float = option(
-        0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+        0.0, "standard deviation of noise on the encoder's images, where white is 1", low=0, high=10
     )
 
 

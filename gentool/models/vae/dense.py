@@ -29,15 +29,15 @@ class DenseConfig(BaseConfig):
         idle=only_dense_layers,
     )  # fmt: skip
     hidden: int = option(
-        0, "dense layers so wide each way, and a vector (0: convolutions, by width)",
+        0, "width of dense layers, with a vector of latents (0: convolutions)",
         low=0, high=65536,
     )  # fmt: skip
     dense_layers: int = option(
-        1, "how many such layers each way (hidden)", low=1, high=16, idle=no_dense_layers
+        1, "dense layers in encoder and in decoder (hidden)", low=1, high=16, idle=no_dense_layers
     )
     activation: str = option(
         "relu",
-        "what stands after each of them (hidden)",
+        "activation after each dense layer (hidden)",
         choices=tuple(ACTIVATIONS),
         idle=no_dense_layers,
     )

@@ -41,62 +41,70 @@ def _no_kl(config: "VAEConfig") -> str | None:
 class VAEConfig(PriorOptions, DenseConfig):
     """Options of ``vae``."""
 
-    latent_size: int = option(
-        128, "numbers at every place of the grid of latents", low=1, high=4096
-    )
+    latent_size: int = option(128, "latents at each place of their grid", low=1, high=4096)
     grid: int = option(
-        1, "latents lie on about so many rows and columns (0: 8; 1: a vector)",
+        1, "approximate rows and columns of the grid of latents (0: 8; 1: a vector)",
         low=0, high=64, idle=only_dense_layers,
     )  # fmt: skip
     likelihood: str = option(
-        "auto", "what the decoder's output means; auto: by the images",
+        "auto", "distribution of pixels that the decoder outputs; auto: by the images",
         choices=LIKELIHOODS, automatic=True,
     )  # fmt: skip
     sigma: float = option(
-        DEFAULT_SIGMA, "deviation that a scale begins with (gaussian-fixed: keeps); white is 1",
+        DEFAULT_SIGMA, "initial sigma (gaussian-fixed: constant), where white is 1",
         low=1e-3, high=100, idle=_no_scale,
     )  # fmt: skip
-    binarise: bool = option(False, "draw black or white by the grey value, anew at every look")
-    prior: str = option("mixture", "what samples are drawn from", choices=PRIORS, retired=RETIRED)
+    binarise: bool = option(
+        False, "draw each pixel black or white by its grey value, in every step"
+    )
+    prior: str = option(
+        "mixture", "distribution that samples are drawn from", choices=PRIORS, retired=RETIRED
+    )
     components: int = option(
-        20, "parts of the prior (mixture, vamp)", low=1, high=1000, idle=no_components
+        20, "components of the prior (mixture, vamp)", low=1, high=1000, idle=no_components
     )
     prior_share: float = option(
-        0.4, "share of the run, its last, in which the prior learns (latent-flow)",
+        0.4, "last fraction of the run, which trains the prior (latent-flow)",
         low=0.01, high=0.99, idle=_not_learned,
     )  # fmt: skip
     prior_width: int = option(
-        128, "channels of the prior's network (latent-flow)", low=8, high=1024, idle=_not_learned
+        128,
+        "channels of the network of the prior (latent-flow)",
+        low=8,
+        high=1024,
+        idle=_not_learned,
     )
     beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
     warm_up: float = option(
         0.0,
-        "share of the run (of each cycle) in which beta rises from 0",
+        "fraction of the run (of each cycle) in which beta rises from 0",
         low=0,
         high=1,
         idle=_no_kl,
     )
-    cycles: int = option(0, "how often beta rises (0: once)", low=0, high=1000, idle=_no_kl)
+    cycles: int = option(
+        0, "number of times that beta rises from 0 (0: once)", low=0, high=1000, idle=_no_kl
+    )
     free_bits: float = option(
-        0.0, "nats of KL that every latent has free", low=0, high=100, idle=_no_kl
+        0.0, "nats of KL per latent that cost nothing", low=0, high=100, idle=_no_kl
     )
     capacity: float = option(
         0.0,
-        "nats that the KL is held at, reached in half the run (0: off)",
+        "target of the KL in nats, reached after half of the run (0: off)",
         low=0,
         high=1e5,
         idle=_no_kl,
     )
-    samples: int = option(1, "draws of z in the bound; more than 1: IWAE", low=1, high=1000)
+    samples: int = option(1, "samples of z in the bound; more than 1: IWAE", low=1, high=1000)
     regularisers: str = option(
-        "none", "what else the loss asks for, joined by +; or none",
+        "none", "regularisers joined by +; or none",
         choices=REGULARISERS, joined=True, idle=no_strength,
     )  # fmt: skip
     strength: float = option(
-        1.0, "times the regularisers' weights", low=0, high=1e6, idle=no_regularisers
+        1.0, "factor on the weights of the regularisers", low=0, high=1e6, idle=no_regularisers
     )
     denoise: float = option(
-        0.0, "deviation of noise on what the encoder sees; white is 1", low=0, high=10
+        0.0, "standard deviation of noise on the encoder's images, where white is 1", low=0, high=10
     )
 
     def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
@@ -135,11 +143,11 @@ class VAEConfig(PriorOptions, DenseConfig):
         if self.samples > 1 and (self.free_bits or self.capacity):
             given = "free_bits" if self.free_bits else "capacity"
             raise UsageError(
-                f"{given} needs the KL itself, which a bound of {self.samples} samples has not. "
-                f"Use -o samples=1, or leave {given} out"
+                f"-o {given} needs the KL, which a bound with {self.samples} samples does not "
+                f"have. Use -o samples=1, or leave -o {given} out"
             )
         if self.free_bits and joint:
             raise UsageError(
-                "free_bits needs the KL of every latent, which a prior that is learned with the "
-                "model has not. Use -o warm_up=0.2 instead, or another prior"
+                "-o free_bits needs the KL of each latent, which a prior that is trained jointly "
+                "does not have. Use -o warm_up=0.2 instead, or another prior"
             )

@@ -86,5 +86,5 @@ class PriorModel(Model[C, NoDrawing], Generic[C]):
     def summary(self) -> str:
         """Return one sentence on how samples are made."""
         if not self.density.ready:
-            return "samples decode latents drawn from N(0, I): their prior has not learned yet"
+            return "samples decode latents drawn from N(0, I), because the prior is not trained yet"
         return f"samples decode latents drawn from {self.density.words}"

@@ -51,14 +51,17 @@ class TailConfig:
     """Options of a discriminator that sharpens reconstructions."""
 
     features: float = option(
-        1.0, "pull of D's features, as a share of the pixels'", low=0, high=100
+        1.0,
+        "weight of the loss on discriminator features, relative to the pixel loss",
+        low=0,
+        high=100,
     )
     adversarial: float = option(
-        0.5, "pull of the game against D, as a share of the pixels'", low=0, high=100
+        0.5, "weight of the adversarial loss, relative to the pixel loss", low=0, high=100
     )
-    loss: str = option("hinge", "the game that is played", choices=LOSSES, idle=_unheard)
+    loss: str = option("hinge", "adversarial loss", choices=LOSSES, idle=_unheard)
     penalty: float = option(
-        1.0, "gamma of R1 and R2 (0: without them)", low=0, high=1e4, idle=_unheard
+        1.0, "weight gamma of R1 and R2 (0: none)", low=0, high=1e4, idle=_unheard
     )
 
     def open_tail(self, shape: ImageShape, width: int) -> "Tail":

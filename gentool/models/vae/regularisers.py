@@ -143,20 +143,23 @@ REGULARISERS: Registry[Regulariser] = Registry(
     "gentool list regularisers",
     {
         "mmd": Entry(
-            "codes as the prior, by a kernel (InfoVAE, WAE: Tolstikhin 2018)",
+            "MMD between codes and prior (InfoVAE, WAE: Tolstikhin 2018)",
             lambda: Regulariser(_mmd, 100.0),
         ),
         "tc": Entry(
-            "units independent of each other (beta-TC-VAE: Chen 2018); needs posteriors",
+            "total correlation of units (beta-TC-VAE: Chen 2018); needs posteriors",
             lambda: Regulariser(_tc, 5.0, of_posteriors=True),
         ),
-        "code-l2": Entry("short codes (RAE: Ghosh 2020)", lambda: Regulariser(_code_norm, 1e-2)),
+        "code-l2": Entry(
+            "L2 norm of codes (RAE: Ghosh 2020)", lambda: Regulariser(_code_norm, 1e-2)
+        ),
         "decoder-l2": Entry(
-            "small weights of the decoder (RAE-L2: Ghosh 2020)",
+            "L2 norm of decoder weights (RAE-L2: Ghosh 2020)",
             lambda: Regulariser(_decoder_norm, 1e-3),
         ),
         "decoder-gp": Entry(
-            "a smooth decoder (RAE-GP: Ghosh 2020)", lambda: Regulariser(_decoder_slope, 1e-2)
+            "gradient norm of the decoder (RAE-GP: Ghosh 2020)",
+            lambda: Regulariser(_decoder_slope, 1e-2),
         ),
     },
 )
@@ -206,8 +209,8 @@ class Regularisers:
         for name, entry in self.entries.items():
             if entry.of_posteriors and not posteriors:
                 raise UsageError(
-                    f"regulariser {name} needs posteriors, which this model has not. "
-                    "Train a vae, or leave it out"
+                    f"regulariser {name} needs posteriors, which this model does not have. "
+                    f"Train a vae, or leave {name} out"
                 )
 
     def __call__(self, turn: CodeTurn) -> LossTerms:

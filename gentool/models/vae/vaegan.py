@@ -43,7 +43,9 @@ class VAEGAN(VAE):
     def __init__(self, config: VAEGANConfig, shape: ImageShape, classes: int = 0) -> None:
         super().__init__(config, shape, classes)
         if config.samples > 1:
-            raise UsageError("a vae-gan's bound has one sample. Use -o samples=1, or train iwae")
+            raise UsageError(
+                "the bound of a vae-gan has one sample. Use -o samples=1, or train iwae"
+            )
         self.tail = config.open_tail(shape, config.width)
 
     def phases(self) -> tuple[Phase, ...]:

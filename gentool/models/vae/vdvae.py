@@ -62,25 +62,26 @@ class HierarchicalConfig(BaseConfig):
     """Options of ``hvae``."""
 
     width: int = option(64, "channels on every grid", low=1, high=1024)
-    layers: int = option(12, "with latents, over all grids", low=1, high=200)
-    latent_size: int = option(8, "latents per place of a layer's grid", low=1, high=256)
+    layers: int = option(12, "layers with latents, on all grids together", low=1, high=200)
+    latent_size: int = option(8, "latents at each place of the grid of a layer", low=1, high=256)
     likelihood: str = option(
-        "auto", "what the decoder's output means; auto: logistic-mixture, or by the images",
+        "auto", "distribution of pixels that the decoder outputs; auto: logistic-mixture, or by "
+        "the images",
         choices=LIKELIHOODS, automatic=True,
     )  # fmt: skip
     sigma: float = option(
         DEFAULT_SIGMA,
-        "deviation that a scale begins with; white is 1",
+        "initial sigma, where white is 1",
         low=1e-3,
         high=100,
         idle=_no_scale,
     )
     beta: float = option(1.0, "weight of the KL; 1 is the ELBO", low=0, high=1e4)
     warm_up: float = option(
-        0.05, "share of the run in which beta rises from 0", low=0, high=1, idle=_no_kl
+        0.05, "fraction of the run in which beta rises from 0", low=0, high=1, idle=_no_kl
     )
     skip: float = option(
-        10.0, "leave out steps whose gradient is so many times the median (0: none)",
+        10.0, "skip steps with a gradient of more than this multiple of the median (0: never)",
         low=0, high=1e6,
     )  # fmt: skip
 
@@ -96,9 +97,9 @@ class HierarchicalConfig(BaseConfig):
 class HierarchicalDrawing:
     """Options for drawing samples."""
 
-    temperature: float = option(1.0, "times the noise of every layer", low=0, high=10)
+    temperature: float = option(1.0, "factor on the noise of every layer", low=0, high=10)
     keep_top: int = option(
-        0, "layers, from the top, that all images of a seed share", low=0, high=200
+        0, "layers, from the top, that are the same in all images of a seed", low=0, high=200
     )
 
 
@@ -114,14 +115,14 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
         super().__init__(config, shape, classes)
         if 0 < config.skip < 1:
             raise UsageError(
-                f"-o skip={config.skip:g} would leave out most steps. Use 1 or more, or 0 for none"
+                f"-o skip={config.skip:g} would skip most steps. Use 1 or more, or 0 to skip none"
             )
         name = "logistic-mixture" if config.likelihood == "auto" else config.likelihood
         self.likelihood = open_likelihood(name, config.sigma)
         grids = ladder(shape)
         if config.layers < len(grids):
             raise UsageError(
-                f"-o layers={config.layers} would leave the finest of {len(grids)} grids without "
+                f"with -o layers={config.layers}, the finest of {len(grids)} grids would have no "
                 f"latents. Use -o layers={len(grids)} or more"
             )
         sizes = spread(config.layers, grids)

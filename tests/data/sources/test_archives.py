@@ -1,4 +1,4 @@
-"""Archives: read by member from their offsets, equal to what the standard library reads."""
+"""Archives: members are read at their offsets, and equal what the standard library reads."""
 
 import io
 import os
@@ -298,7 +298,7 @@ def test_a_member_that_claims_more_than_an_image_is_refused(tmp_path: Path) -> N
     with (tmp_path / "x.tar").open("wb") as file:
         file.write(info.tobuf())
         file.truncate(2**31 + 4096)
-    with pytest.raises(DataError, match=r"big\.png claims 2,147,483,648 bytes"):
+    with pytest.raises(DataError, match=r"big\.png .* 2,147,483,648 bytes"):
         open_source(str(tmp_path / "x.tar"))
 
 
@@ -308,7 +308,7 @@ def test_a_member_that_lies_about_its_size_is_bad_and_bounded(tmp_path: Path) ->
                      compression=zipfile.ZIP_DEFLATED)  # fmt: skip
     data = path.read_bytes().replace(struct.pack("<L", 10**8), struct.pack("<L", 1000))
     path.write_bytes(data)
-    with pytest.raises(BadImage, match="not as long"):
+    with pytest.raises(BadImage, match="length"):
         open_source(str(path)).open(0)
 
 
@@ -331,7 +331,7 @@ def test_without_room_a_compressed_tar_says_so(
     monkeypatch.setattr(tars, "_KEPT_FREE", 2**62)
     monkeypatch.setattr(tars, "_BLOCK", 2**10)
     path = tar_of(image_folder, tmp_path / "x.tgz", mode="w:gz")
-    with pytest.raises(DataError, match="Set GENTOOL_CACHE to a folder with room"):
+    with pytest.raises(DataError, match="GENTOOL_CACHE"):
         open_source(str(path))
     assert list(own_cache.iterdir()) == []
 
@@ -348,7 +348,7 @@ def test_an_encrypted_zip_says_so(tmp_path: Path) -> None:
 
 def test_an_unknown_packing_is_refused_by_name(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", "a.png", compression=zipfile.ZIP_LZMA)
-    with pytest.raises(DataError, match=r"a\.png is packed by method 14"):
+    with pytest.raises(DataError, match=r"a\.png .*method 14"):
         open_source(str(path))
 
 
@@ -359,7 +359,7 @@ def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
     made = subprocess.run(["tar", "--sparse", "-cf", "x.tar", "a.png"], cwd=tmp_path, check=False)
     if made.returncode:
         pytest.skip("no GNU tar here")
-    with pytest.raises(DataError, match="stored with holes"):
+    with pytest.raises(DataError, match="tar --sparse"):
         open_source(str(tmp_path / "x.tar"))
 
 
@@ -414,7 +414,7 @@ def test_no_mutation_crashes(writer: Callable[..., Path], tmp_path: Path) -> Non
 def test_a_gzip_of_something_else_is_no_tar(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"words " * 1000)
     subprocess.run(["gzip", tmp_path / "x"], check=True)
-    with pytest.raises(DataError, match="holds no tar"):
+    with pytest.raises(DataError, match="gzip file"):
         open_source(str(tmp_path / "x.gz"))
 
 

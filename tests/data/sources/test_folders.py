@@ -1,4 +1,4 @@
-"""Folders: links, odd names, what cannot be listed, and an index that is trusted when it may be."""
+"""Folders: links, odd names, unreadable folders, and when an index is trusted."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""The hub through its real library: local sets in this process, a hub on 127.0.0.1 in another."""
+"""``hub:`` with the real library: local sets in this process, a server on 127.0.0.1 in another."""
 
 import hashlib
 import http.server
@@ -92,7 +92,7 @@ def test_a_column_can_be_named(tmp_path: Path) -> None:
     raw = opened(f"{place}:raw")
     assert np.array_equal(raw.load(0, PREPROCESSING).pixels, draw(COUNT - 1))
     assert raw.fingerprint != opened(place).fingerprint
-    with pytest.raises(DataError, match=r"no column called 'x'\. Columns: \w+, \w+, \w+, raw"):
+    with pytest.raises(DataError, match=r"no column named 'x'\. Columns: \w+, \w+, \w+, raw"):
         opened(f"{place}:x")
     with pytest.raises(BadImage, match="no image in this row"):
         opened(f"{place}:number").read(0)
@@ -415,7 +415,7 @@ def test_sets_on_a_hub(hub: tuple[type[Hub], dict[str, str]], tmp_path: Path) ->
     assert told[3].startswith("2 paths ()")
     assert told[3].count("points outside the data set") == 6
     assert not [line for line in handler.asked if "other/paths" in line]
-    assert "no column called 'x'" in told[4]
+    assert "no column named 'x'" in told[4]
     assert "cannot read hub:user/none" in told[5]
 
 

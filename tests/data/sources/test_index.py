@@ -1,4 +1,4 @@
-"""The index: names come back as they went in, in little room, from a file that is whole."""
+"""The index of names: lossless, small, and checked for damage."""
 
 import os
 import pickle
@@ -90,7 +90,7 @@ def test_pickled_it_is_its_place(tmp_path: Path) -> None:
 def test_another_index_in_its_place_is_noticed(tmp_path: Path) -> None:
     words = pickle.dumps(an_index(5000).save(tmp_path / "index"))
     an_index(4000).save(tmp_path / "index")
-    with pytest.raises(DataError, match="changed while in use"):
+    with pytest.raises(DataError, match="images were changed"):
         pickle.loads(words)
 
 

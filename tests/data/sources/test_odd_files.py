@@ -1,4 +1,4 @@
-"""Every beast of the zoo ends in the image it should or in its reason; mutants never do harm."""
+"""Every odd file becomes the expected image or gives the expected reason; mutants do no harm."""
 
 import os
 import time
@@ -83,7 +83,7 @@ def test_frames_of_animations_are_images_when_asked(tmp_path: Path, all_frames: 
 
 
 def test_frames_need_files() -> None:
-    with pytest.raises(UsageError, match="no files that could hold several frames"):
+    with pytest.raises(UsageError, match="--all-frames"):
         FramesSource(open_source("builtin:digits:5"), lambda done, total: None)
     assert frame_count(b"nothing") == 1
 

@@ -1,4 +1,4 @@
-"""The built-in sets: determinism, factors that hold, variety, any size."""
+"""The built-in sets: determinism, factors that match the images, variety, any size."""
 
 import colorsys
 from typing import cast

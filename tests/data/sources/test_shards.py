@@ -119,7 +119,7 @@ def test_a_stopped_writer_leaves_nothing(image_folder: Path, tmp_path: Path) -> 
         write_shards(open_source(str(image_folder)), PREPROCESSING, tmp_path / "out", stop)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="out already exists"):
         write_shards(open_source(str(image_folder)), PREPROCESSING, tmp_path / "out")
 
 
@@ -171,7 +171,7 @@ def test_a_pickle_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     mark = tmp_path / "it ran"
     item = {"image": encode(draw(0), ".png"), "more": Trap(mark)}
     place = foreign(tmp_path / "x", item)
-    with pytest.raises(DataError, match="stored as 'pickle', which is refused"):
+    with pytest.raises(DataError, match=r"'pickle'.* refused"):
         open_source(f"shards:{place}")
     assert not mark.exists()
     pickle.loads(pickle.dumps(Trap(mark)))
@@ -186,7 +186,7 @@ def test_an_index_that_lies_about_its_leaves_is_refused(kind: str, tmp_path: Pat
     index = json.loads((place / "index.json").read_text())
     index["config"]["data_format"] = [kind]
     (place / "index.json").write_text(json.dumps(index))
-    with pytest.raises(DataError, match="which is refused"):
+    with pytest.raises(DataError, match="refused"):
         open_source(f"shards:{place}")
     assert not mark.exists()
 
@@ -218,7 +218,7 @@ def test_a_damaged_or_hostile_index_is_refused(edit: str, written: Path) -> None
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_an_index_that_is_none(content: bytes, written: Path) -> None:
     (written / "index.json").write_bytes(content)
-    with pytest.raises(DataError, match="is damaged or unknown"):
+    with pytest.raises(DataError, match=r"index of shards:.* is damaged"):
         open_source(f"shards:{written}")
 
 
@@ -238,7 +238,7 @@ def test_shards_from_nowhere(tmp_path: Path) -> None:
 
 
 def test_http_is_refused_in_plain_words() -> None:
-    with pytest.raises(UsageError, match=r"litdata reads no shards over http\. Give .*s3://"):
+    with pytest.raises(UsageError, match=r"over http.*s3://"):
         open_source("shards:https://example.org/x")
 
 

@@ -1,4 +1,4 @@
-"""Sources: what is found in folders, zips and built-in sets, and what it is called."""
+"""Sources: which images of folders, zips and built-in sets are found, and their names."""
 
 import io
 import multiprocessing

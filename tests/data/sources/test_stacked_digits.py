@@ -1,4 +1,4 @@
-"""The 1,000 modes: equally many, and the rule reads every one back, and nothing else."""
+"""The 1,000 modes: equally frequent, and read back without error."""
 
 import json
 from pathlib import Path

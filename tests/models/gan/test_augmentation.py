@@ -1,4 +1,4 @@
-"""Augmentations: two derivatives, nothing at p = 0, known results, a controller that settles."""
+"""Augmentations: second derivatives, no change at p = 0, known results, adaptive strength."""
 
 import math
 
@@ -106,7 +106,7 @@ def test_which_keep_grey_levels_is_said(name: str, channels: int) -> None:
 
 
 def test_wrong_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"numbers are \(2, 7\), not \(2, 10\)"):
+    with pytest.raises(ValueError, match=r"\(2, 7\), not \(2, 10\)"):
         AUGMENTATIONS.get("diffaugment")(_images(2, 3, 16, 16), _numbers(2, 7))
 
 

@@ -1,4 +1,4 @@
-"""The encoder of a GAN finds its samples again, and only its own weights move."""
+"""The encoder of a GAN recovers the latents of its samples, and trains only its own weights."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Penalties against loops over images, and lazy scaling against the eager sum."""
+"""Penalties against loops over images, and lazy regularisation against the full sum."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Gamma by the images' variance, against plain sums."""
+"""Gamma scaled by the variance of the images, against plain sums."""
 
 import torch
 from torch.testing import assert_close

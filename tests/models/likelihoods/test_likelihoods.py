@@ -1,4 +1,4 @@
-"""Likelihoods against truth: masses sum, densities integrate to one; formulas; the choice."""
+"""Likelihoods: masses sum to one, densities integrate to one; formulas; the automatic choice."""
 
 import math
 

@@ -1,10 +1,10 @@
-"""The default's loss and penalties on 25 Gaussians: every one is found, and little lies between.
+"""The default GAN loss and penalties on 25 Gaussians: all are found, with few samples between them.
 
-The grid of Srivastava et al. 2017 (arXiv:1705.07761, section 4.1) and Lin et al. 2018
+The grid is that of Srivastava et al. 2017 (arXiv:1705.07761, section 4.1) and Lin et al. 2018
 (arXiv:1712.04086, section 4.1): spacing 2, standard deviation 0.05, here in units of 4. A
-continuous map of N(0, I) must have samples on the way from one Gaussian to the next, the fewer the
-steeper it is: what keeps a game from this is a discriminator that is held too flat, so that gamma
-falls a hundredfold here. That, the rates, the interval and the scale of z are this test's own.
+continuous map of N(0, I) must have samples between one Gaussian and the next, and fewer if it is
+steeper. A discriminator with too small slopes prevents this, so gamma decays by a factor of 100
+here. The decay, the rates, the interval and the scale of z are choices of this test.
 """
 
 from copy import deepcopy

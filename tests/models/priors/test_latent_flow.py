@@ -1,4 +1,4 @@
-"""Latents on a grid, and the flow over them that is learned in the last span of a run."""
+"""Latents on a grid, and the flow over them that is trained in the last phase of a run."""
 
 from dataclasses import replace
 from typing import cast
@@ -163,9 +163,9 @@ def test_classes_are_counted_at_the_end() -> None:
     batch = Batch(images(8), torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]))
     model.finish(lambda: iter([batch]))
     torch.testing.assert_close(model.density.class_shares, torch.tensor([0.625, 0.375, 0.0]))
-    assert "has not learned yet" in model.summary()
+    assert "not trained yet" in model.summary()
     cast(LatentFlow, model.density).measured.fill_(1)
-    assert "flow matching" in model.summary()
+    assert "flow-matching" in model.summary()
 
 
 def test_the_discriminator_of_a_vae_gan_learns_beside_it() -> None:

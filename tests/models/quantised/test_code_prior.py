@@ -1,4 +1,4 @@
-"""Drawing codes: temperature, cuts, inversion, caching, and a source that has to be learned."""
+"""Sampling of codes: temperature, top-k and top-p, inversion, caching, and a known source."""
 
 import numpy as np
 import pytest

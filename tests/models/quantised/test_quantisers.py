@@ -1,4 +1,4 @@
-"""Quantisers against naive loops, closed forms and, where it is installed, a peer."""
+"""Quantisers against naive loops, closed forms and, if installed, another library."""
 
 import math
 from dataclasses import replace
@@ -309,7 +309,7 @@ def test_usage_is_counted_and_said() -> None:
     quantiser.observe(torch.tensor([[3, 3], [5, 9]]))
     assert quantiser.usage[3] == 0.5
     assert quantiser.usage.sum() == 1
-    assert quantiser.health() == "3 of 64 codes are in use, perplexity 3"
+    assert quantiser.health() == "3 of 64 codes are in use, with perplexity 3"
 
 
 # Skipped where vector-quantize-pytorch (extra test) is not installed.

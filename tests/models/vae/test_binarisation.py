@@ -1,4 +1,4 @@
-"""Ink drawn from grey images: the same for all that look at posteriors, and never grey."""
+"""Binarised images: equal in every use of a step, and never grey."""
 
 from dataclasses import replace
 

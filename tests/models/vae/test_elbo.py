@@ -1,4 +1,4 @@
-"""The objective's parts against closed forms: weights, free bits, bounds and their gradients."""
+"""Parts of the ELBO against closed forms: weights, free bits, bounds and their gradients."""
 
 import math
 

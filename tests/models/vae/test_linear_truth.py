@@ -1,8 +1,8 @@
-"""Linear models, trained by their own losses, against what is known of them in closed form.
+"""Linear models, trained by their own losses, against closed forms.
 
-A linear VAE ends as probabilistic PCA (Tipping and Bishop 1999; Lucas et al. 2019,
-arXiv:1911.02469), a linear autoencoder in the subspace of PCA (Baldi and Hornik 1989), and a
-linear denoising one as the Wiener filter, which knows the score (Vincent 2011).
+A linear VAE becomes probabilistic PCA (Tipping and Bishop 1999; Lucas et al. 2019,
+arXiv:1911.02469), a linear autoencoder finds the subspace of PCA (Baldi and Hornik 1989), and a
+linear denoising autoencoder becomes the Wiener filter, which gives the score (Vincent 2011).
 """
 
 import math
@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, Model
 from gentool.models.vae.autoencoder import Autoencoder
 from gentool.models.vae.model import VAE

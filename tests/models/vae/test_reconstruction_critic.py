@@ -1,4 +1,4 @@
-"""The adversarial tail: its weights, its ramp and both players' losses."""
+"""The adversarial loss of reconstructions: its weights, its ramp and both losses."""
 
 from typing import Any
 

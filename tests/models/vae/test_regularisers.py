@@ -119,7 +119,7 @@ def test_the_sum_is_weighed_and_its_parts_are_named() -> None:
 
 
 def test_what_cannot_be_regularised_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"tc needs posteriors.*Train a vae, or leave it out"):
+    with pytest.raises(UsageError, match="tc needs posteriors"):
         Regularisers("tc", 1.0, posteriors=False)
     with pytest.raises(UnknownName, match="Did you mean 'mmd'"):
         Regularisers("mdd", 1.0, posteriors=True)

@@ -1,4 +1,4 @@
-"""The VAE with an adversarial tail: the bound is the VAE's, and the tail pulls as it was told."""
+"""The VAE with an adversarial loss: the bound is that of the VAE, and the weights take effect."""
 
 from dataclasses import replace
 

@@ -1,7 +1,8 @@
 """Checks of the free memory, so that work which does not fit is refused before it starts.
 
 Linux may grant more memory than exists, and kills a process that then uses it. An error before
-the work starts does not disturb other processes on the machine.
+the work starts does not disturb other processes on the machine. Training that runs out of memory is
+handled by ``training.accumulation``.
 """
 
 from pathlib import Path
@@ -58,5 +59,5 @@ def require_memory(needed_bytes: int, what: str) -> None:
     if free is not None and needed_bytes > free:
         raise UsageError(
             f"{what} needs {needed_bytes / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB "
-            "are free. Write fewer images, or a folder"
+            "are free. Write fewer images, or write them into a folder"
         )
