@@ -82,8 +82,8 @@ def choose_preprocessing(
     if len(found) > 1:
         different = " and ".join(sorted(preprocessing.words for preprocessing in found.values()))
         raise UsageError(
-            f"the models make images of {different}; scores compare only where all images "
-            "are prepared alike. Score them one by one"
+            f"the models make images of {different}; their scores are comparable only if "
+            "all images are prepared in the same way. Score them one by one"
         )
     (own,) = found.values()
     asked_for, _ = resolve_shape(

@@ -89,7 +89,9 @@ def test_a_temporary_fault_is_met_by_a_second_attempt(tmp_path: Path) -> None:
 
 def test_a_sample_without_a_good_image_is_an_error() -> None:
     sample = Sample(Squares(3, Faults(bad=frozenset({0, 1, 2}))))
-    with pytest.raises(DataError, match=r"none of 3 images looked at .*square 0: told to be bad"):
+    with pytest.raises(
+        DataError, match=r"none of the 3 inspected images .*square 0: told to be bad"
+    ):
         list(sample.images())
 
 

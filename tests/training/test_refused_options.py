@@ -25,7 +25,7 @@ def train(name: str, data: Path, out: Path, *more: object, images: int = 64) -> 
         ("gan", ["penalty=0", "penalty_end=0.5"], "penalty_end=0.5 has no effect"),
         ("gan", ["penalties=wgan-gp", "penalty_end=0.5"], "penalties is wgan-gp. Leave it out"),
         ("wgan-gp", ["calibrate=false"], "calibrate=false has no effect"),
-        ("gan", ["penalties=r1:1/16+r2:1/16", "penalty_every=4"], "has intervals of its own"),
+        ("gan", ["penalties=r1:1/16+r2:1/16", "penalty_every=4"], "has its own intervals"),
         ("sngan", ["norm=group"], "network is resnet. Leave it out"),
         ("stylegan2", ["spectral=true"], "network style has no spectral normalisation"),
         ("vae", ["prior=normal", "components=5"], "Leave it out, or use -o prior=mixture or vamp"),
@@ -96,7 +96,7 @@ def test_runs_with_a_prior_of_the_past_go_on_and_their_files_open(
     for more in ([], ["-o", "prior=flow-matching"]):  # the whole command again is allowed too
         done = train(name, image_folder, out, *more, images=64 + 16 * len(more))
         assert done.code == 0, done.err
-    assert "flow matching" in gentool_command("info", out).out
+    assert "flow-matching model" in gentool_command("info", out).out
     done = gentool_command("sample", out, "-n", 2, "-o", tmp_path / "samples")
     assert done.code == 0, done.err
     assert gentool.load(out).interpolate([1, 2]).shape[1:] == (16, 16, 3)

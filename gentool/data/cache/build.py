@@ -103,7 +103,7 @@ def build(
             _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
     if len(built.bad) == total:
         path, reason = names[0]
-        raise DataError(f"none of the {total:,} images can be read; the first is {path}: {reason}")
+        raise DataError(f"none of the {total:,} images can be read; the first: {path}: {reason}")
     progress(total, total)
     return built
 

@@ -102,7 +102,7 @@ def test_parts_that_do_not_fit_are_refused(options: dict[str, Any], fragment: st
         ({"network": "style", "norm": "group"}, "norm", "network is style. Leave it out"),
         ({"network": "r3", "doubling": "transposed"}, "doubling", "network is r3. Leave it out"),
         ({"penalties": "wgan-gp", "penalty": 5.0}, "penalty", "-o penalties=wgan-gp:5"),
-        ({"penalties": "r1:0.5", "penalty": 5.0}, "penalty", "without a weight of their own"),
+        ({"penalties": "r1:0.5", "penalty": 5.0}, "penalty", "without their own weight"),
     ],
 )
 def test_parts_without_effect_are_known(options: dict[str, Any], name: str, fragment: str) -> None:

@@ -371,7 +371,7 @@ def test_a_prior_that_knows_no_classes_says_so() -> None:
         PRIORS.get("normal")(5, 1, SHAPE, 3)
     told = VAEConfig(prior="normal").why_unconditional(1)
     assert told is not None and told.startswith(
-        "-o prior=normal knows none; gaussian, mixture, flow, latent-flow, "
+        "-o prior=normal can use no classes; gaussian, mixture, flow, latent-flow, "
     )
 
 

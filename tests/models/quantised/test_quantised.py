@@ -250,7 +250,7 @@ def test_what_has_no_effect_on_the_likeliest_code_is_refused(fsq: Path, tmp_path
     for option in (("--temperature", 0.5), ("--top-p", 0.3)):
         done = gentool_command("sample", fsq, "--top-k", 1, *option, "-o", tmp_path / "a.png")
         assert done.code == 2
-        assert "has no effect: with top_k=1 the likeliest code is always drawn" in done.err
+        assert "has no effect: with top_k=1 the most probable code is always drawn" in done.err
 
 
 def test_a_truncation_is_refused_with_what_there_is(fsq: Path, tmp_path: Path) -> None:
