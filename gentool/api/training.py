@@ -120,7 +120,7 @@ def train(
             return open_joined(
                 layers.get("data"), labels=layers.get("labels"),
                 all_frames=layers.get("all_frames"), download=download, refresh=refresh,
-                poll=stop.poll,
+                max_bad=0.0 if strict else layers.get("max_bad"), poll=stop.poll,
             )  # fmt: skip
 
         try:

@@ -98,6 +98,7 @@ def check(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     output: Annotated[Path | None, options.output("Also write a contact sheet.", "FILE")] = None,
@@ -120,7 +121,7 @@ def check(
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data check", spec, size, mode, fit, background, opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
@@ -135,9 +136,10 @@ def check(
         training = {
             "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
         }  # fmt: skip
-        emit_json({"data": spec, **_as_json(found), "training": training})
+        also = {"notes": images.source.notes, "training": training}
+        emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, images.notes)
+        _show(spec, found, shape, [*images.source.notes, *images.notes])
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
@@ -153,6 +155,7 @@ def pack(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     overwrite: options.Overwrite = False,
@@ -169,7 +172,7 @@ def pack(
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data pack", spec, size, mode, fit, background, opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
@@ -189,6 +192,7 @@ def shards(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     overwrite: options.Overwrite = False,
@@ -203,7 +207,7 @@ def shards(
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
 
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data shards", spec, size, mode, fit, background, opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
@@ -242,7 +246,10 @@ def _write(
     with StopFlag() as stop, IntakeBar(stop, label) as bar:
         images = request.open(stop)
         guard.allow_recipe(out, mark, images.recipe)
-        return images.shape, write(images, bar.update)
+        written = write(images, bar.update)
+    for note in images.source.notes:
+        say(note)
+    return images.shape, written
 
 
 def _finish(

@@ -152,7 +152,7 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
         if options[key].value != chosen:
             options[key] = Setting(chosen, FOUND)
     setup = replace(setup, config=config)
-    notes += [*choices, *_classes(setup, source)]
+    notes += [*choices, *source.notes, *_classes(setup, source)]
     return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
 
 

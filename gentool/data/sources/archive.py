@@ -13,13 +13,16 @@ from typing import BinaryIO
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.archive_index import Members, Stored
 from gentool.data.sources.base import FileSource
 from gentool.data.sources.index import Index, index_place, keep, look_up
-from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, label_file
+from gentool.data.sources.labels import labels_key
 from gentool.data.sources.tar import compression, is_tar, list_tar, unpack_tar
 from gentool.data.sources.zip import LOCAL_SIZE, is_zip, list_zip, local_length, read_member, unpack
+
+_READ_AS = 2  # raised when the same archive gives another index, as after a new rule for labels
 
 
 class ArchiveSource(FileSource):
@@ -29,23 +32,32 @@ class ArchiveSource(FileSource):
         path: The archive.
         labels: As in ``find_labels``; if None, a label file inside is used if there is one.
         refresh: Whether to ignore an existing index.
+        max_bad: Share of the images that may have no label; they are left out.
 
     Raises:
         DataError: it is no intact archive of images, or it is refused (see ``Members``).
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, labels: str | None = None, *, refresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        labels: str | None = None,
+        *,
+        refresh: bool = False,
+        max_bad: float = MAX_BAD,
+    ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
         self.path, self.is_zip = _plain_archive(path)
-        place = _place(path, labels)
+        place = place_of_index(path, labels_key(labels, max_bad))
         index = None if refresh else look_up(place)
-        self.index = index or keep(self._list(str(path), labels), place)
+        self.index = index or keep(self._list(str(path), labels, max_bad), place)
         self._start()
 
     def _start(self) -> None:
         self.paths = self.index.names
         self.classes, self.labels = self.index.classes, self.index.labels
+        self.notes = self.index.notes
         self.fingerprint = self.index.fingerprint
         self._columns = [
             self.index.columns[c] for c in ("offset", "stored", "size", "crc", "method")
@@ -53,7 +65,7 @@ class ArchiveSource(FileSource):
         self._file: _File | None = None
         self._opening = threading.Lock()
 
-    def _list(self, name: str, labels: str | None) -> Index:
+    def _list(self, name: str, labels: str | None, max_bad: float) -> Index:
         members = Members(name)
         with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)
@@ -65,7 +77,7 @@ class ArchiveSource(FileSource):
                 return file.read(stored[1])
 
             try:
-                return members.index(labels, read)
+                return members.index(labels, read, max_bad)
             except ValueError as error:
                 raise DataError(f"the labels in {name} cannot be read: {error}") from error
 
@@ -157,11 +169,8 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     return plain, False
 
 
-def _place(path: Path, labels: str | None) -> Path:
+def place_of_index(path: Path, labels: str) -> Path:
     """Return the path where the index of this archive with these labels is kept."""
     info = path.stat()
-    key = labels or ""
-    if labels not in (None, FROM_FOLDERS, NO_LABELS):
-        file = label_file(Path(labels).expanduser())
-        key = file.key if file else ""
-    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key)
+    key = (path.resolve(), info.st_size, info.st_mtime_ns, labels, _READ_AS)
+    return index_place("archive", *key)

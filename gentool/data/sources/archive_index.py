@@ -2,25 +2,35 @@
 
 The archive is refused if the name of a member points outside, or if a member claims to unpack to
 more than an image can be. Nothing is ever extracted, but such an archive is probably an attack.
-Reads no file itself.
+Reads no member itself.
 """
 
 import hashlib
 from array import array
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import compress, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.sources.base import MAX_FILE, is_hidden, is_image, no_images
 from gentool.data.sources.index import Index, Names
-from gentool.data.sources.labels import LABEL_FILES, Labelling, find_labels
+from gentool.data.sources.labels import (
+    LABEL_FILES,
+    LabelFile,
+    Root,
+    beside,
+    find_labels,
+    looks_like_labels,
+)
 
 MAX_RATIO = 200  # largest ratio of unpacked to packed size ...
 _RATIO_FROM = 2**24  # ... for members that unpack to more bytes than this
+_MOST_LABEL_FILES = 1000
 Stored = tuple[int, int, int, int, int]  # offset, packed bytes, unpacked bytes, CRC-32, method
 
 
@@ -50,9 +60,15 @@ class Members:
         if name.endswith("/") or not parts or any(map(is_hidden, parts)):
             return None
         image = is_image(parts[-1])
-        if not image and parts[-1] not in LABEL_FILES:
+        if not image and not self._may_have_labels(parts):
             return None
         return "/".join(parts).encode("utf-8", "surrogateescape"), image
+
+    def _may_have_labels(self, parts: list[str]) -> bool:
+        """Return whether a member may be a file of labels; of many small ones few are kept."""
+        if parts[-1] in LABEL_FILES:
+            return True
+        return looks_like_labels(parts[-1]) and len(self.label_files) < _MOST_LABEL_FILES
 
     def check(self, name: str) -> list[str]:
         """Return the parts of a member's name.
@@ -109,12 +125,15 @@ class Members:
             "Pack the images again, from a folder"
         )
 
-    def index(self, labels: str | None, read: Callable[[Stored], bytes]) -> Index:
+    def index(
+        self, labels: str | None, read: Callable[[Stored], bytes], max_bad: float = MAX_BAD
+    ) -> Index:
         """Return the sorted index of the images; of two members with one name the later one counts.
 
         Args:
             labels: As in ``find_labels``.
             read: Returns the bytes of a member.
+            max_bad: Share of the images that may have no label; they are left out.
 
         Raises:
             DataError: there is no image, or the labels do not match.
@@ -135,17 +154,34 @@ class Members:
         for k in order:
             digest.update(self.names[k] + f"\0{self.sizes[k]}\0{self.crcs[k]}\0".encode())
 
-        def at_root(name: str) -> Labelling | None:
-            inside = self.names[order[0]][:top] + name.encode()
-            if inside not in self.label_files:
-                return None
-            return Labelling(name, "inside", lambda: read(self.label_files[inside]))
+        inside = self._root(self.names[order[0]][:top], read)
+        found = find_labels(labels, inside, max_bad).of(names)
+        digest.update(found.mark)
+        if found.kept is not None:
+            names = Names.of(compress(names.raws(), found.kept))
+            columns = {name: column[found.kept] for name, column in columns.items()}
+        return Index(names, found.labels, found.classes, digest.hexdigest(), columns, found.notes)
 
-        labelling = find_labels(labels, at_root)
-        found = labelling.of(names)
-        digest.update(labelling.mark(found))
-        classes, numbers = found or ((), None)
-        return Index(names, numbers, classes, digest.hexdigest(), columns)
+    def _root(self, top: bytes, read: Callable[[Stored], bytes]) -> Root:
+        """Return the folder ``top`` inside the archive as the root of the images."""
+
+        def file(name: str) -> LabelFile | None:
+            stored = self.label_files.get(top + name.encode("utf-8", "surrogateescape"))
+            if stored is None:
+                return None
+            return LabelFile(name, "inside", stored[2], lambda: read(stored), name)
+
+        def listed() -> Iterator[LabelFile]:
+            for member in sorted(self.label_files):
+                name = member.removeprefix(top)
+                if member.startswith(top) and b"/" not in name:
+                    found = file(name.decode("utf-8", "surrogateescape"))
+                    if found is not None:
+                        yield found
+            yield from beside(Path(self.archive))
+
+        place = self.archive.rpartition(".")[0].removesuffix(".tar")
+        return Root(f"{place}/{top.decode('utf-8', 'surrogateescape')}", file, listed)
 
     def _common_top(self, first: bytes, last: bytes) -> int:
         """Return the length in bytes of the leading folders that all names have in common.

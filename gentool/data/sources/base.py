@@ -61,6 +61,7 @@ class Source(ABC):
             processes. ``threads``: from threads of one process. ``sequential``: a stream, which
             one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
         repeats: Weight of each image, float32 (N,), if sources are joined with weights, else None.
+        notes: What the user should know about the images and labels, one sentence each.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Source(ABC):
     fingerprint: str
     access: Access = "processes"
     repeats: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

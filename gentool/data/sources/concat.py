@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import UsageError
+from gentool.data.labels.folders import one_spelling
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
 
@@ -21,8 +22,8 @@ _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
 class JoinedSource(Source):
     """The images of several sources, one source after the other.
 
-    Classes with the same name are merged. If one of the sources has no labels, the joined source
-    has none. ``access`` is that of the most restricted source.
+    Classes with the same name, in any Unicode form, are merged. If one of the sources has no
+    labels, the joined source has none. ``access`` is that of the most restricted source.
 
     Args:
         sources: At least one source.
@@ -37,6 +38,7 @@ class JoinedSource(Source):
         self.paths = _JoinedPaths(self)
         self.access = max((source.access for source in sources), key=_STRICTNESS.index)
         self.classes, self.labels = _unite(self.sources)
+        self.notes = _notes(self.sources)
         if any(weight != 1 for weight in weights):
             counts = [len(source) for source in sources]
             self.repeats = np.repeat(np.array(weights, dtype=np.float32), counts)
@@ -109,14 +111,26 @@ def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32
     Without labels in one of the sources, the result is ((), None).
     """
     labelled = [(source.classes, source.labels) for source in sources]
-    classes = tuple(dict.fromkeys(name for names, _ in labelled for name in names))
-    rank = {name: k for k, name in enumerate(classes)}
+    known = list(dict.fromkeys(name for names, _ in labelled for name in names))
+    spelled = one_spelling(known)
+    classes = tuple(dict.fromkeys(spelled))
+    place = {name: k for k, name in enumerate(classes)}
+    rank = {name: place[word] for name, word in zip(known, spelled, strict=True)}
     parts = []
     for names, labels in labelled:
         if labels is None:
             return (), None
         parts.append(np.array([rank[name] for name in names], dtype=np.int32)[labels])
     return classes, np.concatenate(parts)
+
+
+def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the notes of all sources, and why there are no classes if only some have them."""
+    notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    without = [source.name for source in sources if source.labels is None]
+    if without and len(without) < len(sources):
+        notes.append(f"no classes: {without[0]:.100} has none, and the others are joined with it")
+    return tuple(notes)
 
 
 def split_weight(spec: str) -> tuple[str, float]:

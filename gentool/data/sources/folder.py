@@ -11,6 +11,7 @@ import os
 import stat
 from array import array
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.atomic_files import LOG_NAME, LOG_START, PREVIEWS_NAME, STATE_NAME, open_regular
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource, is_hidden, is_image, no_images
 from gentool.data.sources.index import Index, Names, index_place, keep, look_up
-from gentool.data.sources.labels import Labelling, find_labels, label_file
+from gentool.data.sources.labels import Labelling, Root, find_labels
 
 TRUSTED_ABOVE = 200_000
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -36,14 +38,22 @@ class FolderSource(FileSource):
         folder: The folder.
         labels: As in ``find_labels``.
         refresh: Whether to ignore an existing index.
+        max_bad: Share of the images that may have no label; they are left out.
 
     Raises:
         DataError: there is no image, or the labels do not match.
         OSError: the folder itself cannot be listed.
     """
 
-    def __init__(self, folder: Path, labels: str | None = None, *, refresh: bool = False) -> None:
-        labelling = find_labels(labels, lambda name: label_file(folder / name))
+    def __init__(
+        self,
+        folder: Path,
+        labels: str | None = None,
+        *,
+        refresh: bool = False,
+        max_bad: float = MAX_BAD,
+    ) -> None:
+        labelling = find_labels(labels, Root.of_folder(folder), max_bad)
         place = index_place("folder", os.path.realpath(folder), labelling.key)
         index = None if refresh else _trusted(folder, place)
         self.folder = folder
@@ -52,6 +62,7 @@ class FolderSource(FileSource):
         self.paths = self.index.names
         self.classes = self.index.classes
         self.labels = self.index.labels
+        self.notes = self.index.notes
         self.fingerprint = self.index.fingerprint
 
     def read(self, index: int) -> bytes:
@@ -100,15 +111,17 @@ def _build(folder: Path, labelling: Labelling) -> Index:
     if not names:
         raise no_images(f"the folder {folder}")
     found = labelling.of(names)
-    walk.digest.update(labelling.mark(found))
+    walk.digest.update(found.mark)
+    if found.kept is not None:
+        names = Names.of(compress(names.raws(), found.kept))
     folders = Names.of(walk.folders)
     columns: dict[str, NDArray[Any]] = {
         "folders": folders.buffer,
         "folder starts": folders.starts,
         "folder times": np.frombuffer(walk.times, np.int64),
     }
-    classes, labels = found or ((), None)
-    return Index(names, labels, classes, walk.digest.hexdigest(), columns)
+    digest = walk.digest.hexdigest()
+    return Index(names, found.labels, found.classes, digest, columns, found.notes)
 
 
 class _Walk:

@@ -41,6 +41,7 @@ class FramesSource(FileSource):
         starts = np.repeat(np.cumsum(counts) - counts, counts)
         self._frame = (np.arange(len(self._file)) - starts).astype(np.int32)
         self.name, self.classes, self.access = files.name, files.classes, files.access
+        self.notes = files.notes
         self.paths = _FramePaths(files.paths, self._file, self._frame)
         self.labels = None if files.labels is None else files.labels[self._file]
         self.repeats = None if files.repeats is None else files.repeats[self._file]

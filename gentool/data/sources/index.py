@@ -144,6 +144,7 @@ class Index:
         classes: Class names.
         fingerprint: Changes when the images or labels change.
         columns: Further arrays of the source, by name.
+        notes: What the user should know about the images and labels, one sentence each.
         file: The file that is memory-mapped; None if the index is in memory only.
     """
 
@@ -152,6 +153,7 @@ class Index:
     classes: tuple[str, ...]
     fingerprint: str
     columns: Columns = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     file: Path | None = None
 
     def __len__(self) -> int:
@@ -179,7 +181,7 @@ class Index:
             entries.append([name, values.dtype.str, place, len(values)])
             place += -(-values.nbytes // _ALIGN) * _ALIGN
         meta = {"count": len(self), "classes": self.classes, "fingerprint": self.fingerprint,
-                "arrays": entries, "bytes": place}  # fmt: skip
+                "arrays": entries, "bytes": place, "notes": self.notes}  # fmt: skip
         header = json.dumps(meta).encode()
         lead = _MAGIC + len(header).to_bytes(8, "little") + header
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +226,10 @@ class Index:
             if len(names.starts) != -(-len(names) // _BLOCK):
                 raise ValueError(f"{path} is damaged")
             own = {name.removeprefix("own "): values for name, values in arrays.items()}
-            return Index(names, labels, tuple(meta["classes"]), meta["fingerprint"], own, path)
+            notes = tuple(meta.get("notes", ()))
+            return Index(
+                names, labels, tuple(meta["classes"]), meta["fingerprint"], own, notes, path
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged") from error
 

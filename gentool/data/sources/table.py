@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
 from gentool.data.sources.array import ArraySource, is_array_file
 from gentool.data.sources.base import (
@@ -64,6 +65,8 @@ def is_folder(path: Path) -> bool:
 def open_images(path: Path) -> Source | None:
     """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
 
+    Their labels are not read, so that no image is left out.
+
     Raises:
         DataError: it contains no images, or is damaged.
     """
@@ -74,14 +77,19 @@ def open_images(path: Path) -> Source | None:
         return None
     try:
         if path.is_dir():
-            return FolderSource(path)
-        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+            return FolderSource(path, NO_LABELS)
+        return ArraySource(path) if is_array_file(path) else ArchiveSource(path, NO_LABELS)
     except OSError as error:
         raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 
 
 def open_source(
-    spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
+    spec: str | Path,
+    *,
+    download: bool = False,
+    labels: str | None = None,
+    refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open the source that ``spec`` names: a path, or a name with one of ``PREFIXES``.
 
@@ -89,10 +97,11 @@ def open_source(
         spec: A folder, an archive or a ``.npz``; or ``builtin:NAME[:COUNT]``,
             ``torchvision:NAME[:test]``, ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether missing files may be downloaded.
-        labels: For a folder or an archive: the path of a CSV of path,label or of a
-            ``dataset.json``; ``folders``; ``none``. If None, a ``dataset.json`` or
-            ``labels.csv`` at the root is used if it exists, else top folders are classes.
+        labels: For a folder or an archive: the path of a file of labels, as CSV, JSON or JSON
+            lines, to which ``:COLUMN`` may be added; ``folders``; ``none``. If None, one of
+            ``LABEL_FILES`` at the root is used if it exists, else top folders are classes.
         refresh: Whether to ignore an existing index of a folder or an archive.
+        max_bad: Share of the images that may have no label in a file of labels.
 
     Raises:
         DataError: there is nothing, or no images, or it cannot be read.
@@ -106,13 +115,13 @@ def open_source(
     path = Path(spec).expanduser()
     try:
         if path.is_dir():
-            return FolderSource(path, labels, refresh=refresh)
+            return FolderSource(path, labels, refresh=refresh, max_bad=max_bad)
         if path.is_file():
             if is_array_file(path):
                 refuse_labels(spec, labels)
                 return ArraySource(path)
             if is_archive(path):
-                return ArchiveSource(path, labels, refresh=refresh)
+                return ArchiveSource(path, labels, refresh=refresh, max_bad=max_bad)
             raise DataError(
                 f"{spec} is a file, but not a zip or tar. Give a folder, an archive or "
                 f"{_builtins()}"
@@ -131,6 +140,7 @@ def open_sources(
     download: bool = False,
     labels: str | None = None,
     refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
 
@@ -139,6 +149,7 @@ def open_sources(
         download: As in ``open_source``.
         labels: As in ``open_source``; a label file is allowed only for a single source.
         refresh: As in ``open_source``.
+        max_bad: As in ``open_source``.
 
     Raises:
         DataError: as in ``open_source``.
@@ -156,7 +167,8 @@ def open_sources(
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [
-        open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
+        open_source(spec, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
+        for spec, _ in parted
     ]
     if len(sources) == 1:
         return sources[0]
