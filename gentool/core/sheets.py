@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import UsageError
+from gentool.core.free_memory import require_memory
 from gentool.core.images import Pixels
-from gentool.core.memory import require_memory
 from gentool.core.pil_images import lay_on, pil_mode, to_pil
 
 _GRID_GAP = 2  # pixels between tiles

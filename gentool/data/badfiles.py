@@ -1,4 +1,7 @@
-"""Bad files, which cannot become an image: how many are allowed, and the list ``bad_files.txt``."""
+"""Bad files, which cannot become an image: how many are allowed, and the list ``bad_files.txt``.
+
+``training.display`` and ``cli.data`` print them.
+"""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -21,9 +21,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, interpolate, relu
 
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import Pixels, pad_rows
 from gentool.core.rng import data_order, derive_seed, normal
-from gentool.core.schedule import half_cosine
 
 BLOCK = 64  # images per batch; the last is padded, so features do not depend on the batch size
 _SIDE = 32  # larger images are resized to this short side for the random and labels networks

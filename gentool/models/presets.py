@@ -2,7 +2,8 @@
 
 A preset names a model and the settings that work well on each kind of device: first those for a
 CPU, then those for a GPU. ``gentool train NAME`` starts from them; flags, environment variables and
-the config file override them.
+the config file override them. This file also holds what replaces these settings for large images
+and for few images.
 """
 
 from dataclasses import dataclass

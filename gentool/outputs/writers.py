@@ -22,8 +22,8 @@ import numpy as np
 
 from gentool.core.atomic_files import is_bad_name, write_bytes, writing
 from gentool.core.errors import OutputClosed, UsageError
+from gentool.core.free_memory import require_memory
 from gentool.core.images import MODES, Pixels
-from gentool.core.memory import require_memory
 from gentool.core.picture_files import check_sides, encode, save, save_film
 from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
 from gentool.core.sheets import Layout, Sheet

@@ -1,4 +1,7 @@
-"""Fitting what belongs to the averaged weights before they are used, such as a prior over codes."""
+"""When the averaged model is completed by ``Model.finish``, which for example fits its prior.
+
+This is done before the averaged weights are saved or scored, unless they have not changed since.
+"""
 
 import time
 

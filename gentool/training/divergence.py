@@ -6,18 +6,15 @@ saved state (or to its start) with half the learning rate. It does so three time
 ends with a diagnosis.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from gentool.core.atomic_files import is_full, no_room
-from gentool.core.errors import DeviceError, Diverged, UsageError
+from gentool.core.errors import Diverged
 from gentool.models.base import Phase
-from gentool.training.accumulation import Parts, is_out_of_memory
+from gentool.training.accumulation import Parts
 from gentool.training.run_folder import Learner, RunFolder
 from gentool.training.setup import Setup
 from gentool.training.state import Counters, HasState, read_count
@@ -181,42 +178,3 @@ def _diagnosis(fault: NotFinite, setup: Setup, images: int) -> Diverged:
         f"{' or '.join(tries)}, with another --out or with --override; search for bad images "
         "with 'gentool data check'"
     )
-
-
-@contextlib.contextmanager
-def explaining(setup: Setup) -> Iterator["Needs"]:
-    """Convert errors of memory, disk and device inside the block into gentool's errors.
-
-    Yields:
-        The bytes that a save needs, for the message about a full disk; the block may set them.
-
-    Raises:
-        DeviceError: out of memory, or an operation that ``deterministic`` forbids.
-        Stopped: the disk is full.
-        UsageError: the run folder cannot be written.
-    """
-    needs = Needs()
-    try:
-        yield needs
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise DeviceError(
-                f"out of memory on {setup.device}, even with a split batch. "
-                "Use a smaller --size or --width"
-            ) from error
-        if setup.settings.deterministic and "deterministic" in str(error):
-            reason = str(error).partition(". ")[0]
-            raise DeviceError(f"{reason}. Leave --deterministic out, or use the CPU") from error
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if is_full(error):
-            raise no_room(reason, setup.out, needs.bytes) from error
-        raise UsageError(f"cannot write the run folder {setup.out}: {reason}") from error
-
-
-@dataclass
-class Needs:
-    """Bytes that a save needs; 0 until they are known."""
-
-    bytes: int = 0

@@ -1,13 +1,12 @@
-"""Training: the one loop over phases, for every model.
+"""The training loop over phases, which all models share.
 
-One counter, images seen, drives data order, noise and schedules, so a run stopped anywhere
-goes on as if it had not been: repeat the command. A run folder holds ``model.safetensors``
-(what every verb needs), ``state.safetensors`` (everything needed to go on; the truth),
-``log.jsonl`` and ``samples/``.
+One counter, the images seen, determines the order of the data, the noise and all schedules.
+Therefore a run that was stopped anywhere continues as if it had not been stopped, when the same
+command is repeated. A run folder holds ``model.safetensors`` (what all other commands need),
+``state.safetensors`` (all that is needed to continue), ``log.jsonl`` and ``samples/``.
 
-The learning rate falls along a half cosine per phase (Loshchilov and Hutter 2017), each phase has
-its optimiser (``optimisers``), and the verbs use weights averaged with a half-life counted in
-images (Karras et al. 2018, arXiv:1710.10196).
+Each phase has its own optimiser (``optimisers``) and learning rate (``update``). All other commands
+use moving averages of the weights (``ema``).
 """
 
 import contextlib
@@ -36,14 +35,14 @@ from gentool.training.divergence import (
     Setbacks,
     check_averaged,
     check_weights,
-    explaining,
 )
 from gentool.training.ema import Averaging, averaged_copy
+from gentool.training.failures import explaining
 from gentool.training.log import RunLog
+from gentool.training.phase_spans import PhaseSpans
 from gentool.training.reporter import Reporter
 from gentool.training.run_folder import Learner, RunFolder
 from gentool.training.run_lock import locked
-from gentool.training.schedule import Schedule
 from gentool.training.score_schedule import ScoreSchedule
 from gentool.training.scoring import Scoring
 from gentool.training.setup import Setup
@@ -131,7 +130,7 @@ class Trainer:
         self.fit = AverageFit(self.average, self.feeder, ranks)
         self.parts = Parts(self.model, settings.batch, reporter.warned, ranks)
         self.updates = Updates(setup, self.model, phases, self.feeder, self.parts, ranks)
-        self.phases, self.schedule, self.setbacks = phases, Schedule(phases), Setbacks()
+        self.phases, self.schedule, self.setbacks = phases, PhaseSpans(phases), Setbacks()
         self.scores = ScoreSchedule(images, settings.score_every)
         self.counters = Counters()
         self.kept: tuple[HasState, ...] = (

@@ -1,5 +1,7 @@
-"""From what a person gives to a run that is ready: every choice, with its reason, in one place.
+"""Plan a run: from the settings that were given to all settings, each with the reason for it.
 
+The options of a model that are ``auto`` are chosen by the model (``adapted`` of its options).
+``--batch auto`` is measured later, by ``batch_search``.
 ``gentool train``, its ``--dry-run`` and ``gentool.train`` all execute the ``Plan`` that
 ``make_plan`` returns. Nothing is trained and nothing is written here; a sample of the images is
 inspected.

@@ -1,4 +1,4 @@
-"""Average the weights of a run over another length, after training.
+"""Average the weights of a run again after training, over more or fewer of its last steps.
 
 The state of a run contains averages of a few lengths, and an average of any length between them is
 a combination of these (``power_ema``). Parts that are fitted to latents of images, such as most

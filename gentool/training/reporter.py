@@ -1,4 +1,4 @@
-"""What the training loop informs of its progress."""
+"""The interface of an object that the training loop informs of its progress."""
 
 from typing import Protocol
 
@@ -6,10 +6,10 @@ from gentool.evaluation.quick_score import Score
 
 
 class Reporter(Protocol):
-    """Who is told how training goes."""
+    """An object whose methods the training loop calls, for example to print."""
 
     def resumed(self, images: int) -> None:
-        """A run goes on from ``images``."""
+        """Report that a run continues from ``images``, the number of images seen."""
 
     def progress(self, images: int, share: float) -> None:
         """After every step: images seen, and the share of the run that is done."""

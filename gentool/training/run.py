@@ -1,7 +1,7 @@
 """Executing a plan: prepare the images, measure the batch, train, and list the bad files.
 
-This is what ``gentool train`` and ``gentool.train`` have in common. It prints nothing; an
-``Observer`` is informed of what happens.
+This is what ``gentool train`` and ``gentool.train`` have in common. It prints nothing; it calls
+the methods of an ``Observer``, which may print.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from gentool.core.errors import Stopped, UsageError
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
-from gentool.training.batch_size import choose_batch, with_batch
+from gentool.training.batch_search import choose_batch, with_batch
 from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan
 from gentool.training.reporter import Reporter

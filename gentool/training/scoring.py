@@ -8,9 +8,9 @@ from gentool.core.errors import Stopped
 from gentool.models.base import Model
 from gentool.training.average_fit import AverageFit
 from gentool.training.log import RunLog
+from gentool.training.phase_spans import PhaseSpans
 from gentool.training.reporter import Reporter
 from gentool.training.run_folder import BEST_NAME, RunFolder
-from gentool.training.schedule import Schedule
 from gentool.training.score_schedule import ScoreSchedule
 
 
@@ -32,7 +32,7 @@ class Scoring:
     def __init__(
         self,
         scores: ScoreSchedule,
-        schedule: Schedule,
+        schedule: PhaseSpans,
         model: Model,
         average: Model,
         fit: AverageFit,

@@ -1,4 +1,9 @@
-"""One gradient step of one phase."""
+"""One gradient step of one phase, with its learning rate.
+
+The learning rate of a phase falls along a half cosine (Loshchilov and Hutter 2017,
+arXiv:1608.03983) to ``Phase.decay`` times its first value. Each return to the last good state
+halves it (``divergence``).
+"""
 
 from dataclasses import replace
 
@@ -6,8 +11,8 @@ import numpy as np
 import torch
 
 from gentool.core.distributed import Ranks
+from gentool.core.half_cosine import half_cosine
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.training.accumulation import PartLoss, Parts
 from gentool.training.batches import Feeder

@@ -19,7 +19,7 @@ from conftest import SIDE, Finished, draw, gentool_command, run_python, write_im
 from PIL import Image
 
 from gentool.core.errors import UsageError
-from gentool.core.memory import free_memory_bytes
+from gentool.core.free_memory import free_memory_bytes
 from gentool.core.picture_files import read_recipe
 from gentool.inference.result_names import result_names
 from gentool.outputs.marks import PICTURE, read_mark
@@ -510,12 +510,12 @@ def test_what_cannot_be_written_is_refused_before_an_image_is_drawn(
 def test_what_needs_more_memory_than_is_free_is_refused(
     suffix: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr("gentool.core.free_memory.free_memory_bytes", lambda: 100_000)
     command = ("sample", "gan", "-n", 400, "-o", f"huge{suffix}")
     done = gentool_command(*command, cwd=place)
     assert done.code == 2, done.err
     assert "of memory" in done.err
-    monkeypatch.setattr("gentool.core.memory.free_memory_bytes", lambda: 100_000_000)
+    monkeypatch.setattr("gentool.core.free_memory.free_memory_bytes", lambda: 100_000_000)
     assert gentool_command(*command, cwd=place).code == 0
 
 
@@ -523,8 +523,8 @@ def test_free_memory_is_below_all_of_it_and_may_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
-    monkeypatch.setattr("gentool.core.memory._MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr("gentool.core.memory._GROUP", tmp_path)
+    monkeypatch.setattr("gentool.core.free_memory._MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.core.free_memory._GROUP", tmp_path)
     assert free_memory_bytes() == 5120
     for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
         (tmp_path / f"memory.{name}").write_text(words)

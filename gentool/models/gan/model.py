@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.nn.functional import one_hot
 
 from gentool.core.errors import NoEncoder, UsageError
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes

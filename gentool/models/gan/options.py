@@ -1,4 +1,7 @@
-"""The options of the generative adversarial network: for training and for drawing samples."""
+"""The options of the generative adversarial network: for training and for drawing samples.
+
+``GANConfig.adapted`` chooses the augmentation of the discriminator by the number of images.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

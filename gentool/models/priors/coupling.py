@@ -17,7 +17,7 @@ from torch import nn
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.priors.base import Codes, log_standard_normal
-from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
+from gentool.models.priors.small_networks import FittedNetwork, SmallNet, minimise
 
 _COUPLINGS, _WIDTH = 8, 128
 _LARGEST_LOG_SCALE = 2.0  # of one coupling

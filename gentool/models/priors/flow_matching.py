@@ -22,7 +22,7 @@ import torch
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.priors.base import Codes
-from gentool.models.priors.fitting import FittedNetwork, SmallNet, minimise
+from gentool.models.priors.small_networks import FittedNetwork, SmallNet, minimise
 
 _WIDTH, _BLOCKS = 192, 2
 _FREQUENCIES = 8  # of the angle's sine and cosine features

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
-from gentool.core.schedule import half_cosine
 from gentool.models.base import Batch, Model
 from gentool.models.vae.autoencoder import Autoencoder
 from gentool.models.vae.model import VAE

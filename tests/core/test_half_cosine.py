@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gentool.core.schedule import half_cosine
+from gentool.core.half_cosine import half_cosine
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])

@@ -3,6 +3,7 @@
 The search begins with the batch size of the preset, for which the learning rate was chosen. The
 batch is halved while a step does not fit into memory. It is doubled if this makes training much
 faster per image. A run that already exists keeps its batch size (see ``continuing``).
+Without ``auto`` the batch size is that of the preset (``models.presets``).
 """
 
 import time
@@ -13,7 +14,7 @@ import torch
 from gentool.core.signals import StopFlag
 from gentool.data import Split
 from gentool.evaluation.quick_score import Score
-from gentool.training.divergence import explaining
+from gentool.training.failures import explaining
 from gentool.training.loop import Trainer
 from gentool.training.setup import Setup
 

@@ -1,7 +1,8 @@
 """Checks of the free memory, so that work which does not fit is refused before it starts.
 
 Linux may grant more memory than exists, and kills a process that then uses it. An error before
-the work starts does not disturb other processes on the machine.
+the work starts does not disturb other processes on the machine. Training that runs out of memory is
+handled by ``training.accumulation``.
 """
 
 from pathlib import Path

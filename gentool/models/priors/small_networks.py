@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.functional import layer_norm, linear, silu
 
+from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw, data_order, normal
-from gentool.core.schedule import half_cosine
 from gentool.models.priors.base import Codes
 from gentool.models.priors.gaussian import Whitened
 

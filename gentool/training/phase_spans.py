@@ -10,7 +10,7 @@ from gentool.models.base import Phase
 from gentool.training.state import read_count
 
 
-class Schedule:
+class PhaseSpans:
     """The phases of one run.
 
     Args:
