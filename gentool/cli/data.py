@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from gentool.core.images import ImageShape
     from gentool.data import Preprocessing, Source
     from gentool.data.inspection import Survey
+    from gentool.data.intake import Intake
 
-    _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
+    # Number of images; (name, reason) of bad ones; what the source took and passed over.
+    _Written = tuple[int, list[tuple[str, str]], Intake]
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
 app = typer.Typer(no_args_is_help=True, help="Check images, pack them, manage the cache.")
@@ -139,7 +141,7 @@ def check(
         also = {"notes": images.source.notes, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, [*images.source.notes, *images.notes])
+        _show(spec, found, shape, images.notes)
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
@@ -177,7 +179,8 @@ def pack(
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         comment = partial(comment_of, images.recipe)
-        return write_pack(images.source, images.preprocessing, out, update, comment)
+        count, bad = write_pack(images.source, images.preprocessing, out, update, comment)
+        return count, bad, images.source.intake
 
     shape, written = _write(request, out, (ARCHIVE, "OUT.zip"), overwrite, "packing images", write)
     _finish(out, shape, written, print0=print0, as_json=as_json)
@@ -213,7 +216,7 @@ def shards(
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         source, recipe = images.source, images.recipe
         bad = write_shards(source, images.preprocessing, out, update, recipe, replace=out.exists())
-        return len(source) - len(bad), bad
+        return len(source) - len(bad), bad, source.intake
 
     shape, written = _write(request, out, (SHARDS, "FOLDER"), overwrite, "writing shards", write)
     _finish(out, shape, written, print0=print0, as_json=as_json)
@@ -246,21 +249,24 @@ def _write(
     with StopFlag() as stop, IntakeBar(stop, label) as bar:
         images = request.open(stop)
         guard.allow_recipe(out, mark, images.recipe)
-        written = write(images, bar.update)
-    for note in images.source.notes:
-        say(note)
-    return images.shape, written
+        return images.shape, write(images, bar.update)
 
 
 def _finish(
     out: Path, shape: "ImageShape", written: "_Written", *, print0: bool, as_json: bool
 ) -> None:
-    count, bad = written
+    from gentool.data.badfiles import with_own, without_own
+    from gentool.data.intake import lines_of
+
+    count, listed, notes = written
+    intake, bad = with_own(notes, listed), without_own(listed)
+    for line in lines_of(intake, brief=True):
+        say(line)
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
     if as_json:
-        emit_json({"file": str(out), "images": count, "bad": bad})
+        emit_json({"file": str(out), "images": count, "bad": bad, "intake": intake.as_json()})
     else:
         emit(out, print0=print0)
 
@@ -276,10 +282,13 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
+        "intake": found.intake.as_json(),
     }
 
 
 def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> None:
+    from gentool.data.intake import lines_of
+
     readable = sum(found.modes.values())
     sizes = [f"{h}x{w}" for w, h in sorted(found.sizes, key=lambda s: s[0] * s[1])]
     rows = [
@@ -295,7 +304,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
     ]  # fmt: skip
     emit(spec)
     emit_table(rows)
-    for note in notes:
+    for note in [*lines_of(found.intake), *notes]:
         emit(f"  {note}")
     for name, reason in found.bad[:_SHOWN]:
         emit(f"  bad: {name}: {reason}")

@@ -187,7 +187,7 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
             say(f"already complete: {result.images:,} images. Use a larger budget to continue")
         if shown.as_json:
             emit_json({"model": str(result.model_path), "images": result.images,
-                       "seed": result.seed})  # fmt: skip
+                       "seed": result.seed, "intake": plan.source.intake.as_json()})  # fmt: skip
         else:
             emit(result.model_path, print0=shown.print0)
         say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))

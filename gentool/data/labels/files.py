@@ -8,7 +8,7 @@ from gentool.core.errors import DataError
 from gentool.data.labels.columns import NoColumn, choose_columns
 from gentool.data.labels.json_tables import Nothing, read_table
 from gentool.data.labels.tables import Table
-from gentool.data.sources.base import MAX_FILE, is_hidden
+from gentool.data.sources.base import MAX_FILE
 
 LABEL_FILES = ("dataset.json", "labels.csv", "metadata.csv", "metadata.jsonl")  # count unasked
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -87,7 +87,7 @@ def beside(path: Path) -> list[LabelFile]:
 def looks_like_labels(name: str) -> bool:
     """Return whether a file with this name may be a file of labels."""
     low = name.lower()
-    if not low.endswith(_TABLES + _PERHAPS) or is_hidden(name):
+    if not low.endswith(_TABLES + _PERHAPS) or name.startswith("."):
         return False
     return low.endswith(_TABLES) or any(word in low for word in _WORDS)
 

@@ -1,5 +1,6 @@
 """Top folders as classes, and the reason where they are none. Works on names alone."""
 
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
@@ -24,16 +25,21 @@ class Labels(NamedTuple):
     labels: NDArray[np.int32]
 
 
-def by_folder(names: Iterable[str], allowed: float = 0) -> Labels | None:
+def by_folder(names: Iterable[str], allowed: float = 0, common: str = "") -> Labels | None:
     """Return top folders as classes, or None.
+
+    Args:
+        names: Names of the images.
+        allowed: Share of the images that may be in no such folder.
+        common: The folders that all names begin with, which are no classes.
 
     It is None if there are fewer than two such folders, or if a larger share of the images than
     ``allowed`` is in none. Folders whose names differ only in Unicode's form are one class.
     """
     found: dict[str, int] = {"": -1}
-    numbers = array("i")
+    numbers, start = array("i"), len(common)
     for name in names:
-        top, slash, _ = name.partition("/")
+        top, slash, _ = name[start:].partition("/")
         numbers.append(found.setdefault(top, len(found) - 1) if slash else -1)
     loose = np.frombuffer(numbers, np.int32) < 0 if numbers else np.empty(0, bool)
     words = [word for word in found if word]
@@ -76,13 +82,13 @@ class Tops:
     first: str
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Tops":
-        """Return the top folders of these images."""
+    def of(cls, names: Iterable[str], common: str = "") -> "Tops":
+        """Return the top folders of these images below ``common``, which all are in."""
         folders: dict[str, set[str]] = {}
         total, loose, first = 0, 0, ""
         for name in names:
             total += 1
-            top, slash, rest = name.partition("/")
+            top, slash, rest = name[len(common) :].partition("/")
             if not slash:
                 loose, first = loose + 1, first or name
                 continue
@@ -94,25 +100,22 @@ class Tops:
     def why_no_classes(self) -> str:
         """Return why the folders are no classes, and what to do."""
         if not self.folders:
-            return "no image is in a folder. Put the images of each class into a folder"
+            return "all images are in one folder. Put the images of each class into a folder"
         if len(set(one_spelling(list(self.folders)))) > 1:
             return (
                 f"{self.loose:,} of {self.total:,} images are in no class folder; the first is "
                 f"{self.first:.200}. Move them into one, or leave them out with --labels folders "
                 f"--max-bad {share_for(self.loose, self.total):g}"
             )
-        name, inside = next(iter(self.folders.items()))
-        if self.loose:
-            return f"the only folder of images is {name:.100}. Classes need two folders"
-        step = "Give that folder as --data" if len(inside) > 1 else "Classes need two folders"
-        return f"all images are in one folder, {name:.100}. {step}"
+        return f"the only folder of images is {next(iter(self.folders)):.100}. Classes need two"
 
 
 def alike(classes: Sequence[str]) -> list[str]:
     """Return the first class names that differ only in case, spaces or Unicode's form."""
     forms: dict[str, list[str]] = {}
     for name in classes:
-        folded = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        folded = " ".join(re.sub(r"[\s_-]+", " ", folded).split())
         forms.setdefault(folded, []).append(name)
     return next((names for names in forms.values() if len(names) > 1), [])
 

@@ -1,6 +1,6 @@
 """The names of columns by which a file of labels is understood, in any case and spelling."""
 
-from gentool.data.sources.base import IMAGE_SUFFIXES
+from gentool.data.sources.selection import IMAGE_SUFFIXES
 
 NAME_WORDS = (
     "filename", "filepath", "imagepath", "imagefilename", "imagename", "imagefile", "imgpath",

@@ -4,6 +4,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import overload
 
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import UsageError
+from gentool.data.intake import Intake, joined
 from gentool.data.labels.folders import one_spelling
+from gentool.data.labels.layouts import suspicions
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
 
@@ -47,6 +50,17 @@ class JoinedSource(Source):
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over, of all sources together."""
+        several = [source.intake for source in self.sources]
+        found = replace(joined(several), notes=self.notes)
+        if self.labels is None:
+            return found
+        origins = dict.fromkeys(intake.classes_from for intake in several)
+        warnings = tuple(suspicions(self.classes, self.labels))
+        return replace(found, classes_from=" and ".join(origins), class_warnings=warnings)
 
     def place(self, index: int) -> tuple[Source, int]:
         """Return the source that contains image ``index``, and the number of the image there."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data.badfiles import MAX_BAD
+from gentool.data.intake import NO_CLASSES, Intake, Passed
 from gentool.data.labels.assigning import Given, assign
 from gentool.data.labels.columns import NoColumn, choose_columns
 from gentool.data.labels.files import (
@@ -29,6 +30,13 @@ from gentool.data.labels.files import (
 )
 from gentool.data.labels.folders import Labels, Tops, alike, are_numbered, by_folder
 from gentool.data.labels.json_tables import Nothing
+from gentool.data.labels.layouts import (
+    Place,
+    common_folders,
+    inside_classes,
+    layout_of,
+    suspicions,
+)
 from gentool.data.labels.tables import Table
 
 __all__ = ["FROM_FOLDERS", "LABEL_FILES", "NO_LABELS", "Found", "LabelFile", "Labelling", "Labels",
@@ -53,6 +61,8 @@ class Found(NamedTuple):
         kept: Which images are kept, bool (N,); None if all are.
         notes: What the user should know about the labels, one sentence each.
         mark: What labels add to a fingerprint; nothing if the image names determine them.
+        origin: Where the labels come from, such as the name of a file; "" without labels.
+        warnings: Sentences on suspicious classes, of interest where classes are learned.
     """
 
     classes: tuple[str, ...] = ()
@@ -60,6 +70,21 @@ class Found(NamedTuple):
     kept: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     mark: bytes = NO_LABELS.encode()
+    origin: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def intake(
+        self, taken: int, passed: tuple[Passed, ...], lost: tuple[str, ...], *, own: bool
+    ) -> Intake:
+        """Return the intake notes of a source with these labels.
+
+        Args:
+            taken: Number of images.
+            passed: What was passed over.
+            lost: Warnings about folders of which no image is taken.
+            own: Whether all images were made by gentool.
+        """
+        return Intake(taken, passed, self.origin, self.notes, lost, self.warnings, own)
 
 
 @dataclass(frozen=True)
@@ -67,12 +92,12 @@ class Root:
     """The folder that the names of images begin at, in a file system or in an archive.
 
     Attributes:
-        path: Its path; its last folders may be written before a name in a file of labels.
+        place: Where it is; its last folders may be written before a name in a file of labels.
         file: Returns the file with this name in it, or None.
         listed: Returns the files in it that look like files of labels.
     """
 
-    path: str
+    place: Place
     file: Callable[[str], LabelFile | None]
     listed: Callable[[], Iterable[LabelFile]]
 
@@ -89,7 +114,8 @@ class Root:
             files = [label_file(folder / name) for name in names[:_MOST_LISTED]]
             return [*(file for file in files if file is not None), *beside(folder)]
 
-        return cls(str(folder.absolute()), lambda name: label_file(folder / name), listed)
+        place = Place(str(folder), packed=False)
+        return cls(place, lambda name: label_file(folder / name), listed)
 
 
 @dataclass(frozen=True)
@@ -152,13 +178,12 @@ class Labelling:
                 f"'{NO_LABELS}'"
             )
         try:
-            found = assign(
-                Given(file.name, table, self.column), names, self.root.path, self.max_bad
-            )
+            given, root = Given(file.name, table, self.column), Path(self.root.place.path)
+            found = assign(given, names, str(root.absolute()), self.max_bad)
         except ValueError as error:
             raise file.not_a_table(error) from error
         mark = json.dumps(found.classes).encode()
-        return _kept(Labels(found.classes, found.labels), mark, found.notes)
+        return _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
 
     def _from_folders(self, names: Sequence[str]) -> Found:
         """Return the top folders as labels, or none and the reason.
@@ -168,23 +193,29 @@ class Labelling:
         """
         asked = self.wish == FROM_FOLDERS
         allowed = self.max_bad if asked else min(self.max_bad, MAX_BAD)
-        found = by_folder(names, allowed)
+        common = common_folders(names)
+        found = by_folder(names, allowed, common)
         if found is None:
-            tops = Tops.of(names)
+            tops = Tops.of(names, common)
             reason = tops.why_no_classes()
             if asked:
                 raise DataError(f"--labels {FROM_FOLDERS}: {reason}")
-            return Found(notes=(f"no classes: {reason}",) if tops.folders else ())
+            return Found(notes=(f"{NO_CLASSES}{reason}",) if tops.folders else ())
         if not asked and self._are_of_the_tool(found.classes):
-            return Found(notes=(f"no classes: {_NUMBERED}",))
+            return Found(notes=(f"{NO_CLASSES}{_NUMBERED}",))
+        layout = "" if asked else layout_of(found.classes, common, self.root.place)
+        if layout:
+            return Found(notes=(f"{NO_CLASSES}{layout}",))
         notes: tuple[str, ...] = ()
         if (found.labels < 0).any():
-            tops = Tops.of(names)
+            tops = Tops.of(names, common)
             notes = (
                 f"{tops.loose:,} of {tops.total:,} images left out, as they are in no class "
                 f"folder; the first is {tops.first:.200}",
             )
-        return _kept(found, b"", notes, marked=False)
+        mark = f"below {common}".encode("utf-8", "surrogateescape") if common else b""
+        kept = _kept(found, mark, notes, "the folders", marked=False)
+        return kept._replace(warnings=(*inside_classes(names, common), *kept.warnings))
 
     def _are_of_the_tool(self, folders: Iterable[str]) -> bool:
         """Return whether folders are those that StyleGAN's tool writes, with its file."""
@@ -283,20 +314,23 @@ def _is_about(file: LabelFile, table: Table, names: Sequence[str]) -> bool:
 def _stated(file: LabelFile, names: Sequence[str]) -> str:
     """Return the note on a dataset.json that says that there are no labels."""
     folders = by_folder(names)
-    told = f"no classes: {file.name} says that there are none"
+    told = f"{NO_CLASSES}{file.name} says that there are none"
     if folders is None:
         return told
     return f"{told} (--labels {FROM_FOLDERS} makes the {len(folders.classes):,} folders classes)"
 
 
-def _kept(found: Labels, mark: bytes, notes: tuple[str, ...], *, marked: bool = True) -> Found:
+def _kept(
+    found: Labels, mark: bytes, notes: tuple[str, ...], origin: str, *, marked: bool = True
+) -> Found:
     """Return labels without the images that have none."""
     if twins := alike(found.classes):
         notes = (*notes, f"classes with nearly the same name: {' and '.join(twins[:3])}")
     kept = found.labels >= 0
     labels = found.labels[kept]
     mark += labels.tobytes() if marked else b""
+    warnings = tuple(suspicions(found.classes, labels))
     if kept.all():
-        return Found(found.classes, labels, None, notes, mark)
+        return Found(found.classes, labels, None, notes, mark, origin, warnings)
     mark += np.packbits(kept).tobytes()
-    return Found(found.classes, labels, kept, notes, mark)
+    return Found(found.classes, labels, kept, notes, mark, origin, warnings)

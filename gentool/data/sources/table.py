@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data.badfiles import MAX_BAD
+from gentool.data.sources.advice import nothing_there, unusable_file
 from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
 from gentool.data.sources.array import ArraySource, is_array_file
 from gentool.data.sources.base import (
-    IMAGE_SUFFIXES,
     Access,
     FileSource,
     Loaded,
@@ -24,8 +24,9 @@ from gentool.data.sources.concat import JoinedSource, split_weight
 from gentool.data.sources.folder import FolderSource
 from gentool.data.sources.hub import open_hub
 from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
+from gentool.data.sources.selection import IMAGE_SUFFIXES
 from gentool.data.sources.shards import open_shards
-from gentool.data.sources.torchvision_sets import open_imageset
+from gentool.data.sources.torchvision_sets import SETS, open_imageset
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -63,7 +64,9 @@ def is_folder(path: Path) -> bool:
 
 
 def open_images(path: Path) -> Source | None:
-    """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
+    """Open images of a folder, an archive, a ``.npy`` or ``.npz``; return None for anything else.
+
+    Pictures that gentool made are images like others here.
 
     Their labels are not read, so that no image is left out.
 
@@ -71,14 +74,15 @@ def open_images(path: Path) -> Source | None:
         DataError: it contains no images, or is damaged.
     """
     try:
-        if not is_folder(path) and not (path.is_file() and begins_as_archive(path)):
+        arrays = path.is_file() and is_array_file(path)
+        if not (is_folder(path) or arrays or (path.is_file() and begins_as_archive(path))):
             return None
     except OSError:  # the error is reported when it is read as another kind of file
         return None
     try:
         if path.is_dir():
-            return FolderSource(path, NO_LABELS)
-        return ArraySource(path) if is_array_file(path) else ArchiveSource(path, NO_LABELS)
+            return FolderSource(path, NO_LABELS, take_own=True)
+        return ArraySource(path) if arrays else ArchiveSource(path, NO_LABELS, take_own=True)
     except OSError as error:
         raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 
@@ -94,7 +98,7 @@ def open_source(
     """Open the source that ``spec`` names: a path, or a name with one of ``PREFIXES``.
 
     Args:
-        spec: A folder, an archive or a ``.npz``; or ``builtin:NAME[:COUNT]``,
+        spec: A folder, an archive, a ``.npy`` or ``.npz``; or ``builtin:NAME[:COUNT]``,
             ``torchvision:NAME[:test]``, ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether missing files may be downloaded.
         labels: For a folder or an archive: the path of a file of labels, as CSV, JSON or JSON
@@ -122,16 +126,11 @@ def open_source(
                 return ArraySource(path)
             if is_archive(path):
                 return ArchiveSource(path, labels, refresh=refresh, max_bad=max_bad)
-            raise DataError(
-                f"{spec} is a file, but not a zip or tar. Give a folder, an archive or "
-                f"{_builtins()}"
-            )
+            raise unusable_file(spec, path, _builtins())
     except OSError as error:  # a name that no file can have, or a folder that may not be read
         raise DataError(f"cannot read {spec:.200}: {error.strerror}") from error
-    raise DataError(
-        f"there is nothing at {spec:.200}. Give a folder of images, a .zip or .tar of images, or "
-        f"{_builtins()}"
-    )
+    known = [*PREFIXES, *(f"{BUILTIN_PREFIX}{name}" for name in BUILTIN), *map(_of_torch, SETS)]
+    raise nothing_there(spec, known, _builtins())
 
 
 def open_sources(
@@ -180,6 +179,10 @@ def _is_there(spec: str) -> bool:
         return Path(spec).expanduser().exists()
     except (OSError, RuntimeError):
         return False
+
+
+def _of_torch(name: str) -> str:
+    return f"torchvision:{name}"
 
 
 def _builtins() -> str:

@@ -444,7 +444,7 @@ FOLDERS = [f"{animal}/{number}.png" for animal in ("cat", "dog") for number in r
     ("names", "reason"),
     [
         ([*FOLDERS, "cover.png"], "1 of 11 images are in no class folder; the first is cover.png"),
-        (["1.png", "2.png"], "no image is in a folder"),
+        (["1.png", "2.png"], "all images are in one folder"),
     ],
 )
 def test_folders_that_are_asked_for_and_are_no_classes_are_refused(
