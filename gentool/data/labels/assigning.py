@@ -156,8 +156,8 @@ def _unlabelled(
     if len(without) > max_bad * total:
         raise DataError(
             f"{rows.file} has no label for {len(without):,} of {total:,} images; the first is "
-            f"{first}; --max-bad is {max_bad:g}. Write a row for each, or leave them out with "
-            f"--max-bad {share_for(len(without), total):g}"
+            f"{first}; --max-bad is {max_bad:g}. Write a row for each, leave them out with "
+            f"--max-bad {share_for(len(without), total):g}, or choose --labels folders or none"
         )
     verb = "is" if len(without) == 1 else "are"
     return [
