@@ -30,7 +30,8 @@ from gentool.models.gan.generator import Generator, GeneratorStyles
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.options import PLAIN, SLOPES, SPECTRAL, GANConfig, GANDrawing
-from gentool.models.gan.penalties import CriticTurn, GeneratorTurn, Penalties
+from gentool.models.gan.penalties import CriticTurn, GeneratorTurn
+from gentool.models.gan.penalty_list import Penalties
 from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.networks import PAIRS, Discriminator

@@ -17,7 +17,8 @@ from gentool.core.options import option
 from gentool.core.rng import Draw
 from gentool.models.base import LossTerms
 from gentool.models.gan.losses import LOSSES
-from gentool.models.gan.penalties import CriticTurn, Penalties
+from gentool.models.gan.penalties import CriticTurn
+from gentool.models.gan.penalty_list import Penalties
 from gentool.models.gan.penalty_weight import ImageVariance
 from gentool.networks.patches import PatchDiscriminator
 

@@ -11,7 +11,8 @@ from torch import nn
 from gentool.core.errors import UnknownName, UsageError
 from gentool.core.rng import Draw
 from gentool.models.gan.augmentation import open_augmentation
-from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn, Penalties
+from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn
+from gentool.models.gan.penalty_list import Penalties
 
 SHAPE = (2, 16, 16)
 BATCH = 3

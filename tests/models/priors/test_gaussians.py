@@ -20,7 +20,8 @@ from gentool.core.rng import Draw
 from gentool.models.base import LossTerms
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.model import GAN
-from gentool.models.gan.penalties import CriticTurn, Penalties
+from gentool.models.gan.penalties import CriticTurn
+from gentool.models.gan.penalty_list import Penalties
 
 STEPS, BATCH, LR = 50_000, 256, 1e-3
 LATENT_SCALE = 4.0
