@@ -12,6 +12,7 @@ unpickles.
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,9 +220,12 @@ class LoadedModel:
             raise UsageError(
                 f"{self.path} is not conditional: it has no classes. Leave --class out"
             )
-        if name not in classes:
+        if name in classes:
+            return classes.index(name)
+        composed = [unicodedata.normalize("NFC", known) for known in classes]  # as typed or stored
+        if composed.count(typed := unicodedata.normalize("NFC", name)) != 1:
             raise unknown_name("class", name, classes, f"gentool info {self.path}")
-        return classes.index(name)
+        return composed.index(typed)
 
 
 def check_classes(names: tuple[str, ...]) -> None:

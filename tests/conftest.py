@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import promises
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"
 # No process of the tests takes gentool from the folder that it happens to stand in.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+Made = Callable[[Path], object]  # makes what a folder shall hold
 
 ROOT = Path(__file__).parents[1]  # of the checkout
 HELPERS = Path(__file__).with_name("helpers")
@@ -218,9 +221,30 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ForkServe
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Made], Path]:
+    """Returns a folder that one of the processes of pytest-xdist makes for all; nobody changes it.
+
+    The function takes the name of the folder, and a function that makes its content.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Made) -> Path:
+        path, finished = shared / name, shared / f"{name}.finished"
+        with FileLock(shared / f"{name}.lock"):
+            if not finished.exists():
+                make(path)
+                finished.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_folder(made_once: Callable[[str, Made], Path]) -> Path:
     """96 images of 16x16 RGB in two class folders."""
-    return write_images(tmp_path_factory.mktemp("images") / "toys", IMAGES)
+    return made_once("images", lambda path: write_images(path / "toys", IMAGES)) / "toys"
 
 
 @pytest.fixture
@@ -232,20 +256,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Callable[[str], Path]:
+def trained(made_once: Callable[[str, Made], Path], image_folder: Path) -> Callable[[str], Path]:
     """Run folder of a tiny model by the model's name; trained once, not to be written to."""
-    runs: dict[str, Path] = {}
 
     def run_folder(name: str) -> Path:
-        if name not in runs:
-            out = tmp_path_factory.mktemp(name) / "run"
+        def train(path: Path) -> None:
             done = gentool_command(
-                "train", name, "--data", image_folder, "--out", out, "--images", 320, *TINY,
+                "train", name, "--data", image_folder, "--out", path, "--images", 320, *TINY,
                 *SMALL.get(name, []),
             )  # fmt: skip
             assert done.code == 0, done.err
-            runs[name] = out
-        return runs[name]
+
+        return made_once(f"trained-{name}", train)
 
     return run_folder
 

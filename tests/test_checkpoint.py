@@ -626,3 +626,13 @@ def test_a_changed_header_alone_opens(good: bytes, tmp_path: Path) -> None:
 
 def test_errors_of_the_file_are_errors_of_gentool() -> None:
     assert issubclass(ModelFileError, GentoolError)
+
+
+def test_a_class_is_found_in_any_unicode_form(gan: Path) -> None:
+    loaded = load_model(gan)
+    stored = copy.copy(loaded.header) | {"classes": ["cafe\u0301", "caf"]}
+    object.__setattr__(loaded, "header", stored)
+    assert loaded.class_number("caf\u00e9") == 0
+    assert loaded.class_number("caf") == 1
+    with pytest.raises(UsageError, match="no class named"):
+        loaded.class_number("caff\u00e9")

@@ -15,11 +15,13 @@ from gentool.api.model import Model, load
 from gentool.core.atomic_files import LOG_NAME
 from gentool.core.distributed import joined
 from gentool.core.errors import Stopped, UsageError
+from gentool.core.messages import WARNING
 from gentool.core.options import Scalar
 from gentool.core.registry import unknown_name
 from gentool.core.signals import StopFlag
 from gentool.core.strict_json import parse_json
 from gentool.data import Dataset, Source, open_joined
+from gentool.data.badfiles import without_own
 from gentool.evaluation.quick_score import Score
 from gentool.training.display import Display
 from gentool.training.layers import Layers, Setting, collect
@@ -120,7 +122,7 @@ def train(
             return open_joined(
                 layers.get("data"), labels=layers.get("labels"),
                 all_frames=layers.get("all_frames"), download=download, refresh=refresh,
-                poll=stop.poll,
+                max_bad=0.0 if strict else layers.get("max_bad"), poll=stop.poll,
             )  # fmt: skip
 
         try:
@@ -203,7 +205,10 @@ class _Quiet:
         self._stop, self._call = stop, call
 
     def planned(self, plan: Plan) -> None:
-        """Ignore."""
+        """Warn of what is suspicious about the images."""
+        for note in plan.notes:
+            if note.startswith(WARNING):
+                self.warned(note.removeprefix(WARNING))
 
     def intake(self, done: int, total: int) -> None:
         """Stop if asked to."""
@@ -211,11 +216,10 @@ class _Quiet:
 
     def prepared(self, dataset: Dataset, total: int) -> None:
         """Warn of files that cannot be read."""
-        if dataset.bad:
-            path, reason = dataset.bad[0]
+        if bad := without_own(dataset.bad):
+            path, reason = bad[0]
             self.warned(
-                f"{len(dataset.bad):,} of {total:,} images cannot be read; the first: {path}: "
-                f"{reason}"
+                f"{len(bad):,} of {total:,} images cannot be read; the first: {path}: {reason}"
             )
 
     def note(self, message: str) -> None:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from gentool.core.images import ImageShape
     from gentool.data import Preprocessing, Source
     from gentool.data.inspection import Survey
+    from gentool.data.intake import Intake
 
-    _Written = tuple[int, list[tuple[str, str]]]  # number of images; (name, reason) of bad ones
+    # Number of images; (name, reason) of bad ones; what the source took and passed over.
+    _Written = tuple[int, list[tuple[str, str]], Intake]
 
 _SHOWN = 5  # most names or groups of a list that are printed; --json has all
 app = typer.Typer(no_args_is_help=True, help="Check images, pack them, manage the cache.")
@@ -98,6 +100,7 @@ def check(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     output: Annotated[Path | None, options.output("Also write a contact sheet.", "FILE")] = None,
@@ -120,7 +123,7 @@ def check(
 
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data check", spec, size, mode, fit, background, opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
@@ -135,7 +138,8 @@ def check(
         training = {
             "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
         }  # fmt: skip
-        emit_json({"data": spec, **_as_json(found), "training": training})
+        also = {"notes": images.source.notes, "training": training}
+        emit_json({"data": spec, **_as_json(found), **also})
     else:
         _show(spec, found, shape, images.notes)
     if output is not None:
@@ -153,6 +157,7 @@ def pack(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     overwrite: options.Overwrite = False,
@@ -169,12 +174,13 @@ def pack(
 
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data pack", spec, size, mode, fit, background, opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         comment = partial(comment_of, images.recipe)
-        return write_pack(images.source, images.preprocessing, out, update, comment)
+        count, bad = write_pack(images.source, images.preprocessing, out, update, comment)
+        return count, bad, images.source.intake
 
     shape, written = _write(request, out, (ARCHIVE, "OUT.zip"), overwrite, "packing images", write)
     _finish(out, shape, written, print0=print0, as_json=as_json)
@@ -189,6 +195,7 @@ def shards(
     fit: options.Fit = "crop",
     background: options.Background = "white",
     labels: options.Labels = None,
+    max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
     download: _Download = False,
     overwrite: options.Overwrite = False,
@@ -203,13 +210,13 @@ def shards(
     from gentool.data.sources.shards import write_shards
     from gentool.outputs.marks import SHARDS
 
-    opening = Opening(labels, all_frames, download)
+    opening = Opening(labels, all_frames, download, max_bad=max_bad)
     request = _Request("data shards", spec, size, mode, fit, background, opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         source, recipe = images.source, images.recipe
         bad = write_shards(source, images.preprocessing, out, update, recipe, replace=out.exists())
-        return len(source) - len(bad), bad
+        return len(source) - len(bad), bad, source.intake
 
     shape, written = _write(request, out, (SHARDS, "FOLDER"), overwrite, "writing shards", write)
     _finish(out, shape, written, print0=print0, as_json=as_json)
@@ -248,12 +255,18 @@ def _write(
 def _finish(
     out: Path, shape: "ImageShape", written: "_Written", *, print0: bool, as_json: bool
 ) -> None:
-    count, bad = written
+    from gentool.data.badfiles import with_own, without_own
+    from gentool.data.intake import lines_of
+
+    count, listed, notes = written
+    intake, bad = with_own(notes, listed), without_own(listed)
+    for line in lines_of(intake, brief=True):
+        say(line)
     for name, reason in bad[:_SHOWN]:
         say(f"skipped {name}: {reason}")
     say(f"{count:,} images of {shape}" + (f", {len(bad):,} skipped" if bad else ""))
     if as_json:
-        emit_json({"file": str(out), "images": count, "bad": bad})
+        emit_json({"file": str(out), "images": count, "bad": bad, "intake": intake.as_json()})
     else:
         emit(out, print0=print0)
 
@@ -269,10 +282,13 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
+        "intake": found.intake.as_json(),
     }
 
 
 def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> None:
+    from gentool.data.intake import lines_of
+
     readable = sum(found.modes.values())
     sizes = [f"{h}x{w}" for w, h in sorted(found.sizes, key=lambda s: s[0] * s[1])]
     rows = [
@@ -288,7 +304,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
     ]  # fmt: skip
     emit(spec)
     emit_table(rows)
-    for note in notes:
+    for note in [*lines_of(found.intake), *notes]:
         emit(f"  {note}")
     for name, reason in found.bad[:_SHOWN]:
         emit(f"  bad: {name}: {reason}")

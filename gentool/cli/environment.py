@@ -21,6 +21,7 @@ from gentool.cli.console import say
 from gentool.core.errors import DataError, DeviceError, GentoolError, ModelFileError, UsageError
 
 _PREFIX = "GENTOOL_"
+_UNEXPECTED = re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)", re.DOTALL)  # Typer's
 _ENVIRONMENT, _FLAG = "ENVIRONMENT", "COMMANDLINE"  # names of Typer's sources of a value
 # Variables that are read where they are used. As GENTOOL_CACHE is the cache folder, the option
 # --cache of train has no variable.
@@ -122,7 +123,7 @@ class _Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read flags and environment; reset options of the environment that do not apply."""
-        with _naming_variables(ctx):
+        with _naming_variables(ctx), _naming_paths(ctx):
             rest = super().parse_args(ctx, args)
         for name in _idle(ctx):
             option = next(p for p in self.params if p.name == name)
@@ -154,6 +155,23 @@ def _idle(context: Any) -> Iterator[str]:
     for option, needed in _NEEDS:
         if given(option, _ENVIRONMENT) and values.get(needed) is None:
             yield option
+
+
+@contextlib.contextmanager
+def _naming_paths(context: Any) -> Iterator[None]:
+    """Say what to do if a shell has turned a pattern such as ``*.png`` into many arguments."""
+    try:
+        yield
+    except Exception as error:  # Typer does not export its UsageError
+        message = getattr(error, "message", "")
+        found = _UNEXPECTED.fullmatch(message) if isinstance(message, str) else None
+        reads_images = any(option.name in ("data", "spec") for option in context.command.params)
+        if found and reads_images and os.path.lexists(found[1].partition(" ")[0]):
+            vars(error)["message"] = (
+                f"{message}. A pattern such as *.png becomes many paths. Give the folder instead, "
+                "and --data once for each of several folders"
+            )
+        raise
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def command(
     labels: options.Labels = None,
     max_bad: float = typer.Option(
         0.01, "--max-bad", metavar="SHARE", min=0, max=1,
-        help="Fraction of files that may be unreadable."
+        help="Fraction of images that may be unreadable or unlabelled."
     ),
     neighbours: Path = typer.Option(
         None, "--neighbours", metavar="FILE", help="Picture of samples beside their nearest images."

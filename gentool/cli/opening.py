@@ -19,12 +19,14 @@ class Opening:
         all_frames: Whether every frame of an animation is an image.
         download: Whether missing data may be downloaded.
         refresh: Whether to ignore an existing index of a folder or an archive.
+        max_bad: Share of the images that may have no label; they are left out.
     """
 
     labels: str | None = None
     all_frames: bool = False
     download: bool = False
     refresh: bool = False
+    max_bad: float = 0.01
 
 
 def open_data(specs: Sequence[str], how: Opening, stop: StopFlag) -> "Source":

@@ -38,7 +38,17 @@ Background = Annotated[
 Labels = Annotated[
     str | None,
     typer.Option(
-        "--labels", metavar="FILE", help="CSV of path,label, a dataset.json, folders or none."
+        "--labels", metavar="FILE", help="CSV or JSON of path,label, FILE:COLUMN, folders or none."
+    ),
+]
+MaxBad = Annotated[
+    float,
+    typer.Option(
+        "--max-bad",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="Fraction of images that may lack a label.",
     ),
 ]
 AllFrames = Annotated[bool, typer.Option("--all-frames", help="Use every frame of animated files.")]

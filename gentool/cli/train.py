@@ -106,7 +106,8 @@ def _command(
     layers = collect(model, flags, flag_options, config)
     if not all(word.strip() for word in layers.get("data") or [""]):
         raise UsageError(_no_data(model))
-    opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh)
+    max_bad = 0.0 if strict else layers.get("max_bad")
+    opening = Opening(layers.get("labels"), layers.get("all_frames"), download, refresh, max_bad)
     with StopFlag() as stop:
         from gentool.training.plan import make_plan
 
@@ -115,6 +116,8 @@ def _command(
             stop_after=stop_after, override=override,
         )  # fmt: skip
         if dry_run:
+            for note in () if quiet else plan.notes:
+                say(note)
             _show(plan.shown(), as_json=as_json)
             return
         shown = _Shown(quiet, as_json, print0, command_to_go_on(context, sys.argv[1:]))
@@ -184,7 +187,7 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
             say(f"already complete: {result.images:,} images. Use a larger budget to continue")
         if shown.as_json:
             emit_json({"model": str(result.model_path), "images": result.images,
-                       "seed": result.seed})  # fmt: skip
+                       "seed": result.seed, "intake": plan.source.intake.as_json()})  # fmt: skip
         else:
             emit(result.model_path, print0=shown.print0)
         say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))

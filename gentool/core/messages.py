@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from gentool.core.escapes import printable
 
+WARNING = "warning: "  # the start of a message that is printed even if little is printed
 Progress = Callable[[int, int], None]  # shows progress: items that are done, items in all
 
 

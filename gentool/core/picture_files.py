@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +34,8 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp")
 _LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
 _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
+_MARK = re.compile(rb"tEXtgentool\0\{|(\xff\xfe..|!\xfe.)gentool \{", re.DOTALL)
+_WEBP_HAS_EXIF = 0x08  # flag of the chunk VP8X
 _COMMENT_BYTES = 60_000  # a comment of a JPEG holds at most 65,533
 _DESCRIPTION = 0x010E  # the EXIF tag ImageDescription
 _SHORTEST_FRAME = 20  # milliseconds; browsers show shorter frames for about 100
@@ -161,8 +164,24 @@ def check_sides(suffix: str, width: int, height: int) -> None:
         )
 
 
-def read_recipe(path: Path) -> dict[str, object] | None:
-    """Return the recipe in an image file that gentool wrote; None for any other file."""
+def may_hold_recipe(head: bytes) -> bool:
+    """Return whether the first kilobyte of a file may begin an image with a recipe.
+
+    It is exact but for WebP, where the recipe is at the end.
+    """
+    if head.startswith(b"RIFF"):
+        return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & _WEBP_HAS_EXIF)
+    return _MARK.search(head) is not None
+
+
+def read_recipe(file: Path | bytes) -> dict[str, object] | None:
+    """Return the recipe in an image file that gentool wrote; None for any other file.
+
+    Args:
+        file: Path of the file, or its content.
+    """
+    if isinstance(file, bytes) and file.startswith(b"RIFF") and _CHUNK.encode() not in file:
+        return None
     plugins = (
         PngImagePlugin.PngImageFile,
         JpegImagePlugin.JpegImageFile,
@@ -171,7 +190,7 @@ def read_recipe(path: Path) -> dict[str, object] | None:
     )
     for plugin in plugins:  # not Image.open, which refuses large sheets
         try:
-            with plugin(path) as image:
+            with plugin(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
                 words = _words_in(image)
             found = parse_json(words)
         except Exception:  # decoders raise many types of errors on files of other programs

@@ -4,19 +4,36 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gentool.core.atomic_files import replacing
 from gentool.core.errors import DataError, UsageError
 from gentool.core.escapes import printable
+from gentool.data.intake import OWN, OWN_PICTURE, Intake, with_passed
 
 MAX_BAD = 0.01
 BAD_FILES_NAME = "bad_files.txt"
 _SURELY = 100  # before all images are read, fewer bad files than this never stop the work
 
 BadFile = tuple[str, str]  # (path, reason)
+
+
+def without_own(bad: Iterable[BadFile]) -> list[BadFile]:
+    """Return the bad files without pictures that gentool made, which are no fault of the data."""
+    return [row for row in bad if row[1] != OWN_PICTURE]
+
+
+def with_own(intake: Intake, bad: Iterable[BadFile]) -> Intake:
+    """Return intake notes that also count pictures of gentool that were found by reading them."""
+    return with_passed(intake, OWN, [path for path, reason in bad if reason == OWN_PICTURE])
+
+
+def note_on_own(bad: Sequence[BadFile]) -> str:
+    """Return a sentence on pictures of gentool among the bad files; empty if there are none."""
+    own = [path for path, reason in bad if reason == OWN_PICTURE]
+    return f"passed over {len(own):,} {OWN} ({own[0]:.80})" if own else ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Tolerance:
         Raises:
             DataError: there are too many; the message names the first three and what to do.
         """
+        bad = without_own(bad)
         if bad and self.strict:
             path, reason = bad[0]
             raise DataError(f"{path}: {reason}. Repair or remove it, or leave --strict out")
@@ -66,13 +84,14 @@ class Tolerance:
 def write_bad_files(folder: Path, bad: Sequence[BadFile]) -> Path | None:
     """Write ``bad_files.txt`` into ``folder``, with one line "path TAB reason" per file.
 
-    Path and reason are escaped by ``printable``, so that each file takes exactly one line. If
-    ``bad`` is empty, an older list is removed and None is returned, else the path of the list.
+    Path and reason are escaped by ``printable``, so that each file takes exactly one line.
+    Pictures that gentool made are not listed. If nothing is left, an older list is removed and
+    None is returned, else the path of the list.
 
     Raises:
         UsageError: the folder cannot be written.
     """
-    path = folder / BAD_FILES_NAME
+    path, bad = folder / BAD_FILES_NAME, without_own(bad)
     try:
         if not bad:
             path.unlink(missing_ok=True)

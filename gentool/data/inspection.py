@@ -19,6 +19,8 @@ from PIL import Image
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
+from gentool.data.badfiles import with_own, without_own
+from gentool.data.intake import Intake
 from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
@@ -65,6 +67,7 @@ class Survey:
         duplicates: Groups of images with equal content, by name.
         near: Groups of similar images, by name; None if ImageHash is not installed.
         bad: (name, reason) of the images that cannot be read.
+        intake: What the source took and passed over.
     """
 
     total: int
@@ -75,6 +78,7 @@ class Survey:
     duplicates: list[list[str]]
     near: list[list[str]] | None
     bad: list[tuple[str, str]]
+    intake: Intake
 
 
 def survey(source: Source, progress: Progress) -> Survey:
@@ -101,14 +105,15 @@ def survey(source: Source, progress: Progress) -> Survey:
     if perceptual is not None:
         near = _named(source, _near_groups(looks, exact))
     return Survey(
-        total=len(source),
+        total=len(source) - len(bad) + len(without_own(bad)),
         modes=_counted(look.mode for look in looks.values()),
         formats=_counted(look.format for look in looks.values()),
         sizes=_counted(look.size for look in looks.values()),
         classes=dict(classes),
         duplicates=_named(source, exact),
         near=near,
-        bad=bad,
+        bad=without_own(bad),
+        intake=with_own(source.intake, bad),
     )
 
 

@@ -34,7 +34,7 @@ def open_dataset(
         DataError: there are no usable images.
         UsageError: the size or mode is not allowed.
     """
-    sample = Sample(open_source(spec))
+    sample = Sample(open_source(spec, max_bad=max_bad))
     words = None if size is None else str(size)
     shape, _ = resolve_shape(sample, words, mode, largest_side)
     return prepare(
@@ -50,6 +50,7 @@ def open_joined(
     all_frames: bool = False,
     download: bool = False,
     refresh: bool = False,
+    max_bad: float = MAX_BAD,
     poll: Callable[[str], None] = lambda message: None,
 ) -> Source:
     """Open the images that several specs name, as one source.
@@ -60,12 +61,13 @@ def open_joined(
         all_frames: Whether every frame of an animation is an image.
         download: Whether what is not here may be fetched.
         refresh: Whether every file of a huge folder is looked at again.
+        max_bad: Share of the images that may have no label.
         poll: Called now and then with a message for people; may raise to stop.
 
     Raises:
         DataError: nothing usable there.
     """
-    source = open_sources(specs, download=download, labels=labels, refresh=refresh)
+    source = open_sources(specs, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
     if not all_frames:
         return source
     return FramesSource(source, lambda done, total: poll("stopped while counting frames"))

@@ -16,7 +16,7 @@ from gentool.core.messages import Progress
 from gentool.core.picture_files import encode
 from gentool.data.origin import with_origin
 from gentool.data.preprocessing import Preprocessing
-from gentool.data.sources.base import is_hidden
+from gentool.data.sources.selection import why_skipped
 from gentool.data.sources.table import Source
 
 _POLL = 64  # images between two calls of `progress`, which may raise to stop
@@ -77,7 +77,7 @@ def pack(
 def _folder(kind: str) -> str:
     """Return a class name as a folder name that is neither hidden nor leads to another place."""
     plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in kind)
-    return f"_{plain}" if is_hidden(plain) or not plain else plain
+    return f"_{plain}" if why_skipped(plain) or not plain else plain
 
 
 def _member(source: Source, index: int, taken: set[str]) -> str:

@@ -21,16 +21,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError, features
 
 from gentool.core.errors import UsageError
 from gentool.core.images import MODES, ImageShape, Pixels
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
+from gentool.data.kinds import is_cut, why_unreadable
 
 VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+_OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
+FORMATS = (
+    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM",
+    *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
+)  # fmt: skip
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 _MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
@@ -154,11 +159,12 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"it is not a {', '.join(FORMATS)} image") from None
+        raise BadImage(why_unreadable(data, FORMATS)) from None
     except (EOFError, IndexError) as error:
         raise BadImage(f"it is cut short, or has no frame {frame}") from error
     except Exception as error:  # decoders raise almost anything on broken data
-        raise BadImage(_one_line(error)) from error
+        line = _one_line(error)
+        raise BadImage(f"it is cut short ({line})" if is_cut(data, str(error)) else line) from error
 
 
 def frame_count(data: bytes) -> int:

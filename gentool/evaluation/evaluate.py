@@ -42,7 +42,9 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
     wanted = what_is_wanted(
         targets, names, request.split, holdout, pictures=request.pictures, files=request.files
     )
-    source = open_sources(request.data, download=request.download, labels=request.labels)
+    source = open_sources(
+        request.data, download=request.download, labels=request.labels, max_bad=request.max_bad
+    )
     sample = Sample(source)
 
     def prepared(by: Preprocessing) -> Dataset:

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from gentool.core.messages import say
+from gentool.core.messages import WARNING, say
 from gentool.core.progress_bar import ProgressBar
 from gentool.core.signals import StopFlag
 
@@ -57,7 +57,8 @@ class Display(ProgressBar):
         if not self._quiet:
             where = " and ".join(settings.data)
             say(f"{setup.preset} on {len(plan.source):,} images from {where}, {setup.device.type}")
-            for note in [*plan.notes, _sizes(plan)]:
+        for note in [*plan.notes, _sizes(plan)]:
+            if not self._quiet or note.startswith(WARNING):
                 self.note(note)
         if plan.continued:
             say(plan.continued)
@@ -68,12 +69,17 @@ class Display(ProgressBar):
 
     def prepared(self, dataset: "Dataset", total: int) -> None:
         """Print what preparing the images showed, and which of them cannot be read."""
+        from gentool.data.badfiles import note_on_own, without_own  # imports numpy
+
         for note in dataset.notes:
             self.note(note)
-        for path, reason in dataset.bad[:3]:
+        if own := note_on_own(dataset.bad):
+            self.note(own)
+        bad = without_own(dataset.bad)
+        for path, reason in bad[:3]:
             say(f"skipped {path}: {reason}")
-        if dataset.bad:
-            say(f"skipped {len(dataset.bad):,} of {total:,} images that cannot be read")
+        if bad:
+            say(f"skipped {len(bad):,} of {total:,} images that cannot be read")
 
     def intake(self, done: int, total: int) -> None:
         """Show how many images are prepared; raise ``Stopped`` if asked to stop."""
@@ -120,7 +126,7 @@ class Display(ProgressBar):
 
     def warned(self, message: str) -> None:
         """Print a warning, even when quiet."""
-        say(f"warning: {message}")
+        say(f"{WARNING}{message}")
 
     def _left(self) -> str:
         """Return the time left, estimated from the speed of this command."""

@@ -19,6 +19,7 @@ from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
 from gentool.data import Sample, Source, resolve_shape
+from gentool.data.intake import lines_of
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
@@ -152,7 +153,11 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
         if options[key].value != chosen:
             options[key] = Setting(chosen, FOUND)
     setup = replace(setup, config=config)
-    notes += [*choices, *_classes(setup, source)]
+    learned = classes_of(setup, source) > 0
+    told = lines_of(
+        source.intake, brief=True, classes=not setup.settings.unconditional, learned=learned
+    )
+    notes = [*told, *notes, *choices, *_classes(setup, source)]
     return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
 
 
@@ -180,7 +185,8 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
 def _classes(setup: Setup, source: Source) -> list[str]:
     """Return a sentence on the classes of the images: whether the model learns them, and why."""
     if (count := classes_of(setup, source)) > 0:
-        return [f"conditional on {count} classes (--unconditional ignores them)"]
+        origin = source.intake.classes_from
+        return [f"conditional on {count} classes from {origin} (--unconditional ignores them)"]
     if setup.settings.unconditional or source.labels is None:
         return []
     known = len(source.classes)

@@ -91,7 +91,7 @@ class Settings:
         record="data",
     )
     labels: str | None = option(
-        None, "CSV of path,label, a dataset.json, folders or none.", panel=DATA, metavar="FILE"
+        None, "CSV or JSON of path,label, FILE:COLUMN, folders or none.", panel=DATA, metavar="FILE"
     )
     all_frames: bool = option(False, "Use every frame of animated files.", panel=DATA)
     cache: Literal["auto", "disk", "ram", "never"] = option(
@@ -102,7 +102,7 @@ class Settings:
     )
     max_bad: float = option(
         0.01,
-        "Fraction of files that may be unreadable.",
+        "Fraction of images that may be unreadable or unlabelled.",
         low=0,
         high=1,
         panel=DATA,

@@ -124,7 +124,7 @@ def test_a_way_of_drawing_is_for_one_call(trained: Callable[[str], Path]) -> Non
     before = model.sample(2)
     assert not np.array_equal(model.sample(2, truncation=0.2), before)
     np.testing.assert_array_equal(model.sample(2), before)
-    with pytest.raises(UsageError, match="no top-k"):
+    with pytest.raises(UsageError, match="--top-k"):
         model.sample(2, top_k=3)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.data.sources.archive import place_of_index
 from gentool.data.sources.folder import TRUSTED_ABOVE
 from gentool.data.sources.index import Index, Names, index_place
 from gentool.data.sources.labels import FROM_FOLDERS, by_folder
@@ -77,7 +78,6 @@ def build(folder: Path, archive: Path, count: int) -> None:
     index = Index(coded, found.labels, found.classes, "synthetic", columns)
     index.save(index_place("folder", os.path.realpath(folder), FROM_FOLDERS))
     archive.write_bytes(bytes(1024))
-    info = archive.stat()
     columns = {
         "offset": np.arange(count, dtype=np.uint64) * 100_000,
         "stored": np.full(count, 99_000, np.uint32),
@@ -86,7 +86,7 @@ def build(folder: Path, archive: Path, count: int) -> None:
         "method": np.full(count, 8, np.uint8),
     }
     index = Index(coded, found.labels, found.classes, "synthetic", columns)
-    index.save(index_place("archive", archive.resolve(), info.st_size, info.st_mtime_ns, ""))
+    index.save(place_of_index(archive, ""))
 
 
 def shuffle(count: int) -> None:

@@ -246,7 +246,7 @@ def test_sample_json(gan: Path, tmp_path: Path) -> None:
 def test_sample_says_how_its_images_come_about(autoencoder: Path, tmp_path: Path) -> None:
     done = sample(autoencoder, tmp_path, "-n", 2)
     assert done.err == (
-        f"2 images from {autoencoder / 'model.safetensors'}: samples decode codes drawn from a "
+        f"2 images from {autoencoder / 'model.safetensors'}: samples decode latents drawn from a "
         "mixture of Gaussians fitted to the codes of the training images\n"
     )
 
@@ -561,7 +561,7 @@ def test_info_as_text_says_what_matters(vae: Path) -> None:
 def test_info_of_a_state_points_at_the_model(vae: Path) -> None:
     done = gentool_command("info", vae / "state.safetensors")
     assert done.code == 4
-    assert "is a training state, not a model. Use model.safetensors beside it" in done.err
+    assert "is a training state, not a model. Use model.safetensors" in done.err
 
 
 # --- list ---------------------------------------------------------------------------------------

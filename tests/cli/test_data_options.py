@@ -260,7 +260,7 @@ def test_the_cache_is_listed_verified_and_pruned(toys: Path, own_cache: Path) ->
     images.write_bytes(content)
     damaged = gentool_command("data", "cache", "--verify")
     assert damaged.code == 3
-    assert "1 damaged" in damaged.err
+    assert "1 entries are damaged" in damaged.err
     assert gentool_command("data", "cache", "--prune", "5d").code == 0
     assert images.exists()
     done = gentool_command("data", "cache", "--prune", "all")

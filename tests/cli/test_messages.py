@@ -126,8 +126,8 @@ MODELS: dict[str, Row] = {
 }  # fmt: skip
 DATA: dict[str, Row] = {
     "nothing": (open_source, DataError,
-                "there is nothing at {path}. Give a folder of images, a .zip or .tar of images, or "
-                "builtin:shapes or builtin:digits or builtin:modes"),
+                "there is nothing at {path}. Give a folder of images, or a .zip, .tar, .npy or "
+                ".npz of images, or builtin:shapes or builtin:digits or builtin:modes"),
     "no source": (lambda path: open_sources([]), UsageError,
                   "--data is empty. Give a folder of images, an archive of images, or "
                   "builtin:shapes or builtin:digits or builtin:modes"),

@@ -62,7 +62,9 @@ def test_a_training_goes_on_with_the_seed_that_it_drew(image_folder: Path, tmp_p
                "--seed", "random", "--json", "--quiet")  # fmt: skip
     stopped = gentool_command(*command, "--stop-after", 32)
     assert (stopped.code, stopped.out) == (75, "")
-    first = int(re.findall(r"^seed (\d+), drawn \(flag --seed\)$", stopped.err, re.MULTILINE)[0])
+    first = int(
+        re.findall(r"^seed (\d+), drawn at random \(flag --seed\)$", stopped.err, re.MULTILINE)[0]
+    )
     assert "error" not in stopped.err
     done = gentool_command(*command)
     assert told(done) == first

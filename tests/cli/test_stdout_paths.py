@@ -115,7 +115,7 @@ def test_a_terminal_takes_no_tar(verb: str) -> None:
     photo = ["photo.png"] if verb == "reconstruct" else []
     code, seen = on_terminal(verb, "no-model", *photo, "-o", "-")
     assert code == 2
-    assert seen.startswith(b"error: -o - sends a tar to stdout, and that is a terminal")
+    assert seen.startswith(b"error: -o - writes a tar archive to stdout, which is a terminal")
 
 
 def test_a_csv_on_stdout_leaves_the_table_to_stderr(vae: Path, image_folder: Path) -> None:

@@ -50,7 +50,7 @@ def test_check_says_it_and_writes_a_sheet(zoo: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for fragment in (
         "17, of which 15 can be read", "PNG 14, JPEG 1", "bar 7, disc 8",
-        "bar/copy.png = disc/000.png", "40x40 rgb", "bad: disc/page.png: it is not a",
+        "bar/copy.png = disc/000.png", "40x40 rgb", "bad: disc/page.png: it is an HTML page",
     ):  # fmt: skip
         assert fragment in done.out
     with Image.open(sheet) as image:

@@ -74,7 +74,7 @@ def test_an_automatic_batch_fits_and_is_kept_by_the_run(
     done = fork_server.run(*arguments, "--stop-after", 8, spoil=spoil)
     assert done.code == 75, done.err
     batch = next(s for s in (16, 8, 4) if s <= fits)
-    assert f"batch {batch}: {2 * batch} do not fit into memory" in done.err
+    assert f"batch {batch}: {2 * batch} images do not fit into memory" in done.err
     assert "in parts" not in done.err
     again = fork_server.run(*arguments)  # though there is memory for more now
     assert again.code == 0, again.err

@@ -36,7 +36,7 @@ def started(fork_server: ForkServer, arguments: list[object], out: Path) -> Chil
 
 def refused(done: Finished, first: Child) -> bool:
     """Whether the second was refused with the name of the first."""
-    named = f"by process {first.pid} on {socket.gethostname()}, since 20" in done.err
+    named = f"process {first.pid} on {socket.gethostname()}, since 20" in done.err
     return record(PROMISE, done.code == 2 and named and "choose another --out" in done.err)
 
 
@@ -74,7 +74,7 @@ def test_the_lock_of_a_killed_training_is_stale(
 def test_a_holder_that_cannot_be_read_still_holds(words: str, tmp_path: Path) -> None:
     with locked(tmp_path):
         (tmp_path / HOLDER_NAME).write_text(words)
-        with pytest.raises(UsageError, match="by another process"):
+        with pytest.raises(UsageError, match="another process is training in"):
             refuse_if_locked(tmp_path)
 
 

@@ -8,18 +8,33 @@ from its offset in the file, from any process or thread.
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
+from gentool.data.badfiles import MAX_BAD
+from gentool.data.intake import Intake
+from gentool.data.kinds import HEAD_BYTES
 from gentool.data.preprocessing import BadImage
-from gentool.data.sources.archive_index import Members, Stored
+from gentool.data.sources.archive_index import Members, Reading, Stored
 from gentool.data.sources.base import FileSource
 from gentool.data.sources.index import Index, index_place, keep, look_up
-from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, label_file
+from gentool.data.sources.labels import labels_key
+from gentool.data.sources.own_pictures import refuse_own
 from gentool.data.sources.tar import compression, is_tar, list_tar, unpack_tar
-from gentool.data.sources.zip import LOCAL_SIZE, is_zip, list_zip, local_length, read_member, unpack
+from gentool.data.sources.zip import (
+    LOCAL_SIZE,
+    is_zip,
+    list_zip,
+    local_length,
+    read_head,
+    read_member,
+    unpack,
+)
+
+_READ_AS = 2  # raised when the same archive gives another index, as after a new rule for labels
 
 
 class ArchiveSource(FileSource):
@@ -29,23 +44,42 @@ class ArchiveSource(FileSource):
         path: The archive.
         labels: As in ``find_labels``; if None, a label file inside is used if there is one.
         refresh: Whether to ignore an existing index.
+        max_bad: Share of the images that may have no label; they are left out.
+        take_own: Whether pictures that gentool made are images like others.
 
     Raises:
         DataError: it is no intact archive of images, or it is refused (see ``Members``).
         OSError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, labels: str | None = None, *, refresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        labels: str | None = None,
+        *,
+        refresh: bool = False,
+        max_bad: float = MAX_BAD,
+        take_own: bool = False,
+    ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
         self.path, self.is_zip = _plain_archive(path)
-        place = _place(path, labels)
+        place = place_of_index(path, labels_key(labels, max_bad), take_own)
         index = None if refresh else look_up(place)
-        self.index = index or keep(self._list(str(path), labels), place)
+        if index is None:
+            index = keep(self._list(str(path), labels, max_bad, take_own), place)
+        self.index = index
+        self._takes_own = take_own or self.index.intake.own
         self._start()
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over."""
+        return self.index.intake
 
     def _start(self) -> None:
         self.paths = self.index.names
         self.classes, self.labels = self.index.classes, self.index.labels
+        self.notes = self.index.intake.notes
         self.fingerprint = self.index.fingerprint
         self._columns = [
             self.index.columns[c] for c in ("offset", "stored", "size", "crc", "method")
@@ -53,24 +87,31 @@ class ArchiveSource(FileSource):
         self._file: _File | None = None
         self._opening = threading.Lock()
 
-    def _list(self, name: str, labels: str | None) -> Index:
+    def _list(self, name: str, labels: str | None, max_bad: float, take_own: bool) -> Index:
         members = Members(name)
         with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)
 
-            def read(stored: Stored) -> bytes:
-                if self.is_zip:
-                    return read_member(file, stored)
+            def read(stored: Stored, size: int | None = None) -> bytes:
                 file.seek(stored[0])
-                return file.read(stored[1])
+                return file.read(stored[1] if size is None else min(size, stored[1]))
 
+            reading = Reading(read, lambda stored: read(stored, HEAD_BYTES))
+            if self.is_zip:
+                reading = Reading(
+                    partial(read_member, file), lambda stored: read_head(file, stored, HEAD_BYTES)
+                )
             try:
-                return members.index(labels, read)
+                return members.index(labels, reading, max_bad, take_own=take_own)
             except ValueError as error:
                 raise DataError(f"the labels in {name} cannot be read: {error}") from error
 
     def read(self, index: int) -> bytes:
         """Return the bytes of member ``index``."""
+        content = self._member(index)
+        return content if self._takes_own else refuse_own(content)
+
+    def _member(self, index: int) -> bytes:
         offset, packed, size, crc, method = (int(column[index]) for column in self._columns)
         file = self._opened()
         if not self.is_zip:
@@ -92,7 +133,8 @@ class ArchiveSource(FileSource):
         return self._file
 
     def __getstate__(self) -> dict[str, object]:
-        return {"name": self.name, "path": self.path, "is_zip": self.is_zip, "index": self.index}
+        kept = ("name", "path", "is_zip", "index", "_takes_own")
+        return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -157,11 +199,8 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
     return plain, False
 
 
-def _place(path: Path, labels: str | None) -> Path:
-    """Return the path where the index of this archive with these labels is kept."""
+def place_of_index(path: Path, labels: str, take_own: bool = False) -> Path:
+    """Return the path where the index of this archive with these choices is kept."""
     info = path.stat()
-    key = labels or ""
-    if labels not in (None, FROM_FOLDERS, NO_LABELS):
-        file = label_file(Path(labels).expanduser())
-        key = file.key if file else ""
-    return index_place("archive", path.resolve(), info.st_size, info.st_mtime_ns, key)
+    key = (path.resolve(), info.st_size, info.st_mtime_ns, labels, take_own, _READ_AS)
+    return index_place("archive", *key)

@@ -1,13 +1,14 @@
-"""Images of a ``.npz``: one array uint8 (N, H, W, C), as ``sample -o samples.npz`` writes it.
+"""Images of a ``.npy``, or of a ``.npz`` as ``sample -o samples.npz`` writes it.
 
-The array is called ``images`` or ``arr_0``. Nothing is unpickled. An array is refused before it
-is unpacked if it claims more than 8 GiB, or if it is suspiciously larger than when packed.
+The images are one array uint8, (N, H, W, C) or (N, H, W). In a ``.npz`` it has one of the names in
+``_NAMES``, or is the only array of images. Nothing is unpickled. An array is refused before it is
+unpacked if it claims more than 8 GiB, or if it is suspiciously larger than when packed.
 """
 
 import hashlib
 import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,18 +17,41 @@ from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.core.images import MODES, Pixels
 from gentool.core.pil_images import to_pil
+from gentool.data.intake import Intake, Passed
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
 from gentool.data.sources.base import Decoded, Source, image_hash
-from gentool.data.sources.zip import find_members, read_member
+from gentool.data.sources.selection import is_image
+from gentool.data.sources.zip import iterate_members, read_head, read_member
 
-_NAMES = ("images.npy", "arr_0.npy")
+NOT_USED = "array that is not used"
+_NAMES = ("images", "arr_0", "x_train", "train_images", "X_train", "X", "x", "data", "imgs")
 _MOST_BYTES = 2**33  # of all images, unpacked
 _SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
 _MOST_SIDE = 2**13
+_MOST_ARRAYS = 10_000
+_HEADER_BYTES = 2**12
+_MAGIC = b"\x93NUMPY"
+_RECIPE = "gentool"  # the array with the recipe, in files that gentool wrote
+
+
+class _Header(NamedTuple):
+    """The header of an array.
+
+    Attributes:
+        shape: Its shape.
+        by_columns: Whether it is in Fortran's order.
+        dtype: Its type.
+        size: Bytes of the header.
+    """
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: np.dtype[Any]
+    size: int
 
 
 class ArraySource(Source):
-    """The images of a ``.npz``, in memory.
+    """The images of a ``.npy`` or ``.npz``, in memory.
 
     Args:
         path: The file.
@@ -43,14 +67,20 @@ class ArraySource(Source):
         self.name = path.stem
         with open_regular(path) as file:
             try:
-                self._images = _read(file)
+                self._images, self._others = _read(file)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
-                raise DataError(f"{path} contains no readable images: {error!s:.200}") from error
+                raise DataError(f"{path} contains no readable images: {error!s:.300}") from error
         self.paths = [f"{k:06d}" for k in range(len(self._images))]
         shape = "x".join(map(str, self._images.shape))
         digest = hashlib.sha256(f"npz {shape}".encode())
         digest.update(self._images.data)
         self.fingerprint = digest.hexdigest()
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken, and which arrays are not used."""
+        row = Passed(NOT_USED, len(self._others), min(self._others, default=""))
+        return Intake(taken=len(self), passed=(row,) if self._others else ())
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
@@ -59,32 +89,86 @@ class ArraySource(Source):
 
 
 def is_array_file(path: Path) -> bool:
-    """Return whether a file is a zip with an array of images, judged by its content."""
+    """Return whether a file is an array, or a zip of arrays without images, by its content."""
     with open_regular(path) as file:
-        if file.read(4) != b"PK\3\4":
-            return False
-        try:
-            return bool(find_members(file, _NAMES))
-        except ValueError:
-            return False
+        head = file.read(len(_MAGIC))
+        if head == _MAGIC:
+            return True
+        return head.startswith(b"PK\3\4") and bool(_arrays(file))
 
 
-def _read(file: BinaryIO) -> Pixels:
-    """Return the array, uint8 (N, H, W, C).
+def _arrays(file: BinaryIO) -> dict[str, Stored]:
+    """Return the arrays in a zip by name; none if its first member is no array, or one an image."""
+    found: dict[str, Stored] = {}
+    try:
+        for name, stored in iterate_members(file):
+            if is_image(name) or len(found) > _MOST_ARRAYS:
+                return {}
+            if name.endswith(".npy"):
+                found[name.removesuffix(".npy")] = stored
+            elif not found:
+                return {}
+    except ValueError:
+        return {}
+    return found
+
+
+def _read(file: BinaryIO) -> tuple[Pixels, list[str]]:
+    """Return the array of images, uint8 (N, H, W, C), and the names of other arrays.
 
     Raises:
-        ValueError: it is not an array of images, or damaged.
+        ValueError: there is no array of images, or it is damaged.
     """
-    found = find_members(file, _NAMES)
-    stored = next(found[name] for name in _NAMES if name in found)
-    _, packed, size, _, _ = stored
+    file.seek(0)
+    if file.read(len(_MAGIC)) == _MAGIC:
+        file.seek(0)
+        return _parse(file.read(_MOST_BYTES)), []
+    arrays = _arrays(file)
+    name = _choose(file, arrays)
+    _, packed, size, _, _ = arrays[name]
     if size > _MOST_BYTES or (size > _SMALL and size > MAX_RATIO * max(packed, 1)):
         raise ValueError(f"its {packed:,} bytes claim to unpack to {size:,}")
-    return _parse(read_member(file, stored), stored)
+    others = [other for other in arrays if other != name and _RECIPE not in arrays]
+    return _parse(read_member(file, arrays[name])), others
 
 
-def _parse(data: bytes, stored: Stored) -> Pixels:
-    """Return the array of an ``.npy`` file in memory, without copying it if it is in C order."""
+def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:
+    """Return the name of the array of images in a zip.
+
+    Raises:
+        ValueError: there is none, or several without one of the usual names.
+    """
+    if len(arrays) == 1:
+        return next(iter(arrays))
+    good = [name for name, stored in arrays.items() if _is_of_images(file, stored)]
+    usual = [name for name in _NAMES if name in good]
+    if usual:
+        return usual[0]
+    if len(good) == 1:
+        return good[0]
+    if good:
+        raise ValueError(
+            f"it has several arrays of images ({', '.join(good):.100}); save the one to use as a "
+            ".npy, or call it images"
+        )
+    named = [name for name in _NAMES if name in arrays]
+    return named[0] if named else next(iter(arrays))  # to say what is wrong with it
+
+
+def _is_of_images(file: BinaryIO, stored: Stored) -> bool:
+    try:
+        header = _parse_header(read_head(file, stored, _HEADER_BYTES))
+    except (ValueError, EOFError, SyntaxError):
+        return False
+    return _problem(header) is None
+
+
+def _parse_header(data: bytes) -> _Header:
+    """Return the header at the start of an ``.npy`` file.
+
+    Raises:
+        ValueError, EOFError, SyntaxError: it is damaged.
+    """
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
     header: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(
@@ -93,14 +177,39 @@ def _parse(data: bytes, stored: Stored) -> Pixels:
     if header is None:
         raise ValueError(f"its array has the unknown format {version}")
     shape, by_columns, dtype = header(stream)
-    sides = len(shape) == 4 and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
-    if dtype != np.uint8 or not sides or shape[0] < 1 or shape[3] not in MODES.values():
-        raise ValueError(
-            f"its array is {dtype} of shape {shape!s:.60}; images are uint8 (N, H, W, C) with C 1, "
-            "3 or 4"
-        )
-    if int(np.prod(shape, dtype=object)) != stored[2] - stream.tell():
+    return _Header(shape, by_columns, dtype, stream.tell())
+
+
+def _problem(header: _Header) -> str | None:
+    """Return why an array is not one of images, with the next step, or None if it is."""
+    shape, channels = header.shape, tuple(MODES.values())
+    what = f"its array is {header.dtype} of shape {shape!s:.60}"
+    if len(shape) == 3 and shape[2] in channels:
+        return f"{what}, a single image; give an array (N, H, W, C) of several"
+    grey = len(shape) == 3
+    sides = len(shape) in (3, 4) and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
+    if header.dtype == np.uint8 and sides and shape[0] >= 1 and (grey or shape[3] in channels):
+        return None
+    allowed = "images are uint8 (N, H, W) or (N, H, W, C) with C 1, 3 or 4"
+    if len(shape) == 4 and shape[3] not in channels and shape[1] in channels:
+        return f"{what}; {allowed}: move the channels with .transpose(0, 2, 3, 1)"
+    if header.dtype != np.uint8 and len(shape) in (3, 4):
+        return f"{what}; {allowed}: scale the values to 0...255 and use .astype('uint8')"
+    return f"{what}; {allowed}"
+
+
+def _parse(data: bytes) -> Pixels:
+    """Return the images of an ``.npy`` file in memory, without copying them if in C order.
+
+    Raises:
+        ValueError, EOFError, SyntaxError: it is damaged, or no array of images.
+    """
+    header = _parse_header(data)
+    if (problem := _problem(header)) is not None:
+        raise ValueError(problem)
+    if int(np.prod(header.shape, dtype=object)) != len(data) - header.size:
         raise ValueError("the length of its array does not match its header")
-    flat = np.frombuffer(data, dtype=np.uint8, offset=stream.tell())
-    images: Pixels = np.ascontiguousarray(flat.reshape(shape, order="F" if by_columns else "C"))
-    return images
+    flat = np.frombuffer(data, dtype=np.uint8, offset=header.size)
+    order: Any = "F" if header.by_columns else "C"
+    images: Pixels = np.ascontiguousarray(flat.reshape(header.shape, order=order))
+    return images if images.ndim == 4 else images[..., None]

@@ -7,19 +7,17 @@ pixels. This module opens no file itself.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.core.errors import DataError
 from gentool.core.images import Pixels
+from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_FILE = 2**30  # bytes of one image file; larger files are not read into memory
 Access = Literal["processes", "threads", "sequential"]
 
@@ -61,6 +59,7 @@ class Source(ABC):
             processes. ``threads``: from threads of one process. ``sequential``: a stream, which
             one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
         repeats: Weight of each image, float32 (N,), if sources are joined with weights, else None.
+        notes: What the user should know about the images and labels, one sentence each.
     """
 
     name: str
@@ -70,6 +69,7 @@ class Source(ABC):
     fingerprint: str
     access: Access = "processes"
     repeats: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,6 +77,12 @@ class Source(ABC):
     def describe(self, index: int) -> str:
         """Return the name of image ``index`` for messages."""
         return self.paths[index]
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over, and where the classes come from."""
+        origin = "the data set" if self.classes else ""
+        return Intake(taken=len(self), classes_from=origin, notes=self.notes)
 
     @abstractmethod
     def open(self, index: int) -> Decoded:
@@ -138,21 +144,3 @@ def source_hash(content: bytes) -> int:
 def image_hash(image: Image.Image) -> int:
     """Return ``content_hash`` of an image that has no file."""
     return content_hash(f"{image.mode} {image.size} ".encode() + image.tobytes())
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder with this name is skipped."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file with this name (without folders) counts as an image."""
-    return not is_hidden(name) and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def no_images(where: str) -> DataError:
-    """Return the error for a place without any image."""
-    return DataError(
-        f"there are no images in {where} (with subfolders, searched for "
-        f"{', '.join(sorted(IMAGE_SUFFIXES))}, upper or lower case)"
-    )

@@ -4,6 +4,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import overload
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import UsageError
+from gentool.data.intake import Intake, joined
+from gentool.data.labels.folders import one_spelling
+from gentool.data.labels.layouts import suspicions
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
 
@@ -21,8 +25,8 @@ _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
 class JoinedSource(Source):
     """The images of several sources, one source after the other.
 
-    Classes with the same name are merged. If one of the sources has no labels, the joined source
-    has none. ``access`` is that of the most restricted source.
+    Classes with the same name, in any Unicode form, are merged. If one of the sources has no
+    labels, the joined source has none. ``access`` is that of the most restricted source.
 
     Args:
         sources: At least one source.
@@ -37,6 +41,7 @@ class JoinedSource(Source):
         self.paths = _JoinedPaths(self)
         self.access = max((source.access for source in sources), key=_STRICTNESS.index)
         self.classes, self.labels = _unite(self.sources)
+        self.notes = _notes(self.sources)
         if any(weight != 1 for weight in weights):
             counts = [len(source) for source in sources]
             self.repeats = np.repeat(np.array(weights, dtype=np.float32), counts)
@@ -45,6 +50,17 @@ class JoinedSource(Source):
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over, of all sources together."""
+        several = [source.intake for source in self.sources]
+        found = replace(joined(several), notes=self.notes)
+        if self.labels is None:
+            return found
+        origins = dict.fromkeys(intake.classes_from for intake in several)
+        warnings = tuple(suspicions(self.classes, self.labels))
+        return replace(found, classes_from=" and ".join(origins), class_warnings=warnings)
 
     def place(self, index: int) -> tuple[Source, int]:
         """Return the source that contains image ``index``, and the number of the image there."""
@@ -109,14 +125,26 @@ def _unite(sources: Sequence[Source]) -> tuple[tuple[str, ...], NDArray[np.int32
     Without labels in one of the sources, the result is ((), None).
     """
     labelled = [(source.classes, source.labels) for source in sources]
-    classes = tuple(dict.fromkeys(name for names, _ in labelled for name in names))
-    rank = {name: k for k, name in enumerate(classes)}
+    known = list(dict.fromkeys(name for names, _ in labelled for name in names))
+    spelled = one_spelling(known)
+    classes = tuple(dict.fromkeys(spelled))
+    place = {name: k for k, name in enumerate(classes)}
+    rank = {name: place[word] for name, word in zip(known, spelled, strict=True)}
     parts = []
     for names, labels in labelled:
         if labels is None:
             return (), None
         parts.append(np.array([rank[name] for name in names], dtype=np.int32)[labels])
     return classes, np.concatenate(parts)
+
+
+def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Return the notes of all sources, and why there are no classes if only some have them."""
+    notes = [f"{source.name}: {note}" for source in sources for note in source.notes]
+    without = [source.name for source in sources if source.labels is None]
+    if without and len(without) < len(sources):
+        notes.append(f"no classes: {without[0]:.100} has none, and the others are joined with it")
+    return tuple(notes)
 
 
 def split_weight(spec: str) -> tuple[str, float]:

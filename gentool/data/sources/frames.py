@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import overload
 
@@ -11,11 +12,12 @@ import numpy as np
 
 from gentool.core.errors import UsageError
 from gentool.core.messages import Progress
+from gentool.data.intake import Intake
 from gentool.data.preprocessing import frame_count, open_image
 from gentool.data.sources.base import Decoded, FileSource, Source, content_hash, source_hash
 
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
-_ANIMATED = {".gif", ".webp", ".png", ".tif", ".tiff"}
+_ANIMATED = {".gif", ".webp", ".png", ".apng", ".tif", ".tiff", ".avif", ".avifs"}
 
 
 class FramesSource(FileSource):
@@ -41,10 +43,16 @@ class FramesSource(FileSource):
         starts = np.repeat(np.cumsum(counts) - counts, counts)
         self._frame = (np.arange(len(self._file)) - starts).astype(np.int32)
         self.name, self.classes, self.access = files.name, files.classes, files.access
+        self.notes = files.notes
         self.paths = _FramePaths(files.paths, self._file, self._frame)
         self.labels = None if files.labels is None else files.labels[self._file]
         self.repeats = None if files.repeats is None else files.repeats[self._file]
         self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
+
+    @property
+    def intake(self) -> Intake:
+        """What was taken and passed over, of the files."""
+        return replace(self._files.intake, taken=len(self))
 
     def read(self, index: int) -> bytes:
         """Return the bytes of the file that contains image ``index``."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.labels.words import LABEL_WORDS, fold_word
 from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource
 from gentool.data.sources.index import index_place
@@ -68,6 +69,7 @@ class HubSource(FileSource):
         self._count = len(told)
         if label is not None and told.min() >= 0:
             self.classes, self.labels = tuple(features[label].names), told
+        self.notes = _why_no_classes(features, label, told)
         self.fingerprint = hashlib.sha256(f"{key}|{self._column}".encode()).hexdigest()
         self._rows: Iterator[Row] = iter(())
         self._next = -1 - _WINDOW
@@ -250,6 +252,19 @@ def _label_column(features: Mapping[str, Any]) -> str | None:
     """Return the first column of classes, or None."""
     kinds = ((name, type(kind).__name__) for name, kind in features.items())
     return next((name for name, kind in kinds if kind == "ClassLabel"), None)
+
+
+def _why_no_classes(
+    features: Mapping[str, Any], label: str | None, told: NDArray[np.int32]
+) -> tuple[str, ...]:
+    """Return a sentence on columns that look like labels and are not used."""
+    if label is None:
+        like = [name for name in features if fold_word(name) in LABEL_WORDS]
+        return (f"no classes: the column {like[0]:.60} is no ClassLabel",) if like else ()
+    without = int((told < 0).sum())
+    if not without:
+        return ()
+    return (f"no classes: {without:,} of {len(told):,} images have no {label:.60}",)
 
 
 def _kept_labels(key: str, labels: Any) -> NDArray[np.int32]:

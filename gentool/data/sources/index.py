@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
+from gentool.data.intake import Intake
 from gentool.data.paths import cache_folder
 
 KEPT_ABOVE = 2000  # images; for fewer, finding them again costs less than a file
 _BLOCK = 16  # names per block; the first of a block is stored in full
-_MAGIC = b"gentool-index-1\n"
+_MAGIC = b"gentool-index-2\n"
 _ALIGN = 64
 _MAX_HEADER = 2**28
 
@@ -144,6 +145,7 @@ class Index:
         classes: Class names.
         fingerprint: Changes when the images or labels change.
         columns: Further arrays of the source, by name.
+        intake: What was taken and passed over.
         file: The file that is memory-mapped; None if the index is in memory only.
     """
 
@@ -152,6 +154,7 @@ class Index:
     classes: tuple[str, ...]
     fingerprint: str
     columns: Columns = field(default_factory=dict)
+    intake: Intake = field(default_factory=Intake)
     file: Path | None = None
 
     def __len__(self) -> int:
@@ -179,7 +182,7 @@ class Index:
             entries.append([name, values.dtype.str, place, len(values)])
             place += -(-values.nbytes // _ALIGN) * _ALIGN
         meta = {"count": len(self), "classes": self.classes, "fingerprint": self.fingerprint,
-                "arrays": entries, "bytes": place}  # fmt: skip
+                "intake": self.intake.as_json(), "arrays": entries, "bytes": place}  # fmt: skip
         header = json.dumps(meta).encode()
         lead = _MAGIC + len(header).to_bytes(8, "little") + header
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +227,9 @@ class Index:
             if len(names.starts) != -(-len(names) // _BLOCK):
                 raise ValueError(f"{path} is damaged")
             own = {name.removeprefix("own "): values for name, values in arrays.items()}
-            return Index(names, labels, tuple(meta["classes"]), meta["fingerprint"], own, path)
+            intake = Intake.of_json(meta["intake"])
+            classes, fingerprint = tuple(meta["classes"]), meta["fingerprint"]
+            return Index(names, labels, classes, fingerprint, own, intake, path)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged") from error
 
@@ -232,7 +237,7 @@ class Index:
         """Pickle only the path if there is a file; a worker process maps the file again."""
         if self.file is not None:
             return _reopen, (self.file, self.fingerprint)
-        own = (self.labels, self.classes, self.fingerprint, dict(self.columns))
+        own = (self.labels, self.classes, self.fingerprint, dict(self.columns), self.intake)
         names = (self.names.buffer, self.names.starts, len(self.names))
         return _rebuild, (names, own)
 
@@ -246,6 +251,15 @@ def _reopen(path: Path, fingerprint: str) -> Index:
 
 def _rebuild(names: tuple[Any, ...], own: tuple[Any, ...]) -> Index:
     return Index(Names(*names), *own)
+
+
+def _tell_the_same(known: Index, index: Index) -> bool:
+    """Return whether two indexes agree in all that their images and files decide."""
+    return (
+        known.fingerprint == index.fingerprint
+        and len(known) == len(index)
+        and known.intake == index.intake
+    )
 
 
 def index_place(*key: object) -> Path:
@@ -273,7 +287,7 @@ def keep(index: Index, place: Path) -> Index:
     if len(index) <= KEPT_ABOVE:
         return index
     known = look_up(place)
-    if known is not None and known.fingerprint == index.fingerprint and len(known) == len(index):
+    if known is not None and _tell_the_same(known, index):
         return known
     try:
         return index.save(place)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.badfiles import MAX_BAD
+from gentool.data.sources.advice import nothing_there, unusable_file
 from gentool.data.sources.archive import ArchiveSource, begins_as_archive, is_archive
 from gentool.data.sources.array import ArraySource, is_array_file
 from gentool.data.sources.base import (
-    IMAGE_SUFFIXES,
     Access,
     FileSource,
     Loaded,
@@ -23,8 +24,9 @@ from gentool.data.sources.concat import JoinedSource, split_weight
 from gentool.data.sources.folder import FolderSource
 from gentool.data.sources.hub import open_hub
 from gentool.data.sources.labels import FROM_FOLDERS, NO_LABELS, refuse_labels
+from gentool.data.sources.selection import IMAGE_SUFFIXES
 from gentool.data.sources.shards import open_shards
-from gentool.data.sources.torchvision_sets import open_imageset
+from gentool.data.sources.torchvision_sets import SETS, open_imageset
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -62,37 +64,48 @@ def is_folder(path: Path) -> bool:
 
 
 def open_images(path: Path) -> Source | None:
-    """Open the images of a folder, an archive or a ``.npz``; return None for anything else.
+    """Open images of a folder, an archive, a ``.npy`` or ``.npz``; return None for anything else.
+
+    Pictures that gentool made are images like others here.
+
+    Their labels are not read, so that no image is left out.
 
     Raises:
         DataError: it contains no images, or is damaged.
     """
     try:
-        if not is_folder(path) and not (path.is_file() and begins_as_archive(path)):
+        arrays = path.is_file() and is_array_file(path)
+        if not (is_folder(path) or arrays or (path.is_file() and begins_as_archive(path))):
             return None
     except OSError:  # the error is reported when it is read as another kind of file
         return None
     try:
         if path.is_dir():
-            return FolderSource(path)
-        return ArraySource(path) if is_array_file(path) else ArchiveSource(path)
+            return FolderSource(path, NO_LABELS, take_own=True)
+        return ArraySource(path) if arrays else ArchiveSource(path, NO_LABELS, take_own=True)
     except OSError as error:
         raise DataError(f"cannot read {path!s:.200}: {error.strerror}") from error
 
 
 def open_source(
-    spec: str | Path, *, download: bool = False, labels: str | None = None, refresh: bool = False
+    spec: str | Path,
+    *,
+    download: bool = False,
+    labels: str | None = None,
+    refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open the source that ``spec`` names: a path, or a name with one of ``PREFIXES``.
 
     Args:
-        spec: A folder, an archive or a ``.npz``; or ``builtin:NAME[:COUNT]``,
+        spec: A folder, an archive, a ``.npy`` or ``.npz``; or ``builtin:NAME[:COUNT]``,
             ``torchvision:NAME[:test]``, ``hub:USER/NAME[:COLUMN]`` or ``shards:PATH-or-URL``.
         download: Whether missing files may be downloaded.
-        labels: For a folder or an archive: the path of a CSV of path,label or of a
-            ``dataset.json``; ``folders``; ``none``. If None, a ``dataset.json`` or
-            ``labels.csv`` at the root is used if it exists, else top folders are classes.
+        labels: For a folder or an archive: the path of a file of labels, as CSV, JSON or JSON
+            lines, to which ``:COLUMN`` may be added; ``folders``; ``none``. If None, one of
+            ``LABEL_FILES`` at the root is used if it exists, else top folders are classes.
         refresh: Whether to ignore an existing index of a folder or an archive.
+        max_bad: Share of the images that may have no label in a file of labels.
 
     Raises:
         DataError: there is nothing, or no images, or it cannot be read.
@@ -106,23 +119,18 @@ def open_source(
     path = Path(spec).expanduser()
     try:
         if path.is_dir():
-            return FolderSource(path, labels, refresh=refresh)
+            return FolderSource(path, labels, refresh=refresh, max_bad=max_bad)
         if path.is_file():
             if is_array_file(path):
                 refuse_labels(spec, labels)
                 return ArraySource(path)
             if is_archive(path):
-                return ArchiveSource(path, labels, refresh=refresh)
-            raise DataError(
-                f"{spec} is a file, but not a zip or tar. Give a folder, an archive or "
-                f"{_builtins()}"
-            )
+                return ArchiveSource(path, labels, refresh=refresh, max_bad=max_bad)
+            raise unusable_file(spec, path, _builtins())
     except OSError as error:  # a name that no file can have, or a folder that may not be read
         raise DataError(f"cannot read {spec:.200}: {error.strerror}") from error
-    raise DataError(
-        f"there is nothing at {spec:.200}. Give a folder of images, a .zip or .tar of images, or "
-        f"{_builtins()}"
-    )
+    known = [*PREFIXES, *(f"{BUILTIN_PREFIX}{name}" for name in BUILTIN), *map(_of_torch, SETS)]
+    raise nothing_there(spec, known, _builtins())
 
 
 def open_sources(
@@ -131,6 +139,7 @@ def open_sources(
     download: bool = False,
     labels: str | None = None,
     refresh: bool = False,
+    max_bad: float = MAX_BAD,
 ) -> Source:
     """Open several sources as one, each ``SPEC`` or ``SPEC@WEIGHT``; see ``JoinedSource``.
 
@@ -139,6 +148,7 @@ def open_sources(
         download: As in ``open_source``.
         labels: As in ``open_source``; a label file is allowed only for a single source.
         refresh: As in ``open_source``.
+        max_bad: As in ``open_source``.
 
     Raises:
         DataError: as in ``open_source``.
@@ -156,7 +166,8 @@ def open_sources(
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
     sources = [
-        open_source(spec, download=download, labels=labels, refresh=refresh) for spec, _ in parted
+        open_source(spec, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
+        for spec, _ in parted
     ]
     if len(sources) == 1:
         return sources[0]
@@ -168,6 +179,10 @@ def _is_there(spec: str) -> bool:
         return Path(spec).expanduser().exists()
     except (OSError, RuntimeError):
         return False
+
+
+def _of_torch(name: str) -> str:
+    return f"torchvision:{name}"
 
 
 def _builtins() -> str:

@@ -61,10 +61,12 @@ def list_tar(file: BinaryIO, members: Members) -> None:
 def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
     if found.issym():
         members.check_link(found.name, found.linkname)
+        members.add_link(found.name)
         return
     members.check(found.name)
     if found.islnk():
         members.check(found.linkname)
+        members.add_link(found.name)
         return
     if not found.isfile():
         return
@@ -76,7 +78,7 @@ def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
     if found.offset_data + found.size > end:
         raise DataError(f"{members.archive} is cut short inside its member {found.name:.200}")
     stored = (found.offset_data, found.size, found.size, 0, 0)
-    members.add(wanted[0], stored, image=wanted[1])
+    members.add(wanted, stored)
 
 
 def unpack_tar(path: Path, kind: str, place: Path) -> Path:

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from gentool.core.errors import DataError
@@ -16,6 +16,7 @@ from gentool.data.sources.archive_index import Members, Stored
 
 STORED, DEFLATED = 0, 8
 _ENCRYPTED, _UTF8 = 0x1, 0x800
+_UNICODE_PATH = 0x7075  # extra field with the name in UTF-8 and the CRC-32 of the other name
 _END, _END64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _ENTRY = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s22xHH")
@@ -47,6 +48,7 @@ def list_zip(file: BinaryIO, members: Members) -> None:
                     raise members.refuse(entry.name, "is a link with a target that is too long")
                 target = read_member(file, entry.stored)
                 members.check_link(entry.name, os.fsdecode(target))
+                members.add_link(entry.name)
                 continue
             wanted = members.wants(entry.name)
             if wanted is None:
@@ -61,25 +63,21 @@ def list_zip(file: BinaryIO, members: Members) -> None:
                     entry.name, f"is packed with method {entry.stored[4]}; only stored "
                     "and deflated members can be read"
                 )  # fmt: skip
-            members.add(wanted[0], entry.stored, image=wanted[1])
+            members.add(wanted, entry.stored)
     except (ValueError, struct.error) as error:
         raise DataError(f"{members.archive} is not a readable zip: {error}") from error
 
 
-def find_members(file: BinaryIO, names: Collection[str]) -> dict[str, Stored]:
-    """Return those members of an open zip that are in ``names`` and can be read.
+def iterate_members(file: BinaryIO) -> Iterator[tuple[str, Stored]]:
+    """Yield the names and places of those members of an open zip that can be read.
 
     Raises:
         ValueError: it is damaged.
     """
     try:
-        return {
-            entry.name: entry.stored
-            for entry in _entries(file)
-            if entry.name in names
-            and entry.stored[4] in (STORED, DEFLATED)
-            and not entry.flags & _ENCRYPTED
-        }
+        for entry in _entries(file):
+            if entry.stored[4] in (STORED, DEFLATED) and not entry.flags & _ENCRYPTED:
+                yield entry.name, entry.stored
     except struct.error as error:
         raise ValueError(str(error)) from error
 
@@ -94,6 +92,20 @@ def read_member(file: BinaryIO, stored: Stored) -> bytes:
     file.seek(offset)
     file.seek(offset + local_length(file.read(LOCAL_SIZE)))
     return unpack(file.read(packed), stored)
+
+
+def read_head(file: BinaryIO, stored: Stored, size: int) -> bytes:
+    """Return up to ``size`` bytes from the start of a member, b"" if it is damaged."""
+    offset, packed, _, _, method = stored
+    file.seek(offset)
+    try:
+        file.seek(offset + local_length(file.read(LOCAL_SIZE)))
+        data = file.read(min(packed, 2 * size))
+        if method == DEFLATED:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
+    except (ValueError, zlib.error):
+        return b""
+    return data[:size]
 
 
 def local_length(header: bytes) -> int:
@@ -146,7 +158,7 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
         extra_at = name_at + name_size
         place = extra_at + extra_size + comment_size
         raw = directory[name_at:extra_at].split(b"\0")[0]
-        name = os.fsdecode(raw) if flags & _UTF8 else raw.decode("cp437")
+        name = _name(raw, flags, directory[extra_at : extra_at + extra_size])
         if _FULL32 in (packed, full, start):
             extra = directory[extra_at : extra_at + extra_size]
             full, packed, start = _widened(extra, full, packed, start)
@@ -154,6 +166,27 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
             raise ValueError("a member overlaps its directory")
         mode = attributes >> 16 if system == 3 else 0  # 3: made on Unix
         yield _Entry(name, flags, mode, (start + shift, packed, full, crc, method))
+
+
+def _name(raw: bytes, flags: int, extra: bytes) -> str:
+    """Return the name of a member.
+
+    It is UTF-8 if its flag says so, if an extra field does (4.6.9), or if it is valid UTF-8, since
+    many programs write UTF-8 without the flag; else it is in code page 437.
+    """
+    if flags & _UTF8:
+        return os.fsdecode(raw)
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        field = extra[place + 4 : place + 4 + length]
+        if kind == _UNICODE_PATH and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+            raw = field[5:].split(b"\0")[0]
+        place += 4 + length
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("cp437")
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int, int]:

@@ -208,7 +208,7 @@ def test_the_index_of_a_large_archive_is_kept(
     assert len(pickle.dumps(first)) < 1000
     listed: list[str] = []
 
-    def note(self: ArchiveSource, name: str, labels: str | None) -> None:
+    def note(self: ArchiveSource, name: str, *how: object) -> None:
         listed.append(name)
         raise AssertionError
 

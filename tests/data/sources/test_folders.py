@@ -17,6 +17,7 @@ from gentool.data.preprocessing import BadImage
 from gentool.data.sources import folder as folders
 from gentool.data.sources.index import KEPT_ABOVE
 from gentool.data.sources.table import FolderSource
+from gentool.data.sources.walk import Walk
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -152,13 +153,13 @@ def large(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The roots of all walks from here on."""
     roots: list[bytes] = []
-    whole = folders._Walk.__init__
+    whole = Walk.__init__
 
-    def noted(self: folders._Walk, root: bytes) -> None:
+    def noted(self: Walk, root: bytes, **choices: bool) -> None:
         roots.append(root)
-        whole(self, root)
+        whole(self, root, **choices)
 
-    monkeypatch.setattr(folders._Walk, "__init__", noted)
+    monkeypatch.setattr(Walk, "__init__", noted)
     return roots
 
 

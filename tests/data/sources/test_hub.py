@@ -160,6 +160,10 @@ def test_images_without_labels_or_with_labels_that_are_missing(tmp_path: Path) -
     kinds = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b"]))
     place = write_parquet(tmp_path / "some", kinds, image=images, label=[0, 1, None, 1])
     assert opened(place).labels is None
+    assert opened(place).notes == ("no classes: 1 of 4 images have no label",)
+    words = datasets.Features(image=datasets.Image(), label=datasets.Value("string"))
+    place = write_parquet(tmp_path / "words", words, image=images, label=["a", "b", "a", "b"])
+    assert opened(place).notes == ("no classes: the column label is no ClassLabel",)
 
 
 def test_a_folder_of_images_with_metadata(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from gentool.data import (
     open_source,
     parse_size,
 )
+from gentool.data.preprocessing import FORMATS
 from gentool.data.sources.builtin import BUILTIN
+from gentool.data.sources.selection import SUFFIXES
 from gentool.data.sources.table import FileSource
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -54,7 +56,7 @@ def test_every_suffix_counts_in_any_case(
     suffix: str, change: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = tmp_path / f"image{change(suffix)}"
-    Image.fromarray(draw(0)).save(path)
+    Image.fromarray(draw(0)).save(path, next(k for k, v in SUFFIXES.items() if suffix in v.split()))
     source = open_source(str(tmp_path))
     assert source.paths == (path.name,)
     dataset = open_dataset(str(tmp_path), "16", "rgb")
@@ -64,9 +66,11 @@ def test_every_suffix_counts_in_any_case(
 
 
 def test_the_suffixes_are_those_that_are_promised() -> None:
-    promised = ".png .jpg .jpeg .webp .bmp .gif .tif .tiff"
-    assert set(promised.split()) == IMAGE_SUFFIXES
-    assert promised in (ROOT / "README.md").read_text()
+    promised = "`.jpg .jpeg .jfif .jpe .jfi .jif .pjpeg .pjp .png .apng .webp .bmp .dib .gif .tif"
+    promised += " .tiff .ppm .pgm .pbm .pnm .avif .avifs .jp2 .j2k .j2c .jpc .jpf .jpx`"
+    assert set(promised.strip("`").split()) == set(" ".join(SUFFIXES.values()).split())
+    assert promised in " ".join((ROOT / "README.md").read_text().split())
+    assert {s for kind in FORMATS for s in SUFFIXES[kind].split()} == IMAGE_SUFFIXES
 
 
 def test_hidden_files_and_folders_and_other_files_are_passed_over(tmp_path: Path) -> None:

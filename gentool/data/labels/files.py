@@ -1,0 +1,130 @@
+"""Files of labels: which files count unasked, which look like one, and how to ask for one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gentool.core.errors import DataError
+from gentool.data.labels.columns import NoColumn, choose_columns
+from gentool.data.labels.json_tables import Nothing, read_table
+from gentool.data.labels.tables import Table
+from gentool.data.sources.base import MAX_FILE
+
+LABEL_FILES = ("dataset.json", "labels.csv", "metadata.csv", "metadata.jsonl")  # count unasked
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+_PERHAPS = (".txt", ".json", ".dat", ".lst")  # if the name has one of these words
+_WORDS = ("label", "class", "attr", "annot", "ident", "categor", "target", "meta", "list", "gt",
+          "dataset", "train", "test", "val", "truth")  # fmt: skip
+_READ = 2**26  # bytes of a file that is only looked at to say how to use it
+_TRIED = 8  # most such files that are looked at ...
+_NAMED = 3  # ... and named
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A file of labels.
+
+    Attributes:
+        name: Its name, for messages.
+        key: Changes when the file changes.
+        size: Its bytes.
+        read: Returns its content.
+        asked_as: How ``--labels`` asks for it.
+    """
+
+    name: str
+    key: str
+    size: int
+    read: Callable[[], bytes]
+    asked_as: str
+
+    def table(self, asked: str | None = None) -> Table | Nothing:
+        """Return its table.
+
+        Raises:
+            DataError: it cannot be read, or is not a table of labels.
+        """
+        try:
+            return read_table(self.name, self.read(), asked)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self.not_a_table(error) from error
+
+    def not_a_table(self, error: Exception) -> DataError:
+        """Return the error for a file in another form."""
+        json = self.name.lower().endswith(".json")
+        kind = "JSON in the format of StyleGAN or a list" if json else "a CSV of path,label"
+        return DataError(f"{self.name} is not {kind}: {error!s:.200}")
+
+
+def label_file(path: Path) -> LabelFile | None:
+    """Return the label file at ``path``, or None if there is none."""
+    try:
+        info = path.stat()
+        if not path.is_file():
+            return None
+    except (OSError, ValueError):
+        return None
+
+    def read() -> bytes:
+        if info.st_size > MAX_FILE:
+            raise DataError(f"{path} is too large for a file of labels")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+    key = f"{path.absolute()} {info.st_size} {info.st_mtime_ns}"
+    return LabelFile(path.name, key, info.st_size, read, str(path))
+
+
+def beside(path: Path) -> list[LabelFile]:
+    """Return the files of labels next to a folder or an archive."""
+    above = path.absolute().parent
+    files = [label_file(above / name) for name in LABEL_FILES]
+    return [replace(file, name=file.asked_as) for file in files if file is not None]
+
+
+def looks_like_labels(name: str) -> bool:
+    """Return whether a file with this name may be a file of labels."""
+    low = name.lower()
+    if not low.endswith(_TABLES + _PERHAPS) or name.startswith("."):
+        return False
+    return low.endswith(_TABLES) or any(word in low for word in _WORDS)
+
+
+def splits_of(given: str) -> Iterator[tuple[str, str | None]]:
+    """Yield how ``FILE`` or ``FILE:COLUMN`` may be meant; both parts may contain a colon."""
+    yield given, None
+    place = given.rfind(":")
+    while place > 0:
+        if given[place + 1 :]:
+            yield given[:place], given[place + 1 :]
+        place = given.rfind(":", 0, place)
+
+
+def not_used(files: Sequence[LabelFile], names: Sequence[str]) -> list[str]:
+    """Return a sentence for each of these files that could serve as labels, with how to use it."""
+    found: list[str] = []
+    for file in [file for file in files if file.size <= _READ][:_TRIED]:
+        if len(found) == _NAMED:
+            break
+        ask = _how_to_ask(file, names)
+        if ask is not None:
+            found.append(f"{file.name} is not used for labels. To use it: --labels {ask}")
+    return found
+
+
+def _how_to_ask(file: LabelFile, names: Sequence[str]) -> str | None:
+    """Return the value of ``--labels`` that uses a file; None if it does not name the images."""
+    try:
+        table = file.table()
+        if isinstance(table, Nothing):
+            return None
+        columns = choose_columns(file.name, table, names, None)
+    except NoColumn as error:
+        if not error.fits or not error.columns:
+            return None
+        return f"{file.asked_as}:COLUMN, where COLUMN is {' or '.join(error.columns)}"
+    except (DataError, ValueError):
+        return None
+    return file.asked_as if columns.fits else None
