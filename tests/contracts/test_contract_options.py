@@ -89,7 +89,7 @@ def test_an_option_is_refused_where_it_has_no_effect_and_only_if_it_is_given(
 
 def step_of(model: Model, phase: Phase, optimiser: torch.optim.Optimizer, step: int) -> None:
     """One update, as in the training loop."""
-    share = step / STEPS
+    share = (step + 0.9) / STEPS  # late enough in the end for a phase of the last tenth
     begin, end = phase.span
     if not begin <= share < end:
         return
