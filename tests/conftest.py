@@ -38,6 +38,8 @@ Made = Callable[[Path], object]  # makes what a folder shall hold
 
 ROOT = Path(__file__).parents[1]  # of the checkout
 HELPERS = Path(__file__).with_name("helpers")
+# Names of tests that take seconds each; a comment in the file says how they were chosen.
+LONG = frozenset(Path(__file__).with_name("long_tests.txt").read_text("utf-8").splitlines())
 PACKAGE = Path(gentool.cli.__file__).parents[1]  # what is tested: the installed one
 IMAGES = 96
 SIDE = 16
@@ -169,6 +171,13 @@ def write_idx(path: Path, values: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     head = struct.pack(f">{1 + values.ndim}I", 0x800 + values.ndim, *values.shape)
     path.write_bytes(head + values.tobytes())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ``long_tests.txt`` lists."""
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(hookwrapper=True)

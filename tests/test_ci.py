@@ -38,7 +38,9 @@ def test_it_runs_the_command_of_the_readme_in_a_copy(tmp_path: Path) -> None:
     assert (installed, tested) == ("pip install .[test]", "pytest -n 2")
     assert Path(folder).parent.parent == tmp_path and Path(folder) != tmp_path / "checkout"
     assert path == "path unset"
-    assert rest[:3] == ["ruff check .", "ruff format --check .", "mypy"]
+    long, *checks = rest
+    assert long == "pytest -n 2 --dist worksteal -m long"
+    assert checks[:3] == ["ruff check .", "ruff format --check .", "mypy"]
     assert not Path(folder).parent.exists()  # nothing is left behind
 
 

@@ -82,6 +82,8 @@ def test_a_second_ctrl_c_and_one_after_the_last_step_raise_too(
         if share == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
+    # As in a shell's foreground; a process that is started in the background ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, interrupt in enumerate((twice, late)):
         with pytest.raises(KeyboardInterrupt):
             gentool.train("gan", image_folder, out=tmp_path / str(number), options=OPTIONS,

@@ -157,7 +157,9 @@ def test_without_anything_to_see_a_search_in_w_goes_to_the_mean(
 ) -> None:
     """The pull alone, by images that are all alike."""
     grey = torch.zeros(1, 3, 16, 16)
-    monkeypatch.setattr(styled, "synthesise", lambda w: grey + 0 * w.sum() * w[:, :1, :1, None])
+    monkeypatch.setattr(
+        styled.generator, "synthesise", lambda w: grey + 0 * w.sum() * w[:, :1, :1, None]
+    )
     start = draw(styled, [(5, 0)])
     mean = to_styles(styled, draw(styled, [(1, k) for k in range(4096)])).values.mean(dim=0)
     images = np.zeros((1, 16, 16, 3), dtype=np.uint8)

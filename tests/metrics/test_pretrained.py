@@ -73,7 +73,7 @@ def test_a_weights_file_never_runs_code(form: str, tmp_path: Path) -> None:
             assert any(b"it ran" in archive.read(name) for name in archive.namelist())
     else:
         lie.write_bytes(pickle.dumps(_Trap(sprung)))
-    with pytest.raises(UsageError, match=r"does not hold the weights of inception"):
+    with pytest.raises(UsageError, match="the weights of inception"):
         load_pretrained("inception", lie)
     assert not sprung.exists()
 
@@ -84,7 +84,7 @@ def test_foreign_files_are_refused_in_one_line(name: str, tmp_path: Path) -> Non
     path = tmp_path / "weights"
     for content in (b"", b"<html>", bytes(1000)):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match="does not hold the weights") as caught:
+        with pytest.raises(UsageError, match="the weights of") as caught:
             load_pretrained(name, path)
         assert "\n" not in str(caught.value)
 

@@ -702,9 +702,13 @@ def test_a_run_may_lie_in_the_folder_that_it_reads(
         for images in (32, 64, 96):  # the previews of a run are none of its images
             done = tiny("--data", ".", "--out", out, "--images", images, cwd=photos)
             assert done.code == 0, done.err
-    (photos / "samples").rename(photos / "mine")  # no run has this folder
+    (photos / "samples").rename(photos / "mine")  # no run has this folder, but marked pictures
     checked = gentool_command("data", "check", ".", "--json", cwd=photos)
-    assert json.loads(checked.out)["images"] == 24 + len(list((photos / "mine").iterdir()))
+    assert json.loads(checked.out)["images"] == 24
+    for picture in (photos / "mine").iterdir():  # saved again by somebody: theirs
+        Image.open(picture).convert("RGB").save(picture.with_suffix(".bmp"))
+    checked = gentool_command("data", "check", ".", "--json", cwd=photos)
+    assert json.loads(checked.out)["images"] == 24 + len(list((photos / "mine").glob("*.bmp")))
 
 
 PIPED = {
