@@ -116,7 +116,7 @@ def test_previews_show_samples_and_reconstructions(
     wanted = {"000000320.png"}
     if model not in UNREACHED:
         wanted.add("000000320-reconstructions.png")
-    assert names == wanted
+    assert wanted <= names  # on a very slow machine there are earlier ones, by the clock
     with Image.open(trained(model) / "samples" / "000000320.png") as sheet:
         assert sheet.mode == "RGB"
         assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
