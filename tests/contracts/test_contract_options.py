@@ -61,7 +61,8 @@ def variations(name: str) -> Iterator[BaseConfig]:
         for value in others:
             yield replace(config, **{spec.name: value})
     for first, second in combinations(zeros, 2):
-        yield replace(config, **{first: 0, second: 0})
+        off = {key: type(getattr(config, key))(0) for key in (first, second)}
+        yield replace(config, **off)
 
 
 DECLARED = [
