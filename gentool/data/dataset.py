@@ -23,7 +23,7 @@ class ImageArray(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
+        """The shape of all images together, (N, H, W, C)."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -83,7 +83,7 @@ class Dataset:
 
     @property
     def whole(self) -> "Subset":
-        """All images."""
+        """The subset that contains all images."""
         return Subset(self, np.arange(len(self)))
 
     def split(self, holdout: float) -> "Split":
@@ -145,7 +145,7 @@ class Subset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names."""
+        """The names of the classes, in the order of their indices."""
         return self.dataset.classes
 
     @property
@@ -202,7 +202,7 @@ class _Selection:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
+        """The shape of all images together, (N, H, W, C)."""
         return len(self._rows), *self._images.shape[1:]
 
     def __len__(self) -> int:

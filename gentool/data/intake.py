@@ -54,7 +54,7 @@ class Tally:
         self._unread: dict[str, tuple[int, str]] = {}  # folders with images that are not read
 
     def add(self, reason: str, name: str) -> None:
-        """Count one file or folder."""
+        """Count one file or folder that is passed over."""
         if reason in UNREAD_SUFFIXES:
             folder = name.rpartition("/")[0]
             if folder in self._unread or len(self._unread) < _MOST_FOLDERS:

@@ -20,7 +20,7 @@ from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.options import Scalar, from_json, option, refuse_idle, to_json
 from gentool.core.rng import Draw
-from gentool.models.capabilities import Advice, Codes, LatentLayers, Styles, Variational
+from gentool.models.capabilities import Advice, DiscreteCodes, LatentLayers, Styles, Variational
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Model(nn.Module, ABC, Generic[C, D]):
         return None
 
     @property
-    def codes(self) -> Codes | None:
+    def codes(self) -> DiscreteCodes | None:
         """Discrete codes, if the model has a quantiser."""
         return None
 

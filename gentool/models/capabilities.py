@@ -131,7 +131,7 @@ class Variational(ABC):
         return -nats / (self.dims * math.log(2)) + shift
 
 
-class Codes(ABC):
+class DiscreteCodes(ABC):
     """The discrete codes of a model with a quantiser."""
 
     @abstractmethod

@@ -33,7 +33,7 @@ class _Silent:
         """Ignore the progress."""
 
     def logged(self, record: dict[str, float]) -> None:
-        """Ignore a line of the log."""
+        """Do nothing: the measurement of the batch size writes no log."""
 
     def scored(self, images: int, score: Score) -> None:
         """Ignore a score."""

@@ -81,7 +81,7 @@ class _Columns:
         self.stored, self.sizes, self.methods = array("I"), array("I"), array("B")
 
     def add(self, name: bytes, stored: Stored) -> None:
-        """Add one member."""
+        """Add one member of the archive to the index."""
         offset, packed, size, crc, method = stored
         self.names.append(name)
         self.offsets.append(offset)

@@ -24,7 +24,7 @@ from gentool.core.images import ImageShape
 from gentool.core.options import option
 from gentool.core.rng import Draw, uniform
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
-from gentool.models.capabilities import Advice, Codes
+from gentool.models.capabilities import Advice, DiscreteCodes
 from gentool.models.classes import class_shares
 from gentool.models.priors import draw_uniform
 from gentool.models.quantised.code_prior import CodePrior, Drawing
@@ -67,7 +67,7 @@ class Codec(nn.Module):
         return self.decoder(vectors).float()  # type: ignore[no-any-return]
 
 
-class CodesInUse(Codes):
+class CodesInUse(DiscreteCodes):
     """The codes that a codec makes of images."""
 
     def __init__(self, codec: Codec) -> None:
@@ -181,12 +181,12 @@ class QuantisedAutoencoder(Model[QuantisedConfig, Drawing]):
 
     @property
     def codes(self) -> CodesInUse:
-        """Discrete codes."""
+        """The discrete codes that the codec makes of images."""
         return CodesInUse(self.codec)
 
     @property
     def advice(self) -> CodesAdvice:
-        """Advice on collapsed codes."""
+        """The advice for a run whose codes have collapsed."""
         return CodesAdvice(self.config.quantiser)
 
     @torch.no_grad()
