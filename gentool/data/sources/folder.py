@@ -9,6 +9,7 @@ change when files are added, removed or renamed, but not when a file is overwrit
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ class FolderSource(FileSource):
     def intake(self) -> Intake:
         """What was taken and passed over."""
         return self.index.intake
+
+    def names(self) -> Iterator[str]:
+        """Return the names of all images, in order."""
+        return iter(self.paths)
 
     def read(self, index: int) -> bytes:
         """Return the bytes of file ``index``."""

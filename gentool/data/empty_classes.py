@@ -1,0 +1,71 @@
+"""Classes without images: they are left out, since a model that learns none of them shows noise.
+
+A class loses its images where none of them can be read, or where a list of classes names more than
+there are. Opens no file.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gentool.core.messages import WARNING
+from gentool.data.dataset import Dataset
+
+_NAMED = 3
+
+
+def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) -> Dataset:
+    """Return a data set without the classes that have no image, and with a note on them.
+
+    Args:
+        dataset: The images that can be read.
+        listed: Class index of every image of the source, also of those that cannot be read.
+    """
+    if dataset.labels is None or listed is None:
+        return dataset
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    kept = np.flatnonzero(counts)
+    if len(kept) == len(dataset.classes):
+        return dataset
+    place = np.zeros(len(dataset.classes), dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    classes = tuple(dataset.classes[k] for k in kept)
+    words = f"{dataset.fingerprint}|{json.dumps(classes)}"
+    before = np.bincount(listed, minlength=len(dataset.classes))
+    broken = [dataset.classes[k] for k in np.flatnonzero((counts == 0) & (before > 0))]
+    absent = [dataset.classes[k] for k in np.flatnonzero((counts == 0) & (before == 0))]
+    return replace(
+        dataset,
+        labels=place[dataset.labels],
+        classes=classes,
+        fingerprint=hashlib.sha256(words.encode()).hexdigest(),
+        notes=(*dataset.notes, *notes_on_empty(broken, absent)),
+        with_empty=dataset,
+    )
+
+
+def notes_on_empty(broken: Sequence[str], absent: Sequence[str]) -> list[str]:
+    """Return sentences on classes that are left out.
+
+    Args:
+        broken: Those that have images, none of which can be read.
+        absent: Those that have no images.
+    """
+    notes = []
+    if broken:
+        notes.append(f"{WARNING}{_named(broken)} left out: none of the images can be read")
+    if absent:
+        notes.append(f"{_named(absent)} left out: there are no images")
+    return notes
+
+
+def _named(classes: Sequence[str]) -> str:
+    shown = ", ".join(f"{name:.80}" for name in classes[:_NAMED])
+    if len(classes) == 1:
+        return f"the class {shown} is"
+    more = len(classes) - _NAMED
+    return f"the classes {shown}{f' and {more:,} more' if more > 0 else ''} are"
