@@ -34,9 +34,11 @@ class Kind:
     count: int = 0
     first: str = ""
 
-    def __str__(self) -> str:
+    def told(self, verb: str) -> str:
+        """Return how many, with a verb, and the name of the first."""
         name = self.first if len(self.first) <= _NAME else f"...{self.first[3 - _NAME :]}"
-        return f"{self.count:,}" + (f" ({name})" if self.count else "")
+        which = "the first " if self.count > 1 else ""
+        return f"{self.count:,} {verb}" + (f" ({which}{name})" if self.count else "")
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,11 @@ class Changes:
     moved: Kind = Kind()
 
     def __str__(self) -> str:
-        images = "image" if self.came.count == 1 else "images"
         parts = [
-            f"{self.came} {images} came",
-            f"{self.went} went",
-            *([f"{self.changed} changed"] if self.changed.count else []),
-            *([f"{self.moved} changed class"] if self.moved.count else []),
+            self.came.told("image came" if self.came.count == 1 else "images came"),
+            self.went.told("went"),
+            *([self.changed.told("changed")] if self.changed.count else []),
+            *([self.moved.told("changed class")] if self.moved.count else []),
         ]
         return ", ".join(parts)
 

@@ -52,10 +52,10 @@ def _moves(folder: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "came": (_adds, "1 (bar/zz-new.png) image came, 0 went"),
-    "went": (_removes, "0 images came, 2 ({0}) went"),
-    "changed": (_changes, "0 images came, 0 went, 1 ({3}) changed"),
-    "renamed": (_moves, "1 (zzz.png) image came, 1 ({0}) went"),
+    "came": (_adds, "1 image came (bar/zz-new.png), 0 went"),
+    "went": (_removes, "0 images came, 2 went (the first {0})"),
+    "changed": (_changes, "0 images came, 0 went, 1 changed ({3})"),
+    "renamed": (_moves, "1 image came (zzz.png), 1 went ({0})"),
 }
 
 
@@ -92,7 +92,7 @@ def test_another_class_is_a_change(folder: Path, tmp_path: Path, own_cache: Path
     label("b")
     done = train(folder, out, 64, *labels)
     assert done.code == 2
-    assert f"0 images came, 0 went, 1 ({names[0]}) changed class" in done.err
+    assert f"0 images came, 0 went, 1 changed class ({names[0]})" in done.err
 
 
 def test_a_run_without_a_list_says_that_it_is_not_known(
@@ -121,7 +121,7 @@ def test_images_and_settings_are_told_together(
     assert done.code == 0, done.err
     (line,) = [line for line in done.err.splitlines() if "continuing with other settings" in line]
     assert "--lr was " in line
-    assert "; 1 (bar/zz-new.png) image came, 0 went" in line
+    assert "1 image came (bar/zz-new.png), 0 went; " in line
 
 
 def test_files_that_are_prepared_otherwise_are_no_other_files(
@@ -148,9 +148,9 @@ def test_a_list_takes_few_bytes_for_each_image(tmp_path: Path, own_cache: Path) 
 
 def test_changes_are_told_in_words() -> None:
     assert str(Changes(Kind(1, "a"), Kind(0), Kind(2, "b"))) == (
-        "1 (a) image came, 0 went, 2 (b) changed"
+        "1 image came (a), 0 went, 2 changed (the first b)"
     )
-    assert str(Kind(1000, "x" * 100)) == f"1,000 (...{'x' * 77})"
+    assert Kind(1000, "x" * 100).told("went") == f"1,000 went (the first ...{'x' * 77})"
 
 
 # --- the intake notes of a run ---------------------------------------------------------------
