@@ -35,32 +35,33 @@ def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) ->
     place[kept] = np.arange(len(kept))
     classes = tuple(dataset.classes[k] for k in kept)
     words = f"{dataset.fingerprint}|{json.dumps(classes)}"
-    before = np.bincount(listed, minlength=len(dataset.classes))
-    broken = [dataset.classes[k] for k in np.flatnonzero((counts == 0) & (before > 0))]
-    absent = [dataset.classes[k] for k in np.flatnonzero((counts == 0) & (before == 0))]
+    gone = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
+    told = told_of(gone, np.bincount(listed, minlength=len(dataset.classes))[counts == 0])
     return replace(
         dataset,
         labels=place[dataset.labels],
         classes=classes,
         fingerprint=hashlib.sha256(words.encode()).hexdigest(),
-        notes=(*dataset.notes, *notes_on_empty(broken, absent)),
+        notes=(*dataset.notes, *told),
         with_empty=dataset,
     )
 
 
-def notes_on_empty(broken: Sequence[str], absent: Sequence[str]) -> list[str]:
+def told_of(classes: Sequence[str], before: Sequence[int] | NDArray[np.int64]) -> list[str]:
     """Return sentences on classes that are left out.
 
     Args:
-        broken: Those that have images, none of which can be read.
-        absent: Those that have no images.
+        classes: Their names.
+        before: How many images of each the source has, none of which can be read.
     """
-    notes = []
+    broken = [name for name, count in zip(classes, before, strict=True) if count]
+    absent = [name for name, count in zip(classes, before, strict=True) if not count]
+    found = []
     if broken:
-        notes.append(f"{WARNING}{_named(broken)} left out: none of the images can be read")
+        found.append(f"{WARNING}{_named(broken)} left out: none of the images can be read")
     if absent:
-        notes.append(f"{_named(absent)} left out: there are no images")
-    return notes
+        found.append(f"{_named(absent)} left out: there are no images")
+    return found
 
 
 def _named(classes: Sequence[str]) -> str:

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from gentool.data.badfiles import MAX_BAD
 from gentool.data.sources.archive import place_of_index
-from gentool.data.sources.folder import TRUSTED_ABOVE
-from gentool.data.sources.folder import place_in
+from gentool.data.sources.folder import TRUSTED_ABOVE, place_in
 from gentool.data.sources.index import Index, Names
 from gentool.data.sources.labels import FROM_FOLDERS, by_folder
 

@@ -12,7 +12,7 @@ from gentool.checkpoint import read_file, read_header, write_file
 from gentool.core.images import ImageShape
 from gentool.data import Dataset, Preprocessing, open_source, open_sources, prepare
 from gentool.data.cache.prepare import CacheMode
-from gentool.data.empty_classes import notes_on_empty
+from gentool.data.empty_classes import told_of
 
 PREPROCESSING = Preprocessing(ImageShape(16, 16, 3))
 COUNTS = {"bird": 20, "cat": 2, "dog": 20}
@@ -69,10 +69,10 @@ def test_a_list_of_classes_may_name_more_than_there_are(tmp_path: Path, own_cach
 
 
 def test_notes_name_few_classes() -> None:
-    assert notes_on_empty(["a"], []) == [
+    assert told_of(["a"], [3]) == [
         "warning: the class a is left out: none of the images can be read"
     ]
-    assert notes_on_empty([], list("abcde")) == [
+    assert told_of(list("abcde"), [0] * 5) == [
         "the classes a, b, c and 2 more are left out: there are no images"
     ]
 
@@ -82,6 +82,8 @@ def test_sample_and_info_know_the_classes_that_were_trained(
 ) -> None:
     folder, out = write(tmp_path / "set", broken="cat"), tmp_path / "run"
     assert "the class cat is left out" in train(folder, out, 32)
+    check = gentool_command("data", "check", folder)
+    assert "warning: the class cat is left out: none of the images can be read" in check.out
     assert read_header(out / "model.safetensors")[0]["classes"] == ["bird", "dog"]
     refused = gentool_command("sample", out, "-n", 1, "--class", "cat", "-o", tmp_path / "s")
     assert refused.code == 2
