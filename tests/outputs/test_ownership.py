@@ -523,8 +523,8 @@ def test_free_memory_is_below_all_of_it_and_may_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
-    monkeypatch.setattr("gentool.core.free_memory._MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr("gentool.core.free_memory._GROUP", tmp_path)
+    monkeypatch.setattr("gentool.core.free_memory.MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.core.free_memory.CONTROL_GROUP", tmp_path)
     assert free_memory_bytes() == 5120
     for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
         (tmp_path / f"memory.{name}").write_text(words)
