@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gentool.outputs.writers import Sink
 
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
+_STEPS, _MILLISECONDS = 16, 60  # defaults, which --help states
 
 
 def command(
@@ -38,7 +39,8 @@ def command(
         help="Seeds of key frames, such as 1,5-7; default: 0-3 if no KEY is given.", metavar="LIST"
     ),
     steps: int = typer.Option(
-        16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."
+        None, "--steps", min=1, max=10_000, metavar="N",
+        help="Frames from one key to the next; default: 16.",
     ),
     method: str = typer.Option(
         None, "--method", metavar="NAME",
@@ -71,7 +73,8 @@ def command(
     ] = "interpolation.png",
     overwrite: options.Overwrite = False,
     milliseconds: int = typer.Option(
-        60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Duration of a frame of a film."
+        None, "--milliseconds", min=1, max=65_535, metavar="MS",
+        help="Duration of a frame of a film; default: 60.",
     ),
     device: options.Device = "auto",
     print0: options.Print0 = False,
@@ -92,7 +95,7 @@ def command(
     )
     keys = parse_seeds(seeds or "0-3") if seeds or not files else []
     wanted = Wanted(files or [], keys, class_name, space, draws)
-    _check(wanted, method, mix, crossover, output, loop=loop)
+    _check(wanted, method, mix, crossover, steps, output, loop=loop)
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
@@ -104,14 +107,20 @@ def command(
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
     guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
-    place = parse_destination(output, "png", guard, FILM_SUFFIXES if mix is None else ())
+    place = parse_destination(output, None, guard, FILM_SUFFIXES if mix is None else ())
+    if milliseconds is not None and place.form != "film":
+        raise UsageError(
+            f"--milliseconds is the duration of a film's frames, and -o {output} writes no film. "
+            f"Leave it out, or write a film: -o film{' or film'.join(FILM_SUFFIXES)}"
+        )
     paths: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         if mix is None:
             plan, sink, images = _path(
-                loaded, wanted, stop, steps, method, place, milliseconds, loop=loop
-            )
+                loaded, wanted, stop, steps or _STEPS, method, place,
+                milliseconds or _MILLISECONDS, loop=loop,
+            )  # fmt: skip
         else:
             fine = replace(wanted, files=others, seeds=mixed, space="w")
             plan, sink, images = _sheet(loaded, wanted, fine, crossover, place, stop)
@@ -147,8 +156,8 @@ def _mixed(words: str) -> tuple[list[Path], list[int]]:
 
 
 def _check(
-    wanted: Wanted, method: str | None, mix: str | None, crossover: int | None, output: str,
-    *, loop: bool,
+    wanted: Wanted, method: str | None, mix: str | None, crossover: int | None,
+    steps: int | None, output: str, *, loop: bool,
 ) -> None:  # fmt: skip
     """Check that the options are known and fit together.
 
@@ -160,9 +169,10 @@ def _check(
             raise unknown_name(kind, given, allowed, "gentool interpolate --help")
     if mix is not None:
         film = Path(output).suffix.lower() == ".gif"
-        if loop or method or wanted.space == "z" or film:
+        if loop or method or steps or wanted.space == "z" or film:
             raise UsageError(
-                "--mix writes one sheet in w. Leave --loop, --method, --space z and .gif out"
+                "--mix writes one sheet in w. Leave --loop, --method, --steps, --space z and .gif "
+                "out"
             )
     elif crossover is not None:
         raise UsageError("--crossover needs --mix LIST. Give both")

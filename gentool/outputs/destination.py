@@ -89,26 +89,33 @@ class Destination:
 
 
 def parse_destination(
-    output: str, image_format: str, guard: Guard, films: Iterable[str] = ()
+    output: str, image_format: str | None, guard: Guard, films: Iterable[str] = ()
 ) -> Destination:
     """Return the destination that ``-o`` names.
 
     Args:
         output: ``-`` for a tar on stdout, a name that ends in .png, .jpg, .jpeg or .webp for one
             sheet, in .npz for arrays, a name without a suffix for a folder.
-        image_format: Format of the single files: png, jpg, jpeg or webp.
+        image_format: Format of the single files in a folder or tar: png, jpg, jpeg or webp; None
+            means png.
         guard: Decides which existing files may be replaced.
         films: Suffixes for which this command writes a film.
 
     Raises:
-        UsageError: The command does not write this suffix, or may not write to this path.
+        UsageError: The command does not write this suffix, or may not write to this path; or a
+            format is given, and the output is one file.
     """
-    suffix, path = suffix_of(image_format), Path(output).expanduser()
+    suffix, path = suffix_of(image_format or "png"), Path(output).expanduser()
     if output == "-":
         return Destination("tar", path, suffix, guard)
     kind = path.suffix.lower()
     if is_folder(path) or output.endswith(("/", os.sep)) or not kind:
         return Destination("folder", guard.allow_folder(path), suffix, guard)
+    if image_format is not None:
+        raise UsageError(
+            f"--format {image_format} is for a folder or a tar, and -o {output} is one file, whose "
+            "suffix is its format. Leave --format out, or give a folder: a name without a suffix"
+        )
     if kind == ".npz":
         return Destination("arrays", guard.allow(path, ARRAYS), suffix, guard)
     if kind in films:
