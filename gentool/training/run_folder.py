@@ -231,15 +231,18 @@ class RunFolder:
         )
 
     def holds_model_of(self, images: int) -> bool:
-        """Return whether the model files for this count of images were written.
+        """Return whether the model files for this count of images and this title were written.
 
-        They are missing if the process was killed after it had written the state.
+        They are missing if the process was killed after it had written the state. The title
+        differs if a command gives another ``--name`` to a run that is over.
         """
         if not self.model_path.is_file():
             return False
         header, _ = read_header(self.model_path)
         training = header.get("training")
-        written = isinstance(training, dict) and training.get("images") == images
+        if not isinstance(training, dict):
+            return False
+        written = (training.get("images"), training.get("name")) == (images, self.settings.name)
         return written and snapshot_is_kept(self.model_path, images, self.setup.keep)
 
     def read_state(self, learner: Learner, kept: Iterable[HasState]) -> bool:
