@@ -1,9 +1,10 @@
 """The files of a run: what they contain, and how a run continues from them.
 
 ``model.safetensors`` is the model that all other commands use. ``state.safetensors`` has everything
-that is needed to continue; if the files disagree, the state is right. ``samples/`` has previews,
-and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the model, its
-options and the settings that change the result) decides whether a command continues this run.
+that is needed to continue; if the two files disagree, the state is trusted. ``samples/`` has
+previews, and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the
+model, its options and the settings that change the result) decides whether a command continues this
+run.
 """
 
 import os
