@@ -16,16 +16,18 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import GifImagePlugin, Image, PngImagePlugin, WebPImagePlugin
 
 from gentool.core.errors import UsageError
+from gentool.core.image_parts import (
+    COMMENT,
+    JPEG_MAGIC,
+    PNG_MAGIC,
+    Data,
+    jpeg_segments,
+    mapped,
+    png_chunks,
+)
 from gentool.core.images import Pixels
 from gentool.core.pil_images import lay_on, to_pil
 from gentool.core.strict_json import parse_json
@@ -182,39 +184,37 @@ def read_recipe(file: Path | bytes) -> dict[str, object] | None:
     """
     if isinstance(file, bytes) and file.startswith(b"RIFF") and _CHUNK.encode() not in file:
         return None
-    plugins = (
-        PngImagePlugin.PngImageFile,
-        JpegImagePlugin.JpegImageFile,
-        GifImagePlugin.GifImageFile,
-        WebPImagePlugin.WebPImageFile,
-    )
-    for plugin in plugins:  # not Image.open, which refuses large sheets
-        try:
-            with plugin(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-                words = _words_in(image)
-            found = parse_json(words)
-        except Exception:  # decoders raise many types of errors on files of other programs
-            continue
-        return found if isinstance(found, dict) and _CHUNK in found else None
-    return None
+    try:
+        if isinstance(file, bytes):
+            words = _words_in(file)
+        else:
+            with file.open("rb") as stream, mapped(stream) as data:
+                words = _words_in(data)
+        found = None if words is None else parse_json(words)
+    except Exception:  # decoders raise many types of errors on files of other programs
+        return None
+    return found if isinstance(found, dict) and _CHUNK in found else None
 
 
-def _words_in(image: ImageFile.ImageFile) -> bytes:
-    """Return the JSON text of the recipe in an opened image.
+def _words_in(data: Data) -> bytes | None:
+    """Return the JSON text of the recipe in an image file, or None if it holds none.
 
-    Raises:
-        ValueError: A file other than a PNG holds no recipe; for a PNG the text is empty then.
+    Parts of a PNG or JPEG are found without a decoder, so other parts may be damaged or huge.
     """
-    if isinstance(image, WebPImagePlugin.WebPImageFile):
-        words = str(image.getexif().get(_DESCRIPTION, "")).encode()
-    elif isinstance(image, PngImagePlugin.PngImageFile):
-        return str(image.info.get(_CHUNK, "")).encode()
-    else:
+    first = f"{_CHUNK} ".encode()
+    if data[:8] == PNG_MAGIC:
+        key = f"{_CHUNK}\0".encode()
+        texts = (data[p.body : p.end] for p in png_chunks(data) if p.kind == b"tEXt")
+        return next((bytes(t[len(key) :]) for t in texts if t.startswith(key)), None)
+    if data[:3] == JPEG_MAGIC:
+        comments = (data[p.body : p.end] for p in jpeg_segments(data) if p.kind[0] == COMMENT)
+        return next((bytes(c[len(first) :]) for c in comments if c.startswith(first)), None)
+    plugin = GifImagePlugin.GifImageFile if data[:3] == b"GIF" else WebPImagePlugin.WebPImageFile
+    with plugin(io.BytesIO(data)) as image:  # not Image.open, which refuses large sheets
         words = bytes(image.info.get("comment", b""))
-    first, _, rest = words.partition(b" ")
-    if first != _CHUNK.encode():
-        raise ValueError("the comment holds no recipe")
-    return rest
+        if isinstance(image, WebPImagePlugin.WebPImageFile):
+            words = str(image.getexif().get(_DESCRIPTION, "")).encode()
+    return words.removeprefix(first) if words.startswith(first) else None
 
 
 def _json(recipe: Mapping[str, object]) -> str:
