@@ -55,6 +55,7 @@ class Dataset:
         describe: Returns the name of the image in a row, for messages.
         repeats: Weight of each image, float32 (N,), or None if all weights are 1.
         notes: What the user should know about the preparation, one sentence each.
+        stamp: When streaming, what changes with the files even if the fingerprint does not.
         streamed: Whether an image is decoded each time it is read, which takes long. Otherwise
             the pixels are in memory or in a memory-mapped file.
     """
@@ -71,6 +72,7 @@ class Dataset:
     describe: Callable[[int], str]
     repeats: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
+    stamp: str = ""
     streamed: bool = False
 
     def __len__(self) -> int:
@@ -80,6 +82,11 @@ class Dataset:
     def shape(self) -> ImageShape:
         """Shape of one of ``images``."""
         return self.preprocessing.shape
+
+    @property
+    def version(self) -> str:
+        """What changes with the pixels or labels: the key of what is computed from them."""
+        return f"{self.fingerprint}|{self.stamp}" if self.stamp else self.fingerprint
 
     @property
     def whole(self) -> "Subset":

@@ -61,6 +61,7 @@ def execute(
         refuse_if_locked(setup.out)
         refuse_foreign_run(setup.out)
     observer.planned(plan)
+    source.reread &= ranks.first
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(

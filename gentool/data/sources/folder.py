@@ -3,7 +3,7 @@
 Up to ``TRUSTED_ABOVE`` images, name, size and time of every file are read each time. For a larger
 set the index is used again as long as the modification times of all folders are the same. These
 change when files are added, removed or renamed, but not when a file is overwritten in place;
-``refresh`` reads all files again.
+``refresh`` lists all files again.
 """
 
 import errno
@@ -73,7 +73,7 @@ class FolderSource(FileSource):
         self.paths = self.index.names
         self.classes, self.labels = self.index.classes, self.index.labels
         self.notes = self.index.intake.notes
-        self.fingerprint = self.index.fingerprint
+        self.fingerprint, self.stamp = self.index.fingerprint, self.index.stamp
 
     @property
     def intake(self) -> Intake:
@@ -99,6 +99,13 @@ class FolderSource(FileSource):
                 raise BadImage(f"the file is larger than {MAX_FILE >> 20} MB")
             content = stream.read()
         return content if self._takes_own else refuse_own(content)
+
+    def time(self, index: int) -> float | None:
+        """Return when file ``index`` was last written."""
+        try:
+            return (self.folder / self.paths[index]).stat().st_mtime
+        except OSError:
+            return None
 
     def __getstate__(self) -> dict[str, object]:
         return {
@@ -147,7 +154,8 @@ def _build(folder: Path, labelling: Labelling, top: Path, *, take_own: bool) -> 
     passed = with_kind(walk.tally.passed(), lambda name: walk.head(os.fsencode(name)))
     intake = found.intake(len(names), passed, walk.tally.lost_folders(names), own=own)
     digest = walk.digest.hexdigest()
-    return Index(names, found.labels, found.classes, digest, columns, intake)
+    stamp = walk.changes.hexdigest()
+    return Index(names, found.labels, found.classes, digest, columns, intake, stamp)
 
 
 def _search(folder: Path, *, take_own: bool) -> tuple[Walk, Names, bool]:
