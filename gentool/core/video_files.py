@@ -5,7 +5,6 @@ library PyAV (``pip install 'gentool[video]'``), whose packages contain FFmpeg w
 recipe, which describes how the film was made, is the comment of the file.
 """
 
-import importlib.util
 import json
 from fractions import Fraction
 from types import TracebackType
@@ -34,11 +33,13 @@ def require_video(suffix: str) -> None:
     Raises:
         UsageError: PyAV is not installed.
     """
-    if importlib.util.find_spec("av") is None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
         raise UsageError(
             f"{suffix} films need the library PyAV. Run pip install 'gentool[video]', or write a "
             ".gif or .webp"
-        )
+        ) from error
 
 
 class VideoWriter:

@@ -1,7 +1,7 @@
 """Videos: frames and recipe are read back, a stop leaves nothing, options that fit nothing."""
 
-import importlib.util
 import json
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def test_a_stop_leaves_no_file(tmp_path: Path) -> None:
 def test_without_the_library_a_video_is_refused_before_the_work(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UsageError, match=r"gentool\[video\]"):
         parse_destination(str(tmp_path / name), None, Guard([]), (".mp4", ".webm"))
 
