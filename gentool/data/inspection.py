@@ -21,8 +21,9 @@ from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
 from gentool.data.empty_classes import told_of
+from gentool.data.encoded import FORMATS, BadImage
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
+from gentool.data.preprocessing import Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")

@@ -3,8 +3,8 @@
 Defaults of precision, batch, width and learning rate depend on the machine and the images, and
 presets may change between versions. So that the same command continues the same run on another
 machine or with a newer gentool, these settings come from the header of the run's state. Settings
-that the command gives and that differ from those of the run are refused; ``RunFolder.read_state``
-refuses what differs then, such as other images.
+that the command gives and that differ from those of the run are refused. Differences that are found
+only when the state is read, such as other images, are refused by ``RunFolder.read_state``.
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,7 @@ from gentool.core.options import Scalar, from_json, from_words, refuse_idle, ref
 from gentool.data import Sample, Source, resolve_shape
 from gentool.data.intake import lines_of
 from gentool.models import MODELS
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
 from gentool.training.continuing import continue_run, has_run
 from gentool.training.identity import state_of

@@ -1,9 +1,10 @@
 """The files of a run: what they contain, and how a run continues from them.
 
 ``model.safetensors`` is the model that all other commands use. ``state.safetensors`` has everything
-that is needed to continue; if the files disagree, the state is right. ``samples/`` has previews,
-and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the model, its
-options and the settings that change the result) decides whether a command continues this run.
+that is needed to continue; if the two files disagree, the state is trusted. ``samples/`` has
+previews, and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the
+model, its options and the settings that change the result) decides whether a command continues this
+run.
 """
 
 import os
@@ -224,15 +225,18 @@ class RunFolder:
         )
 
     def holds_model_of(self, images: int) -> bool:
-        """Return whether the model files for this count of images were written.
+        """Return whether the model files for this count of images and this title were written.
 
-        They are missing if the process was killed after it had written the state.
+        They are missing if the process was killed after it had written the state. The title
+        differs if a command gives another ``--name`` to a run that is over.
         """
         if not self.model_path.is_file():
             return False
         header, _ = read_header(self.model_path)
         training = header.get("training")
-        written = isinstance(training, dict) and training.get("images") == images
+        if not isinstance(training, dict):
+            return False
+        written = (training.get("images"), training.get("name")) == (images, self.settings.name)
         return written and snapshot_is_kept(self.model_path, images, self.setup.keep)
 
     def read_state(self, learner: Learner, kept: Iterable[HasState]) -> bool:

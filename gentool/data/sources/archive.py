@@ -16,9 +16,9 @@ from typing import BinaryIO
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.data.badfiles import MAX_BAD
+from gentool.data.encoded import BadImage
 from gentool.data.intake import Intake
 from gentool.data.kinds import HEAD_BYTES
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.archive_index import Members, Reading, Stored
 from gentool.data.sources.base import FileSource
 from gentool.data.sources.changes import stamp_of_file

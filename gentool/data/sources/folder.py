@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
 from gentool.data.badfiles import MAX_BAD
+from gentool.data.encoded import BadImage
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource
 from gentool.data.sources.index import Index, Names, index_place, keep, look_up
 from gentool.data.sources.labels import LABEL_FILES, Labelling, Root, find_labels

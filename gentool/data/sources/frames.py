@@ -12,8 +12,9 @@ import numpy as np
 
 from gentool.core.errors import UsageError
 from gentool.core.messages import Progress
+from gentool.data.encoded import frame_count
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import frame_count, open_image
+from gentool.data.preprocessing import open_image
 from gentool.data.sources.base import Decoded, FileSource, Source, content_hash, source_hash
 
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.encoded import BadImage
 from gentool.data.labels.words import LABEL_WORDS, fold_word
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource
 from gentool.data.sources.changes import stamp_of, stamp_of_file
 from gentool.data.sources.index import index_place

@@ -26,8 +26,9 @@ from PIL import Image
 from gentool.core.errors import DataError, UsageError
 from gentool.core.messages import Progress
 from gentool.core.picture_files import encode
+from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Preprocessing, open_image
+from gentool.data.preprocessing import Preprocessing, open_image
 from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
 from gentool.data.sources.changes import stamp_of, stamp_of_file
 

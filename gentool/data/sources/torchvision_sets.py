@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import Decoded, Source, image_hash
 from gentool.data.sources.changes import change_of, stamp_of
 

@@ -24,7 +24,7 @@ from gentool.core.errors import DataError
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.picture_files import encode
 from gentool.data import Preprocessing, Sample, open_source, prepare, resolve_shape
-from gentool.data.preprocessing import BadImage
+from gentool.data.encoded import BadImage
 from gentool.data.sources.hub import HubSource
 
 PREPROCESSING = Preprocessing(ImageShape(16, 16, 3))
