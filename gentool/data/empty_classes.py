@@ -35,6 +35,7 @@ def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) ->
     place[kept] = np.arange(len(kept))
     classes = tuple(dataset.classes[k] for k in kept)
     words = f"{dataset.fingerprint}|{json.dumps(classes)}"
+    kept_words = f"{len(kept):,} {'class remains' if len(kept) == 1 else 'classes remain'}"
     gone = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
     told = told_of(gone, np.bincount(listed, minlength=len(dataset.classes))[counts == 0])
     return replace(
@@ -42,7 +43,7 @@ def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) ->
         labels=place[dataset.labels],
         classes=classes,
         fingerprint=hashlib.sha256(words.encode()).hexdigest(),
-        notes=(*dataset.notes, *told),
+        notes=(*dataset.notes, *(f"{sentence}; {kept_words}" for sentence in told)),
         with_empty=dataset,
     )
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from gentool.core.distributed import Ranks
-from gentool.core.errors import Stopped, UsageError
+from gentool.core.errors import DataError, Stopped, UsageError
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, Split, prepare, write_bad_files
+from gentool.data.sources.labels import FROM_FOLDERS
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
 from gentool.training.identity import IMAGES, SPLIT, state_of
@@ -71,6 +72,7 @@ def execute(
             cache=settings.cache, max_bad=settings.max_bad, strict=strict, sample=plan.sample,
         )  # fmt: skip
     plan.sample.forget()
+    _refuse_one_class(dataset, settings.labels)
     observer.prepared(dataset, len(source))
     images = _split(dataset, setup)
     if plan.batch_is_measured:
@@ -89,6 +91,21 @@ def execute(
             write_bad_files(setup.out, dataset.bad)
         raise
     return result, write_bad_files(setup.out, dataset.bad) if ranks.first else None
+
+
+def _refuse_one_class(dataset: Dataset, labels: str | None) -> None:
+    """Check that the class folders that were asked for are still several.
+
+    Raises:
+        DataError: none of the images of the others can be read.
+    """
+    if labels == FROM_FOLDERS and dataset.with_empty is not None and len(dataset.classes) < 2:
+        path, reason = dataset.bad[0]
+        raise DataError(
+            f"--labels {FROM_FOLDERS}: only the folder {dataset.classes[0]:.100} has images that "
+            f"can be read; the first that cannot: {path}: {reason}. Repair them, or leave --labels "
+            "out"
+        )
 
 
 def _split(dataset: Dataset, setup: Setup) -> Split:

@@ -24,6 +24,12 @@ from gentool.data.sources.index import Index, Names
 
 LIST_NAME = "images.index"
 _MOST_LISTED = 10**7  # images; for more, the list would take long to write
+_DAMAGE = (ValueError, KeyError, IndexError, TypeError, OverflowError, AttributeError)
+_SAME = "the files are the same, but they are prepared or read in another way"
+_NOT_COMPARED = (
+    "no image came or went, but sizes or times of the files or the way of reading differ; the "
+    "contents of streamed images are not compared"
+)
 _NAME = 80  # most characters of a name in a message
 
 
@@ -50,14 +56,18 @@ class Changes:
         went: Images of the run with a name that there is no more.
         changed: Images with the name of one, and another content.
         moved: Images with the name and content of one, and another class.
+        compared: Whether the contents were compared; those of streamed images are not known.
     """
 
     came: Kind = Kind()
     went: Kind = Kind()
     changed: Kind = Kind()
     moved: Kind = Kind()
+    compared: bool = True
 
     def __str__(self) -> str:
+        if not any(kind.count for kind in (self.came, self.went, self.changed, self.moved)):
+            return _SAME if self.compared else _NOT_COMPARED
         parts = [
             self.came.told("image came" if self.came.count == 1 else "images came"),
             self.went.told("went"),
@@ -138,13 +148,20 @@ def changes_since(folder: Path, fingerprint: object, dataset: Dataset) -> Change
     index = _open_list(folder)
     if index is None or not index.fingerprint.startswith(str(fingerprint)):
         return None
-    before, now = dict(_rows(index)), dict(_rows(_index_of(dataset)))
+    try:
+        before = dict(_rows(index))
+    except _DAMAGE:
+        return None
+    now = dict(_rows(_index_of(dataset)))
     shared = [(name, before[name], row) for name, row in now.items() if name in before]
+    compared = len(index.columns["hashes"]) > 0 and len(dataset.hashes) > 0
+    same = [row for row in shared if not compared or row[1][0] == row[2][0]]
     return Changes(
         came=_kind([name for name in now if name not in before]),
         went=_kind([name for name in before if name not in now]),
-        changed=_kind([name for name, old, new in shared if old[0] != new[0]]),
-        moved=_kind([name for name, old, new in shared if old[0] == new[0] and old != new]),
+        changed=_kind([name for name, old, new in shared if compared and old[0] != new[0]]),
+        moved=_kind([name for name, old, new in same if old[1] != new[1]]),
+        compared=compared,
     )
 
 
@@ -155,7 +172,7 @@ def _kind(names: list[bytes]) -> Kind:
 def _open_list(folder: Path) -> Index | None:
     try:
         return Index.open(folder / LIST_NAME)
-    except (OSError, ValueError):
+    except (OSError, *_DAMAGE):
         return None
 
 

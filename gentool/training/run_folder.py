@@ -41,7 +41,7 @@ from gentool.models.base import Model, Phase
 from gentool.outputs.marks import read_mark
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.identity import IMAGES, SPLIT, completed, in_words, other_settings
-from gentool.training.run_data import Changes, changes_since, write_run_data
+from gentool.training.run_data import changes_since, write_run_data
 from gentool.training.settings import record_of
 from gentool.training.setup import Setup
 from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept
@@ -307,8 +307,6 @@ class RunFolder:
         changes = changes_since(self.path, before.get(IMAGES), self._dataset)
         if changes is None:
             return "which of the images differ is not known, as the run has no list of them"
-        if changes == Changes():
-            return "the files are the same, but they are prepared or read in another way"
         return str(changes)
 
     def write_previews(self, average: Model, images: int) -> None:

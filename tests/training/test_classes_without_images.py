@@ -56,7 +56,7 @@ def test_a_class_without_a_readable_image_is_left_out(
         assert found.labels is not None
         assert found.labels.tolist() == [0] * 20 + [1] * 20
         assert found.notes == (
-            "warning: the class cat is left out: none of the images can be read",
+            "warning: the class cat is left out: none of the images can be read; 2 classes remain",
         )
 
 
@@ -94,6 +94,18 @@ def test_sample_and_info_know_the_classes_that_were_trained(
                              "--device", "cpu", "--json")  # fmt: skip
     assert scored.code == 0, scored.err
     assert "the class cat is left out" in train(folder, out, 64)  # and the run goes on
+
+
+def test_class_folders_that_are_asked_for_stay_several(tmp_path: Path, own_cache: Path) -> None:
+    folder = write(tmp_path / "set", broken="cat", counts={"cat": 5, "dog": 40})
+    args = ["train", "gan", "--data", folder, "--images", 32, "--max-bad", 0.5, *TINY, "--out"]
+    asked = gentool_command(*args, tmp_path / "a", "--labels", "folders")
+    assert asked.code == 3
+    assert "--labels folders: only the folder dog has images that can be read" in asked.err
+    assert "cat/000.png: " in asked.err
+    found = gentool_command(*args, tmp_path / "b")
+    assert found.code == 0
+    assert "the class cat is left out: none of the images can be read; 1 class remains" in found.err
 
 
 def test_a_run_of_an_older_version_goes_on_with_the_class(tmp_path: Path, own_cache: Path) -> None:

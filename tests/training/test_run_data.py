@@ -111,6 +111,36 @@ def test_a_run_without_a_list_says_that_it_is_not_known(
     assert (out / "images.index").read_bytes() == b"something else"  # no run wrote it
 
 
+def test_contents_of_streamed_images_are_not_compared(
+    folder: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    out = tmp_path / "run"
+    assert train(folder, out, 32, "--cache", "never").code == 0
+    files_of(folder)[2].touch()
+    done = train(folder, out, 64, "--cache", "never")
+    assert done.code == 2
+    assert "no image came or went, but sizes or times of the files" in done.err
+    _adds(folder)
+    assert "1 image came (bar/zz-new.png), 0 went. " in train(folder, out, 64).err  # from the cache
+
+
+def test_a_damaged_list_is_no_list(folder: Path, tmp_path: Path, own_cache: Path) -> None:
+    out = tmp_path / "run"
+    assert train(folder, out, 32).code == 0
+    whole = (out / "images.index").read_bytes()
+    _adds(folder)
+    damages = [
+        whole.replace(b'"|u1"', b'"|O8"'), whole.replace(b'"count": 32', b'"count": -2'),
+        whole.replace(b'"own hashes"', b'"own hashed"'), whole[:200], whole[:-64],
+    ]  # fmt: skip
+    for damaged in damages:
+        assert damaged != whole
+        (out / "images.index").write_bytes(damaged)
+        done = train(folder, out, 64)
+        assert done.code == 2, done.err
+        assert "which of the images differ is not known" in done.err
+
+
 def test_images_and_settings_are_told_together(
     folder: Path, tmp_path: Path, own_cache: Path
 ) -> None:
