@@ -9,6 +9,7 @@ still those of the source.
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.messages import Progress
-from gentool.data.badfiles import MAX_BAD, Tolerance
+from gentool.data.badfiles import MAX_BAD, Tolerance, with_own
 from gentool.data.cache.build import Built, build, dims_of
 from gentool.data.cache.entry import META, Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.cache.locks import building
@@ -28,6 +29,7 @@ from gentool.data.cache.pruning import cache_limit, prune, size_of
 from gentool.data.cache.store import DiskStore, MemoryStore, reached
 from gentool.data.cache.streaming import StreamedImages, Window
 from gentool.data.dataset import Dataset
+from gentool.data.empty_classes import without_empty_classes
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Sample, attempt
@@ -242,7 +244,7 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
     task.tolerance.check(bad, len(source), len(source))
     left_out = np.array([b.number for b in found.bad], dtype=np.int64)
-    return Dataset(
+    prepared = Dataset(
         name=source.name,
         images=found.stored[:, *_window(preprocessing)],
         stored=found.stored,
@@ -253,9 +255,12 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
         fingerprint=found.fingerprint,
         bad=bad,
         describe=partial(_describe, source, left_out),
+        listed=partial(_names, source, {bad.number for bad in found.bad}),
+        intake=with_own(source.intake, bad),
         repeats=_repeats(source, left_out),
         notes=notes,
     )
+    return without_empty_classes(prepared, source.labels)
 
 
 def _in_memory(task: _Task) -> Dataset:
@@ -286,7 +291,7 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
             "--cache disk, with GENTOOL_CACHE set to a folder with enough space"
         )
     stored = StreamedImages(source, preprocessing, task.tolerance)
-    return Dataset(
+    streamed = Dataset(
         name=source.name,
         images=stored.cropped(_window(preprocessing)),
         stored=stored,
@@ -298,10 +303,13 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
         stamp=source.stamp or "",
         bad=stored.bad,
         describe=source.describe,
+        listed=source.names,
+        intake=source.intake,
         repeats=_repeats(source, _NONE),
         notes=notes,
         streamed=True,
     )
+    return without_empty_classes(streamed, source.labels)
 
 
 def _window(preprocessing: Preprocessing) -> Window:
@@ -315,6 +323,11 @@ def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | No
     """Return the weights of the images that are not ``bad``, float32, or None without weights."""
     repeats = getattr(source, "repeats", None)
     return None if repeats is None else np.delete(repeats, bad)
+
+
+def _names(source: Source, bad: set[int]) -> Iterator[str]:
+    """Return the names of the images that are not ``bad``."""
+    return (name for number, name in enumerate(source.names()) if number not in bad)
 
 
 def _describe(source: Source, bad: NDArray[np.int64], row: int) -> str:

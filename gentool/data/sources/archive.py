@@ -8,6 +8,7 @@ A member is read from its offset in the file, from any process or thread.
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -107,6 +108,10 @@ class ArchiveSource(FileSource):
                 return members.index(labels, reading, max_bad, take_own=take_own)
             except ValueError as error:
                 raise DataError(f"the labels in {name} cannot be read: {error}") from error
+
+    def names(self) -> Iterator[str]:
+        """Return the names of all images, in order."""
+        return iter(self.paths)
 
     def read(self, index: int) -> bytes:
         """Return the bytes of member ``index``."""

@@ -6,7 +6,7 @@ pixels. This module opens no file itself.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -83,6 +83,10 @@ class Source(ABC):
     def describe(self, index: int) -> str:
         """Return the name of image ``index`` for messages."""
         return self.paths[index]
+
+    def names(self) -> Iterator[str]:
+        """Return what ``describe`` returns for each image, in order."""
+        return map(self.describe, range(len(self)))
 
     @property
     def intake(self) -> Intake:

@@ -78,6 +78,10 @@ class JoinedSource(Source):
         source, inside = self.place(index)
         return f"{source.name}: {source.describe(inside)}"
 
+    def names(self) -> Iterator[str]:
+        """Return what ``describe`` returns for each image, in order."""
+        return (f"{source.name}: {name}" for source in self.sources for name in source.names())
+
     def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         source, inside = self.place(index)

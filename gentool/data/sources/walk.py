@@ -164,40 +164,6 @@ class Walk:
         return any(why_skipped(part) for part in inside)
 
 
-def label_root(folder: Path) -> Path:
-    """Return the folder at whose root a label file is searched.
-
-    As in an archive, a folder that holds nothing but one folder is only a wrapping of it.
-    """
-    for _ in range(_DEEPEST):
-        inside = _only_folder(folder)
-        if inside is None:
-            return folder
-        folder = inside
-    return folder
-
-
-_DEEPEST = 16
-
-
-def _only_folder(folder: Path) -> Path | None:
-    """Return the only folder in a folder without images and label files; else None."""
-    found = None
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name in LABEL_FILES or is_image(entry.name):
-                    return None
-                if why_skipped(entry.name) or not entry.is_dir(follow_symlinks=False):
-                    continue
-                if found is not None:
-                    return None
-                found = Path(entry.path)
-    except OSError:
-        return None
-    return found
-
-
 def _is_run(folder: bytes, entries: "list[os.DirEntry[bytes]]") -> bool:
     """Return whether a folder is that of a training run.
 
