@@ -3,12 +3,12 @@
 Nothing is cached and nothing is changed. ``gentool data check`` prints the result.
 """
 
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -20,10 +20,12 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
-from gentool.data.encoded import FORMATS, BadImage
+from gentool.data.encoded import BadImage, description
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import Preprocessing, convert, open_image
-from gentool.data.sources.table import FileSource, Source, content_hash
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Bad, attempt
+from gentool.data.sources.base import image_hash
+from gentool.data.sources.table import Source
 
 T = TypeVar("T")
 _CHUNK = 256  # images inspected between two calls of `progress`, which may raise to stop
@@ -43,6 +45,7 @@ class Look:
         format: PIL's name of the file format, or ``drawn`` for an image without a file.
         size: (width, height) in pixels.
         content: 64-bit hash of the file's bytes, or of the pixels if there is no file.
+        has_frames: Whether its file has further frames, which are not images of the source.
         perceptual: 64-bit pHash, which ignores colours; None if ImageHash is not installed.
         colours: The image resized to 8x8 RGB, uint8 (192,).
     """
@@ -51,6 +54,7 @@ class Look:
     format: str
     size: tuple[int, int]
     content: int
+    has_frames: bool
     perceptual: int | None
     colours: NDArray[np.uint8]
 
@@ -96,7 +100,7 @@ def survey(source: Source, progress: Progress) -> Survey:
         if isinstance(found, Look):
             looks[index] = found
         else:
-            bad.append((source.describe(index), str(found)))
+            bad.append((source.describe(index), found.reason))
     classes: Counter[str] = Counter()
     if source.labels is not None:
         classes.update(dict.fromkeys(source.classes, 0))
@@ -152,41 +156,40 @@ def _perceptual_hash() -> Callable[[Image.Image], int] | None:
 
 def _looks(
     source: Source, perceptual: Callable[[Image.Image], int] | None, progress: Progress
-) -> Iterator[tuple[int, Look | BadImage]]:
+) -> Iterator[tuple[int, Look | Bad]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
-    Threads suffice because Pillow releases the interpreter lock while it decodes.
+    Images are read as training reads them. Threads suffice because Pillow releases the interpreter
+    lock while it decodes.
     """
 
-    def look(index: int) -> tuple[int, Look | BadImage]:
-        try:
-            if isinstance(source, FileSource):
-                data = source.read(index)
-                image, content = open_image(data), content_hash(data)
-                kind = _format(data)
-            else:
-                image, kind = source.open(index).image, "drawn"
-                content = content_hash(image.tobytes())
-            small = to_pil(convert(image, _THUMBNAIL))
-            seen = perceptual(small) if perceptual else None
-            colours = np.asarray(small.resize((8, 8), Image.Resampling.BOX)).ravel()
-            return index, Look(image.mode, kind, image.size, content, seen, colours)
-        except BadImage as error:
-            return index, error
-        except Exception as error:  # an unreadable file, a broken archive member
-            return index, BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
+    def look(index: int) -> tuple[int, Look | Bad]:
+        return index, attempt(partial(_look, source, perceptual), index)
 
     total = len(source)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    workers = 1 if source.access == "sequential" else os.cpu_count()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, total, _CHUNK):
             progress(start, total)
             yield from pool.map(look, range(start, min(start + _CHUNK, total)))
     progress(total, total)
 
 
-def _format(data: bytes) -> str:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return str(image.format)
+def _look(source: Source, perceptual: Callable[[Image.Image], int] | None, index: int) -> Look:
+    """Inspect one image; errors are those of ``Source.load``."""
+    decoded = source.open(index)
+    told = description(decoded.image)
+    small = to_pil(source.prepare(index, decoded, _THUMBNAIL).pixels)
+    drawn = told.format == "drawn"
+    return Look(
+        mode=decoded.image.mode,
+        format=told.format,
+        size=told.size,
+        content=image_hash(decoded.image) if drawn else decoded.content_hash,
+        has_frames=told.has_frames,
+        perceptual=perceptual(small) if perceptual else None,
+        colours=np.asarray(small.resize((8, 8), Image.Resampling.BOX)).ravel(),
+    )
 
 
 def _counted(values: Iterable[T]) -> dict[T, int]:

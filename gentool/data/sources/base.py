@@ -124,6 +124,13 @@ class FileSource(Source):
             OSError: the file cannot be read.
         """
 
+    def head(self, index: int) -> bytes:
+        """Return at least the first ``HEAD_BYTES`` bytes of file ``index``; errors as in ``read``.
+
+        A source that can read a part of a file overrides this.
+        """
+        return self.read(index)
+
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
         content = self.read(index)
