@@ -218,7 +218,7 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
         bad=bad,
         describe=partial(_describe, source, left_out),
         repeats=_repeats(source, left_out),
-        notes=notes,
+        notes=(*notes, *found.remarks.lines(len(found.hashes), preprocessing.shape)),
     )
 
 
@@ -237,6 +237,7 @@ def _in_memory(task: _Task) -> Dataset:
         fingerprint=built.fingerprint(source.classes, labels),
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
+        remarks=built.remarks(source, hashes),
     )
     return _dataset(found, task, tuple(built.notes))
 

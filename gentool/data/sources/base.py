@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
+from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
@@ -28,10 +29,12 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        described: What its file says about it; None if it was made for the wanted size.
     """
 
     pixels: Pixels
     content_hash: int
+    described: Described | None = None
 
 
 class Decoded(NamedTuple):
@@ -101,7 +104,8 @@ class Source(ABC):
 
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
-        return Loaded(convert(decoded.image, preprocessing), decoded.content_hash)
+        pixels = convert(decoded.image, preprocessing)
+        return Loaded(pixels, decoded.content_hash, described=description(decoded.image))
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
