@@ -116,7 +116,7 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data.inspection import sheet_of, survey
+    from gentool.data.inspection import remarks_on, sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
@@ -134,14 +134,15 @@ def check(
             guard.allow_recipe(output, PICTURE, images.recipe)
         found = survey(images.source, bar.update)
     shape = images.shape
+    remarks = remarks_on(found, shape)
     if as_json:
         training = {
             "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
         }  # fmt: skip
-        also = {"notes": images.source.notes, "training": training}
+        also = {"notes": images.source.notes, "remarks": remarks, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, images.notes)
+        _show(spec, found, shape, [*images.notes, *remarks])
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
@@ -282,6 +283,7 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "classes": found.classes,
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
+        "with_further_frames": found.films,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
         "intake": found.intake.as_json(),
     }
@@ -299,8 +301,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
         ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
         ("classes", _counts(found.classes) or "none"),
         ("duplicates", _groups(found.duplicates)),
-        ("near duplicates", _groups(found.near) if found.near is not None else
-         "not searched (pip install 'gentool[check]')"),
+        ("near duplicates", _groups(found.near)),
         ("training", f"{shape}"),
     ]  # fmt: skip
     emit(spec)

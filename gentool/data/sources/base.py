@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
+from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
@@ -28,10 +29,12 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        described: What its file says about it; None if it was made for the wanted size.
     """
 
     pixels: Pixels
     content_hash: int
+    described: Described | None = None
 
 
 class Decoded(NamedTuple):
@@ -111,7 +114,8 @@ class Source(ABC):
 
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
-        return Loaded(convert(decoded.image, preprocessing), decoded.content_hash)
+        pixels = convert(decoded.image, preprocessing)
+        return Loaded(pixels, decoded.content_hash, described=description(decoded.image))
 
     def proof(self, index: int) -> int | None:
         """Return the content hash of image ``index`` without decoding it.
@@ -145,6 +149,13 @@ class FileSource(Source):
             BadImage: the file cannot be used.
             OSError: the file cannot be read.
         """
+
+    def head(self, index: int) -> bytes:
+        """Return at least the first ``HEAD_BYTES`` bytes of file ``index``; errors as in ``read``.
+
+        A source that can read a part of a file overrides this.
+        """
+        return self.read(index)
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
