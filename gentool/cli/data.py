@@ -53,24 +53,35 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Request:
-    """The images and the preparation that the options of a command name."""
+    """The images and the preparation that the options of a command name.
+
+    Attributes:
+        verb: Name of the command.
+        spec: The images.
+        size: Size that was given, or None.
+        mode: Colour mode that was given, or None.
+        how: The fit, the background and the levels.
+        opening: How the images are opened.
+    """
 
     verb: str
     spec: str
     size: str | None
     mode: str | None
-    fit: str
-    background: str
+    how: tuple[str, str, str]
     opening: Opening
 
     def open(self, stop: StopFlag) -> _Prepared:
         """Open the images and settle their shape."""
-        from gentool.data import Sample, make_preprocessing, resolve_shape
+        from gentool.data import Sample, make_preprocessing, resolve_levels, resolve_shape
         from gentool.models.presets import largest_side
 
         source = open_data([self.spec], self.opening, stop)
-        shape, notes = resolve_shape(Sample(source), self.size, self.mode, largest_side("cpu"))
-        preprocessing = make_preprocessing(shape, self.fit, self.background)
+        sample, (fit, background, levels) = Sample(source), self.how
+        shape, notes = resolve_shape(sample, self.size, self.mode, largest_side("cpu"))
+        chosen, more = resolve_levels(sample, levels)
+        preprocessing = make_preprocessing(shape, fit, background, levels=chosen)
+        notes += more
         return _Prepared(source, shape, notes, preprocessing, self._recipe(preprocessing))
 
     def _recipe(self, preprocessing: "Preprocessing") -> dict[str, object]:
@@ -87,6 +98,7 @@ class _Request:
             "shape": str(preprocessing.shape),
             "fit": preprocessing.fit,
             "background": preprocessing.background,
+            **({"levels": str(preprocessing.levels)} if preprocessing.levels else {}),
             "labels": None if labels is None else hash_of_place(labels),
             "all_frames": self.opening.all_frames,
         }
@@ -99,6 +111,7 @@ def check(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -124,7 +137,7 @@ def check(
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data check", spec, size, mode, fit, background, opening)
+    request = _Request("data check", spec, size, mode, (fit, background, levels), opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
@@ -136,7 +149,8 @@ def check(
     shape = images.shape
     if as_json:
         training = {
-            "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
+            "size": f"{shape.height}x{shape.width}", "mode": shape.mode,
+            "levels": str(images.preprocessing.levels or "full"), "why": images.notes,
         }  # fmt: skip
         also = {"notes": images.source.notes, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
@@ -156,6 +170,7 @@ def pack(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -175,7 +190,7 @@ def pack(
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data pack", spec, size, mode, fit, background, opening)
+    request = _Request("data pack", spec, size, mode, (fit, background, levels), opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         comment = partial(comment_of, images.recipe)
@@ -194,6 +209,7 @@ def shards(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -211,7 +227,7 @@ def shards(
     from gentool.outputs.marks import SHARDS
 
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data shards", spec, size, mode, fit, background, opening)
+    request = _Request("data shards", spec, size, mode, (fit, background, levels), opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         source, recipe = images.source, images.recipe

@@ -8,6 +8,7 @@ from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
 from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
+from gentool.data.level_choice import resolve_levels
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
@@ -58,6 +59,7 @@ __all__ = [
     "parse_size",
     "prepare",
     "prune",
+    "resolve_levels",
     "resolve_shape",
     "verify",
     "write_bad_files",

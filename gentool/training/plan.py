@@ -18,8 +18,9 @@ from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
-from gentool.data import Sample, Source, resolve_shape
+from gentool.data import Sample, Source, resolve_levels, resolve_shape
 from gentool.data.intake import lines_of
+from gentool.data.levels import FULL
 from gentool.models import MODELS
 from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
@@ -137,6 +138,7 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     shape, notes = resolve_shape(
         sample, layers.get("size"), layers.get("mode"), largest_side(device.type)
     )
+    notes += _levels(layers, values, sample)
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
@@ -159,6 +161,16 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     )
     notes = [*told, *notes, *choices, *_classes(setup, source)]
     return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
+
+
+def _levels(layers: Layers, values: dict[str, Setting], sample: Sample) -> list[str]:
+    """Put the scale of deep images into ``values``, and return sentences on it."""
+    given = layers.values.get("levels")
+    levels, notes = resolve_levels(sample, given.value if given else None)
+    chosen = given is None or given.value == AUTO
+    origin = values["levels"].origin if not chosen or levels == FULL else FOUND
+    values["levels"] = Setting(levels, origin)
+    return notes
 
 
 def _for_large_images(
