@@ -39,7 +39,7 @@ class _Prepared:
     Attributes:
         source: The images.
         shape: The shape they get.
-        notes: Why the shape was chosen.
+        notes: Why the shape and the levels were chosen.
         preprocessing: How they get it.
         recipe: The recipe of what is made of them.
     """
@@ -145,7 +145,7 @@ def check(
         images = request.open(stop)
         if output is not None:
             guard.allow_recipe(output, PICTURE, images.recipe)
-        found = survey(images.source, bar.update)
+        found = survey(images.source, bar.update, images.preprocessing.levels)
     shape = images.shape
     if as_json:
         training = {
@@ -265,6 +265,8 @@ def _write(
     with StopFlag() as stop, IntakeBar(stop, label) as bar:
         images = request.open(stop)
         guard.allow_recipe(out, mark, images.recipe)
+        for note in images.notes:
+            say(note)
         return images.shape, write(images, bar.update)
 
 

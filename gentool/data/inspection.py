@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
 from gentool.data.intake import Intake
+from gentool.data.levels import Levels
 from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
@@ -81,17 +82,18 @@ class Survey:
     intake: Intake
 
 
-def survey(source: Source, progress: Progress) -> Survey:
+def survey(source: Source, progress: Progress, levels: Levels | None = None) -> Survey:
     """Inspect every image of ``source`` and return the summary.
 
     Args:
         source: Where the images come from.
         progress: Called with (done, total); may raise to stop.
+        levels: The scale of deep images, as in ``Preprocessing``.
     """
     perceptual = _perceptual_hash()
     looks: dict[int, Look] = {}
     bad: list[tuple[str, str]] = []
-    for index, found in _looks(source, perceptual, progress):
+    for index, found in _looks(source, perceptual, progress, replace(_THUMBNAIL, levels=levels)):
         if isinstance(found, Look):
             looks[index] = found
         else:
@@ -150,7 +152,10 @@ def _perceptual_hash() -> Callable[[Image.Image], int] | None:
 
 
 def _looks(
-    source: Source, perceptual: Callable[[Image.Image], int] | None, progress: Progress
+    source: Source,
+    perceptual: Callable[[Image.Image], int] | None,
+    progress: Progress,
+    thumbnail: Preprocessing,
 ) -> Iterator[tuple[int, Look | BadImage]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
@@ -166,7 +171,7 @@ def _looks(
             else:
                 image, kind = source.open(index).image, "drawn"
                 content = content_hash(image.tobytes())
-            small = to_pil(convert(image, _THUMBNAIL))
+            small = to_pil(convert(image, thumbnail))
             seen = perceptual(small) if perceptual else None
             colours = np.asarray(small.resize((8, 8), Image.Resampling.BOX)).ravel()
             return index, Look(image.mode, kind, image.size, content, seen, colours)

@@ -52,16 +52,18 @@ def resolve_levels(sample: Sample, word: str | None) -> tuple[str, list[str]]:
                      "the upper 8 are used")  # fmt: skip
     if not deep:
         return str(given or FULL), notes
-    levels, reason = (given, "as given") if given else choose_levels(deep)
-    of = f"{len(deep):,} of {count:,} inspected images have more than 8 bits"
-    notes.insert(0, f"levels {levels or FULL}: {reason}; {of}" + _others(count - len(deep)))
+    levels, why = (given, "") if given else choose_levels(deep)
+    more = "" if given else f"{why} (choose others with --levels)"
+    notes.insert(0, f"levels {levels or FULL}: {_said(deep, count)}{more}")
     if levels is not None and (told := _outside(deep, levels)):
         notes.insert(1, told)
     return str(levels or FULL), notes
 
 
 def choose_levels(deep: Sequence[DeepValues]) -> tuple[Levels | None, str]:
-    """Return the levels for the values of some deep images, and why; None for ``full``.
+    """Return the levels for the values of some deep images, and why, as a clause or empty.
+
+    None stands for ``full``.
 
     Args:
         deep: The values of each image, at least one.
@@ -69,17 +71,16 @@ def choose_levels(deep: Sequence[DeepValues]) -> tuple[Levels | None, str]:
     floats = [values for values in deep if not values.white]
     whole = [values for values in deep if values.white]
     low, high = min(v.low for v in deep), max(v.high for v in deep)
-    said = f"the values are {_number(low)} to {_number(high)} (choose others with --levels)"
     if floats and whole and max(v.high for v in floats) <= 1 and low >= 0:
-        return None, "integers have the range of their type, and floating point [0, 1]"
+        return None, ", of which floating point keeps [0, 1]"
     if low < 0 or not whole:
-        return _of_range(deep, low, high), said
+        return _of_range(deep, low, high), ""
     white = max(values.white for values in whole)
     if high > white / 2:
-        return Levels(0.0, white), said
+        return Levels(0.0, white), ", which use the range of their type"
     bits = max(1, math.ceil(math.log2(math.floor(high) + 1)))
     depth = next((depth for depth in _DEPTHS if depth >= bits), bits)
-    return Levels(0.0, 2.0**depth - 1), f"{said}, which need {depth} bits"
+    return Levels(0.0, 2.0**depth - 1), f", which need {depth} bits"
 
 
 def _of_range(deep: Sequence[DeepValues], low: float, high: float) -> Levels:
@@ -119,8 +120,11 @@ def _rounded(value: float, step: float, towards: Callable[[float], int]) -> floa
     return float(f"{towards(round(value / step, 6)) * step:.12g}")
 
 
-def _others(count: int) -> str:
-    return f", and the other {count:,} stay as they are" if count else ""
+def _said(deep: Sequence[DeepValues], count: int) -> str:
+    """Return which values the deep ones among ``count`` inspected images have."""
+    low, high = min(v.low for v in deep), max(v.high for v in deep)
+    which = f"all {count:,}" if len(deep) == count else f"{len(deep):,} of {count:,}"
+    return f"{which} inspected have values of {_number(low)} to {_number(high)}"
 
 
 def _outside(deep: Sequence[DeepValues], levels: Levels) -> str:

@@ -56,12 +56,12 @@ def pack(
                 if index % _POLL == 0:
                     progress(index, len(source))
                 try:
-                    pixels, mark = source.load(index, preprocessing)
+                    loaded = source.load(index, preprocessing)
                 except Exception as error:  # whatever a broken file makes a decoder raise
                     bad.append((source.describe(index), str(error).splitlines()[0]))
                     continue
                 name = _member(source, index, taken)
-                data = with_origin(encode(pixels, ".png"), mark)
+                data = with_origin(encode(loaded.pixels, ".png"), loaded.content_hash)
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
             archive.comment = comment(len(taken))
             if not taken:

@@ -26,6 +26,7 @@ from gentool.data.cache.worker import Chunk, Job
 from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, make_crew
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, Sample
+from gentool.data.sources.table import Source
 
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
@@ -94,18 +95,35 @@ def build(
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []
+    unsuited: list[int] = []
     in_order = _in_order(job, known, store, built.notes, progress)
     with closing(in_order) as chunks:  # which also ends the workers
         for chunk in chunks:
             built.bad += chunk.bad
+            unsuited += chunk.unsuited
             names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
             tolerance.check(names, chunk.stop, total)
             _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
+    if unsuited:
+        built.notes.append(_about_levels(source, unsuited, preprocessing))
     if len(built.bad) == total:
         path, reason = names[0]
         raise DataError(f"none of the {total:,} images can be read; the first: {path}: {reason}")
     progress(total, total)
     return built
+
+
+def _about_levels(source: Source, unsuited: list[int], preprocessing: Preprocessing) -> str:
+    """Return a sentence on deep images that become too dark or too bright."""
+    first = source.describe(unsuited[0])
+    if preprocessing.levels is None:
+        what = "use only the lowest part of the range of their type and become nearly black"
+    else:
+        what = f"have values outside the levels {preprocessing.levels}"
+    return (
+        f"{len(unsuited):,} images {what}, the first {first:.80}: if that is not wanted, give "
+        "--levels LOW:HIGH"
+    )
 
 
 def _update_with_pixels(digest: "hashlib._Hash", pixels: Pixels, chunk: Chunk) -> None:

@@ -43,6 +43,7 @@ class Chunk(NamedTuple):
         bad: Images that could not be prepared.
         pixels: uint8 (stop - start, H, W, C), or None if they were written to the file.
         hashes: uint64 (stop - start,), or None if they were written to the file.
+        unsuited: Numbers of the deep images that the levels suit badly.
     """
 
     start: int
@@ -51,6 +52,7 @@ class Chunk(NamedTuple):
     bad: tuple[Bad, ...]
     pixels: Pixels | None = None
     hashes: NDArray[np.uint64] | None = None
+    unsuited: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Job:
         """
         pixels = np.zeros((stop - start, *self.dims), dtype=np.uint8)
         hashes = np.zeros(stop - start, dtype=np.uint64)
-        bad = []
+        bad: list[Bad] = []
+        unsuited: list[int] = []
         for slot, index in enumerate(range(start, stop)):
             found = known[index] if index in known else attempt(self._load, index)
             if isinstance(found, Bad):
@@ -86,7 +89,9 @@ class Job:
             else:
                 pixels[slot] = found.pixels
                 hashes[slot] = found.content_hash
-        return self._put(start, stop, pixels, hashes, tuple(bad))
+                unsuited += [index] if found.unsuited else []
+        chunk = self._put(start, stop, pixels, hashes, tuple(bad))
+        return chunk._replace(unsuited=tuple(unsuited))
 
     def _load(self, index: int) -> Loaded:
         return self.source.load(index, self.preprocessing)

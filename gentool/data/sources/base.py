@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
+from gentool.data.deep_images import outside
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
@@ -28,10 +29,12 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        unsuited: Whether the levels suit the values of this deep image badly.
     """
 
     pixels: Pixels
     content_hash: int
+    unsuited: bool = False
 
 
 class Decoded(NamedTuple):
@@ -101,7 +104,9 @@ class Source(ABC):
 
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
-        return Loaded(convert(decoded.image, preprocessing), decoded.content_hash)
+        image = decoded.image
+        unsuited = outside(image, preprocessing.levels)
+        return Loaded(convert(image, preprocessing), decoded.content_hash, unsuited)
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.

@@ -353,13 +353,13 @@ def _prepared(
 
     def one(index: int) -> tuple[bytes, int] | str:
         try:
-            pixels, mark = source.load(index, preprocessing)
+            loaded = source.load(index, preprocessing)
         except Exception as error:
             words = (
                 str(error) if isinstance(error, BadImage) else f"{type(error).__name__}: {error}"
             )
             return words.partition("\n")[0]
-        return encode(pixels, ".png"), mark
+        return encode(loaded.pixels, ".png"), loaded.content_hash
 
     tell = progress or (lambda done, total: None)
     with ThreadPoolExecutor(1 if source.access == "sequential" else None) as pool:
