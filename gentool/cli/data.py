@@ -73,12 +73,20 @@ class _Request:
 
     def open(self, stop: StopFlag) -> _Prepared:
         """Open the images and settle their shape."""
-        from gentool.data import Sample, make_preprocessing, resolve_levels, resolve_shape
+        from gentool.data import (
+            Sample,
+            about_given_size,
+            make_preprocessing,
+            resolve_levels,
+            resolve_shape,
+        )
         from gentool.models.presets import largest_side
 
         source = open_data([self.spec], self.opening, stop)
         sample, (fit, background, levels) = Sample(source), self.how
-        shape, notes = resolve_shape(sample, self.size, self.mode, largest_side("cpu"))
+        largest = largest_side("cpu")
+        shape, notes = resolve_shape(sample, self.size, self.mode, largest, fit)
+        notes += about_given_size(sample, self.size, fit, largest)
         chosen, more = resolve_levels(sample, levels)
         preprocessing = make_preprocessing(shape, fit, background, levels=chosen)
         notes += more

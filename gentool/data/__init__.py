@@ -13,7 +13,7 @@ from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
 from gentool.data.reading import Sample
-from gentool.data.shape import parse_size, resolve_shape
+from gentool.data.shape import about_given_size, parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.frames import FramesSource
 from gentool.data.sources.stacked_digits import coverage
@@ -45,6 +45,7 @@ __all__ = [
     "Source",
     "Split",
     "Subset",
+    "about_given_size",
     "cache_folder",
     "coverage",
     "decode",

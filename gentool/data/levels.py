@@ -54,4 +54,5 @@ def parse_levels(word: str) -> Levels | None:
 
 def _short(value: float) -> str:
     """Return a number in few digits, from which the same number is read again."""
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else repr(value)

@@ -18,7 +18,7 @@ from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
-from gentool.data import Sample, Source, resolve_levels, resolve_shape
+from gentool.data import Sample, Source, about_given_size, resolve_levels, resolve_shape
 from gentool.data.intake import lines_of
 from gentool.data.levels import FULL
 from gentool.models import MODELS
@@ -136,7 +136,11 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     sample = opened()
     source = sample.source
     shape, notes = resolve_shape(
-        sample, layers.get("size"), layers.get("mode"), largest_side(device.type)
+        sample, layers.get("size"), layers.get("mode"), largest_side(device.type),
+        values["fit"].value,
+    )  # fmt: skip
+    notes += about_given_size(
+        sample, layers.get("size"), values["fit"].value, largest_side(device.type)
     )
     notes += _levels(layers, values, sample)
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
