@@ -51,6 +51,7 @@ class Plan:
         options: Every model option and where it comes from, by name.
         continued: In words, what the run in the folder has that this machine would choose
             otherwise; empty where nothing differs.
+        batch_is_open: Whether the batch may be lowered when fewer images turn out to be usable.
         random_seed: Whether the seed was drawn, so that several processes have to agree on it.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     values: dict[str, Setting]
     options: dict[str, Setting]
     continued: str = ""
+    batch_is_open: bool = False
     random_seed: bool = False
 
     @property
@@ -146,6 +148,7 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
+    notes += _small_batch(layers, values, count)
     out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
     random_seed = values["seed"].value == RANDOM
     values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
@@ -164,7 +167,10 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
         source.intake, brief=True, classes=not setup.settings.unconditional, learned=learned
     )
     notes = [*told, *notes, *choices, *_classes(setup, source)]
-    return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
+    return Plan(
+        setup, sample, tuple(notes), values, options,
+        batch_is_open="batch" not in layers.values, random_seed=random_seed,
+    )  # fmt: skip
 
 
 def _levels(layers: Layers, values: dict[str, Setting], sample: Sample) -> list[str]:
@@ -196,6 +202,20 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
         return []
     values["images"] = Setting(budget, FOUND)
     return [f"images {budget:,}: a longer run would memorise so few images"]
+
+
+def _small_batch(layers: Layers, values: dict[str, Setting], count: int) -> list[str]:
+    """Lower the batch in ``values`` to the number of images, unless a batch was given."""
+    batch = values["batch"].value
+    if "batch" in layers.values or count >= batch:
+        return []
+    values["batch"] = Setting(max(count, 1), FOUND)
+    return [small_batch_words(max(count, 1), batch)]
+
+
+def small_batch_words(count: int, batch: int) -> str:
+    """Return a sentence on a batch that was lowered from ``batch`` to ``count`` images."""
+    return f"batch {count:,}: there are no more training images (otherwise {batch:,})"
 
 
 def _classes(setup: Setup, source: Source) -> list[str]:
