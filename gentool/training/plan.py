@@ -148,7 +148,7 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
-    notes += _small_batch(layers, values, count)
+    notes += _small_batch(layers, values, len(source))  # with bad files there are even fewer
     out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
     random_seed = values["seed"].value == RANDOM
     values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
