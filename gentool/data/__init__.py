@@ -8,10 +8,11 @@ from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
 from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
+from gentool.data.encoded import BadImage
 from gentool.data.level_choice import resolve_levels
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
+from gentool.data.preprocessing import Preprocessing, decode, make_preprocessing
 from gentool.data.reading import Sample
 from gentool.data.shape import about_given_size, parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN

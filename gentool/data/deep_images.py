@@ -5,15 +5,15 @@ the upper 8 bits of each value. ``remember_low_bits`` keeps the lower bits besid
 upper ones alone would be dark.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from gentool.data.encoded import open_encoded, turn_upright
 from gentool.data.levels import Levels
 
 _BAND = 2**22  # pixels that are scaled at once
@@ -100,12 +100,12 @@ def remember_low_bits(image: Image.Image, raw: str, data: bytes) -> None:
     upper = np.asarray(image)
     if raw not in _LOW_BYTES or image.format != "PNG" or int(upper[..., :3].max()) >= _HALF:
         return
-    lower = Image.open(io.BytesIO(data), formats=["PNG"])
-    tiles: Any = lower.tile
-    lower.tile = [tile._replace(args=_LOW_BYTES[raw]) for tile in tiles]
+    lower: Any = open_encoded(data)
+    lower.tile = [tile._replace(args=_LOW_BYTES[raw]) for tile in lower.tile]
     lower.load()
-    ImageOps.exif_transpose(lower, in_place=True)
-    turned = ImageOps.exif_transpose(image)
+    turned = image.copy()
+    for half in (turned, lower):
+        turn_upright(half)
     image.info[_DEEP_COLOUR] = np.asarray(turned).astype(np.uint16) * 256 + np.asarray(lower)
 
 

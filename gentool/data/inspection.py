@@ -6,7 +6,7 @@ Nothing is cached and nothing is changed. ``gentool data check`` prints the resu
 import io
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,9 +20,11 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
+from gentool.data.empty_classes import told_of
+from gentool.data.encoded import FORMATS, BadImage
 from gentool.data.intake import Intake
 from gentool.data.levels import Levels
-from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
+from gentool.data.preprocessing import Preprocessing, convert, open_image
 from gentool.data.sources.table import FileSource, Source, content_hash
 
 T = TypeVar("T")
@@ -115,8 +117,18 @@ def survey(source: Source, progress: Progress, levels: Levels | None = None) -> 
         duplicates=_named(source, exact),
         near=near,
         bad=without_own(bad),
-        intake=with_own(source.intake, bad),
+        intake=_noting(with_own(source.intake, bad), source, classes),
     )
+
+
+def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Intake:
+    """Return the notes with those on classes of which no image can be read."""
+    if source.labels is None:
+        return intake
+    listed = np.bincount(source.labels, minlength=len(source.classes))
+    gone = [k for k, name in enumerate(source.classes) if not readable[name]]
+    told = told_of([source.classes[k] for k in gone], listed[gone])
+    return replace(intake, notes=(*intake.notes, *told))
 
 
 def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> Pixels:

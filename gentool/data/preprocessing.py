@@ -2,15 +2,20 @@
 
 The steps, in order:
 
-1. Only the formats in ``FORMATS`` are opened, and no image of more than 67 million pixels.
-2. The image is turned upright as its EXIF tag says.
+1. Only the formats in ``FORMATS`` are opened. Metadata that pixels do not need are removed first.
+   A JPEG of more than 67 million pixels is decoded at a half, a quarter or an eighth of its
+   sides; other images of that size are refused.
+2. The image is turned upright as its EXIF tag says; damaged EXIF data are ignored.
 3. An ICC profile is converted to sRGB; a broken profile is ignored.
 4. Images with more than 8 bits are scaled to 8 bits by their levels (``deep_images``), which are
    the same for all images of a set.
 5. The image is converted to the wanted colour mode. Transparent images are laid on the
    background unless alpha is kept.
 6. It is cropped in the centre, padded or stretched to the wanted shape, with an antialiasing
-   filter. If alpha is kept, colours are premultiplied by alpha during resizing.
+   filter. If alpha is kept, colours are premultiplied by alpha during resizing. Every pixel of
+   alpha 0 becomes black, at any size and in the padding: what editors leave behind invisible
+   pixels must not be learned, and 0 is what premultiplied colours are there. Pixels of partial
+   alpha keep their colour, which is visible.
 """
 
 import io
@@ -20,10 +25,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from gentool.core.errors import UsageError
-from gentool.core.images import MODES, ImageShape, Pixels
+from gentool.core.images import MODES, ImageShape, Pixels, hide_colours
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
@@ -35,23 +40,14 @@ from gentool.data.deep_images import (
     with_levels,
     with_values_of,
 )
+from gentool.data.encoded import FORMATS, BadImage, open_encoded, turn_upright
 from gentool.data.kinds import is_cut, why_unreadable
 from gentool.data.levels import FULL, Levels, parse_levels
+from gentool.data.metadata import MOST_PROFILE
 
-VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
-_OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
-FORMATS = (
-    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM",
-    *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
-)  # fmt: skip
+VERSION = 3  # part of the cache key: raise it when the same file would give other pixels
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
-_MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
-_MOST_PROFILE = 2**22  # bytes of an ICC profile
-
-
-class BadImage(Exception):
-    """A file cannot become an image; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,8 @@ def convert(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
         with_levels(image, preprocessing.levels), shape.channels, preprocessing.background
     )
     fitted = _fit(ready, (shape.width, shape.height), preprocessing)
-    return np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
+    pixels = np.asarray(fitted, dtype=np.uint8)
+    return hide_colours(pixels.reshape(shape.height, shape.width, shape.channels))
 
 
 def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
@@ -148,7 +145,7 @@ def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing
     inside = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
     ground = Image.new("RGB", size, preprocessing.background).convert(image.mode)
     if image.mode == "RGBA":
-        ground.putalpha(0)
+        ground.putalpha(0)  # ``hide_colours`` makes it black
     ground.paste(inside, ((size[0] - inside.width) // 2, (size[1] - inside.height) // 2))
     return ground
 
@@ -163,14 +160,12 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
         raise BadImage("the file is empty")
     try:
         with ignored_decoder_warnings():
-            image = _open(data)
-            if frame:
-                image.seek(frame)
+            image = open_encoded(data, frame)
             raw = raw_mode(image)
             image.load()
             remember_white(image)
             remember_low_bits(image, raw, data)
-            ImageOps.exif_transpose(image, in_place=True)
+            turn_upright(image)
             return with_values_of(image, _to_srgb(image))
     except BadImage:
         raise
@@ -181,33 +176,6 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
     except Exception as error:  # decoders raise almost anything on broken data
         line = _one_line(error)
         raise BadImage(f"it is cut short ({line})" if is_cut(data, str(error)) else line) from error
-
-
-def frame_count(data: bytes) -> int:
-    """Return the number of frames of an encoded image.
-
-    An unreadable image counts as one frame; the error is reported when it is decoded.
-    """
-    try:
-        with ignored_decoder_warnings():
-            return max(1, int(getattr(_open(data), "n_frames", 1)))
-    except Exception:  # decoders raise almost anything on broken data
-        return 1
-
-
-def _open(data: bytes) -> Image.Image:
-    """Open an image without decoding its pixels.
-
-    Raises:
-        BadImage: its header claims too many pixels.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"it has more than {_MOST_PIXELS:,} pixels") from error
-    if image.width * image.height > _MOST_PIXELS:
-        raise BadImage(f"it has {image.height}x{image.width} pixels, more than {_MOST_PIXELS:,}")
-    return image
 
 
 def _one_line(error: Exception) -> str:
@@ -221,7 +189,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         profile: Any = ImageCms.createProfile("LAB")
     else:
         found = image.info.get("icc_profile")
-        if not isinstance(found, bytes) or len(found) > _MOST_PROFILE:
+        if not isinstance(found, bytes) or len(found) > MOST_PROFILE:
             return image
         if image.mode not in ("RGB", "RGBA", "L", "CMYK"):
             return image

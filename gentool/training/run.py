@@ -15,6 +15,7 @@ from gentool.core.signals import StopFlag
 from gentool.data import Dataset, Split, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
+from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan, small_batch_words
 from gentool.training.reporter import Reporter
@@ -63,6 +64,7 @@ def execute(
         refuse_if_locked(setup.out)
         refuse_foreign_run(setup.out)
     observer.planned(plan)
+    source.reread &= ranks.first
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(
@@ -71,7 +73,7 @@ def execute(
         )  # fmt: skip
     plan.sample.forget()
     observer.prepared(dataset, len(source))
-    images = dataset.split(setup.settings.holdout)
+    images = _split(dataset, setup)
     _check_sides(images, setup, ranks, observer)
     if plan.batch_is_open and len(images.train) < setup.settings.batch:
         observer.note(small_batch_words(len(images.train), setup.settings.batch))
@@ -116,6 +118,20 @@ def _check_sides(images: Split, setup: Setup, ranks: Ranks, observer: Observer) 
             f"{WARNING}--holdout {share:g} holds out none of {total:,} images, as it chooses them "
             "by their content: evaluate will find no held-out images"
         )
+
+
+def _split(dataset: Dataset, setup: Setup) -> Split:
+    """Return the two sides of the data set, as the run in the folder has them if one began there.
+
+    Runs of older versions may have classes without images to train on.
+    """
+    began = state_of(setup.out)
+    if began is None:
+        return dataset.split(setup.settings.holdout)
+    identity = began.get("identity")
+    if isinstance(identity, dict):
+        dataset = dataset.as_before(identity.get(IMAGES))
+    return dataset.split(setup.settings.holdout, keep_classes=began.get("split") == SPLIT)
 
 
 def _agree_on_seed(plan: Plan, ranks: Ranks) -> Plan:
