@@ -137,7 +137,7 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data.inspection import sheet_of, survey
+    from gentool.data.inspection import remarks_on, sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
@@ -155,15 +155,16 @@ def check(
             guard.allow_recipe(output, PICTURE, images.recipe)
         found = survey(images.source, bar.update, images.preprocessing.levels)
     shape = images.shape
+    remarks = remarks_on(found, shape)
     if as_json:
         training = {
             "size": f"{shape.height}x{shape.width}", "mode": shape.mode,
             "levels": str(images.preprocessing.levels or "full"), "why": images.notes,
         }  # fmt: skip
-        also = {"notes": images.source.notes, "training": training}
+        also = {"notes": images.source.notes, "remarks": remarks, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, images.notes)
+        _show(spec, found, shape, [*images.notes, *remarks])
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
@@ -308,6 +309,8 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "classes": found.classes,
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
+        "with_further_frames": found.films,
+        "too_dark_or_too_bright": found.unsuited,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
         "intake": found.intake.as_json(),
     }
@@ -325,8 +328,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
         ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
         ("classes", _counts(found.classes) or "none"),
         ("duplicates", _groups(found.duplicates)),
-        ("near duplicates", _groups(found.near) if found.near is not None else
-         "not searched (pip install 'gentool[check]')"),
+        ("near duplicates", _groups(found.near)),
         ("training", f"{shape}"),
     ]  # fmt: skip
     emit(spec)

@@ -1,13 +1,20 @@
-"""Open encoded images without decoding pixels: the limits of size, the frames, the orientation."""
+"""Open encoded images without decoding pixels: the limits of size, the frames, the orientation.
+
+A file has one image, or a frame of its animation for each. Pages of a TIFF are frames too, except
+thumbnails and masks. A JPEG has one image, even if a preview or a second view follows it.
+"""
 
 import contextlib
 import io
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 
-from PIL import Image, ImageOps, JpegImagePlugin, features
+from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin, features
 
 from gentool.data.decoder_warnings import ignored_decoder_warnings
-from gentool.data.kinds import HEAD_BYTES, image_format
+from gentool.data.kinds import HEAD_BYTES, ends_early, image_format
 from gentool.data.metadata import is_progressive, without_metadata
 from gentool.data.tiff_tags import without_tags
 
@@ -19,6 +26,11 @@ FORMATS = (
 _MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
 _MOST_COEFFICIENTS = 3 * 2**29  # bytes that the decoder of a progressive JPEG may take for them
 _REDUCTIONS = (2, 4, 8)  # the sides of a JPEG can be decoded smaller by these factors
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "TIFF", "AVIF"})  # formats of several frames
+_MOST_FRAMES = 10**6
+_NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255  # TIFF 6.0
+_AUXILIARY, _REDUCED = 1 | 4, 2  # a thumbnail or a mask; a thumbnail by the older tag
+_DESCRIBED, _FULL_SIZE = "gentool description", "gentool size"  # keys in an image's info
 _SUB_IFDS = (34665, 34853, 40965)  # EXIF, GPS and interoperability directories (EXIF 2.32, 4.6.3)
 
 
@@ -26,42 +38,161 @@ class BadImage(Exception):
     """A file cannot become an image; the message says why."""
 
 
-def frame_count(data: bytes) -> int:
-    """Return the number of frames of an encoded image.
+@dataclass(frozen=True)
+class Described:
+    """What a file says about its image.
 
-    An unreadable image counts as one frame; the error is reported when it is decoded.
+    Attributes:
+        format: Name of the file format, or ``drawn`` for an image without a file.
+        size: (width, height) of the upright image in pixels, before a JPEG is decoded smaller.
+        has_frames: Whether the file has further frames, which are not read.
     """
+
+    format: str
+    size: tuple[int, int]
+    has_frames: bool = False
+
+
+def description(image: Image.Image) -> Described:
+    """Return what the file of a decoded image says about it."""
+    found = image.info.get(_DESCRIBED)
+    if not isinstance(found, Described):
+        return Described("drawn", image.size)
+    upright = (image.width > image.height) == (found.size[0] > found.size[1])
+    return found if upright else replace(found, size=found.size[::-1])
+
+
+def describe(image: Image.Image, described: Described) -> None:
+    """Have ``description`` return this for an image."""
+    image.info[_DESCRIBED] = described
+
+
+def frame_numbers(data: bytes) -> list[int]:
+    """Return the numbers of the frames of a file that are images.
+
+    If the file is cut short, the last number is that of the frame that is cut. An unreadable file
+    has one frame; the error is reported when it is decoded.
+    """
+    kind = image_format(data[:HEAD_BYTES])
+    if kind not in ANIMATED:
+        return [0]
     try:
         with ignored_decoder_warnings():
-            return max(1, int(getattr(open_encoded(data), "n_frames", 1)))
+            image = _open_frame(data, kind, 0)
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                return _pages(image)
+            return list(range(_count(image, data, kind)))
     except Exception:  # decoders raise almost anything on broken data
-        return 1
+        return [0]
 
 
-def open_encoded(data: bytes, frame: int = 0) -> Image.Image:
+def _pages(image: TiffImagePlugin.TiffImageFile) -> list[int]:
+    """Return the numbers of the pages of a TIFF that are no thumbnails and no masks."""
+    pages: list[int] = []
+    for number in count():
+        try:
+            image.seek(number)
+        except EOFError:
+            break
+        except Exception:  # the file is cut here, or already in the pixels of the page before
+            whole = not pages or _readable(image, pages[-1:])
+            return [*pages, number] if whole else pages
+        if not _is_auxiliary(image):
+            pages.append(number)
+    return pages or [0]
+
+
+def _is_auxiliary(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Return whether a page of a TIFF is a thumbnail or a mask (TIFF 6.0, NewSubfileType)."""
+    new, old = image.tag_v2.get(_NEW_SUBFILE_TYPE), image.tag_v2.get(_SUBFILE_TYPE)
+    return (isinstance(new, int) and bool(new & _AUXILIARY)) or old == _REDUCED
+
+
+def _count(image: Image.Image, data: bytes, kind: str) -> int:
+    """Return the number of frames of an animation, including one that is cut short."""
+    try:
+        promised = int(getattr(image, "n_frames", 1))
+    except Exception:  # a GIF that is cut inside of a header
+        return _readable(image, range(_MOST_FRAMES)) + 1
+    if kind == "WEBP" and ends_early(data):  # only its whole frames are given to the decoder
+        return promised + 1
+    if promised == 1 or not ends_early(data):
+        return max(1, promised)
+    return min(promised, _readable(image, range(promised)) + 1)
+
+
+def _readable(image: Image.Image, numbers: Sequence[int]) -> int:
+    """Return how many of some frames can be decoded before the first that cannot."""
+    for done, number in enumerate(numbers):
+        try:
+            image.seek(number)
+            image.load()
+        except Exception:  # decoders raise almost anything on broken data
+            return done
+    return len(numbers)
+
+
+def _has_frames(image: Image.Image, data: bytes, kind: str | None) -> bool:
+    """Return whether a file has further frames, without counting them."""
+    if kind not in ANIMATED:
+        return False
+    try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            return image.is_animated and len(_pages(_tiff(data, 0))) > 1
+        if kind == "GIF":  # finding out moves on in the file
+            image = _open(data, kind)
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # decoders raise almost anything on broken data
+        return False
+
+
+def open_encoded(data: bytes, frame: int | None = None) -> Image.Image:
     """Open a frame of an image without decoding its pixels; a large JPEG will be decoded smaller.
+
+    Args:
+        data: The file.
+        frame: A number of ``frame_numbers``; None for the first of them.
 
     Raises:
         BadImage: it claims too many pixels.
         EOFError: there is no such frame.
     """
-    kind, plain = image_format(data[:HEAD_BYTES]), without_metadata(data)
+    kind = image_format(data[:HEAD_BYTES])
+    image = _open_frame(data, kind, frame or 0)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if frame is None and _is_auxiliary(image):
+            image = _tiff(data, _pages(image)[0])
+        _forget_directories(image)
+    _check_size(image)
+    has_frames = frame is None and _has_frames(image, data, kind)
+    size = image.info.pop(_FULL_SIZE, image.size)
+    describe(image, Described(str(image.format), size, has_frames))
+    return image
+
+
+def _open_frame(data: bytes, kind: str | None, frame: int) -> Image.Image:
+    """Open a frame of an image; its metadata are removed, as far as no pixel needs them."""
+    if kind == "TIFF":
+        return _tiff(data, frame)
+    plain = without_metadata(data)
+    image = _open(plain.data, kind)
+    if frame:
+        image.seek(frame)
+    image.info.update(plain.info)
+    return image
+
+
+def _tiff(data: bytes, page: int) -> TiffImagePlugin.TiffImageFile:
+    """Open a page of a TIFF, without its metadata if they are damaged."""
     try:
-        image = _open(plain.data, kind)
-        if frame:
-            image.seek(frame)
+        image = _open(data, "TIFF")
+        image.seek(page)
     except (BadImage, EOFError):
         raise
-    except Exception:  # damaged tags of a TIFF raise almost anything
-        if kind != "TIFF":
-            raise
-        image = _open(without_tags(data), kind)
-        if frame:
-            image.seek(frame)
-    image.info.update(plain.info)
-    _check_size(image)
-    if kind == "TIFF":
-        _forget_directories(image)
+    except Exception:  # damaged tags raise almost anything
+        image = _open(without_tags(data), "TIFF")
+        image.seek(page)
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
     return image
 
 
@@ -107,6 +238,7 @@ def _reduce(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
             )
     for factor in _REDUCTIONS:
         if -(-width // factor) * -(-height // factor) <= _MOST_PIXELS:
+            image.info[_FULL_SIZE] = (width, height)
             image.draft(None, (max(1, width // factor), max(1, height // factor)))
             return
 

@@ -40,7 +40,14 @@ from gentool.data.deep_images import (
     with_levels,
     with_values_of,
 )
-from gentool.data.encoded import FORMATS, BadImage, open_encoded, turn_upright
+from gentool.data.encoded import (
+    FORMATS,
+    BadImage,
+    describe,
+    description,
+    open_encoded,
+    turn_upright,
+)
 from gentool.data.kinds import is_cut, why_unreadable
 from gentool.data.levels import FULL, Levels, parse_levels
 from gentool.data.metadata import MOST_PROFILE
@@ -114,7 +121,7 @@ def make_preprocessing(
     return Preprocessing(shape, fit, background, margin, parse_levels(levels))
 
 
-def decode(data: bytes, preprocessing: Preprocessing, frame: int = 0) -> Pixels:
+def decode(data: bytes, preprocessing: Preprocessing, frame: int | None = None) -> Pixels:
     """Decode and prepare one encoded image, and return it as uint8 (H, W, C).
 
     Raises:
@@ -150,8 +157,10 @@ def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing
     return ground
 
 
-def open_image(data: bytes, frame: int = 0) -> Image.Image:
+def open_image(data: bytes, frame: int | None = None) -> Image.Image:
     """Decode one frame (by default the first), turn it upright and convert it to sRGB.
+
+    ``description`` returns what the file says about the image.
 
     Raises:
         BadImage: as in ``decode``, or there is no such frame.
@@ -162,17 +171,21 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
         with ignored_decoder_warnings():
             image = open_encoded(data, frame)
             raw = raw_mode(image)
+            described = description(image)
             image.load()
             remember_white(image)
             remember_low_bits(image, raw, data)
             turn_upright(image)
-            return with_values_of(image, _to_srgb(image))
+            found = with_values_of(image, _to_srgb(image))
+            describe(found, described)
+            return found
     except BadImage:
         raise
     except UnidentifiedImageError:
         raise BadImage(why_unreadable(data, FORMATS)) from None
     except (EOFError, IndexError) as error:
-        raise BadImage(f"it is cut short, or has no frame {frame}") from error
+        missing = f", or has no frame {frame}" if frame else ""
+        raise BadImage(f"it is cut short{missing}") from error
     except Exception as error:  # decoders raise almost anything on broken data
         line = _one_line(error)
         raise BadImage(f"it is cut short ({line})" if is_cut(data, str(error)) else line) from error

@@ -258,7 +258,7 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
         listed=partial(_names, source, {bad.number for bad in found.bad}),
         intake=with_own(source.intake, bad),
         repeats=_repeats(source, left_out),
-        notes=notes,
+        notes=(*notes, *found.remarks.lines(len(found.hashes), preprocessing.shape)),
     )
     return without_empty_classes(prepared, source.labels)
 
@@ -278,6 +278,7 @@ def _in_memory(task: _Task) -> Dataset:
         fingerprint=built.fingerprint(source.classes, labels),
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
+        remarks=built.remarks(source, hashes),
     )
     return _dataset(found, task, tuple(built.notes))
 

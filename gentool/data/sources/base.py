@@ -15,6 +15,7 @@ from PIL import Image
 
 from gentool.core.images import Pixels
 from gentool.data.deep_images import outside
+from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
@@ -29,11 +30,13 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        described: What its file says about it; None if it was made for the wanted size.
         unsuited: Whether the levels suit the values of this deep image badly.
     """
 
     pixels: Pixels
     content_hash: int
+    described: Described | None = None
     unsuited: bool = False
 
 
@@ -115,8 +118,8 @@ class Source(ABC):
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
         image = decoded.image
-        unsuited = outside(image, preprocessing.levels)
-        return Loaded(convert(image, preprocessing), decoded.content_hash, unsuited)
+        pixels, unsuited = convert(image, preprocessing), outside(image, preprocessing.levels)
+        return Loaded(pixels, decoded.content_hash, description(image), unsuited)
 
     def proof(self, index: int) -> int | None:
         """Return the content hash of image ``index`` without decoding it.
@@ -150,6 +153,13 @@ class FileSource(Source):
             BadImage: the file cannot be used.
             OSError: the file cannot be read.
         """
+
+    def head(self, index: int) -> bytes:
+        """Return at least the first ``HEAD_BYTES`` bytes of file ``index``; errors as in ``read``.
+
+        A source that can read a part of a file overrides this.
+        """
+        return self.read(index)
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""

@@ -21,6 +21,7 @@ from gentool.core.errors import DataError
 from gentool.data.badfiles import MAX_BAD
 from gentool.data.encoded import BadImage
 from gentool.data.intake import Intake
+from gentool.data.kinds import HEAD_BYTES
 from gentool.data.sources.base import MAX_FILE, FileSource
 from gentool.data.sources.index import Index, Names, index_place, keep, look_up
 from gentool.data.sources.labels import LABEL_FILES, Labelling, Root, find_labels
@@ -88,6 +89,15 @@ class FolderSource(FileSource):
 
     def read(self, index: int) -> bytes:
         """Return the bytes of file ``index``."""
+        content = self._content(index)
+        return content if self._takes_own else refuse_own(content)
+
+    def head(self, index: int) -> bytes:
+        """Return the first ``HEAD_BYTES`` bytes of file ``index``."""
+        return self._content(index, HEAD_BYTES)
+
+    def _content(self, index: int, size: int = -1) -> bytes:
+        """Return the first ``size`` bytes of file ``index``, or all."""
         path = self.folder / self.paths[index]
         try:
             file = os.open(path, _OPEN)  # does not block if the file is a named pipe
@@ -103,8 +113,7 @@ class FolderSource(FileSource):
                 raise BadImage("it is not a regular file")
             if info.st_size > MAX_FILE:
                 raise BadImage(f"the file is larger than {MAX_FILE >> 20} MB")
-            content = stream.read()
-        return content if self._takes_own else refuse_own(content)
+            return stream.read(size)
 
     def time(self, index: int) -> float | None:
         """Return when file ``index`` was last written."""

@@ -13,7 +13,7 @@ from PIL import Image
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.data import open_source, prepare
-from gentool.data.encoded import BadImage, frame_count
+from gentool.data.encoded import BadImage, frame_numbers
 from gentool.data.preprocessing import Preprocessing, decode
 from gentool.data.sources.frames import FramesSource
 
@@ -86,7 +86,7 @@ def test_frames_of_animations_are_images_when_asked(tmp_path: Path, all_frames: 
 def test_frames_need_files() -> None:
     with pytest.raises(UsageError, match="--all-frames"):
         FramesSource(open_source("builtin:digits:5"), lambda done, total: None)
-    assert frame_count(b"nothing") == 1
+    assert frame_numbers(b"nothing") == [0]
 
 
 # --- the choices of preprocessing ---------------------------------------------------------------
