@@ -110,13 +110,13 @@ def _check_sides(images: Split, setup: Setup, ranks: Ranks, observer: Observer) 
         )
     if train < ranks.count:
         raise DataError(
-            f"{ranks.count} processes cannot share {train:,} training images. Start at most "
-            f"{train:,} of them"
+            f"{ranks.count} processes need as many training images, and there are {train:,}. Start "
+            f"at most {train:,}"
         )
     if share and not len(images.held_out):
         observer.note(
-            f"{WARNING}--holdout {share:g} holds out none of {total:,} images, as it chooses them "
-            "by their content: evaluate will find no held-out images"
+            f"{WARNING}--holdout {share:g} holds out none of {total:,} image{'s' * (total != 1)}, "
+            "as they are chosen by their content: evaluate will have no held-out images"
         )
 
 
