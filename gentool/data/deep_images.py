@@ -58,6 +58,13 @@ def is_wide_colour(image: Image.Image) -> bool:
     return bool(image.info.get(_WIDE))
 
 
+def is_dark_wide_colour(image: Image.Image) -> bool:
+    """Return whether an image is nearly black because Pillow reduced its 16 bits per colour."""
+    if not is_wide_colour(image) or _DEEP_COLOUR in image.info:
+        return False
+    return 0 < int(np.asarray(image)[..., :3].max()) < 256 // _DARK
+
+
 def remember_white(image: Image.Image) -> None:
     """Write into ``image.info`` what only a freshly opened file knows about its values."""
     if image.mode not in ("I", "F"):
@@ -202,7 +209,7 @@ def outside(image: Image.Image, levels: Levels | None) -> bool:
     """
     found = deep_values(image)
     if found is None:
-        return False
+        return is_dark_wide_colour(image)
     if levels is None:
         return found.white > 0 and found.high < found.white / _DARK and found.high > 0
     beyond = (found.some < levels.low) | (found.some > levels.high)

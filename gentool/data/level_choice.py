@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gentool.data.deep_images import DeepValues, deep_values, is_wide_colour
+from gentool.core.messages import WARNING
+from gentool.data.deep_images import DeepValues, deep_values, is_dark_wide_colour, is_wide_colour
 from gentool.data.levels import AUTO, FULL, Levels, parse_levels
 from gentool.data.reading import Sample
 from gentool.data.sources.table import BuiltinSource
@@ -39,17 +40,21 @@ def resolve_levels(sample: Sample, word: str | None) -> tuple[str, list[str]]:
     given = None if word in (None, AUTO, FULL) else parse_levels(str(word))
     if word == FULL or isinstance(sample.source, BuiltinSource):
         return str(given or FULL), []
-    count = wide = 0
+    count = wide = dark = 0
     deep: list[DeepValues] = []
     for image in sample.images():
         count += 1
         found = deep_values(image)
         wide += found is None and is_wide_colour(image)
+        dark += found is None and is_dark_wide_colour(image)
         deep += [] if found is None else [found]
     notes = []
     if wide:
         notes.append(f"{wide:,} of {count:,} inspected images have 16 bits per colour, of which "
                      "the upper 8 are used")  # fmt: skip
+    if dark:
+        notes.append(f"{WARNING}{dark:,} of them become nearly black, as they use few of the 16 "
+                     "bits: save them as RGB PNG, or with 8 bits")  # fmt: skip
     if not deep:
         return str(given or FULL), notes
     levels, why = (given, "") if given else choose_levels(deep)

@@ -166,6 +166,27 @@ def test_colour_that_uses_16_bits_keeps_the_upper_8_and_this_is_told(tmp_path: P
     assert np.array_equal(open_dataset(tmp_path).images[0], values >> 8)
 
 
+def tiff_of_16_bits(values: NDArray[Any]) -> bytes:
+    """A TIFF with 16 bits per colour, which Pillow does not write."""
+    height, width, _ = values.shape
+    tags = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, 256), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, values.size * 2),
+    ]  # fmt: skip
+    table = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IHHHH", 16, 16, 16, 16, 0)
+    directory = struct.pack("<H", len(tags)) + table + struct.pack("<I", 0)
+    return (head + directory).ljust(256, b"\0") + values.astype("<u2").tobytes()
+
+
+def test_colour_that_cannot_get_levels_is_told_if_it_becomes_black(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (SIDE, SIDE, 3))
+    (tmp_path / "a.tif").write_bytes(tiff_of_16_bits(values))
+    _, notes = resolve_levels(Sample(open_source(tmp_path)), None)
+    assert notes[1].startswith("warning: 1 of them become nearly black")
+    assert any("1 too dark or too bright" in note for note in open_dataset(tmp_path, 16).notes)
+
+
 @pytest.mark.parametrize("word", ["5", "0:0", "9:1", "a:b", "0:nan", "0:inf", "", "auto:", "ful"])
 def test_levels_that_are_none_are_refused(word: str) -> None:
     with pytest.raises(UsageError, match="levels"):
