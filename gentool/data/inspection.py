@@ -22,10 +22,11 @@ from gentool.data.badfiles import with_own, without_own
 from gentool.data.empty_classes import told_of
 from gentool.data.encoded import BadImage, description
 from gentool.data.intake import Intake
+from gentool.data.levels import Levels
 from gentool.data.likeness import describe_images, near_pairs
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, attempt
-from gentool.data.remarks import ENLARGED, about_films, is_far_smaller
+from gentool.data.remarks import ENLARGED, about_films, about_unsuited, is_far_smaller
 from gentool.data.sources.base import image_hash
 from gentool.data.sources.table import Source
 
@@ -45,6 +46,7 @@ class Look:
         size: (width, height) in pixels.
         content: 64-bit hash of the file's bytes, or of the pixels if there is no file.
         has_frames: Whether its file has further frames, which are not images of the source.
+        unsuited: Whether the levels suit its values badly.
         perceptual: 64-bit perceptual hash, which ignores colours.
         colours: The image resized to 8x8 RGB, uint8 (192,).
     """
@@ -54,6 +56,7 @@ class Look:
     size: tuple[int, int]
     content: int
     has_frames: bool
+    unsuited: bool
     perceptual: int
     colours: NDArray[np.uint8]
 
@@ -71,6 +74,7 @@ class Survey:
         duplicates: Groups of images with equal content, by name.
         near: Groups of similar images, by name.
         films: Names of the files with further frames, which are not read.
+        unsuited: Names of the deep images whose values the levels suit badly.
         first_of_size: The name of the first image of each size.
         bad: (name, reason) of the images that cannot be read.
         intake: What the source took and passed over.
@@ -84,21 +88,23 @@ class Survey:
     duplicates: list[list[str]]
     near: list[list[str]]
     films: list[str]
+    unsuited: list[str]
     first_of_size: dict[tuple[int, int], str]
     bad: list[tuple[str, str]]
     intake: Intake
 
 
-def survey(source: Source, progress: Progress) -> Survey:
+def survey(source: Source, progress: Progress, levels: Levels | None = None) -> Survey:
     """Inspect every image of ``source`` and return the summary.
 
     Args:
         source: Where the images come from.
         progress: Called with (done, total); may raise to stop.
+        levels: The scale of deep images, as in ``Preprocessing``.
     """
     looks: dict[int, Look] = {}
     bad: list[tuple[str, str]] = []
-    for index, found in _looks(source, progress):
+    for index, found in _looks(source, progress, levels):
         if isinstance(found, Look):
             looks[index] = found
         else:
@@ -116,6 +122,7 @@ def survey(source: Source, progress: Progress) -> Survey:
         classes=dict(classes),
         duplicates=_named(source, exact),
         films=[source.describe(index) for index, look in looks.items() if look.has_frames],
+        unsuited=[source.describe(index) for index, look in looks.items() if look.unsuited],
         first_of_size={
             look.size: source.describe(index) for index, look in reversed(looks.items())
         },
@@ -147,6 +154,8 @@ def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
             f"enlarged more than {ENLARGED} times, such as {found.first_of_size[small[0]]:.80} "
             f"({height}x{width})"
         )
+    if found.unsuited:
+        notes.append(about_unsuited(len(found.unsuited), found.unsuited[0]))
     if found.films:
         total = sum(found.modes.values())
         notes.append(about_films(len(found.films), total, found.films[0]))
@@ -171,7 +180,9 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
     return np.stack(shown)
 
 
-def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad]]:
+def _looks(
+    source: Source, progress: Progress, levels: Levels | None
+) -> Iterator[tuple[int, Look | Bad]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
     Images are read as training reads them. Threads suffice because Pillow releases the interpreter
@@ -179,7 +190,7 @@ def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad
     """
 
     def look(index: int) -> tuple[int, Look | Bad]:
-        return index, attempt(partial(_look, source), index)
+        return index, attempt(partial(_look, source, levels), index)
 
     total = len(source)
     workers = 1 if source.access == "sequential" else os.cpu_count()
@@ -190,11 +201,12 @@ def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad
     progress(total, total)
 
 
-def _look(source: Source, index: int) -> Look:
+def _look(source: Source, levels: Levels | None, index: int) -> Look:
     """Inspect one image; errors are those of ``Source.load``."""
     decoded = source.open(index)
     told = description(decoded.image)
-    thumbnail = source.prepare(index, decoded, _THUMBNAIL).pixels
+    loaded = source.prepare(index, decoded, replace(_THUMBNAIL, levels=levels))
+    thumbnail = loaded.pixels
     small = to_pil(thumbnail).resize((8, 8), Image.Resampling.BOX)
     drawn = told.format == "drawn"
     return Look(
@@ -203,6 +215,7 @@ def _look(source: Source, index: int) -> Look:
         size=told.size,
         content=image_hash(decoded.image) if drawn else decoded.content_hash,
         has_frames=told.has_frames,
+        unsuited=loaded.unsuited,
         perceptual=int(describe_images(thumbnail[None])[0][0]),
         colours=np.asarray(small).ravel(),
     )

@@ -26,12 +26,16 @@ class Marks(NamedTuple):
         first_small: The first of them.
         films: How many files have further frames.
         first_film: The first of them.
+        unsuited: How many have values that the levels suit badly.
+        first_unsuited: The first of them.
     """
 
     small: int = 0
     first_small: int = -1
     films: int = 0
     first_film: int = -1
+    unsuited: int = 0
+    first_unsuited: int = -1
 
     def plus(self, other: "Marks") -> "Marks":
         """Return the sum with the marks of later images."""
@@ -40,6 +44,8 @@ class Marks(NamedTuple):
             self.first_small if self.small else other.first_small,
             self.films + other.films,
             self.first_film if self.films else other.first_film,
+            self.unsuited + other.unsuited,
+            self.first_unsuited if self.unsuited else other.first_unsuited,
         )
 
 
@@ -53,10 +59,12 @@ class Remarks:
         copies: Files that are equal to another one; of equal files all but one count.
         near: Other images that are nearly equal to another one.
         compared: How many images were compared to find the last.
+        unsuited: Deep images that the levels make nearly black, or of which they cut off much.
         first_small: The name of the first.
         first_film: The name of the first.
         first_copy: The names of two equal files.
         first_near: The names of two images that are nearly equal.
+        first_unsuited: The name of the first.
     """
 
     small: int = 0
@@ -64,10 +72,12 @@ class Remarks:
     copies: int = 0
     near: int = 0
     compared: int = 0
+    unsuited: int = 0
     first_small: str = ""
     first_film: str = ""
     first_copy: str = ""
     first_near: str = ""
+    first_unsuited: str = ""
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> "Remarks":
@@ -90,6 +100,8 @@ class Remarks:
         if self.near:
             among = f" among the first {self.compared:,}" if self.compared == MOST_IMAGES else ""
             parts.append(f"{self.near:,} nearly equal to others{among} ({self.first_near})")
+        if self.unsuited:
+            parts.append(about_unsuited(self.unsuited, self.first_unsuited))
         found = []
         if parts:
             found.append(f"to look at: {', '.join(parts)}; gentool data check lists them")
@@ -104,6 +116,11 @@ def about_films(films: int, total: int, first: str) -> str:
         f"{films:,} of {total:,} files have several frames or pages ({first:.80}), of which the "
         "first is taken: --all-frames takes all"
     )
+
+
+def about_unsuited(count: int, first: str) -> str:
+    """Return words on deep images whose values the levels suit badly."""
+    return f"{count:,} too dark or too bright without other --levels ({first:.80})"
 
 
 def is_far_smaller(size: tuple[int, int], shape: ImageShape) -> bool:
@@ -144,8 +161,10 @@ def make_remarks(
         copies=len(copies),
         near=alike.total,
         compared=likeness.count,
+        unsuited=marks.unsuited,
         first_small=name(marks.first_small)[:80] if marks.small else "",
         first_film=name(marks.first_film)[:80] if marks.films else "",
+        first_unsuited=name(marks.first_unsuited)[:80] if marks.unsuited else "",
         first_copy=first_copy,
         first_near=_pair(name(alike.first), name(alike.twin)) if alike.total else "",
     )

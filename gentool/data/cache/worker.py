@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.images import Pixels
-from gentool.data.encoded import Described
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, attempt
 from gentool.data.remarks import Marks, is_far_smaller
@@ -90,14 +89,16 @@ class Job:
             else:
                 pixels[slot] = found.pixels
                 hashes[slot] = found.content_hash
-                marks = marks.plus(self._marks(index, found.described))
+                marks = marks.plus(self._marks(index, found))
         return self._put(start, stop, pixels, hashes, tuple(bad))._replace(marks=marks)
 
-    def _marks(self, index: int, described: Described | None) -> Marks:
+    def _marks(self, index: int, found: Loaded) -> Marks:
         """Return the marks of one image."""
+        described, dark = found.described, found.unsuited
         small = described is not None and is_far_smaller(described.size, self.preprocessing.shape)
         film = described is not None and described.has_frames
-        return Marks(small, index if small else -1, film, index if film else -1)
+        return Marks(small, index if small else -1, film, index if film else -1,
+                     dark, index if dark else -1)  # fmt: skip
 
     def _load(self, index: int) -> Loaded:
         return self.source.load(index, self.preprocessing)
