@@ -11,7 +11,6 @@ import typer
 from gentool.cli import cache, options
 from gentool.cli.console import emit, emit_json, emit_table, refuse_unfit_stdout, say
 from gentool.cli.opening import Opening, open_data
-from gentool.cli.progress import IntakeBar
 from gentool.core.errors import UsageError
 from gentool.core.signals import StopFlag
 
@@ -113,6 +112,7 @@ def check(
 
     gentool data check photos.zip -o sheet.png --json
     """
+    from gentool.cli.progress import IntakeBar
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
@@ -241,6 +241,7 @@ def _write(
         label: The label of the progress bar.
         write: Writes the images, and shows its progress with its second argument.
     """
+    from gentool.cli.progress import IntakeBar
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
 

@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -35,10 +36,13 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
                                  "temperature", "top_k", "top_p", "keep_top")),
     ("sample", "seeds", None, ("seed",)),
     ("traverse", "start", None, ("seed",)),
-    ("interpolate", "mix", None, ("loop", "method", "space")),
+    ("interpolate", "mix", None, ("loop", "method", "space", "steps", "milliseconds",
+                                   "fps", "seconds", "enlarge")),
     ("reconstruct", "denoise", None, ("steps", "fit_weights")),
     ("reconstruct", "draw", None, ("steps",)),
     ("reconstruct", "keep_top", None, ("fit_weights",)),
+    ("interpolate", "fps", None, ("milliseconds",)),
+    ("interpolate", "seconds", None, ("steps",)),
     (None, "output", "-", ("as_json", "print0")),
     (None, "per_image", "-", ("as_json", "per_unit")),
     (None, "per_unit", "-", ("as_json",)),
@@ -46,6 +50,18 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
 )  # fmt: skip
 # (option, other option): from the environment, the option is ignored without the other one.
 _NEEDS = (("crossover", "mix"),)
+
+
+def _is_film(suffix: str) -> bool:
+    return suffix in (".gif", ".webp", ".mp4", ".webm")
+
+
+# From the environment, these options are ignored where the output is a file to which they do not
+# apply: (option, whether it applies to a file with this suffix).
+_OF_OUTPUTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("image_format", lambda suffix: not suffix),
+    *((option, _is_film) for option in ("milliseconds", "fps", "seconds", "enlarge")),
+)
 
 
 def verbs(app: typer.Typer) -> dict[str, Callable[..., Any]]:
@@ -155,6 +171,15 @@ def _idle(context: Any) -> Iterator[str]:
     for option, needed in _NEEDS:
         if given(option, _ENVIRONMENT) and values.get(needed) is None:
             yield option
+    for option, applies in _OF_OUTPUTS:
+        if given(option, _ENVIRONMENT) and not applies(_suffix_of_output(values["output"])):
+            yield option
+
+
+def _suffix_of_output(output: str) -> str:
+    """Return the suffix of one file, such as ``.png``; empty for a folder or a tar on stdout."""
+    one_file = output != "-" and not output.endswith("/") and not Path(output).is_dir()
+    return Path(output).suffix.lower() if one_file else ""
 
 
 @contextlib.contextmanager

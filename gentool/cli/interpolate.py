@@ -10,6 +10,7 @@ import typer
 
 from gentool.cli import options
 from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.films import Enlarge, FilmOptions, Fps, Milliseconds, Seconds
 from gentool.cli.keyframes import Wanted, find_keys
 from gentool.cli.seeds import parse_seeds
 from gentool.cli.writing import failures
@@ -38,7 +39,8 @@ def command(
         help="Seeds of key frames, such as 1,5-7; default: 0-3 if no KEY is given.", metavar="LIST"
     ),
     steps: int = typer.Option(
-        16, "--steps", min=1, max=10_000, metavar="N", help="Frames from one key to the next."
+        None, "--steps", min=1, max=10_000, metavar="N",
+        help="Frames from one key to the next; default: 16.",
     ),
     method: str = typer.Option(
         None, "--method", metavar="NAME",
@@ -66,13 +68,15 @@ def command(
     output: Annotated[
         str,
         options.output(
-            "strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout."
+            "strip.png or .jpg; film.gif, .webp, .mp4 or .webm; a folder; .npz; - for a tar on "
+            "stdout."
         ),
     ] = "interpolation.png",
     overwrite: options.Overwrite = False,
-    milliseconds: int = typer.Option(
-        60, "--milliseconds", min=1, max=65_535, metavar="MS", help="Duration of a frame of a film."
-    ),
+    milliseconds: Milliseconds = None,
+    fps: Fps = None,
+    seconds: Seconds = None,
+    enlarge: Enlarge = None,
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
@@ -83,6 +87,8 @@ def command(
 
     gentool interpolate runs/gan-faces --seeds 0-5 --loop -o film.gif
 
+    gentool interpolate runs/gan-faces --seeds 0-5 --seconds 10 --fps 30 --enlarge 8 -o film.mp4
+
     gentool interpolate runs/gan-faces photoA.png photoB.png
 
     gentool interpolate runs/stylegan2-faces --seeds 0-3 --mix 10-15
@@ -92,7 +98,7 @@ def command(
     )
     keys = parse_seeds(seeds or "0-3") if seeds or not files else []
     wanted = Wanted(files or [], keys, class_name, space, draws)
-    _check(wanted, method, mix, crossover, output, loop=loop)
+    _check(wanted, method, mix, crossover, steps, output, loop=loop)
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
     from gentool.checkpoint import load_model, locate
     from gentool.core.devices import select_device
@@ -104,14 +110,14 @@ def command(
 
     others, mixed = _mixed(mix) if mix is not None else ([], [])
     guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
-    place = parse_destination(output, "png", guard, FILM_SUFFIXES if mix is None else ())
+    place = parse_destination(output, None, guard, FILM_SUFFIXES if mix is None else ())
+    shown = FilmOptions(milliseconds, fps, seconds, enlarge, steps)
+    shown.check(place)
     paths: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         if mix is None:
-            plan, sink, images = _path(
-                loaded, wanted, stop, steps, method, place, milliseconds, loop=loop
-            )
+            plan, sink, images = _path(loaded, wanted, stop, method, place, shown, loop=loop)
         else:
             fine = replace(wanted, files=others, seeds=mixed, space="w")
             plan, sink, images = _sheet(loaded, wanted, fine, crossover, place, stop)
@@ -147,8 +153,8 @@ def _mixed(words: str) -> tuple[list[Path], list[int]]:
 
 
 def _check(
-    wanted: Wanted, method: str | None, mix: str | None, crossover: int | None, output: str,
-    *, loop: bool,
+    wanted: Wanted, method: str | None, mix: str | None, crossover: int | None,
+    steps: int | None, output: str, *, loop: bool,
 ) -> None:  # fmt: skip
     """Check that the options are known and fit together.
 
@@ -159,10 +165,11 @@ def _check(
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed, "gentool interpolate --help")
     if mix is not None:
-        film = Path(output).suffix.lower() == ".gif"
-        if loop or method or wanted.space == "z" or film:
+        film = Path(output).suffix.lower() in (".gif", ".mp4", ".webm")
+        if loop or method or steps or wanted.space == "z" or film:
             raise UsageError(
-                "--mix writes one sheet in w. Leave --loop, --method, --space z and .gif out"
+                "--mix writes one sheet in w. Leave --loop, --method, --steps, --space z and films "
+                "out"
             )
     elif crossover is not None:
         raise UsageError("--crossover needs --mix LIST. Give both")
@@ -174,28 +181,28 @@ def _check(
 
 
 def _path(
-    loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, steps: int, method: str | None,
-    place: "Destination", milliseconds: int, *, loop: bool,
+    loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, method: str | None,
+    place: "Destination", shown: FilmOptions, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """Return the plan of a path's frames, the sink that writes them, and the frames."""
-    from gentool.core.picture_files import film_time
     from gentool.core.sheets import strip_columns
     from gentool.inference.interpolation import interpolate, plan_path
 
-    if place.form == "film":
-        milliseconds, note = film_time(place.path.suffix.lower(), milliseconds)
-        if note:
-            say(f"note: {note}")
-    told = {**wanted.recipe, "steps": steps, "loop": loop, **({"method": method} if method else {})}
+    film = shown.film(place)
+    told: dict[str, object] = {**wanted.recipe, "loop": loop}
+    told |= {"method": method} if method else {}
+    if shown.seconds is None:  # else it follows from the number of keys, which is not known yet
+        told["steps"] = shown.steps_between(2, film, loop=loop)
     _foresee(loaded, wanted, place, told, f"{wanted.name}-{0:06d}")
     keys = find_keys(loaded, wanted, stop)
     if len(keys) < 2:
         raise UsageError(
             f"{wanted.files[0]} is only one key frame. Give at least two, or also --seeds"
         )
+    steps = shown.steps_between(len(keys), film, loop=loop)
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
     columns = strip_columns(plan.count, plan.shape.height, plan.shape.width, steps)
-    sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
+    sink = place.open(plan, sys.stdout.buffer, columns, film)
     return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 
 

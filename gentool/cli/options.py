@@ -92,9 +92,12 @@ Overwrite = Annotated[
     ),
 ]  # fmt: skip
 ImageFormat = Annotated[
-    str,
-    typer.Option("--format", metavar="NAME", help="Format of single files: png, jpg or webp."),
-]
+    str | None,
+    typer.Option(
+        "--format", metavar="NAME",
+        help="Format of single files in a folder or tar: png (default), jpg or webp.",
+    ),
+]  # fmt: skip
 SaveLatents = Annotated[
     Path | None,
     typer.Option(

@@ -39,7 +39,7 @@ def command(
         False, "--only", help="Write only the reconstructions, under the paths of the originals."
     ),
     overwrite: options.Overwrite = False,
-    image_format: options.ImageFormat = "png",
+    image_format: options.ImageFormat = None,
     steps: int = typer.Option(
         None, "--steps", min=0, max=10**6, metavar="N",
         help="Gradient steps of the search for better latents; 0: only the encoder.",

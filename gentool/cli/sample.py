@@ -57,7 +57,7 @@ def command(
         ),
     ] = "samples",
     overwrite: options.Overwrite = False,
-    image_format: options.ImageFormat = "png",
+    image_format: options.ImageFormat = None,
     batch: int = typer.Option(256, "--batch", min=1, metavar="N",
     help="Images per batch in memory."),
     device: options.Device = "auto",

@@ -71,7 +71,7 @@ def command(
 
     files = [] if start is None else [start]
     seeds: list[int] = [seed or 0] if start is None else []
-    place = parse_destination(output, "png", Guard([locate(model), *files], overwrite, tell=say))
+    place = parse_destination(output, None, Guard([locate(model), *files], overwrite, tell=say))
     listed: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))

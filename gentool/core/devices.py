@@ -64,10 +64,10 @@ def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if device.type == "cpu" and _cpu_has_bfloat16() else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else torch.float32
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """Return whether Linux lists bfloat16 instructions (AVX-512 or AMX) for this processor."""
     try:
         flags = Path("/proc/cpuinfo").read_text(errors="replace")

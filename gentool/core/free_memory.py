@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gentool.core.errors import UsageError
 
-_MEMINFO = Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")  # control groups version 2: the memory limit of a container
+MEMINFO = Path("/proc/meminfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # control groups version 2: the memory limit of a container
 
 
 def free_memory_bytes() -> int | None:
@@ -22,7 +22,7 @@ def free_memory_bytes() -> int | None:
 def _of_machine() -> int | None:
     """Return the bytes that Linux reports as available without swapping, or None."""
     try:
-        for line in _MEMINFO.read_text(errors="replace").splitlines():
+        for line in MEMINFO.read_text(errors="replace").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
@@ -36,9 +36,9 @@ def _of_container() -> int | None:
     Inactive cached files count as free, because the kernel can drop them.
     """
     try:
-        most = int((_GROUP / "memory.max").read_text())  # ValueError: "max" means no limit
-        used = int((_GROUP / "memory.current").read_text())
-        rows = (line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        most = int((CONTROL_GROUP / "memory.max").read_text())  # ValueError: "max" means no limit
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+        rows = (line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
         cached = int(dict(rows).get("inactive_file", "0"))
     except (OSError, ValueError):
         return None

@@ -5,9 +5,9 @@ Nothing is cached and nothing is changed. ``gentool data check`` prints the resu
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
+from gentool.data.empty_classes import told_of
 from gentool.data.encoded import BadImage, description
 from gentool.data.intake import Intake
 from gentool.data.likeness import describe_images, near_pairs
@@ -120,7 +121,7 @@ def survey(source: Source, progress: Progress) -> Survey:
         },
         near=_named(source, _near_groups(looks, exact)),
         bad=without_own(bad),
-        intake=with_own(source.intake, bad),
+        intake=_noting(with_own(source.intake, bad), source, classes),
     )
 
 
@@ -140,6 +141,16 @@ def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
         total = sum(found.modes.values())
         notes.append(about_films(len(found.films), total, found.films[0]))
     return notes
+
+
+def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Intake:
+    """Return the notes with those on classes of which no image can be read."""
+    if source.labels is None:
+        return intake
+    listed = np.bincount(source.labels, minlength=len(source.classes))
+    gone = [k for k, name in enumerate(source.classes) if not readable[name]]
+    told = told_of([source.classes[k] for k in gone], listed[gone])
+    return replace(intake, notes=(*intake.notes, *told))
 
 
 def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> Pixels:

@@ -60,7 +60,7 @@ def open_joined(
         labels: A file of labels, ``folders`` or ``none``; None for what is found.
         all_frames: Whether every frame of an animation is an image.
         download: Whether what is not here may be fetched.
-        refresh: Whether every file of a huge folder is looked at again.
+        refresh: Whether a huge folder is listed again, and the content of all files read again.
         max_bad: Share of the images that may have no label.
         poll: Called now and then with a message for people; may raise to stop.
 
@@ -68,6 +68,7 @@ def open_joined(
         DataError: nothing usable there.
     """
     source = open_sources(specs, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
-    if not all_frames:
-        return source
-    return FramesSource(source, lambda done, total: poll("stopped while counting frames"))
+    if all_frames:
+        source = FramesSource(source, lambda done, total: poll("stopped while counting frames"))
+    source.reread = refresh
+    return source

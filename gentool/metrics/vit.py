@@ -111,12 +111,12 @@ class VisionTransformer(nn.Module):
         """
         tokens = self.patch_embed(images)
         tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), tokens], dim=1)
-        tokens = tokens + self._positions(images)
+        tokens = tokens + self.positions(images)
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)[:, 0]  # type: ignore[no-any-return]
 
-    def _positions(self, images: torch.Tensor) -> torch.Tensor:
+    def positions(self, images: torch.Tensor) -> torch.Tensor:
         """Return position embeddings (1, 1 + N, width) for N patches, resized bicubically."""
         patch = self.patch_embed.proj.kernel_size[0]
         rows, columns = images.shape[2] // patch, images.shape[3] // patch

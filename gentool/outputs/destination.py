@@ -13,11 +13,13 @@ from typing import BinaryIO, Literal
 from gentool.core.errors import UsageError
 from gentool.core.picture_files import SUFFIXES
 from gentool.core.sheet_labels import SheetLabels
+from gentool.core.video_files import VIDEO_SUFFIXES, require_video
 from gentool.data import is_folder
+from gentool.outputs.films import Film, FilmSink, VideoSink
 from gentool.outputs.marks import ARRAYS, PICTURE, Recipe
 from gentool.outputs.ownership import Guard
 from gentool.outputs.plan import Plan
-from gentool.outputs.writers import ArraySink, FilmSink, FolderSink, SheetSink, Sink, TarSink
+from gentool.outputs.writers import ArraySink, FolderSink, SheetSink, Sink, TarSink
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
 Form = Literal["tar", "folder", "sheet", "film", "arrays"]
@@ -61,7 +63,7 @@ class Destination:
         plan: Plan,
         stdout: BinaryIO,
         columns: int | None = None,
-        milliseconds: int = 60,
+        film: Film | None = None,
         labels: SheetLabels | None = None,
     ) -> Sink:
         """Return the sink that writes the images of a plan.
@@ -70,7 +72,7 @@ class Destination:
             plan: Names and recipes of the results.
             stdout: Stream for a tar.
             columns: Columns of a sheet; by default the sheet is nearly square.
-            milliseconds: Time per frame of a film.
+            film: How the frames of a film are shown.
             labels: Labels of the rows and columns of a sheet.
 
         Raises:
@@ -84,39 +86,50 @@ class Destination:
         if self.form == "arrays":
             return ArraySink(self.path, plan, self.guard)
         if self.form == "film":
-            return FilmSink(self.path, plan, self.guard, milliseconds)
+            kind = VideoSink if self.path.suffix.lower() in VIDEO_SUFFIXES else FilmSink
+            return kind(self.path, plan, self.guard, film or Film())
         return SheetSink(self.path, plan, self.guard, columns, labels)
 
 
 def parse_destination(
-    output: str, image_format: str, guard: Guard, films: Iterable[str] = ()
+    output: str, image_format: str | None, guard: Guard, films: Iterable[str] = ()
 ) -> Destination:
     """Return the destination that ``-o`` names.
 
     Args:
         output: ``-`` for a tar on stdout, a name that ends in .png, .jpg, .jpeg or .webp for one
             sheet, in .npz for arrays, a name without a suffix for a folder.
-        image_format: Format of the single files: png, jpg, jpeg or webp.
+        image_format: Format of the single files in a folder or tar: png, jpg, jpeg or webp; None
+            means png.
         guard: Decides which existing files may be replaced.
         films: Suffixes for which this command writes a film.
 
     Raises:
-        UsageError: The command does not write this suffix, or may not write to this path.
+        UsageError: The command does not write this suffix, or may not write to this path; or a
+            format is given, and the output is one file.
     """
-    suffix, path = suffix_of(image_format), Path(output).expanduser()
+    suffix, path = suffix_of(image_format or "png"), Path(output).expanduser()
     if output == "-":
         return Destination("tar", path, suffix, guard)
     kind = path.suffix.lower()
     if is_folder(path) or output.endswith(("/", os.sep)) or not kind:
         return Destination("folder", guard.allow_folder(path), suffix, guard)
+    if image_format is not None:
+        raise UsageError(
+            f"--format {image_format} is for a folder or a tar, and -o {output} is one file, whose "
+            "suffix is its format. Leave --format out, or give a folder: a name without a suffix"
+        )
     if kind == ".npz":
         return Destination("arrays", guard.allow(path, ARRAYS), suffix, guard)
     if kind in films:
+        if kind in VIDEO_SUFFIXES:
+            require_video(kind)
         return Destination("film", guard.allow(path, PICTURE), suffix, guard)
     if kind in SUFFIXES:
         return Destination("sheet", guard.allow(path, PICTURE), suffix, guard)
     allowed = ", ".join(s for s in SUFFIXES if s not in films)
-    film = f", films as {' or '.join(films)}" if films else ""
+    *most, last = films or [""]
+    film = f", films as {', '.join(most)} or {last}" if films else ""
     raise UsageError(
         f"-o {output}: this command writes one picture as {allowed}{film}, arrays as .npz, a tar "
         "archive to stdout with -o -, or one file per image into a folder (a name without a suffix)"

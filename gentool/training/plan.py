@@ -13,17 +13,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
-from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
 from gentool.data import Sample, Source, resolve_shape
 from gentool.data.intake import lines_of
 from gentool.models import MODELS
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
 from gentool.training.continuing import continue_run, has_run
+from gentool.training.identity import state_of
 from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
 from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
@@ -239,10 +238,6 @@ def _settle_seed(setting: Setting, out: Path) -> Setting:
 
 def _seed_of_run(out: Path) -> int | None:
     """Return the seed of the run in a folder; None where there is no run to continue."""
-    try:
-        header, _ = read_header(out / STATE_NAME)
-    except (GentoolError, OSError):
-        return None
-    identity = header.get("identity")
+    identity = (state_of(out) or {}).get("identity")
     seed = identity.get("--seed") if isinstance(identity, dict) else None
     return seed if type(seed) is int and 0 <= seed < _SEED_LIMIT else None

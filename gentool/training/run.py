@@ -11,13 +11,15 @@ from typing import Protocol
 from gentool.core.distributed import Ranks
 from gentool.core.errors import Stopped, UsageError
 from gentool.core.signals import StopFlag
-from gentool.data import Dataset, prepare, write_bad_files
+from gentool.data import Dataset, Split, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
+from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan
 from gentool.training.reporter import Reporter
 from gentool.training.run_lock import refuse_if_locked
+from gentool.training.setup import Setup
 
 
 class Observer(Reporter, Protocol):
@@ -61,6 +63,7 @@ def execute(
         refuse_if_locked(setup.out)
         refuse_foreign_run(setup.out)
     observer.planned(plan)
+    source.reread &= ranks.first
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(
@@ -69,7 +72,7 @@ def execute(
         )  # fmt: skip
     plan.sample.forget()
     observer.prepared(dataset, len(source))
-    images = dataset.split(setup.settings.holdout)
+    images = _split(dataset, setup)
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
@@ -86,6 +89,20 @@ def execute(
             write_bad_files(setup.out, dataset.bad)
         raise
     return result, write_bad_files(setup.out, dataset.bad) if ranks.first else None
+
+
+def _split(dataset: Dataset, setup: Setup) -> Split:
+    """Return the two sides of the data set, as the run in the folder has them if one began there.
+
+    Runs of older versions may have classes without images to train on.
+    """
+    began = state_of(setup.out)
+    if began is None:
+        return dataset.split(setup.settings.holdout)
+    identity = began.get("identity")
+    if isinstance(identity, dict):
+        dataset = dataset.as_before(identity.get(IMAGES))
+    return dataset.split(setup.settings.holdout, keep_classes=began.get("split") == SPLIT)
 
 
 def _agree_on_seed(plan: Plan, ranks: Ranks) -> Plan:

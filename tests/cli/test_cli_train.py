@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import IMAGES, SIDE, TINY, Finished, gentool_command, words, write_images
 from PIL import Image
 from safetensors.torch import load_file
 
-from gentool.checkpoint import load_model
+from gentool.checkpoint import load_model, read_file
 from gentool.core.options import Scalar
 from gentool.core.signals import StopFlag
 from gentool.models import MODELS
@@ -122,9 +123,12 @@ def test_previews_show_samples_and_reconstructions(
         assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
 
 
-def test_run_folder_holds_four_things_and_no_leftovers(vae: Path) -> None:
+def test_run_folder_holds_six_things_and_no_leftovers(vae: Path) -> None:
     names = sorted(p.name for p in vae.iterdir())
-    assert names == [".lock", "log.jsonl", "model.safetensors", "samples", "state.safetensors"]
+    assert names == [
+        ".lock", "images.index", "intake.json", "log.jsonl", "model.safetensors", "samples",
+        "state.safetensors",
+    ]  # fmt: skip
 
 
 def test_default_run_folder_is_named_after_model_and_data(
@@ -539,6 +543,21 @@ def test_a_title_is_kept_and_shown_and_makes_no_other_run(
     done = gentool_command("info", tmp_path / "run", "--json")
     assert json.loads(done.out)["training"]["name"] == "second"
     assert gentool_command(*words, "--name", "x" * 201).code == 2
+
+
+def test_a_run_that_is_over_takes_a_new_title_and_keeps_its_tensors(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("train", "vae", "--data", image_folder, "--out", run, "--images", 32, *TINY)
+    assert gentool_command(*words).code == 0
+    header, before = read_file(run / "model.safetensors")
+    done = gentool_command(*words, "--name", "late")
+    assert done.code == 0, done.err
+    named, after = read_file(run / "model.safetensors")
+    assert named["training"] == {**header["training"], "name": "late"}
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "already complete" in gentool_command(*words).err
 
 
 def test_the_average_may_be_set_by_a_flag_or_an_option(image_folder: Path, tmp_path: Path) -> None:

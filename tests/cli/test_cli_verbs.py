@@ -324,6 +324,26 @@ def test_film(name: str, kind: str, gan: Path, tmp_path: Path) -> None:
         assert film.info["loop"] == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "output", "words"),
+    [
+        (("sample", "--format", "jpg"), "one.png", "--format jpg is for a folder or a tar"),
+        (("sample", "--format", "png"), "all.npz", "--format png is for a folder or a tar"),
+        (("interpolate", "--milliseconds", 60), "strip.png", "--milliseconds is the duration"),
+        (("interpolate", "--milliseconds", 60), "frames", "--milliseconds is the duration"),
+        (("interpolate", "--mix", 3, "--steps", 4), "mix.png", "--mix writes one sheet in w"),
+    ],
+)
+def test_an_option_without_effect_on_the_output_is_refused(
+    flags: tuple[str, ...], output: str, words: str, gan: Path, tmp_path: Path
+) -> None:
+    verb, *rest = flags
+    done = gentool_command(verb, gan, *rest, "-o", tmp_path / output, "--device", "cpu")
+    assert done.code == 2
+    assert words in done.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_slerp_and_lerp_differ_between_the_keys_and_agree_on_them(
     gan: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gentool.checkpoint import load_model, read_file
 from gentool.core.images import ImageShape, to_unit
+from gentool.core.rng import data_order
 from gentool.data import (
     Dataset,
     Preprocessing,
@@ -219,7 +220,7 @@ def test_windows_lie_anywhere_in_what_is_stored(toys: Path) -> None:
     places = set()
     for start in range(200):
         image = feeder.batch(start).images[0]
-        whole = to_unit(torch.from_numpy(dataset.stored[feeder._order(start)]))[0]
+        whole = to_unit(torch.from_numpy(dataset.stored[data_order(0, start, 1, len(dataset))]))[0]
         places |= {
             (top, left) for top in range(5) for left in range(5)
             if torch.equal(whole[:, top : top + 16, left : left + 16], image)

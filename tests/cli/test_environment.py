@@ -108,6 +108,17 @@ def test_a_flag_wins_over_a_variable_that_it_excludes(
     assert json.loads(done.out)["seeds"] == seeds
 
 
+def test_a_variable_without_effect_on_the_output_is_ignored(gan: Path, tmp_path: Path) -> None:
+    everywhere = {"GENTOOL_FORMAT": "jpg", "GENTOOL_MILLISECONDS": "80", "GENTOOL_DEVICE": "cpu"}
+    sheet, strip = tmp_path / "sheet.png", tmp_path / "strip.png"
+    for arguments in (("sample", gan, "-n", 2, "-o", sheet), ("interpolate", gan, "-o", strip)):
+        done = gentool_command(*arguments, env=everywhere)
+        assert done.code == 0, done.err
+    done = gentool_command("sample", gan, "-n", 2, "-o", tmp_path / "folder", env=everywhere)
+    assert done.code == 0, done.err
+    assert {path.suffix for path in (tmp_path / "folder").iterdir()} == {".jpg"}
+
+
 def test_latents_and_a_tar_win_too(gan: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.safetensors"
     done = gentool_command("sample", gan, "-n", 2, "--save-latents", kept, "-o", tmp_path / "a")

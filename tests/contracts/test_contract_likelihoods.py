@@ -103,7 +103,7 @@ def test_a_stray_image_is_noticed_on_a_device_that_is_seldom_waited_for(
     stray[0, 0, 0, 0] = torch.inf
     with pytest.raises(UsageError):  # a CPU needs no waiting
         likelihood.watch(stray, 3)
-    monkeypatch.setattr("gentool.models.likelihoods.base._AT_ONCE", ())
+    monkeypatch.setattr("gentool.models.likelihoods.base.READ_EACH_STEP", ())
     for step in range(62, 128):
         likelihood.watch(stray if step == 100 else fine, step)
     with pytest.raises(UsageError, match="the images have other pixels"):

@@ -104,8 +104,7 @@ def test_dinov2_loads_the_published_names(tmp_path: Path) -> None:
     save_file({**network.state_dict(), "mask_token": torch.zeros(1, 768)}, path)
     extractor = load_pretrained("dinov2", path)
     assert extractor.score == "FD-dinov2"
-    with torch.inference_mode():
-        alone = extractor._features(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    alone = extractor.features(IMAGES)
     assert alone.shape == (3, 768)
     torch.testing.assert_close(alone.norm(dim=1), torch.full((3,), 768**0.5), rtol=1e-3, atol=0)
 
@@ -135,8 +134,8 @@ def test_a_block_is_that_of_torch() -> None:
 def test_position_embeddings_are_resized_only_when_they_must_be() -> None:
     network = VisionTransformer(width=16, depth=1, heads=2, patch=4, grid=5)
     nn.init.normal_(network.pos_embed)
-    same = network._positions(torch.zeros(1, 3, 20, 20))
+    same = network.positions(torch.zeros(1, 3, 20, 20))
     assert same is network.pos_embed
-    other = network._positions(torch.zeros(1, 3, 12, 16))
+    other = network.positions(torch.zeros(1, 3, 12, 16))
     assert other.shape == (1, 1 + 3 * 4, 16)
     assert torch.equal(other[:, 0], network.pos_embed[:, 0])

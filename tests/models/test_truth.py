@@ -161,7 +161,7 @@ def test_units_say_half_the_log_of_eigenvalue_over_noise_and_vary_by_one_minus_i
     model, x, _, values = _ppca()
     posterior = model.posterior(x)
     ratio = values[:3] / values[3:].mean()
-    kl = model._kl(posterior, posterior.mean).mean(dim=0)
+    kl = model.unit_kl(posterior, posterior.mean).mean(dim=0)
     torch.testing.assert_close(kl, 0.5 * torch.log(ratio), rtol=1e-3, atol=1e-3)
     variances = posterior.mean.var(dim=0, correction=0)
     torch.testing.assert_close(variances, 1 - 1 / ratio, rtol=1e-4, atol=0)

@@ -486,7 +486,7 @@ def test_a_long_name_is_shortened_and_the_rest_goes_on(place: Path) -> None:
     [
         (("sample", "gan", "-n", "1500000", "-o", "x.webp"), "at most 16,383 pixels"),
         (("sample", "gan", "-n", "30000000", "-o", "x.jpg"), "at most 65,500 pixels"),
-        (("interpolate", "gan", "-o", "x.mp4"), ".gif or .webp"),
+        (("interpolate", "gan", "-o", "x.avi"), ".gif, .webp, .mp4 or .webm"),
         (("sample", "gan", "-o", "x.gif"), "one picture as .png, .jpg, .jpeg, .webp"),
         (("sample", "gan", "-o", "photos/disc/000.png/x.png"), "cannot write"),
         (("sample", "gan", "-o", "/proc/x"), "cannot write"),
@@ -523,8 +523,8 @@ def test_free_memory_is_below_all_of_it_and_may_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    5 kB\n")
-    monkeypatch.setattr("gentool.core.free_memory._MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr("gentool.core.free_memory._GROUP", tmp_path)
+    monkeypatch.setattr("gentool.core.free_memory.MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("gentool.core.free_memory.CONTROL_GROUP", tmp_path)
     assert free_memory_bytes() == 5120
     for name, words in (("max", "4000"), ("current", "3000"), ("stat", "file 9\ninactive_file 7")):
         (tmp_path / f"memory.{name}").write_text(words)

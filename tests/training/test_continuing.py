@@ -57,7 +57,7 @@ def test_what_is_not_said_is_as_the_run_began(begun: Path, image_folder: Path) -
     for words in ("--precision bfloat16 (not float32)", "--batch 8 (not 16)", "--seed 3 (not 0)",
                   "--mode grey (not rgb)", "-o width 4 (not 48)", "--fit pad (not crop)",
                   "-o beta 2.0 (not 1.0)", "--unconditional True (not False)"):  # fmt: skip
-        assert words in line or ("bfloat16" in words and devices._cpu_has_bfloat16())
+        assert words in line or ("bfloat16" in words and devices.cpu_has_bfloat16())
     header = load_model(begun).header
     training = header["training"]
     assert (training["batch"], training["seed"], training["lr"]) == (8, 3, 2e-3)
@@ -71,9 +71,9 @@ def test_the_same_command_on_a_machine_without_bfloat16_goes_on(
 ) -> None:
     for there, auto in ((True, ()), (False, ("--precision", "auto"))):
         out = tmp_path / f"run{there}"
-        monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda there=there: there)
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda there=there: there)
         assert train(image_folder, out, *LESS, *auto, "--stop-after", 16).code == 75
-        monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda there=there: not there)
+        monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda there=there: not there)
         done = train(image_folder, out, *LESS, *auto)
         assert done.code == 0, done.err
         kept, other = ("bfloat16", "float32") if there else ("float32", "bfloat16")

@@ -6,7 +6,7 @@ pixels. This module opens no file itself.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -58,6 +58,10 @@ class Source(ABC):
         classes: Class names; () without classes.
         labels: Index into ``classes`` per image, int32 (N,), or None.
         fingerprint: Changes when the images or labels change; cheap to compute.
+        stamp: What the file system tells about changes (see ``changes``). Equal fingerprints with
+            another stamp may have other images. None where the fingerprint tells everything.
+        reread: Whether the content of every file is compared with the cache even if the stamp is
+            known.
         access: How ``load`` may be called. ``processes``: the source may be pickled into worker
             processes. ``threads``: from threads of one process. ``sequential``: a stream, which
             one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
@@ -70,6 +74,8 @@ class Source(ABC):
     classes: tuple[str, ...] = ()
     labels: NDArray[np.int32] | None = None
     fingerprint: str
+    stamp: str | None = None
+    reread: bool = False
     access: Access = "processes"
     repeats: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
@@ -80,6 +86,10 @@ class Source(ABC):
     def describe(self, index: int) -> str:
         """Return the name of image ``index`` for messages."""
         return self.paths[index]
+
+    def names(self) -> Iterator[str]:
+        """Return what ``describe`` returns for each image, in order."""
+        return map(self.describe, range(len(self)))
 
     @property
     def intake(self) -> Intake:
@@ -106,6 +116,18 @@ class Source(ABC):
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
         pixels = convert(decoded.image, preprocessing)
         return Loaded(pixels, decoded.content_hash, described=description(decoded.image))
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of image ``index`` without decoding it.
+
+        It is None if the hash alone does not decide the pixels, or needs decoding. It raises the
+        same errors as ``open``.
+        """
+        return None
+
+    def time(self, index: int) -> float | None:
+        """Return when image ``index`` was last written, in seconds since 1970, if it is known."""
+        return None
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
@@ -139,6 +161,11 @@ class FileSource(Source):
         """Return image ``index``, not prepared."""
         content = self.read(index)
         return Decoded(open_image(content), source_hash(content))
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of file ``index``; None if the file carries another hash."""
+        content = self.read(index)
+        return content_hash(content) if origin_of(content) is None else None
 
 
 def content_hash(content: bytes) -> int:

@@ -50,6 +50,7 @@ class FramesSource(FileSource):
         self.labels = None if files.labels is None else files.labels[self._file]
         self.repeats = None if files.repeats is None else files.repeats[self._file]
         self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
+        self.stamp = files.stamp
 
     @property
     def intake(self) -> Intake:
@@ -66,7 +67,23 @@ class FramesSource(FileSource):
         image = open_image(content, frame)
         if frame == self._first[self._file[index]]:
             return Decoded(image, source_hash(content))
-        return Decoded(image, content_hash(content + frame.to_bytes(4, "little")))
+        return Decoded(image, _hash_of_frame(content, frame))
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of image ``index``."""
+        frame = int(self._frame[index])
+        if not frame:
+            return super().proof(index)
+        return _hash_of_frame(self.read(index), frame)
+
+    def time(self, index: int) -> float | None:
+        """Return when the file that contains image ``index`` was last written."""
+        return self._files.time(int(self._file[index]))
+
+
+def _hash_of_frame(content: bytes, frame: int) -> int:
+    """Return the content hash of a frame after the first."""
+    return content_hash(content + frame.to_bytes(4, "little"))
 
 
 class _FramePaths(Sequence[str]):

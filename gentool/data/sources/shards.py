@@ -9,6 +9,7 @@ are read by number, so their order is the same for any number of workers and ran
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import Preprocessing, open_image
 from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
+from gentool.data.sources.changes import stamp_of, stamp_of_file
 
 REMOTE = ("s3://", "gs://", "azure://")
 CHUNK_BYTES = 2**26
@@ -86,6 +88,7 @@ class ShardSource(Source):
             self._dataset = _open(place, self._layout.digest, Path(scratch))
         self.classes = self._layout.classes
         self.fingerprint = f"shards-{self._layout.digest}"
+        self.stamp = _stamp(place)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -233,6 +236,15 @@ def _fields(spec: str, count: int) -> list[str]:
     if len(names) != count:
         raise ValueError("its names do not match its fields")
     return [str(name) for name in names]
+
+
+def _stamp(place: str) -> str | None:
+    """Return the stamp of the files in a folder of shards; None at a URL."""
+    if place.startswith(REMOTE):
+        return None
+    with os.scandir(Path(place).expanduser()) as entries:
+        files = sorted((entry.name, entry.stat()) for entry in entries if entry.is_file())
+    return stamp_of(f"{name} {stamp_of_file(info)}" for name, info in files)
 
 
 def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:

@@ -14,7 +14,7 @@ LEVELS = 256
 STEP = 2 / (LEVELS - 1)  # between two grey levels on the [-1, 1] scale
 _OFF_LEVEL = 0.01  # in steps; a larger distance from a level is no rounding error
 _LOOK_EVERY = 64  # training steps between two reads of a result from a device
-_AT_ONCE = ("cpu",)  # kinds of device whose results are read in every step
+READ_EACH_STEP = ("cpu",)  # kinds of device whose results are read in every step
 
 
 class Likelihood(nn.Module, ABC):
@@ -85,7 +85,7 @@ class Likelihood(nn.Module, ABC):
         """
         fine = self.supports(images)
         self._fine = fine if self._fine is None else self._fine & fine
-        if images.device.type not in _AT_ONCE and step % _LOOK_EVERY:
+        if images.device.type not in READ_EACH_STEP and step % _LOOK_EVERY:
             return
         fine, self._fine = self._fine, None
         if not fine:

@@ -18,11 +18,11 @@ from gentool.models.quantisers.base import Quantised, Quantiser
 from gentool.models.quantisers.codebook_statistics import Tally, totals
 from gentool.networks.parts import fill_normal
 
-_DECAY = 0.99  # of the moving averages; van den Oord 2017, appendix A.1
+DECAY = 0.99  # of the moving averages; van den Oord 2017, appendix A.1
 _COMMITMENT = 0.25  # beta, ibid., Eq. 3
 _DEAD = 0.1  # a code with less than this fraction of the mean count is restarted
 _KMEANS_STEPS = 10
-_MOST_DISTANCES = 2**24  # held in memory at once
+MOST_DISTANCES = 2**24  # held in memory at once
 
 
 class Codebook(Quantiser):
@@ -95,8 +95,8 @@ class Codebook(Quantiser):
     def _move(self, tally: Tally) -> None:
         """Update the moving averages by a whole step, and restart unused codes."""
         mean = tally.counts.sum() / self.words
-        sums = _DECAY * self.sums + (1 - _DECAY) * tally.sums / mean
-        self.counts.mul_(_DECAY).add_(tally.counts / mean, alpha=1 - _DECAY)
+        sums = DECAY * self.sums + (1 - DECAY) * tally.sums / mean
+        self.counts.mul_(DECAY).add_(tally.counts / mean, alpha=1 - DECAY)
         self.vectors.copy_(sums / self.counts[:, None].clamp_min(1e-12))
         rows = tally.drawn()
         dead = (self.counts < _DEAD).nonzero().flatten()[: len(rows)]
@@ -120,7 +120,7 @@ def nearest(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     squares = vectors.square().sum(dim=1)
     with torch.autocast(rows.device.type, enabled=False):
         # |r - e|^2 without |r|^2, which is the same for all e.
-        parts = torch.split(rows, max(_MOST_DISTANCES // len(vectors), 1))
+        parts = torch.split(rows, max(MOST_DISTANCES // len(vectors), 1))
         return torch.cat([(squares - 2 * part @ vectors.T).argmin(dim=1) for part in parts])
 
 

@@ -25,6 +25,7 @@ from torch import nn
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
+from gentool.models.capabilities import ACTIVE_VARIANCE
 from gentool.models.likelihoods import open_likelihood
 from gentool.models.priors import (
     PRIORS,
@@ -35,8 +36,7 @@ from gentool.models.priors import (
 from gentool.models.vae.advice import VAEAdvice
 from gentool.models.vae.binarisation import inked, inked_batches
 from gentool.models.vae.bound import GaussianBound
-from gentool.models.vae.elbo import (
-    ACTIVE_VARIANCE,
+from gentool.models.vae.objective import (
     active_units,
     capacity_now,
     doubly_reparameterised,
@@ -100,7 +100,7 @@ class VAE(PriorModel[VAEConfig]):
     def variational(self) -> GaussianBound:
         """Posterior and bound on log p(x)."""
         return GaussianBound(
-            self.posterior, self._observed, self.decoder, self.likelihood, self.density,
+            self.posterior, self.observed, self.decoder, self.likelihood, self.density,
             self.length, self.shape.dims,
         )  # fmt: skip
 
@@ -127,7 +127,7 @@ class VAE(PriorModel[VAEConfig]):
     def _prior_loss(self, batch: Batch, draw: Draw) -> LossTerms:
         """Return the prior's own loss on draws from the posteriors; the encoder is frozen."""
         with torch.no_grad():
-            posterior = self.posterior(self._observed(batch.images, draw))
+            posterior = self.posterior(self.observed(batch.images, draw))
             latents = posterior.draw(draw.normal("posterior", self.length))
         error = self.density.learn(latents, batch.labels, draw)
         return LossTerms(error, {"prior": error})
@@ -142,7 +142,7 @@ class VAE(PriorModel[VAEConfig]):
         posterior = self.posterior(images)
         latents = posterior.draw(noise)
         log_likelihood = self.likelihood.log_prob(self.decoder(latents), images)
-        kl = self._kl(posterior, latents).sum(dim=1)
+        kl = self.unit_kl(posterior, latents).sum(dim=1)
         return LossTerms(log_likelihood - kl, {"log_likelihood": log_likelihood, "kl": kl})
 
     def directions(self) -> dict[str, Callable[[int], torch.Tensor]]:
@@ -162,15 +162,15 @@ class VAE(PriorModel[VAEConfig]):
         chosen = order[variances > ACTIVE_VARIANCE][:count]
         return torch.eye(self.length, dtype=torch.float64)[chosen.cpu()]  # MPS has no float64
 
-    def _observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
+    def observed(self, images: torch.Tensor, draw: Draw) -> torch.Tensor:
         """Return the images, or with ``binarise`` black and white images drawn from them."""
         return inked(images, draw) if self.config.binarise else images
 
     def fitted_to(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Return training batches with their images as in ``_observed``."""
+        """Return training batches with their images as in ``observed``."""
         return inked_batches(batches, self.device) if self.config.binarise else batches
 
-    def _kl(
+    def unit_kl(
         self, posterior: Posterior, latents: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return KL(q(z|x) || p(z)) in nats, per unit (B, L), or (B, 1) for a joint prior.
@@ -184,7 +184,7 @@ class VAE(PriorModel[VAEConfig]):
         return kl_to_standard_normal(*posterior)
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:
-        images, config = self._observed(batch.images, draw), self.config
+        images, config = self.observed(batch.images, draw), self.config
         inkable = config.likelihood == "bernoulli"
         self.likelihood.watch(images, draw.step, "-o binarise=true" if inkable else "")
         draw = replace(draw, share=draw.share / self._switch)  # schedules refer to the span
@@ -208,8 +208,8 @@ class VAE(PriorModel[VAEConfig]):
         """Return the negative ELBO with its KL weighted; latents (1, B, L)."""
         params = self.decoder(latents[0])
         log_likelihood = self.likelihood.log_prob(params, images)
-        more = self._refine(images, params, -log_likelihood, draw)
-        units = self._kl(posterior, latents[0], labels)
+        more = self.refine(images, params, -log_likelihood, draw)
+        units = self.unit_kl(posterior, latents[0], labels)
         kl = units.sum(dim=1)
         charged = free_bits(units, self.config.free_bits)
         if self.config.capacity:
@@ -219,7 +219,7 @@ class VAE(PriorModel[VAEConfig]):
             parts["kl_largest_unit"] = units.mean(dim=0).max().expand(len(images))
         return LossTerms(weight * charged - log_likelihood + more.total, parts | more.parts)
 
-    def _refine(
+    def refine(
         self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
     ) -> LossTerms:
         """Return a further loss on the decoder's output; none here.

@@ -57,7 +57,7 @@ class VAEGAN(VAE):
         )  # fmt: skip
         return turn, critic, *later
 
-    def _refine(
+    def refine(
         self, images: torch.Tensor, params: torch.Tensor, error: torch.Tensor, draw: Draw
     ) -> LossTerms:
         """Return the discriminator's terms, weighted by gradients at the decoder's output."""
@@ -69,7 +69,7 @@ class VAEGAN(VAE):
 
         The reconstructions are decoded from draws of the posteriors.
         """
-        images = self._observed(batch.images, draw)
+        images = self.observed(batch.images, draw)
         with torch.no_grad():
             posterior = self.posterior(noisy(images, self.config.denoise, draw))
             output = self.decode(posterior.draw(draw.normal("critic", self.length)))

@@ -11,6 +11,7 @@ from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.options import from_json, from_words, idle_options, to_json
 from gentool.core.rng import Draw
+from gentool.models.augmentation import open_augmentation
 from gentool.models.base import Batch
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.model import GAN
@@ -233,7 +234,7 @@ def test_gamma_follows_the_variance_and_its_schedule() -> None:
     images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def added(share: float, **options: Any) -> torch.Tensor:
-        terms = build(**options)._critic_loss(Batch(images), replace(draw, share=share))
+        terms = build(**options).phases()[0].loss(Batch(images), replace(draw, share=share))
         return (terms.total - terms.parts["d_loss"]).detach()
 
     plain = added(0.0, calibrate=False)
@@ -241,9 +242,9 @@ def test_gamma_follows_the_variance_and_its_schedule() -> None:
     torch.testing.assert_close(added(0.0), factor * plain)
     torch.testing.assert_close(added(0.9, penalty_end=0.25), 0.25 * factor * plain)
     torch.testing.assert_close(added(0.45, penalty_end=0.0), 0.5 * factor * plain)
-    terms = build(penalties="r1:3+r2")._critic_loss(Batch(images), draw)
+    terms = build(penalties="r1:3+r2").phases()[0].loss(Batch(images), draw)
     torch.testing.assert_close(terms.parts["gamma"], (3 * factor).expand(6))  # the log says it
-    assert "gamma" not in build(penalties="lecam")._critic_loss(Batch(images), draw).parts
+    assert "gamma" not in build(penalties="lecam").phases()[0].loss(Batch(images), draw).parts
 
 
 def test_ada_leaves_images_alone_until_p_rises() -> None:
@@ -285,20 +286,20 @@ def watched(classes: int = 0, **options: Any) -> tuple[GAN, Watched]:
 @pytest.mark.parametrize("loss", ["relativistic", "hinge"])
 def test_in_both_turns_reals_and_fakes_are_seen_augmented(loss: str) -> None:
     model, critic = watched(augment="diffaugment", loss=loss)
-    assert model._augment is not None
+    augmentation = open_augmentation("diffaugment")
     real = torch.rand(6, 3, 16, 16) * 2 - 1
     draw = Draw(0, "any", np.arange(6), 0, CPU)
-    model._critic_loss(Batch(real), draw)
+    model.phases()[0].loss(Batch(real), draw)
     fake = model.generator.play(draw, None)[1].detach()
-    size = model._augment.size
+    size = augmentation.size
     shown = [
-        model._augment(images, draw.uniform(f"augment/{use}", size), 1.0)
+        augmentation(images, draw.uniform(f"augment/{use}", size), 1.0)
         for images, use in ((real, "real"), (fake, "fake"))
     ]
     for seen, wanted in zip(critic.seen, shown, strict=True):
         torch.testing.assert_close(seen, wanted)
     critic.seen.clear()
-    model._generator_loss(Batch(real), draw)
+    model.phases()[1].loss(Batch(real), draw)
     torch.testing.assert_close(critic.seen[0], shown[1])
     for seen in critic.seen[1:]:  # of losses that need the reals again
         torch.testing.assert_close(seen, shown[0])
@@ -311,8 +312,8 @@ def test_reals_and_fakes_are_judged_under_the_classes_of_the_batch() -> None:
     labels = torch.tensor([0, 1, 2, 2, 1, 1])
     draw = Draw(0, "any", np.arange(6), 0, CPU)
     batch = Batch(torch.rand(6, 3, 16, 16) * 2 - 1, labels)
-    model._critic_loss(batch, draw)
-    model._generator_loss(batch, draw)
+    model.phases()[0].loss(batch, draw)
+    model.phases()[1].loss(batch, draw)
     assert len(critic.kinds) == 4
     for kinds in critic.kinds:
         assert kinds is not None

@@ -138,7 +138,7 @@ def test_the_nearest_vector_against_a_double_loop() -> None:
 def test_distances_in_parts_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, vectors = rows_of(random_grid(4)), rows_of(random_grid(4))[:9] + 0.1
     whole = nearest(rows, vectors)
-    monkeypatch.setattr("gentool.models.quantisers.codebook._MOST_DISTANCES", 30)
+    monkeypatch.setattr("gentool.models.quantisers.codebook.MOST_DISTANCES", 30)
     assert torch.equal(nearest(rows, vectors), whole)
 
 
@@ -181,7 +181,7 @@ def test_averages_that_remember_nothing_are_a_step_of_k_means(
     assert torch.bincount(indices, minlength=7).min() >= 2  # none is restarted
     naive = torch.stack([rows[indices == k].mean(dim=0) for k in range(7)])
     once = kmeans(rows, codebook.vectors, 7, 1)
-    monkeypatch.setattr("gentool.models.quantisers.codebook._DECAY", 0.0)
+    monkeypatch.setattr("gentool.models.quantisers.codebook.DECAY", 0.0)
     move(codebook, random_grid(3) + 0.2)
     torch.testing.assert_close(codebook.vectors, naive)
     torch.testing.assert_close(codebook.vectors, once)

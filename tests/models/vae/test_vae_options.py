@@ -229,10 +229,10 @@ def test_grey_images_are_refused_by_a_likelihood_of_ink() -> None:
 def test_ink_is_drawn_by_the_grey_value_anew_at_every_look() -> None:
     model = build(binarise=True)
     images = torch.full((4, 1, 16, 16), 0.5).repeat(50, 1, 1, 1)
-    ink = model._observed(images, Draw(0, "test", np.arange(200), 0, CPU))
+    ink = model.observed(images, Draw(0, "test", np.arange(200), 0, CPU))
     assert set(ink.flatten().tolist()) == {-1.0, 1.0}
     assert ink.mean().item() == pytest.approx(0.5, abs=0.02)
-    again = model._observed(images, Draw(0, "test", np.arange(200, 400), 0, CPU))
+    again = model.observed(images, Draw(0, "test", np.arange(200, 400), 0, CPU))
     assert not torch.equal(ink, again)
 
 

@@ -63,7 +63,7 @@ def test_slopes_at_the_decoder_s_output_are_a_share_of_the_likelihood_s(
     images = batch().images
     params = vaegan.decoder(torch.zeros(3, 8)).detach().requires_grad_()
     error = -vaegan.likelihood.log_prob(params, images)
-    more = vaegan._refine(images, params, error, draw())
+    more = vaegan.refine(images, params, error, draw())
     found, whole = (
         torch.autograd.grad(term.sum(), params, retain_graph=True)[0].flatten(1).norm(dim=1)
         for term in (more.total, error)
