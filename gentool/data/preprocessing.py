@@ -45,6 +45,8 @@ from gentool.data.kinds import is_cut, why_unreadable
 from gentool.data.metadata import MOST_PROFILE
 
 VERSION = 3  # part of the cache key: raise it when the same file would give other pixels
+# What a message says where the images of an older run or model seem to be others.
+HIDDEN_COLOURS = "gentool reads pixels of alpha 0 as black; older versions kept hidden colours"
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 _BAND = 2**22  # pixels with more than 8 bits that are scaled at once

@@ -35,6 +35,7 @@ from gentool.core.picture_files import encode
 from gentool.core.sheets import grid
 from gentool.core.version import __version__
 from gentool.data import Split
+from gentool.data.preprocessing import HIDDEN_COLOURS
 from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.held_out import keep_out
 from gentool.models.base import Model, Phase
@@ -305,10 +306,11 @@ class RunFolder:
     def _other_images(self, before: dict[str, Any]) -> str:
         """Return how the images differ from those of the run, as text."""
         changes = changes_since(self.path, before.get(IMAGES), self._dataset)
+        older = f" ({HIDDEN_COLOURS})" if self._dataset.shape.mode == "rgba" else ""
         if changes is None:
-            return "which of the images differ is not known, as the run has no list of them"
+            return f"which of the images differ is not known, as the run has no list of them{older}"
         if changes == Changes():
-            return "the files are the same, but they are prepared or read in another way"
+            return f"the files are the same, but they are prepared or read in another way{older}"
         return str(changes)
 
     def write_previews(self, average: Model, images: int) -> None:
