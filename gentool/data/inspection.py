@@ -125,6 +125,16 @@ def survey(source: Source, progress: Progress) -> Survey:
     )
 
 
+def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Intake:
+    """Return the notes with those on classes of which no image can be read."""
+    if source.labels is None:
+        return intake
+    listed = np.bincount(source.labels, minlength=len(source.classes))
+    gone = [k for k, name in enumerate(source.classes) if not readable[name]]
+    told = told_of([source.classes[k] for k in gone], listed[gone])
+    return replace(intake, notes=(*intake.notes, *told))
+
+
 def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
     """Return sentences on images far smaller than the training shape, and on further frames."""
     notes = []
@@ -141,16 +151,6 @@ def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
         total = sum(found.modes.values())
         notes.append(about_films(len(found.films), total, found.films[0]))
     return notes
-
-
-def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Intake:
-    """Return the notes with those on classes of which no image can be read."""
-    if source.labels is None:
-        return intake
-    listed = np.bincount(source.labels, minlength=len(source.classes))
-    gone = [k for k, name in enumerate(source.classes) if not readable[name]]
-    told = told_of([source.classes[k] for k in gone], listed[gone])
-    return replace(intake, notes=(*intake.notes, *told))
 
 
 def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> Pixels:
