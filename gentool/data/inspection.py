@@ -22,6 +22,7 @@ from gentool.data.badfiles import with_own, without_own
 from gentool.data.empty_classes import told_of
 from gentool.data.encoded import BadImage, description
 from gentool.data.intake import Intake
+from gentool.data.levels import Levels
 from gentool.data.likeness import describe_images, near_pairs
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, attempt
@@ -89,16 +90,17 @@ class Survey:
     intake: Intake
 
 
-def survey(source: Source, progress: Progress) -> Survey:
+def survey(source: Source, progress: Progress, levels: Levels | None = None) -> Survey:
     """Inspect every image of ``source`` and return the summary.
 
     Args:
         source: Where the images come from.
         progress: Called with (done, total); may raise to stop.
+        levels: The scale of deep images, as in ``Preprocessing``.
     """
     looks: dict[int, Look] = {}
     bad: list[tuple[str, str]] = []
-    for index, found in _looks(source, progress):
+    for index, found in _looks(source, progress, replace(_THUMBNAIL, levels=levels)):
         if isinstance(found, Look):
             looks[index] = found
         else:
@@ -171,7 +173,9 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
     return np.stack(shown)
 
 
-def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad]]:
+def _looks(
+    source: Source, progress: Progress, thumbnail: Preprocessing
+) -> Iterator[tuple[int, Look | Bad]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
     Images are read as training reads them. Threads suffice because Pillow releases the interpreter
@@ -179,7 +183,7 @@ def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad
     """
 
     def look(index: int) -> tuple[int, Look | Bad]:
-        return index, attempt(partial(_look, source), index)
+        return index, attempt(partial(_look, source, thumbnail), index)
 
     total = len(source)
     workers = 1 if source.access == "sequential" else os.cpu_count()
@@ -190,12 +194,12 @@ def _looks(source: Source, progress: Progress) -> Iterator[tuple[int, Look | Bad
     progress(total, total)
 
 
-def _look(source: Source, index: int) -> Look:
+def _look(source: Source, thumbnail: Preprocessing, index: int) -> Look:
     """Inspect one image; errors are those of ``Source.load``."""
     decoded = source.open(index)
     told = description(decoded.image)
-    thumbnail = source.prepare(index, decoded, _THUMBNAIL).pixels
-    small = to_pil(thumbnail).resize((8, 8), Image.Resampling.BOX)
+    pixels = source.prepare(index, decoded, thumbnail).pixels
+    small = to_pil(pixels).resize((8, 8), Image.Resampling.BOX)
     drawn = told.format == "drawn"
     return Look(
         mode=decoded.image.mode,
@@ -203,7 +207,7 @@ def _look(source: Source, index: int) -> Look:
         size=told.size,
         content=image_hash(decoded.image) if drawn else decoded.content_hash,
         has_frames=told.has_frames,
-        perceptual=int(describe_images(thumbnail[None])[0][0]),
+        perceptual=int(describe_images(pixels[None])[0][0]),
         colours=np.asarray(small).ravel(),
     )
 

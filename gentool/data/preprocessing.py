@@ -7,8 +7,8 @@ The steps, in order:
    sides; other images of that size are refused.
 2. The image is turned upright as its EXIF tag says; damaged EXIF data are ignored.
 3. An ICC profile is converted to sRGB; a broken profile is ignored.
-4. Grey images with more than 8 bits are scaled to 8 bits: 16-bit and 32-bit integers by the
-   range of their type, floating point from [0, 1] if no value is above 1, else from [0, 255].
+4. Images with more than 8 bits are scaled to 8 bits by their levels (``deep_images``), which are
+   the same for all images of a set.
 5. The image is converted to the wanted colour mode. Transparent images are laid on the
    background unless alpha is kept.
 6. It is cropped in the centre, padded or stretched to the wanted shape, with an antialiasing
@@ -20,12 +20,11 @@ The steps, in order:
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from gentool.core.errors import UsageError
@@ -33,6 +32,14 @@ from gentool.core.images import MODES, ImageShape, Pixels, hide_colours
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
+from gentool.data.deep_images import (
+    is_deep_grey,
+    raw_mode,
+    remember_low_bits,
+    remember_white,
+    with_levels,
+    with_values_of,
+)
 from gentool.data.encoded import (
     FORMATS,
     BadImage,
@@ -42,6 +49,7 @@ from gentool.data.encoded import (
     turn_upright,
 )
 from gentool.data.kinds import is_cut, why_unreadable
+from gentool.data.levels import FULL, Levels, parse_levels
 from gentool.data.metadata import MOST_PROFILE
 
 VERSION = 3  # part of the cache key: raise it when the same file would give other pixels
@@ -49,9 +57,6 @@ VERSION = 3  # part of the cache key: raise it when the same file would give oth
 HIDDEN_COLOURS = "gentool reads pixels of alpha 0 as black; older versions kept hidden colours"
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
-_BAND = 2**22  # pixels with more than 8 bits that are scaled at once
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF 6.0
-_WHITE = "gentool white"  # key in an image's info: the value that means white
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,14 @@ class Preprocessing:
             padding is transparent): a colour's name or #rrggbb.
         margin: Images are stored larger than ``shape`` by this fraction, 0 to 1, so that training
             can cut out a window at random.
+        levels: The scale of deep images; None for the range of each image's type.
     """
 
     shape: ImageShape
     fit: str = "crop"
     background: str = "white"
     margin: float = 0.0
+    levels: Levels | None = None
 
     @property
     def stored_shape(self) -> ImageShape:
@@ -83,6 +90,7 @@ class Preprocessing:
     def words(self) -> str:
         """Short description for people, without the version."""
         more = f", margin {self.margin:g}" if self.margin else ""
+        more += f", levels {self.levels}" if self.levels else ""
         return f"{self.shape}, {self.fit}, on {self.background}{more}"
 
     def __str__(self) -> str:
@@ -90,12 +98,17 @@ class Preprocessing:
 
 
 def make_preprocessing(
-    shape: ImageShape, fit: str = "crop", background: str = "white", margin: float = 0.0
+    shape: ImageShape,
+    fit: str = "crop",
+    background: str = "white",
+    margin: float = 0.0,
+    levels: str = FULL,
 ) -> Preprocessing:
     """Return settings of preprocessing after checking the given values.
 
     Raises:
-        UsageError: there is no such fit or colour, or the margin is not from 0 to 1.
+        UsageError: there is no such fit or colour, the margin is not from 0 to 1, or the levels
+            are neither ``full`` nor LOW:HIGH.
     """
     if fit not in FITS:
         raise name_error("fit", fit, list(FITS), f"choices: {', '.join(FITS)}")
@@ -107,7 +120,7 @@ def make_preprocessing(
         ) from None
     if not 0 <= margin <= 1:
         raise UsageError(f"margin is {margin:g}; allowed: 0 to 1")
-    return Preprocessing(shape, fit, background, margin)
+    return Preprocessing(shape, fit, background, margin, parse_levels(levels))
 
 
 def decode(data: bytes, preprocessing: Preprocessing, frame: int | None = None) -> Pixels:
@@ -122,7 +135,9 @@ def decode(data: bytes, preprocessing: Preprocessing, frame: int | None = None) 
 def convert(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """Prepare one decoded image, and return it as uint8 (H, W, C) in the stored shape."""
     shape = preprocessing.stored_shape
-    ready = _to_mode(image, shape.channels, preprocessing.background)
+    ready = _to_mode(
+        with_levels(image, preprocessing.levels), shape.channels, preprocessing.background
+    )
     fitted = _fit(ready, (shape.width, shape.height), preprocessing)
     pixels = np.asarray(fitted, dtype=np.uint8)
     return hide_colours(pixels.reshape(shape.height, shape.width, shape.channels))
@@ -157,12 +172,13 @@ def open_image(data: bytes, frame: int | None = None) -> Image.Image:
     try:
         with ignored_decoder_warnings():
             image = open_encoded(data, frame)
-            described = description(image)
+            described, raw = description(image), raw_mode(image)
             image.load()
-            if image.mode in ("I", "F"):
-                image.info[_WHITE] = _white(image)
+            remember_white(image)
+            if not frame:
+                remember_low_bits(image, raw, data)
             turn_upright(image)
-            found = _to_srgb(image)
+            found = with_values_of(image, _to_srgb(image))
             describe(found, described)
             return found
     except BadImage:
@@ -180,18 +196,6 @@ def open_image(data: bytes, frame: int | None = None) -> Image.Image:
 def _one_line(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _white(image: Image.Image) -> float:
-    """Return the value that means white in an image of mode ``I`` or ``F``."""
-    tags: Any = getattr(image, "tag_v2", {})
-    if image.mode == "F":
-        top = max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image))
-        return 1.0 if top <= 1 else 255.0
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    if bits <= 16:
-        return 65535.0
-    return float(2**32 - 1 if tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED else 2**31 - 1)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -225,37 +229,13 @@ def _through(image: Image.Image, profile: Any) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
-    """Convert ``image`` to the mode with ``channels`` channels; grey above 8 bits is scaled."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _to_eight_bits(image)
+    """Convert ``image``, which has at most 8 bits, to the mode with ``channels`` channels."""
     if has_alpha(image):
         image = image.convert("RGBA")
         if channels != MODES["rgba"]:
             image = lay_on(image, background)
     wanted = pil_mode(channels)
     return image if image.mode == wanted else image.convert(wanted)
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit, 32-bit or float grey to 8 bits; the range of its type becomes 0 to 255."""
-    white = float(image.info.get(_WHITE, 65535.0))
-    parts = []
-    for values in _bands(image):
-        if image.mode == "I" and white == 2**32 - 1:
-            values = values.view(np.uint32)  # Pillow stores unsigned values in signed integers
-        scaled = np.nan_to_num(values.astype(np.float64) / white * 255)
-        parts.append(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
-    return Image.fromarray(np.concatenate(parts))
-
-
-def _bands(image: Image.Image) -> Iterator[NDArray[Any]]:
-    """Yield the pixel values in bands of rows, so that large images do not fill the memory.
-
-    A conversion to float64 takes eight bytes per pixel, hence a few million pixels at a time.
-    """
-    rows = max(1, _BAND // image.width)
-    for top in range(0, image.height, rows):
-        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -300,7 +280,7 @@ def probe(images: Iterable[Image.Image]) -> Probe:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+    if image.mode in ("1", "L", "LA") or is_deep_grey(image):
         return True
     rgb = np.asarray(image.convert("RGB"))
     return bool((rgb == rgb[..., :1]).all())

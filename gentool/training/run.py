@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from gentool.core.distributed import Ranks
-from gentool.core.errors import Stopped, UsageError
+from gentool.core.errors import DataError, Stopped, UsageError
+from gentool.core.messages import WARNING
 from gentool.core.signals import StopFlag
 from gentool.data import Dataset, Split, prepare, write_bad_files
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
 from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
-from gentool.training.plan import Plan
+from gentool.training.plan import Plan, small_batch_words
 from gentool.training.reporter import Reporter
 from gentool.training.run_lock import refuse_if_locked
 from gentool.training.setup import Setup
@@ -73,6 +74,10 @@ def execute(
     plan.sample.forget()
     observer.prepared(dataset, len(source))
     images = _split(dataset, setup)
+    _check_sides(images, setup, ranks, observer)
+    if plan.batch_is_open and len(images.train) < setup.settings.batch:
+        observer.note(small_batch_words(len(images.train), setup.settings.batch))
+        setup = with_batch(setup, len(images.train))
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
@@ -89,6 +94,30 @@ def execute(
             write_bad_files(setup.out, dataset.bad)
         raise
     return result, write_bad_files(setup.out, dataset.bad) if ranks.first else None
+
+
+def _check_sides(images: Split, setup: Setup, ranks: Ranks, observer: Observer) -> None:
+    """Check that there are images to train on, and note when ``--holdout`` holds out none.
+
+    Raises:
+        DataError: there are too few images to train on.
+    """
+    total, train, share = len(images.train.dataset), len(images.train), setup.settings.holdout
+    if not train:
+        raise DataError(
+            f"--holdout {share:g} keeps all {total:,} images out of training. Give more images, a "
+            "smaller --holdout, or --holdout 0"
+        )
+    if train < ranks.count:
+        raise DataError(
+            f"{ranks.count} processes cannot share {train:,} training images. Start at most "
+            f"{train:,} of them"
+        )
+    if share and not len(images.held_out):
+        observer.note(
+            f"{WARNING}--holdout {share:g} holds out none of {total:,} images, as it chooses them "
+            "by their content: evaluate will find no held-out images"
+        )
 
 
 def _split(dataset: Dataset, setup: Setup) -> Split:

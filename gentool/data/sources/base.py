@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
+from gentool.data.deep_images import outside
 from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
@@ -29,11 +30,13 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        unsuited: Whether the levels suit the values of this deep image badly.
         described: What its file says about it; None if it was made for the wanted size.
     """
 
     pixels: Pixels
     content_hash: int
+    unsuited: bool = False
     described: Described | None = None
 
 
@@ -114,8 +117,10 @@ class Source(ABC):
 
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
-        pixels = convert(decoded.image, preprocessing)
-        return Loaded(pixels, decoded.content_hash, described=description(decoded.image))
+        image = decoded.image
+        unsuited = outside(image, preprocessing.levels)
+        pixels = convert(image, preprocessing)
+        return Loaded(pixels, decoded.content_hash, unsuited, description(image))
 
     def proof(self, index: int) -> int | None:
         """Return the content hash of image ``index`` without decoding it.
