@@ -133,7 +133,7 @@ def about_levels(count: int, levels: Levels | None, first: str) -> str:
     else:
         what = f"have values outside the levels {levels}"
     return (
-        f"{count:,} images {what}, the first {first:.80}: if that is not wanted, give "
+        f"images that {what}: {count:,}, the first {first:.80}. If that is not wanted, give "
         "--levels LOW:HIGH"
     )
 
