@@ -2,7 +2,7 @@
 
 Integers without negative values get the number of bits that the largest value needs: 8, 10, 12, 14
 or 16, and each number of bits above. If the largest value is in the upper half of the range of the
-type, the levels are this range. Floating point gets [0, 1] or [0, 255] if the values use a good
+type, the levels are this range. Very few values far above all others (hot pixels) do not count. Floating point gets [0, 1] or [0, 255] if the values use a good
 part of it, else the range of the values. The range of the values is also taken for negative ones.
 """
 
@@ -81,11 +81,13 @@ def choose_levels(deep: Sequence[DeepValues]) -> tuple[Levels | None, str]:
     if low < 0 or not whole:
         return _of_range(deep, low, high), ""
     white = max(values.white for values in whole)
-    if high > white / 2:
+    _, usual = _without_outliers(np.concatenate([values.some for values in deep]), low, high)
+    if usual > white / 2:
         return Levels(0.0, white), ", which use the range of their type"
-    bits = max(1, math.ceil(math.log2(math.floor(high) + 1)))
+    bits = max(1, math.ceil(math.log2(math.floor(usual) + 1)))
     depth = next((depth for depth in _DEPTHS if depth >= bits), bits)
-    return Levels(0.0, 2.0**depth - 1), f", which need {depth} bits"
+    which = "which" if usual == high else "of which all but a few outliers"
+    return Levels(0.0, 2.0**depth - 1), f", {which} need {depth} bits"
 
 
 def _of_range(deep: Sequence[DeepValues], low: float, high: float) -> Levels:

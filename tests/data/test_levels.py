@@ -98,6 +98,17 @@ def test_the_scale_follows_the_values_of_the_set(
     assert np.abs(images[2, ..., 0] - wanted.clip(0, 255)).max() <= 0.51
 
 
+def test_a_hot_pixel_does_not_make_integers_black(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        values = rng.integers(0, 1000, (32, 32), dtype=np.uint16)
+        values[3, 3] = 65535 if number == 5 else 999
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    levels, notes = resolve_levels(Sample(open_source(tmp_path)), None)
+    assert levels == "0:1023"
+    assert "of which all but a few outliers need 10 bits" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("make", "suffix"),
     [(kept(60000, 0, "u2"), "png"), (kept(1, 0, "f4"), "tif"), (kept(250, 0, "f4"), "tif")],
