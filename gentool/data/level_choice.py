@@ -2,8 +2,9 @@
 
 Integers without negative values get the number of bits that the largest value needs: 8, 10, 12, 14
 or 16, and each number of bits above. If the largest value is in the upper half of the range of the
-type, the levels are this range. Very few values far above all others (hot pixels) do not count. Floating point gets [0, 1] or [0, 255] if the values use a good
-part of it, else the range of the values. The range of the values is also taken for negative ones.
+type, the levels are this range. Very few values far above all others (hot pixels) do not count.
+Floating point gets [0, 1] or [0, 255] if the values use a good part of it, else the range of the
+values. The range of the values is also taken for negative ones.
 """
 
 import math

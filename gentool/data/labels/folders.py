@@ -111,11 +111,14 @@ class Tops:
 
 
 def alike(classes: Sequence[str]) -> list[str]:
-    """Return the first class names that differ only in case, spaces or Unicode's form."""
+    """Return the first class names that differ only in case, spaces or Unicode's form.
+
+    A sign at the start counts: -1 and 1 are different.
+    """
     forms: dict[str, list[str]] = {}
     for name in classes:
         folded = unicodedata.normalize("NFKC", name).casefold()
-        folded = " ".join(re.sub(r"[\s_-]+", " ", folded).split())
+        folded = " ".join(re.sub(r"[\s_]+|(?<=\w)-+", " ", folded).split())
         forms.setdefault(folded, []).append(name)
     return next((names for names in forms.values() if len(names) > 1), [])
 

@@ -1,7 +1,8 @@
 """Images of a ``.npy``, or of a ``.npz`` as ``sample -o samples.npz`` writes it.
 
 The images are one array uint8, (N, H, W, C) or (N, H, W). In a ``.npz`` it has one of the names in
-``_NAMES``, or is the only array of images. Nothing is unpickled. An array is refused before it is
+``_NAMES``, or is the only array of images; an array of labels beside it gives classes. Nothing is
+unpickled. An array is refused before it is
 unpacked if it claims more than 8 GiB, or if it is suspiciously larger than when packed.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
@@ -19,6 +21,7 @@ from gentool.core.images import MODES, Pixels
 from gentool.core.pil_images import to_pil
 from gentool.data.intake import Intake, Passed
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
+from gentool.data.sources.array_labels import MOST_BYTES, labels_beside, parse_labels
 from gentool.data.sources.base import Decoded, Source, image_hash
 from gentool.data.sources.selection import is_image
 from gentool.data.sources.zip import iterate_members, read_head, read_member
@@ -67,20 +70,27 @@ class ArraySource(Source):
         self.name = path.stem
         with open_regular(path) as file:
             try:
-                self._images, self._others = _read(file)
+                self._images, self._others, found = _read(file)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
                 raise DataError(f"{path} contains no readable images: {error!s:.300}") from error
         self.paths = [f"{k:06d}" for k in range(len(self._images))]
         shape = "x".join(map(str, self._images.shape))
         digest = hashlib.sha256(f"npz {shape}".encode())
         digest.update(self._images.data)
+        if found is not None:
+            self.classes, self.labels = found
+            digest.update(repr(self.classes).encode() + found[1].tobytes())
         self.fingerprint = digest.hexdigest()
 
     @property
     def intake(self) -> Intake:
         """What was taken, and which arrays are not used."""
         row = Passed(NOT_USED, len(self._others), min(self._others, default=""))
-        return Intake(taken=len(self), passed=(row,) if self._others else ())
+        return Intake(
+            taken=len(self),
+            passed=(row,) if self._others else (),
+            classes_from="an array of labels" if self.classes else "",
+        )
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
@@ -113,8 +123,10 @@ def _arrays(file: BinaryIO) -> dict[str, Stored]:
     return found
 
 
-def _read(file: BinaryIO) -> tuple[Pixels, list[str]]:
-    """Return the array of images, uint8 (N, H, W, C), and the names of other arrays.
+def _read(
+    file: BinaryIO,
+) -> tuple[Pixels, list[str], tuple[tuple[str, ...], NDArray[np.int32]] | None]:
+    """Return the array of images, uint8 (N, H, W, C), the names of other arrays, and the classes.
 
     Raises:
         ValueError: there is no array of images, or it is damaged.
@@ -122,14 +134,20 @@ def _read(file: BinaryIO) -> tuple[Pixels, list[str]]:
     file.seek(0)
     if file.read(len(_MAGIC)) == _MAGIC:
         file.seek(0)
-        return _parse(file.read(_MOST_BYTES)), []
+        return _parse(file.read(_MOST_BYTES)), [], None
     arrays = _arrays(file)
     name = _choose(file, arrays)
     _, packed, size, _, _ = arrays[name]
     if size > _MOST_BYTES or (size > _SMALL and size > MAX_RATIO * max(packed, 1)):
         raise ValueError(f"its {packed:,} bytes claim to unpack to {size:,}")
+    images = _parse(read_member(file, arrays[name]))
     others = [other for other in arrays if other != name and _RECIPE not in arrays]
-    return _parse(read_member(file, arrays[name])), others
+    for other in labels_beside(name, others):
+        if arrays[other][2] > MOST_BYTES:
+            continue
+        if (found := parse_labels(read_member(file, arrays[other]), len(images))) is not None:
+            return images, [rest for rest in others if rest != other], found
+    return images, others, None
 
 
 def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:

@@ -175,6 +175,41 @@ def test_the_array_of_images_is_found_and_the_others_are_named(name: str, tmp_pa
     assert not row or NOT_USED in lines_of(source.intake)[0]
 
 
+LABELLED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "keras": ({"x_train": IMAGES, "y_train": np.array([7, 2, 2, 7, 2, 7])}, ("2", "7")),
+    "medmnist": ({"train_images": IMAGES, "train_labels": np.array([[1], [0], [0], [1], [0], [1]])},
+                 ("0", "1")),
+    "texts": ({"images": IMAGES, "labels": np.array(["dog", "cat", "cat", "dog", "cat", "dog"])},
+              ("cat", "dog")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_beside_the_images_of_a_file_are_its_classes(name: str, tmp_path: Path) -> None:
+    arrays, classes = LABELLED[name]
+    np.savez(tmp_path / "x.npz", **arrays)
+    source = open_source(tmp_path / "x.npz")
+    assert source.classes == classes
+    assert source.labels is not None and source.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    assert source.intake.passed == ()
+    dataset = open_dataset(str(tmp_path / "x.npz"), "20x16", "rgb")
+    assert dataset.classes == classes
+    assert dataset.labels is not None and dataset.labels.tolist() == [1, 0, 0, 1, 0, 1]
+
+
+LABELS_OF_OTHERS: dict[str, Any] = {"too short": np.arange(5), "a column for each": np.eye(6, dtype=np.uint8)}
+
+
+@pytest.mark.parametrize("name", LABELS_OF_OTHERS)
+def test_an_array_that_is_no_label_of_each_image_gives_no_classes(
+    name: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS_OF_OTHERS[name])
+    source = open_source(tmp_path / "x.npz")
+    assert (source.classes, source.labels) == ((), None)
+    assert [row.first for row in source.intake.passed] == ["labels"]
+
+
 ODD = {
     "channels first": (IMAGES.transpose(0, 3, 1, 2), "transpose(0, 2, 3, 1)"),
     "floats": (IMAGES / 255, "astype('uint8')"),

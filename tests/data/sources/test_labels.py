@@ -12,6 +12,7 @@ from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data import Source, open_images, open_source, open_sources
+from gentool.data.labels.folders import alike
 
 NAMES = ("00000/a.png", "00000/b.png", "00001/c.png")
 
@@ -479,6 +480,11 @@ def test_folders_that_differ_only_in_their_spelling(tmp_path: Path) -> None:
     source = open_source(str(a_set(tmp_path, names)))
     assert source.classes == ("Dog", "caf\u00e9", "dog")
     assert any("nearly the same name: Dog and dog" in note for note in source.notes)
+
+
+def test_numbers_that_differ_in_their_sign_are_not_nearly_the_same() -> None:
+    assert alike(["-1", "1"]) == []
+    assert alike(["wild-cat", "dog", "wild cat"]) == ["wild-cat", "wild cat"]
 
 
 def test_files_that_could_be_labels_are_named_with_how_to_use_them(tmp_path: Path) -> None:
