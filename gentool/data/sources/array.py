@@ -20,6 +20,7 @@ from gentool.core.errors import DataError
 from gentool.core.images import MODES, Pixels
 from gentool.core.pil_images import to_pil
 from gentool.data.intake import Intake, Passed
+from gentool.data.labels.layouts import suspicions
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
 from gentool.data.sources.array_labels import MOST_BYTES, labels_beside, parse_labels
 from gentool.data.sources.base import Decoded, Source, image_hash
@@ -65,6 +66,7 @@ class ArraySource(Source):
     """
 
     access = "threads"
+    _suspicions: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
@@ -79,6 +81,7 @@ class ArraySource(Source):
         digest.update(self._images.data)
         if found is not None:
             self.classes, self.labels = found
+            self._suspicions = tuple(suspicions(*found))
             digest.update(repr(self.classes).encode() + found[1].tobytes())
         self.fingerprint = digest.hexdigest()
 
@@ -90,6 +93,7 @@ class ArraySource(Source):
             taken=len(self),
             passed=(row,) if self._others else (),
             classes_from="an array of labels" if self.classes else "",
+            class_warnings=self._suspicions,
         )
 
     def open(self, index: int) -> Decoded:

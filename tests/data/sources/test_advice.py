@@ -197,7 +197,10 @@ def test_labels_beside_the_images_of_a_file_are_its_classes(name: str, tmp_path:
     assert dataset.labels is not None and dataset.labels.tolist() == [1, 0, 0, 1, 0, 1]
 
 
-LABELS_OF_OTHERS: dict[str, Any] = {"too short": np.arange(5), "a column for each": np.eye(6, dtype=np.uint8)}
+LABELS_OF_OTHERS: dict[str, Any] = {
+    "too short": np.arange(5),
+    "a column for each": np.eye(6, dtype=np.uint8),
+}
 
 
 @pytest.mark.parametrize("name", LABELS_OF_OTHERS)
