@@ -16,6 +16,7 @@ UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, doe
     ".rw2", ".dcm", ".nii", ".fits", ".xcf",
 })  # fmt: skip
 _LFS = b"version https://git-lfs.github.com/spec/"
+_ANNEX = re.compile(rb"(\.\./)*(\.git)?/annex/objects/")  # a pointer of git-annex
 _IMAGES = (
     ("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF8"), ("BMP", b"BM"),
     ("TIFF", b"II*\0"), ("TIFF", b"MM\0*"), ("JPEG2000", b"\0\0\0\x0cjP  \r\n"),
@@ -78,6 +79,8 @@ def name_kind(head: bytes) -> str | None:
         return "a file of zeros, as a download or a copy that was stopped leaves it"
     if head.startswith(_LFS):
         return "a Git LFS pointer instead of the file itself (fetch it with git lfs pull)"
+    if _ANNEX.match(head):
+        return "a git-annex pointer instead of the file itself (fetch it with git annex get)"
     if kind := image_format(head):
         article = "an" if kind[0] in "AH" else "a"
         return f"{article} {kind} image"

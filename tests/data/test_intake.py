@@ -260,3 +260,9 @@ def test_a_folder_of_which_no_image_is_taken_is_warned_of(kind: str, tmp_path: P
     folders = [warning.split()[2] for warning in source.intake.warnings]
     assert folders == ["cat/raw", "dog"]
     assert "holds 2 images of a format that is not read (.heic)" in source.intake.warnings[1]
+
+
+def test_a_dead_link_without_a_suffix_is_not_called_an_empty_file(tmp_path: Path) -> None:
+    write_images(tmp_path, 4)
+    (tmp_path / "other").symlink_to(tmp_path / "nowhere")
+    assert open_source(tmp_path).intake.passed == (Passed(NO_SUFFIX, 1, "other"),)

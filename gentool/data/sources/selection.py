@@ -103,14 +103,13 @@ def with_kind(rows: Iterable[Passed], head: Callable[[str], bytes]) -> tuple[Pas
 
     Args:
         rows: What was passed over.
-        head: Returns the first bytes of a file, b"" if it cannot be read.
+        head: Returns the first bytes of a file, b"" if it cannot be read; then nothing is said.
     """
-    return tuple(
-        Passed(row.reason, row.count, row.first, name_kind(head(row.first)) or "")
-        if row.reason == NO_SUFFIX
-        else row
-        for row in rows
-    )
+    return tuple(_about(row, head(row.first)) if row.reason == NO_SUFFIX else row for row in rows)
+
+
+def _about(row: Passed, head: bytes) -> Passed:
+    return Passed(row.reason, row.count, row.first, (name_kind(head) or "") if head else "")
 
 
 def no_images(place: str, tally: Tally, *, packed: bool) -> DataError:

@@ -28,6 +28,7 @@ HEADS = {
     "labels.txt": (b"a.png 3\n", ["a text", "--labels"]),
     "page.zip": (b"<!DOCTYPE html>", ["an HTML page", "Download or copy it again"]),
     "lfs.zip": (b"version https://git-lfs.github.com/spec/v1\n", ["git lfs pull"]),
+    "annex.zip": (b"/annex/objects/MD5E-s1--abc.zip\n", ["git annex get"]),
     "empty.zip": (b"", ["an empty file", "Download or copy it again"]),
     "zeros.tar.zip": (bytes(2000), ["a file of zeros", "Download or copy it again"]),
 }
