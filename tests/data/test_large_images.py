@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_python
+from conftest import HELPERS, run_python
 from PIL import Image
 
 from gentool.core.images import ImageShape
@@ -77,7 +77,7 @@ def test_the_memory_for_the_largest_jpeg_is_bounded(tmp_path: Path) -> None:
         "assert image.size == (8188, 8188), image.size;"
         "print(peak_bytes())"
     )
-    done = run_python("-c", code, tmp_path / "photo.jpg")
+    done = run_python("-c", code, tmp_path / "photo.jpg", env={"PYTHONPATH": str(HELPERS)})
     assert done.code == 0, done.err
     assert int(done.out) < 400_000_000
 
