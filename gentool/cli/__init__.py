@@ -19,6 +19,7 @@ from gentool.cli import (
     doctor,
     environment,
     evaluate,
+    export,
     info,
     interpolate,
     listing,
@@ -48,6 +49,7 @@ app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("average")(average.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)
