@@ -24,34 +24,49 @@ def command(
         None, "--torch", metavar="FILE",
         help="The same as programs of torch.export (.pt2), which torch opens without gentool.",
     ),
+    hub: Path = typer.Option(
+        None, "--hub", metavar="FOLDER",
+        help="Write a folder for a model hub: the model file, its description, samples and a card.",
+    ),
+    push: str = typer.Option(
+        None, "--push", metavar="USER/NAME",
+        help="Also upload that folder to the hub of huggingface; nothing is uploaded unasked.",
+    ),
     overwrite: options.Overwrite = False,
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Write a model for other programs: as ONNX, or as programs of torch.
+    """Write a model for other programs: as ONNX, as programs of torch, or for a model hub.
 
     gentool export runs/vae-faces --onnx faces.onnx
 
     gentool export runs/gan-faces --torch faces.pt2
 
-    Each file is compared with the model at batches of 1, 2 and 7 before it is written. The decoder
+    gentool export runs/gan-faces --hub faces-gan
+
+    Each part is compared with the model at batches of 1, 2 and 7 before it is written. The decoder
     maps latents to images in [-1, 1], the prior noise from N(0, 1) and numbers from [0, 1) to
     latents, and the encoder images to latents. A part that a model does not have is left out.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    _check_names(onnx, torch)
+    _check_names(onnx, torch, hub, push)
     from gentool.checkpoint import load_model, locate
     from gentool.export.graphs import parts_of
+    from gentool.export.hub_folder import push as upload
+    from gentool.export.hub_folder import write_folder
     from gentool.export.onnx_files import require_onnx, write_onnx
     from gentool.export.torch_programs import write_program
-    from gentool.outputs.marks import EXPORTED
+    from gentool.outputs.marks import EXPORTED, HUB
     from gentool.outputs.ownership import Guard
 
     if onnx is not None:
         require_onnx()
     guard = Guard([locate(model)], overwrite, tell=say)
     loaded = load_model(model)
-    parts = parts_of(loaded.model)
+    parts = parts_of(loaded.model) if onnx is not None or torch is not None else []
+    if hub is not None:
+        guard.allow(hub, HUB, "--hub")
+        guard.allow_recipe(hub, HUB, {"content_sha256": loaded.header["content_sha256"]})
     files = [
         (_file_of(target, part), part, write)
         for target, write in ((onnx, write_onnx), (torch, write_program)) if target is not None
@@ -69,21 +84,30 @@ def command(
             emit(path, print0=print0)
             say(f"  {part.name}: {' and '.join(part.inputs)} to {part.output}, largest difference "
                 f"from the model {found:.2g}")  # fmt: skip
+    folder = [] if hub is None else write_folder(hub, loaded)
+    for path in folder if not as_json else ():
+        emit(path, print0=print0)
+    address = upload(hub, push) if hub is not None and push is not None else None
+    if address is not None:
+        say(f"uploaded to {address}")
     if as_json:
-        emit_json({"model": str(loaded.path), "files": rows})
-    if all(part.name != "prior" for part in parts):
+        told = {"hub": [str(path) for path in folder], "address": address}
+        emit_json({"model": str(loaded.path), "files": rows, **told})
+    if parts and all(part.name != "prior" for part in parts):
         say("note: the samples of this model are drawn code by code, which no file here can do: "
             "draw latents with gentool sample --save-latents")  # fmt: skip
 
 
-def _check_names(onnx: Path | None, torch: Path | None) -> None:
+def _check_names(onnx: Path | None, torch: Path | None, hub: Path | None, push: str | None) -> None:
     """Check that an output is named, with the right suffix.
 
     Raises:
         UsageError: it is not.
     """
-    if onnx is None and torch is None:
-        raise UsageError("export needs --onnx FILE.onnx or --torch FILE.pt2")
+    if onnx is None and torch is None and hub is None:
+        raise UsageError("export needs --onnx FILE.onnx, --torch FILE.pt2 or --hub FOLDER")
+    if push is not None and hub is None:
+        raise UsageError("--push uploads the folder of --hub. Give --hub FOLDER, too")
     for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch", torch, ".pt2")):
         if path is not None and path.suffix.lower() != suffix:
             raise UsageError(f"{option} {path}: the name must end with {suffix}")

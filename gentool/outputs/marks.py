@@ -25,12 +25,13 @@ from gentool.data import is_folder
 
 Recipe = Mapping[str, object]
 
-PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, EXPORTED = (
+PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, EXPORTED, HUB = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
-    "folder of shards", "exported model",
+    "folder of shards", "exported model", "folder for a hub",
 )  # fmt: skip
 RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
 RECIPE_COLUMN = "recipe"  # last column of a table
+HUB_FILES = ("model.safetensors", "config.json", "samples.png", "README.md")
 PROGRAM_RECIPE = "gentool.json"  # extra file in a program of torch
 _ONNX_KEY = b"\x0a\x07gentool\x12"  # an entry of the metadata: its key, and the tag of its value
 OUTCOMES = frozenset(
@@ -58,7 +59,7 @@ def read_mark(path: Path) -> Mark | None:
     """Return the mark of a file or folder; None if gentool did not write it or it is unreadable."""
     try:
         if is_folder(path):
-            return _mark_of_shards(path)
+            return _mark_of_shards(path) or _mark_of_hub_folder(path)
         if not path.is_file():  # reading a pipe or device could block for ever
             return None
         with open_regular(path) as file:
@@ -157,6 +158,17 @@ def _mark_of_shards(folder: Path) -> Mark | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Mark(SHARDS, recipe) if isinstance(recipe, dict) and not foreign else None
+
+
+def _mark_of_hub_folder(folder: Path) -> Mark | None:
+    """Return the mark of a folder that ``export --hub`` wrote; None if it holds other files."""
+    try:
+        told = json.loads((folder / "config.json").read_bytes())
+        foreign = {entry.name for entry in folder.iterdir()} - set(HUB_FILES)
+        digest = told["content_sha256"] if told["kind"] == "model" else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Mark(HUB, {"content_sha256": digest}) if digest and not foreign else None
 
 
 def _mark(kind: str, words: bytes) -> Mark | None:

@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import gentool_command, run_python
+from conftest import SIDE, gentool_command, run_python
+from PIL import Image
 
 import gentool
 from gentool.core.images import ImageShape, to_pixels
 from gentool.core.options import from_json, to_json
 from gentool.core.rng import normal, uniform
 from gentool.export.graphs import parts_of
+from gentool.export.hub_folder import model_card
 from gentool.export.onnx_files import difference, onnx_bytes
 from gentool.models import MODELS
 from gentool.models.presets import PRESETS
-from gentool.outputs.marks import EXPORTED, read_mark
+from gentool.outputs.marks import EXPORTED, HUB_FILES, read_mark
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -103,7 +105,12 @@ def test_a_file_of_another_model_or_program_is_not_replaced(
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [((), "--onnx FILE.onnx or"), (("--onnx", "x.pt"), ".onnx"), (("--torch", "x.onnx"), ".pt2")],
+    [
+        ((), "--onnx FILE.onnx, --torch"),
+        (("--push", "a/b"), "--hub FOLDER"),
+        (("--onnx", "x.pt"), ".onnx"),
+        (("--torch", "x.onnx"), ".pt2"),
+    ],
 )
 def test_outputs_without_a_right_name_are_refused(
     more: tuple[str, ...], words: str, gan: Path
@@ -111,6 +118,70 @@ def test_outputs_without_a_right_name_are_refused(
     done = gentool_command("export", gan, *more)
     assert done.code == 2
     assert words in done.err
+
+
+def test_a_hub_folder_holds_the_model_and_tells_what_it_is(vae: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "card"
+    done = gentool_command("export", vae, "--hub", folder)
+    assert done.code == 0, done.err
+    assert sorted(done.lines) == sorted(str(folder / name) for name in HUB_FILES)
+    model = gentool.load(vae, "cpu")
+    assert (folder / "model.safetensors").read_bytes() == model.loaded.path.read_bytes()
+    assert json.loads((folder / "config.json").read_text())["model"] == "vae"
+    with Image.open(folder / "samples.png") as sheet:
+        assert np.array_equal(np.asarray(sheet)[:SIDE, :SIDE], model.sample(1)[0].squeeze())
+    card = (folder / "README.md").read_text()
+    front = card.split("---")[1]
+    assert "library_name: gentool" in front
+    assert str(vae) not in card and model.loaded.sha256 in card
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert gentool_command("export", vae, "--hub", folder).code == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_hub_folder_with_foreign_files_or_another_model_is_not_replaced(
+    vae: Path, gan: Path, tmp_path: Path
+) -> None:
+    folder, mine = tmp_path / "card", tmp_path / "mine"
+    assert gentool_command("export", vae, "--hub", folder).code == 0
+    assert gentool_command("export", gan, "--hub", folder).code == 2
+    assert gentool_command("export", gan, "--hub", folder, "--overwrite").code == 0
+    (folder / "notes.txt").write_text("mine")
+    mine.mkdir()
+    (mine / "README.md").write_text("mine")
+    for place in (folder, mine):
+        assert gentool_command("export", vae, "--hub", place, "--overwrite").code == 2
+    assert (mine / "README.md").read_text() == "mine"
+
+
+def test_a_card_shows_names_as_text(vae: Path) -> None:
+    loaded = gentool.load(vae, "cpu").loaded
+    training = {**loaded.header["training"], "name": "<script>alert(1)</script> | [x](y) `z`"}
+    card = model_card(loaded, {**loaded.header, "training": training})
+    assert "<script>" not in card and "[x](" not in card and "| [" not in card
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_only_push_uploads(
+    fails: bool, vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    calls: list[str] = []
+
+    def upload_folder(self: object, *, repo_id: str, folder_path: Path, **_: object) -> None:
+        assert sorted(path.name for path in folder_path.iterdir()) == sorted(HUB_FILES)
+        calls.append(repo_id)
+        if fails:
+            raise OSError("no such user")
+
+    monkeypatch.setattr(hub.HfApi, "create_repo", lambda self, name, exist_ok: f"hub/{name}")
+    monkeypatch.setattr(hub.HfApi, "upload_folder", upload_folder)
+    assert gentool_command("export", vae, "--hub", tmp_path / "a").code == 0
+    assert calls == []
+    done = gentool_command("export", vae, "--hub", tmp_path / "b", "--push", "me/faces")
+    assert calls == ["me/faces"]
+    assert done.code == (1 if fails else 0)
+    assert ("no such user" if fails else "uploaded to hub/me/faces") in done.err
 
 
 @pytest.mark.slow
