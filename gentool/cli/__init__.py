@@ -23,6 +23,7 @@ from gentool.cli import (
     interpolate,
     listing,
     reconstruct,
+    report,
     sample,
     score,
     train,
@@ -47,6 +48,7 @@ app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
+app.command("report")(report.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)

@@ -15,6 +15,7 @@ from gentool.cli.console import emit, emit_json, emit_table, say, say_command
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.options import Json, Print0, in_panel
 from gentool.cli.repeating import command_to_go_on
+from gentool.core.atomic_files import REPORT_NAME
 from gentool.core.errors import Stopped, UsageError
 from gentool.core.escapes import shell_line
 from gentool.core.options import parse_options
@@ -168,6 +169,7 @@ class _Shown:
 
 def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None:
     from gentool.core.distributed import joined
+    from gentool.report.writing import reporting
     from gentool.training.display import Display
     from gentool.training.run import execute
 
@@ -175,7 +177,8 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
     with joined(setup.device) as ranks, ranks.only_first_speaks():
         with Display(stop, setup.settings.images, quiet=shown.quiet) as display:
             try:
-                result, listed = execute(plan, display, stop, ranks, strict=strict)
+                with reporting(display, plan, stop, first=ranks.first) as observer:
+                    result, listed = execute(plan, observer, stop, ranks, strict=strict)
             except Stopped as error:
                 error.again = shown.again
                 raise
@@ -185,11 +188,15 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
             say(f"files that cannot be read: {listed}")
         if result.already_complete:
             say(f"already complete: {result.images:,} images. Use a larger budget to continue")
+        report = setup.out / REPORT_NAME
         if shown.as_json:
             emit_json({"model": str(result.model_path), "images": result.images,
-                       "seed": result.seed, "intake": plan.source.intake.as_json()})  # fmt: skip
+                       "seed": result.seed, "report": str(report),
+                       "intake": plan.source.intake.as_json()})  # fmt: skip
         else:
             emit(result.model_path, print0=shown.print0)
+        if report.is_file():
+            say(f"report: {report}")
         say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))
 
 

@@ -1,13 +1,15 @@
 """Marks of the files that gentool writes, by which it recognises them later.
 
 Every kind of result can be recognised again: images and arrays by the recipe in them, models and
-latents by their header, zips by their comment, tables by their last column, folders of shards by
-their index.
+latents by their header, zips by their comment, tables by their last column, reports by their
+start, folders of shards by their index.
 """
 
 import csv
+import html
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,15 +26,18 @@ from gentool.data import is_folder
 
 Recipe = Mapping[str, object]
 
-PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS = (
+PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, REPORT = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
-    "folder of shards",
+    "folder of shards", "report",
 )  # fmt: skip
 RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
 RECIPE_COLUMN = "recipe"  # last column of a table
 OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
 )  # not compared: the version, and keys that are known only after the work
+REPORT_START = '<!doctype html>\n<html lang="en" data-made-by="gentool report">\n'
+_RECIPE_IN_HTML = re.compile(r'<meta name="gentool-recipe" content="([^"]*)">')
+_HEAD_BYTES = 65_536  # of a report, in which its recipe is
 _COMMENT_BYTES = 65_535
 _END_BYTES = 22  # of the end record of a zip, without its comment
 
@@ -65,6 +70,8 @@ def read_mark(path: Path) -> Mark | None:
         return _mark_of_tensors(path)
     if start.startswith(b"PK"):
         return _mark_of_zip(path)
+    if start.startswith(b"<!doctype html>"):
+        return _mark_of_report(path)
     recipe = read_recipe(path)
     return Mark(PICTURE, recipe) if recipe is not None else _mark_of_table(path)
 
@@ -118,6 +125,25 @@ def _mark_of_table(path: Path) -> Mark | None:
     except (OSError, ValueError, csv.Error, StopIteration):
         return None
     return Mark(TABLE, {RECIPE_COLUMN: hashes.pop()}) if len(hashes) == 1 else None
+
+
+def recipe_in_html(recipe: Recipe) -> str:
+    """Return the element of HTML that holds the recipe of a report."""
+    words = html.escape(json.dumps(dict(recipe), sort_keys=True), quote=True)
+    return f'<meta name="gentool-recipe" content="{words}">'
+
+
+def _mark_of_report(path: Path) -> Mark | None:
+    """Return the mark of a report."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+        found = _RECIPE_IN_HTML.search(head)
+        if not head.startswith(REPORT_START) or found is None:
+            return None
+        return _mark(REPORT, html.unescape(found[1]).encode())
+    except (OSError, ValueError):
+        return None
 
 
 def _mark_of_shards(folder: Path) -> Mark | None:

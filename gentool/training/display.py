@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from gentool.core.atomic_files import REPORT_NAME
 from gentool.core.messages import WARNING, say
 from gentool.core.progress_bar import ProgressBar
 from gentool.core.signals import StopFlag
@@ -60,6 +61,8 @@ class Display(ProgressBar):
         for note in [*plan.notes, _sizes(plan)]:
             if not self._quiet or note.startswith(WARNING):
                 self.note(note)
+        if not self._quiet:
+            self.note(f"report: {setup.out / REPORT_NAME}, written with each save")
         if plan.continued:
             say(plan.continued)
 
@@ -123,6 +126,9 @@ class Display(ProgressBar):
             say(f"scored at {images:,} images: {words}")
         for warning in score.warnings.values():
             self.warned(warning)
+
+    def saved(self, images: int) -> None:
+        """Print nothing: the bar shows the progress."""
 
     def warned(self, message: str) -> None:
         """Print a warning, even when quiet."""
