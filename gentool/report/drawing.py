@@ -17,9 +17,15 @@ from gentool.core.images import Pixels, mean_squared_error, psnr
 from gentool.core.pil_images import to_pil
 from gentool.core.sheets import grid
 from gentool.data import Split, Subset
-from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
+from gentool.inference.blocks import (
+    block_size,
+    decode_blocks,
+    encode_blocks,
+    prior_blocks,
+    style_blocks,
+)
 from gentool.inference.latents import Latents
-from gentool.inference.traversal import find_directions, traverse
+from gentool.inference.traversal import find_directions, pictures_needed, traverse
 from gentool.metrics.extractors import BLOCK, RandomExtractor
 from gentool.metrics.neighbours import several_nearest
 from gentool.report.film import Frame, encode_small
@@ -28,7 +34,6 @@ _COLUMNS = 8
 _NEIGHBOURS, _DIRECTIONS, _STEPS, _AMOUNT = 3, 4, 7, 2.0
 _MOST_CLASSES = 12
 _MOST_BYTES = 60_000
-_TRAVERSAL_DRAWS = 2048
 _LATE = "it would take too long here; gentool report RUN draws it"
 
 
@@ -99,7 +104,7 @@ def draw(loaded: LoadedModel, images: Split | None, deadline: Deadline) -> Drawn
     else:
         unknown = "the images are not known; gentool report RUN --data SPEC draws it"
         drawn.notes |= {"neighbours": unknown}
-    blocks = _TRAVERSAL_DRAWS / 64
+    blocks = pictures_needed(loaded.model) / block_size(loaded.model.shape) + 1
     work.append(("traversal", per_block * blocks, lambda: _traversal(loaded, drawn)))
     for section, seconds, make in work:
         if not deadline.allows(seconds):
@@ -176,8 +181,6 @@ def _traversal(loaded: LoadedModel, drawn: Drawn) -> list[Picture]:
     directions = find_directions(model, "principal", _DIRECTIONS)
     values = prior_blocks(model, _draws(1))
     if directions.space == "w":
-        from gentool.inference.blocks import style_blocks
-
         values = style_blocks(model, values)
     start = Latents(values, directions.space)
     images = np.stack(list(traverse(loaded, start, directions, _STEPS, _AMOUNT)))

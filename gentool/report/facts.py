@@ -24,6 +24,7 @@ from gentool.training.layers import Setting
 _MOST_BYTES = 4 * 2**20
 _MOST_WARNINGS = 100
 _MOST_CLASSES = 1000
+_BUDGETS = ("images", "minutes")
 _DEFAULTS = ("default", "preset ", "found ", "drawn ")  # origins of values that nobody gave
 
 TRAINING, DONE, STOPPED, DIVERGED, FAILED = "training", "done", "stopped", "diverged", "failed"
@@ -53,6 +54,7 @@ class Facts:
         device: Kind of the device.
         threads: Threads of a CPU.
         command: The command that trains this run, for a shell.
+        longer: The same command with twice the budget.
         conditional: Whether the model learns the classes.
         state: One of the words above.
         ended: Why the run ended, in words; empty while it trains and when it is done.
@@ -71,6 +73,7 @@ class Facts:
     device: str = ""
     threads: int = 0
     command: str = ""
+    longer: str = ""
     conditional: bool = False
     state: str = TRAINING
     ended: str = ""
@@ -135,16 +138,22 @@ def _facts_of(told: dict[str, Any]) -> Facts:
     return Facts(**known)
 
 
-def command_of(preset: str, shown: Mapping[str, Setting]) -> str:
+def command_of(preset: str, shown: Mapping[str, Setting], longer: int = 1) -> str:
     """Return the command that trains a run, for a shell, from its settings and their origins.
 
     Args:
         preset: Name of the preset.
         shown: Every setting and option, as ``Plan.shown`` returns them.
+        longer: Factor of the budget.
     """
     words = ["gentool", "train", preset]
-    for name, setting in shown.items():
-        if name == "out" or setting.origin.startswith(_DEFAULTS) or setting.value is None:
+    order = sorted(shown.items(), key=lambda pair: (pair[0] != "data", pair[0] in _BUDGETS))
+    for name, setting in order:
+        if name == "out" or setting.value is None:
+            continue
+        if name in _BUDGETS and longer > 1:
+            setting = Setting(f"{longer * setting.value:g}", "")
+        elif setting.origin.startswith(_DEFAULTS):
             continue
         if name.startswith("-o "):
             words += ["-o", f"{name.removeprefix('-o ')}={setting.value}"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gentool.report.facts import DIVERGED, DONE, STOPPED, TRAINING
-from gentool.report.reading import RunView, number
+from gentool.report.reading import RunView
 from gentool.report.thinning import Bucket
 
 GOOD, NOTE, BAD = "good", "note", "bad"
@@ -116,8 +116,8 @@ def _length(run: RunView) -> list[Finding]:
     usual, seen = run.facts.usual, run.images
     if not usual or not seen or seen >= _SHORT * usual:
         return []
-    speed = number(run.log.last, "images_per_second")
-    more = f" At {speed:,.0f} images/s the rest takes {_duration((usual - seen) / speed)}." * (
+    speed = run.speed
+    more = f" At {speed:,.3g} images/s the rest takes {_duration((usual - seen) / speed)}." * (
         speed > 0
     )
     return [

@@ -21,8 +21,8 @@
     return String(+value.toPrecision(3));
   };
   const whole = (value) => Math.round(value).toLocaleString("en");
-  const ticks = (low, high, count) => {
-    const rough = (high - low) / count || 1;
+  const ticks = (low, high, count, finest = 0) => {
+    const rough = Math.max((high - low) / count || 1, finest);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= rough);
     const found = [];
@@ -38,7 +38,7 @@
       const all = this.lines.flatMap((line) => line.x);
       this.least = Math.min(...all);
       this.most = Math.max(...all);
-      if (this.most === this.least) { this.least -= 1; this.most += 1; }
+      if (this.most === this.least) { this.least -= Math.max(1, this.least / 2); this.most *= 1.5; }
       [this.from, this.to] = [this.least, this.most];
       this.at = null;
       this.pointers = new Map();
@@ -124,14 +124,14 @@
         make("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: this.py(t), y2: this.py(t) }, this.svg);
         make("text", { x: LEFT - 6, y: this.py(t) + 4, "text-anchor": "end" }, this.svg).textContent = short(t);
       }
-      for (const t of ticks(this.from, this.to, 5)) {
+      for (const t of ticks(this.from, this.to, 5, 1)) {
         if (this.px(t) > WIDTH - 24) continue;
         make("text", { x: this.px(t), y: bottom + 17, "text-anchor": "middle" }, this.svg).textContent = short(t);
       }
       make("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }, this.svg);
       const clip = `clip${charts.length}-${this.told.title.length}-${Math.random().toString(36).slice(2)}`;
       const frame = make("clipPath", { id: clip }, this.svg);
-      make("rect", { x: LEFT, y: 0, width: WIDTH - LEFT - RIGHT, height: bottom }, frame);
+      make("rect", { x: LEFT - 4, y: 0, width: WIDTH - LEFT - RIGHT + 8, height: bottom + 4 }, frame);
       const inner = make("g", { "clip-path": `url(#${clip})` }, this.svg);
       const names = [...new Set(this.lines.map((line) => line.name))];
       for (const line of this.lines) this.stroke(line, names, inner);
@@ -293,6 +293,7 @@
     });
     scrub.addEventListener("input", () => { stop(); show(true); });
     bar.hidden = moments.length < 2;
+    if (!bar.hidden && reels.length === 1) reels[0].told.hidden = true; // the bar says it
     show(false);
   }
 

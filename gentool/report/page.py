@@ -48,8 +48,10 @@ def render(runs: Sequence[Shown], recipe: Recipe) -> str:
         for part in (
             f'<section id="summary" class="cards" aria-label="Summary">{sections.summary(runs)}'
             "</section>",
-            sections.differences(runs), sections.film(runs), sections.health(runs),
-            sections.charts(runs, charts), sections.pictures(runs), sections.commands(runs),
+            sections.differences(runs),
+            _pairs(runs, sections.film(runs), sections.health(runs)),
+            sections.charts(runs, charts), _pairs(runs, *sections.pictures(runs)),
+            sections.commands(runs),
             sections.settings(runs), sections.data(runs),
         )
         if part
@@ -66,6 +68,12 @@ def render(runs: Sequence[Shown], recipe: Recipe) -> str:
         f"elsewhere.</p></footer>\n{data_block('data-of-page', _data(runs, charts))}\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
+
+
+def _pairs(runs: Sequence[Shown], *parts: str) -> str:
+    """Return sections that stand side by side on a wide screen, if there is only one run."""
+    whole = "\n".join(part for part in parts if part)
+    return f'<div class="pairs">{whole}</div>' if whole and len(runs) == 1 else whole
 
 
 def _now() -> str:

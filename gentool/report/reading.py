@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from gentool.checkpoint import MODEL_NAME, STATE_NAME, build, read_header
@@ -12,7 +13,7 @@ from gentool.data import is_folder
 from gentool.models.base import Model
 from gentool.report.facts import DONE, STOPPED, TRAINING, Facts, read_facts
 from gentool.report.film import Preview, find_previews
-from gentool.report.thinning import ThinLog, read_log
+from gentool.report.thinning import SPEED, ThinLog, read_log
 from gentool.training.run_folder import BEST_NAME
 from gentool.training.run_lock import is_locked
 
@@ -76,6 +77,12 @@ class RunView:
     def seconds(self) -> float:
         """Seconds that the run has taken, by the log."""
         return number(self.log.last, "seconds")
+
+    @property
+    def speed(self) -> float:
+        """Images per second in the middle of all lines of the log; 0 if it is not known."""
+        found = [b.mean(SPEED) for b in self.log.lines.buckets if SPEED in b.sums]
+        return median(found) if found else 0.0
 
     @property
     def classes(self) -> list[str]:

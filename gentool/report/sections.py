@@ -10,7 +10,7 @@ from gentool.report.facts import DONE, STOPPED, TRAINING
 from gentool.report.film import Frame, Preview
 from gentool.report.health import examine
 from gentool.report.markup import command, image, name, paragraph, section, table, text
-from gentool.report.reading import RunView, number
+from gentool.report.reading import RunView
 from gentool.report.series import Chart
 
 _STATES = {TRAINING: "in training", DONE: "done", STOPPED: "stopped", "diverged": "diverged"}
@@ -62,14 +62,14 @@ def _facts(run: RunView) -> list[tuple[str, str]]:
     ]
     if run.seconds:
         found.append(("Time", duration(run.seconds)))
-    if speed := number(run.log.last, "images_per_second"):
+    if speed := run.speed:
         found.append(("Speed", f"{speed:,.4g} images/s"))
     scores = [b.mean("fd_random") for b in run.log.scores.buckets if "fd_random" in b.sums]
     if scores:
         found.append(("Distance to the images", f"{scores[-1]:.4g} (lower is better)"))
     if run.model is not None:
-        found.append(("Model", f"{name(run.facts.preset or run.header.get('model', ''))}"))
-        found.append(("Images", text(run.model.shape)))
+        model = name(run.facts.preset or run.header.get("model", ""))
+        found.append(("Model", f"{model}, {text(run.model.shape)}"))
     return found
 
 
@@ -177,31 +177,31 @@ def charts(runs: Sequence[Shown], all_charts: Sequence[Chart]) -> str:
 def _chart(number: int, chart: Chart, runs: Sequence[Shown]) -> str:
     several = len(runs) > 1
     series = len({line.name for line in chart.lines}) > 1
-    head = [*(["Run"] * several), *(["Series"] * series), "Images", "Mean", "Lowest", "Highest"]
+    thin = any(line.low for line in chart.lines)
+    figures = ["Mean", "Lowest", "Highest"] if thin else ["Value"]
+    head = [*(["Run"] * several), *(["Series"] * series), "Images", *figures]
     rows = []
-    for run, key, images, mean, low, high in chart.rows():
-        labels = [*([name(runs[run].run.title)] * several), *([name(key)] * series)]
-        rows.append([*labels, f"{images:,}", f"{mean:.5g}", f"{low:.5g}", f"{high:.5g}"])
-    listed = markup.details(f"Table of {chart.title}", table(chart.title, head, rows))
+    for run, word, images, mean, low, high in chart.rows():
+        labels = [*([name(runs[run].run.title)] * several), *([name(word)] * series)]
+        values = [mean, low, high] if thin else [mean]
+        rows.append([*labels, f"{images:,}", *(f"{value:.5g}" for value in values)])
+    key = f" <code>{text(chart.name)}</code>" if chart.name != chart.title else ""
+    listed = markup.details(f"Table: {chart.title}", table(chart.title, head, rows))
     return (
-        f'<figure class="chart" data-chart="{number}"><figcaption><h4>{text(chart.title)} '
-        f"<code>{text(chart.name)}</code></h4>{paragraph(chart.meaning)}</figcaption>"
+        f'<figure class="chart" data-chart="{number}"><figcaption><h4>{text(chart.title)}'
+        f"{key}</h4>{paragraph(chart.meaning)}</figcaption>"
         f'<div class="plot"></div>{listed}</figure>'
     )
 
 
-def pictures(runs: Sequence[Shown]) -> str:
-    """Return reconstructions, nearest neighbours, traversals and classes."""
-    return "\n".join(
-        part
-        for part in (
-            _of_all("reconstructions", "Reconstructions", runs, _rebuilt),
-            _of_all("neighbours", "Nearest training images", runs, _plain("neighbours")),
-            _of_all("traversal", "Traversal", runs, _plain("traversal")),
-            _of_all("classes", "Classes", runs, _classes),
-        )
-        if part
-    )
+def pictures(runs: Sequence[Shown]) -> list[str]:
+    """Return the sections of reconstructions, nearest neighbours, traversals and classes."""
+    return [
+        _of_all("reconstructions", "Reconstructions", runs, _rebuilt),
+        _of_all("neighbours", "Nearest training images", runs, _plain("neighbours")),
+        _of_all("traversal", "Traversal", runs, _plain("traversal")),
+        _of_all("classes", "Classes", runs, _classes),
+    ]
 
 
 def _of_all(key: str, title: str, runs: Sequence[Shown], make: Callable[[Shown], str]) -> str:
@@ -257,7 +257,7 @@ def _classes(shown: Shown) -> str:
         picture = rows.get(key)
         drawn = image(picture.frame, picture.alt, ' class="strip"') if picture else ""
         lines.append([name(key), f"{images:,}" if images else "-", drawn])
-    head = ["Class", "Training images", "Samples"]
+    head = ["Class", "Images", "Samples"]
     return paragraph(" ".join(told)) + table("Classes", head, lines)
 
 
@@ -274,9 +274,10 @@ def _commands(run: RunView) -> list[tuple[str, str]]:
     """Return commands for a shell, and what each does."""
     folder, found = str(run.folder), []
     if run.facts.command:
-        line = f"{run.facts.command} {shell_line(['--out', folder])}"
-        meaning = "Continue the run" if run.state != DONE else "Repeat it with a larger budget"
-        found.append((line, meaning))
+        done = run.state == DONE
+        line = run.facts.longer if done else run.facts.command
+        meaning = "Train on, to twice the budget" if done else "Continue the run"
+        found.append((f"{line} {shell_line(['--out', folder])}", meaning))
     if run.model is not None:
         found.append((shell_line(["gentool", "sample", folder, "-n", "64"]), "Draw 64 samples"))
         line = shell_line(["gentool", "interpolate", folder, "--seeds", "0-4", "-o", "film.gif"])

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gentool.report.reading import RunView
-from gentool.report.thinning import Bucket
+from gentool.report.thinning import SPEED, Bucket
 
 _TABLE_ROWS = 12
-SPEED = "images_per_second"
 
 # Name -> (title, what it means and which direction is better).
 _MEANINGS = {
@@ -33,6 +32,20 @@ _MEANINGS = {
     ),
     "elbo": ("Bound on log p(x)", "In nats per image. Higher is better."),
     "kl": ("Information in the latents (KL)", "In nats per image. Near 0, latents are not used."),
+    "kl_largest_unit": ("KL of the latent with the most", "In nats per image."),
+    "mse": ("Error of reconstructions", "Mean squared error of pixels. Lower is better."),
+    "margin": (
+        "Margin of the discriminator",
+        "How far its outputs for real and generated images differ. 0: it cannot tell them apart.",
+    ),
+    "r1": ("Penalty R1", "Squared gradient of the discriminator at real images."),
+    "r2": ("Penalty R2", "Squared gradient of the discriminator at generated images."),
+    "gamma": ("Weight of the penalty", "Chosen from the variance of the images."),
+    "ada_p": (
+        "Strength of the augmentation",
+        "It rises when the discriminator begins to memorise the images; 0.8 is the most.",
+    ),
+    "code_usage": ("Codes in use", "Share of the codes that images use. Near 0: collapsed."),
     "active_units": ("Latents in use", "Number of latents that carry information on the image."),
     "d_loss": ("Loss of the discriminator", "Near 0, the discriminator is too strong."),
     "g_loss": ("Loss of the generator", "It has no best value: read it with the samples."),

@@ -17,6 +17,7 @@ MOST_BUCKETS = 400  # after thinning; twice as many before it
 MOST_SERIES = 80
 _MOST_NOTES = 200
 _MOST_LINE_BYTES = 2**20
+SPEED = "images_per_second"  # in every line of losses
 _NOT_SERIES = {"images", "seconds", "share"}
 
 
@@ -110,7 +111,7 @@ class ThinLog:
         if not isinstance(record, dict) or not _is_count(record.get("images")):
             self.broken += 1
             return
-        is_score = "images_per_second" not in record
+        is_score = SPEED not in record
         values = {k: float(v) for k, v in record.items() if k not in _NOT_SERIES and _is_number(v)}
         values = {name: value for name, value in values.items() if self._is_taken(name, is_score)}
         if not is_score:

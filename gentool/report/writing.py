@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from gentool.checkpoint import load_model
@@ -248,7 +249,7 @@ class ReportWriter:
         dataset = self._dataset
         if dataset is None or dataset.labels is None or self._facts.class_count:
             return
-        counts = torch.bincount(torch.from_numpy(dataset.labels), minlength=len(dataset.classes))
+        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
         self._facts.count(dataset.classes, counts.tolist())
 
 
@@ -268,5 +269,6 @@ def _facts_of(plan: "Plan") -> Facts:
         device=kind,
         threads=torch.get_num_threads(),
         command=command_of(preset, shown),
+        longer=command_of(preset, shown, longer=2),
         state=TRAINING,
     )

@@ -1,4 +1,4 @@
-"""Headless Chromium over its debugging pipe, without a library: pages, keys, clicks, screenshots."""
+"""Headless Chromium over its debugging pipe: pages, keys, clicks and screenshots."""
 
 import base64
 import json
