@@ -33,7 +33,7 @@ from gentool.report.film import Frame, encode_small
 _COLUMNS = 8
 _NEIGHBOURS, _DIRECTIONS, _STEPS, _AMOUNT = 3, 4, 7, 2.0
 _MOST_CLASSES = 12
-_MOST_BYTES = 60_000
+_SHEET_BYTES, _ROW_BYTES = 50_000, 15_000
 _LATE = "it would take too long here; gentool report RUN draws it"
 
 
@@ -121,8 +121,8 @@ def _draws(count: int) -> list[tuple[int, int]]:
     return [(0, k) for k in range(count)]
 
 
-def _frame(pixels: Pixels) -> Frame:
-    return encode_small(to_pil(pixels), _MOST_BYTES)
+def _frame(pixels: Pixels, most_bytes: int = _SHEET_BYTES) -> Frame:
+    return encode_small(to_pil(pixels), most_bytes)
 
 
 def _reconstructions(loaded: LoadedModel, images: Split, drawn: Drawn) -> list[Picture]:
@@ -206,4 +206,4 @@ def _class_rows(loaded: LoadedModel, names: list[str]) -> Iterator[Picture]:
     for label, name in enumerate(names):
         latents = prior_blocks(loaded.model, _draws(_COLUMNS), label)
         row = grid(decode_blocks(loaded.model, latents), columns=_COLUMNS)
-        yield Picture(_frame(row), f"{_COLUMNS} samples of the class {name[:80]}", name)
+        yield Picture(_frame(row, _ROW_BYTES), f"{_COLUMNS} samples of the class {name[:80]}", name)

@@ -15,7 +15,8 @@ from gentool.core.atomic_files import PREVIEWS_NAME, open_regular
 MOST_FRAMES = 24
 _NAME = re.compile(r"(\d{9,15})(-reconstructions)?\.png")
 _LONGEST_SIDE = 1056  # pixels: 8 tiles of 128 with their gaps
-_QUALITIES = (82, 70, 55, 40)
+# Scale and quality of a picture: the first that is small enough is taken, else the last.
+_TRIES = ((1.0, 82), (1.0, 55), (0.7, 55), (0.5, 50), (0.35, 40))
 _MOST_PIXELS = 2**26  # of a file; larger ones are not read
 
 
@@ -78,24 +79,30 @@ def choose(previews: Sequence[Preview], most: int = MOST_FRAMES) -> list[Preview
 
 
 def encode_small(image: Image.Image, most_bytes: int) -> Frame:
-    """Return a picture as WebP of at most ``most_bytes``, as far as its quality allows.
+    """Return a picture as WebP of at most ``most_bytes``, by its quality and then by its size.
 
-    A large picture is made smaller first.
+    The frame has the size of the picture in which it is shown, at most 1,056 pixels.
     """
-    if max(image.size) > _LONGEST_SIDE:
-        image = image.copy()
-        image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
     if image.mode not in ("RGB", "RGBA"):
         image = image.convert("RGB")
+    image = _scaled(image, min(1.0, _LONGEST_SIDE / max(image.size)))
     data = b""
-    for quality in _QUALITIES:
+    for scale, quality in _TRIES:
         buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality, method=2)
+        _scaled(image, scale).save(buffer, "WEBP", quality=quality, method=2)
         data = buffer.getvalue()
         if len(data) <= most_bytes:
             break
     uri = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
     return Frame(uri, *image.size)
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    """Return a picture at another size."""
+    if scale == 1.0:
+        return image
+    size = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((next(size), next(size)), Image.Resampling.LANCZOS)
 
 
 class Frames:

@@ -116,10 +116,9 @@ def _length(run: RunView) -> list[Finding]:
     usual, seen = run.facts.usual, run.images
     if not usual or not seen or seen >= _SHORT * usual:
         return []
-    speed = run.speed
-    more = f" At {speed:,.3g} images/s the rest takes {_duration((usual - seen) / speed)}." * (
-        speed > 0
-    )
+    speed, more = run.speed, ""
+    if speed > 0:
+        more = f" At {speed:,.3g} images/s the rest takes {_duration((usual - seen) / speed)}."
     return [
         Finding(
             NOTE,

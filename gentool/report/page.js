@@ -18,6 +18,8 @@
     if (size >= 1e9) return `${+(value / 1e9).toPrecision(3)}G`;
     if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
     if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
+    if (size > 1e-12 && size < 1e-3) return value.toExponential(1);
+    if (size <= 1e-12) return "0";
     return String(+value.toPrecision(3));
   };
   const whole = (value) => Math.round(value).toLocaleString("en");

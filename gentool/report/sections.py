@@ -17,6 +17,8 @@ _STATES = {TRAINING: "in training", DONE: "done", STOPPED: "stopped", "diverged"
 _LEVELS = {"good": "Good", "note": "Note", "bad": "Warning"}
 _GROUPS = {"scores": "Scores", "losses": "Losses", "speed": "Speed", "more": "Gradients"}
 _MOST_CLASSES = 100
+_FIRST_ROWS = 10
+_LEGEND = 12
 
 
 @dataclass
@@ -55,7 +57,7 @@ def _facts(run: RunView) -> list[tuple[str, str]]:
     """Return the most important facts of a run; the values are HTML."""
     state = _STATES.get(run.state, "ended with an error")
     budget = f"of {int(run.setting('images')):,}" if run.setting("images").isdecimal() else ""
-    part = f"({run.share:.0%} of the budget)" if run.share else ""
+    part = f"({run.share:.0%} of the budget)" if run.share and run.state != DONE else ""
     found = [
         ("State", f'<span class="state {run.state or "unknown"}">{state}</span>'),
         ("Images seen", f"{run.images:,} {budget} {part}".strip()),
@@ -95,7 +97,12 @@ def differences(runs: Sequence[Shown]) -> str:
     if not rows:
         return section("differences", "What differs", paragraph("No setting differs."))
     head = ["Setting", *(shown.run.title for shown in runs)]
-    return section("differences", "What differs", table("Settings that differ", head, rows))
+    first, rest = rows[:_FIRST_ROWS], rows[_FIRST_ROWS:]
+    more = table("Further settings that differ", head, rest)
+    return section(
+        "differences", "What differs", table("Settings that differ", head, first),
+        markup.details(f"{len(rest)} further settings that differ", more) if rest else "",
+    )  # fmt: skip
 
 
 def film(runs: Sequence[Shown]) -> str:
@@ -189,9 +196,22 @@ def _chart(number: int, chart: Chart, runs: Sequence[Shown]) -> str:
     listed = markup.details(f"Table: {chart.title}", table(chart.title, head, rows))
     return (
         f'<figure class="chart" data-chart="{number}"><figcaption><h4>{text(chart.title)}'
-        f"{key}</h4>{paragraph(chart.meaning)}</figcaption>"
+        f"{key}</h4>{paragraph(chart.meaning)}{_legend(chart, runs)}</figcaption>"
         f'<div class="plot"></div>{listed}</figure>'
     )
+
+
+def _legend(chart: Chart, runs: Sequence[Shown]) -> str:
+    """Return which line has which colour, for a chart of several lines."""
+    if len(chart.lines) < 2 and len(runs) < 2:
+        return ""
+    names = list(dict.fromkeys(line.name for line in chart.lines))
+    items = []
+    for line in chart.lines[:_LEGEND]:
+        colour = line.run if len(runs) > 1 else names.index(line.name)
+        words = [runs[line.run].run.title] * (len(runs) > 1) + [line.name] * (len(names) > 1)
+        items.append(f"<li>{_swatch(colour)} {name(' '.join(words))}</li>")
+    return f'<ul class="legend">{"".join(items)}</ul>'
 
 
 def pictures(runs: Sequence[Shown]) -> list[str]:
@@ -277,7 +297,8 @@ def _commands(run: RunView) -> list[tuple[str, str]]:
         done = run.state == DONE
         line = run.facts.longer if done else run.facts.command
         meaning = "Train on, to twice the budget" if done else "Continue the run"
-        found.append((f"{line} {shell_line(['--out', folder])}", meaning))
+        if line:
+            found.append((f"{line} {shell_line(['--out', folder])}", meaning))
     if run.model is not None:
         found.append((shell_line(["gentool", "sample", folder, "-n", "64"]), "Draw 64 samples"))
         line = shell_line(["gentool", "interpolate", folder, "--seeds", "0-4", "-o", "film.gif"])

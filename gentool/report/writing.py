@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gentool.training.plan import Plan
     from gentool.training.run import Observer
 
-_FILM_BYTES = 1_500_000  # of all sheets on a page, before they become text
+_FILM_BYTES = 1_300_000  # of all sheets on a page, before they become text
 _COST = 100.0  # time between two reports, in multiples of the time that the last one took
 _LONG_RUN = 30.0  # seconds from which a run ends with pictures that the model draws
 _PICTURES_SHARE, _LEAST_SECONDS, _MOST_SECONDS = 0.05, 2.0, 15.0

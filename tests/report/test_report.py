@@ -269,13 +269,13 @@ def test_a_stopped_run_says_so_and_how_to_go_on(image_folder: Path, tmp_path: Pa
     words = ("train", "vae", "--data", image_folder, "--out", tmp_path / "run", *TINY)
     assert gentool_command(*words, "--images", 64, "--stop-after", 16).code == 75
     page = Page(tmp_path / "run" / "report.html")
-    assert "stopped" in page.text and "Continue the run" in page.text
+    assert "The run is stopped" in page.text and "Continue the run" in page.text
     facts = read_facts(tmp_path / "run")
     assert facts is not None
     assert facts.command.startswith("gentool train vae --data ")
     again = gentool_command(*words, "--images", 64)
     assert again.code == 0, again.err
-    assert "stopped" not in Page(tmp_path / "run" / "report.html").text
+    assert "The run is stopped" not in Page(tmp_path / "run" / "report.html").text
 
 
 def test_a_damaged_run_has_a_report_that_tells(run: Path) -> None:
