@@ -2,7 +2,7 @@
 (() => {
   const page = JSON.parse(document.getElementById("data-of-page").textContent);
   const SVG = "http://www.w3.org/2000/svg";
-  const WIDTH = 560, HEIGHT = 250, LEFT = 58, RIGHT = 12, TOP = 10, BOTTOM = 26;
+  const HEIGHT = 250, LEFT = 58, RIGHT = 12, TOP = 10, BOTTOM = 26;
   const DASHES = ["", "7 4", "2 4", "10 3 2 3"];
   const charts = [];
   let moment = null; // images seen at the frame of the film that is shown
@@ -46,12 +46,14 @@
       this.pointers = new Map();
       const plot = figure.querySelector(".plot");
       this.svg = make("svg", {
-        viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", tabindex: "0",
+        role: "img", tabindex: "0",
         "aria-label": `${this.told.title} over images seen. Arrow keys move the cursor, plus and minus zoom, ` +
           "shift with an arrow key moves the view, 0 shows everything. The table below holds the values.",
       });
       plot.append(this.svg, this.tools());
       this.listen();
+      this.width = 560;
+      new ResizeObserver(() => this.fit(plot)).observe(plot);
       this.draw();
     }
 
@@ -74,6 +76,16 @@
       return bar;
     }
 
+    // One unit of the drawing is a sixteenth of the font size, so that letters can be read everywhere.
+    fit(plot) {
+      const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+      const width = Math.round(plot.clientWidth / unit);
+      if (width > LEFT + RIGHT && width !== this.width) {
+        this.width = width;
+        this.draw();
+      }
+    }
+
     reset() { this.view(this.least, this.most); }
 
     view(from, to) {
@@ -88,12 +100,12 @@
       this.view(at - (at - this.from) * factor, at + (this.to - at) * factor);
     }
 
-    px(x) { return LEFT + ((x - this.from) / (this.to - this.from)) * (WIDTH - LEFT - RIGHT); }
+    px(x) { return LEFT + ((x - this.from) / (this.to - this.from)) * (this.width - LEFT - RIGHT); }
     py(y) { return HEIGHT - BOTTOM - ((y - this.low) / (this.high - this.low)) * (HEIGHT - TOP - BOTTOM); }
     imagesAt(event) {
       const box = this.svg.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * WIDTH;
-      const share = clamp((x - LEFT) / (WIDTH - LEFT - RIGHT), 0, 1);
+      const x = ((event.clientX - box.left) / box.width) * this.width;
+      const share = clamp((x - LEFT) / (this.width - LEFT - RIGHT), 0, 1);
       return this.from + share * (this.to - this.from);
     }
 
@@ -121,19 +133,20 @@
     draw() {
       this.scale();
       this.svg.replaceChildren();
+      this.svg.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
       const bottom = HEIGHT - BOTTOM;
       for (const t of ticks(this.low, this.high, 4)) {
-        make("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: this.py(t), y2: this.py(t) }, this.svg);
+        make("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: this.py(t), y2: this.py(t) }, this.svg);
         make("text", { x: LEFT - 6, y: this.py(t) + 4, "text-anchor": "end" }, this.svg).textContent = short(t);
       }
       for (const t of ticks(this.from, this.to, 5, 1)) {
-        if (this.px(t) > WIDTH - 24) continue;
+        if (this.px(t) > this.width - 24) continue;
         make("text", { x: this.px(t), y: bottom + 17, "text-anchor": "middle" }, this.svg).textContent = short(t);
       }
-      make("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: bottom, y2: bottom }, this.svg);
+      make("line", { class: "axis", x1: LEFT, x2: this.width - RIGHT, y1: bottom, y2: bottom }, this.svg);
       const clip = `clip${charts.length}-${this.told.title.length}-${Math.random().toString(36).slice(2)}`;
       const frame = make("clipPath", { id: clip }, this.svg);
-      make("rect", { x: LEFT - 4, y: 0, width: WIDTH - LEFT - RIGHT + 8, height: bottom + 4 }, frame);
+      make("rect", { x: LEFT - 4, y: 0, width: this.width - LEFT - RIGHT + 8, height: bottom + 4 }, frame);
       const inner = make("g", { "clip-path": `url(#${clip})` }, this.svg);
       const names = [...new Set(this.lines.map((line) => line.name))];
       for (const line of this.lines) this.stroke(line, names, inner);
