@@ -89,16 +89,16 @@ def _advice(run: RunView) -> list[str]:
 
 
 def _record(bucket: Bucket, share: float) -> dict[str, float]:
-    return {name: bucket.mean(name) for name in bucket.sums} | {"share": share}
+    return {name: bucket.mean(name) for name in bucket.series} | {"share": share}
 
 
 def _score(run: RunView) -> list[Finding]:
     """Compare the last score with the best one."""
-    scores = [b for b in run.log.scores.buckets if "fd_random" in b.sums]
+    scores = [b for b in run.log.scores.buckets if "fd_random" in b.series]
     if len(scores) < 2:
         return []
-    best = min(scores, key=lambda bucket: bucket.lows["fd_random"])
-    last, least = scores[-1].mean("fd_random"), best.lows["fd_random"]
+    best = min(scores, key=lambda bucket: bucket.low("fd_random"))
+    last, least = scores[-1].mean("fd_random"), best.low("fd_random")
     if last > _WORSE * least:
         kept = " best.safetensors holds that model." if run.has_best else ""
         return [

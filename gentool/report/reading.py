@@ -81,7 +81,7 @@ class RunView:
     @property
     def speed(self) -> float:
         """Images per second in the middle of all lines of the log; 0 if it is not known."""
-        found = [b.mean(SPEED) for b in self.log.lines.buckets if SPEED in b.sums]
+        found = [b.mean(SPEED) for b in self.log.lines.buckets if SPEED in b.series]
         return median(found) if found else 0.0
 
     @property

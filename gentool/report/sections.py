@@ -66,7 +66,7 @@ def _facts(run: RunView) -> list[tuple[str, str]]:
         found.append(("Time", duration(run.seconds)))
     if speed := run.speed:
         found.append(("Speed", f"{speed:,.4g} images/s"))
-    scores = [b.mean("fd_random") for b in run.log.scores.buckets if "fd_random" in b.sums]
+    scores = [b.mean("fd_random") for b in run.log.scores.buckets if "fd_random" in b.series]
     if scores:
         found.append(("Distance to the images", f"{scores[-1]:.4g} (lower is better)"))
     if run.model is not None:

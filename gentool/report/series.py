@@ -137,12 +137,12 @@ def _group(name: str, is_score: bool) -> str:
 
 def _line(run: int, name: str, buckets: Sequence[Bucket]) -> Line | None:
     """Return the line of a series; None if it has no values."""
-    some = [bucket for bucket in buckets if name in bucket.sums]
+    some = [bucket for bucket in buckets if name in bucket.series]
     if not some:
         return None
-    thin = any(bucket.counts[name] > 1 for bucket in some)
-    low = [_short(bucket.lows[name]) for bucket in some] if thin else []
-    high = [_short(bucket.highs[name]) for bucket in some] if thin else []
+    thin = any(bucket.is_thin(name) for bucket in some)
+    low = [_short(bucket.low(name)) for bucket in some] if thin else []
+    high = [_short(bucket.high(name)) for bucket in some] if thin else []
     means = [_short(bucket.mean(name)) for bucket in some]
     return Line(run, name[:60], [bucket.images for bucket in some], means, low, high)
 

@@ -6,7 +6,7 @@ chart of a million lines still shows every peak.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,41 +27,52 @@ class Bucket:
 
     Attributes:
         images: Images seen at the last of them.
-        lows: Lowest value by name.
-        highs: Highest value by name.
-        sums: Sum of the values by name.
-        counts: Number of values by name.
+        series: Name -> lowest value, highest value, sum and number of the values.
         lines: Number of lines.
     """
 
-    images: int
-    lows: dict[str, float] = field(default_factory=dict)
-    highs: dict[str, float] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    lines: int = 1
+    images: int = 0
+    series: dict[str, list[float]] = field(default_factory=dict)
+    lines: int = 0
 
-    @classmethod
-    def of(cls, images: int, values: dict[str, float]) -> "Bucket":
-        """Return a bucket of one line."""
-        return cls(images, dict(values), dict(values), dict(values), dict.fromkeys(values, 1))
+    def add(self, images: int, values: Mapping[str, float]) -> None:
+        """Add one line."""
+        self.images, self.lines = images, self.lines + 1
+        for name, value in values.items():
+            known = self.series.get(name)
+            if known is None:
+                self.series[name] = [value, value, value, 1]
+                continue
+            if value < known[0]:
+                known[0] = value
+            elif value > known[1]:
+                known[1] = value
+            known[2] += value
+            known[3] += 1
 
     def merge(self, other: "Bucket") -> None:
         """Add the lines of the next bucket."""
         self.images, self.lines = other.images, self.lines + other.lines
-        for name in other.sums:
-            if name in self.sums:
-                self.lows[name] = min(self.lows[name], other.lows[name])
-                self.highs[name] = max(self.highs[name], other.highs[name])
-                self.sums[name] += other.sums[name]
-                self.counts[name] += other.counts[name]
-            else:
-                self.lows[name], self.highs[name] = other.lows[name], other.highs[name]
-                self.sums[name], self.counts[name] = other.sums[name], other.counts[name]
+        for name, (low, high, total, count) in other.series.items():
+            known = self.series.setdefault(name, [low, high, 0.0, 0])
+            low, high = min(known[0], low), max(known[1], high)
+            self.series[name] = [low, high, known[2] + total, known[3] + count]
+
+    def low(self, name: str) -> float:
+        """Return the lowest value of a series."""
+        return self.series[name][0]
+
+    def high(self, name: str) -> float:
+        """Return the highest value of a series."""
+        return self.series[name][1]
 
     def mean(self, name: str) -> float:
         """Return the mean of a series."""
-        return self.sums[name] / self.counts[name]
+        return self.series[name][2] / self.series[name][3]
+
+    def is_thin(self, name: str) -> bool:
+        """Return whether it holds several values of a series."""
+        return self.series[name][3] > 1
 
 
 @dataclass
@@ -71,17 +82,15 @@ class Thinner:
     buckets: list[Bucket] = field(default_factory=list)
     size: int = 1
 
-    def add(self, images: int, values: dict[str, float]) -> None:
+    def add(self, images: int, values: Mapping[str, float]) -> None:
         """Add one line."""
-        fresh = Bucket.of(images, values)
-        if self.buckets and self.buckets[-1].lines < self.size:
-            self.buckets[-1].merge(fresh)
-            return
-        if len(self.buckets) >= 2 * MOST_BUCKETS:
-            for first, second in zip(self.buckets[::2], self.buckets[1::2], strict=True):
-                first.merge(second)
-            self.buckets, self.size = self.buckets[::2], 2 * self.size
-        self.buckets.append(fresh)
+        if not self.buckets or self.buckets[-1].lines >= self.size:
+            if len(self.buckets) >= 2 * MOST_BUCKETS:
+                for first, second in zip(self.buckets[::2], self.buckets[1::2], strict=True):
+                    first.merge(second)
+                self.buckets, self.size = self.buckets[::2], 2 * self.size
+            self.buckets.append(Bucket())
+        self.buckets[-1].add(images, values)
 
 
 @dataclass
@@ -112,8 +121,13 @@ class ThinLog:
             self.broken += 1
             return
         is_score = SPEED not in record
-        values = {k: float(v) for k, v in record.items() if k not in _NOT_SERIES and _is_number(v)}
-        values = {name: value for name, value in values.items() if self._is_taken(name, is_score)}
+        values = {
+            name: float(value)
+            for name, value in record.items()
+            if name not in _NOT_SERIES
+            and _is_number(value)
+            and (name in self.names or self._is_taken(name, is_score))
+        }
         if not is_score:
             self.last = record
             self.lines.add(record["images"], values)
@@ -123,12 +137,11 @@ class ThinLog:
             self.notes.append(record)
 
     def _is_taken(self, name: str, is_score: bool) -> bool:
-        """Return whether a series is kept; remember its name."""
-        if name not in self.names:
-            if len(self.names) >= MOST_SERIES:
-                self.left_out.add(name[:80])
-                return False
-            self.names[name] = is_score
+        """Return whether a new series is kept; remember its name."""
+        if len(self.names) >= MOST_SERIES:
+            self.left_out.add(name[:80])
+            return False
+        self.names[name] = is_score
         return True
 
 

@@ -352,11 +352,11 @@ def test_a_long_log_is_thinned_and_keeps_its_peaks(tmp_path: Path) -> None:
     log = read_log(path)
     buckets = log.lines.buckets
     assert MOST_BUCKETS / 2 < len(buckets) <= 2 * MOST_BUCKETS
-    assert max(b.highs["loss"] for b in buckets) == 1000
-    assert min(b.lows["loss"] for b in buckets) == -1000
+    assert max(b.high("loss") for b in buckets) == 1000
+    assert min(b.low("loss") for b in buckets) == -1000
     assert sum(b.lines for b in buckets) == 20_000
     assert buckets[-1].images == 19_999 and log.last["images"] == 19_999
-    whole = sum(b.sums["loss"] for b in buckets)
+    whole = sum(b.series["loss"][2] for b in buckets)
     assert whole == sum(k % 10 for k in range(20_000)) + 1000 - 5 - 1000 - 7
 
 
