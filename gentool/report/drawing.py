@@ -59,10 +59,12 @@ class Drawn:
     Attributes:
         pictures: Section -> its pictures.
         notes: Section -> what is told about them, or why there are none.
+        summary: What samples of the model are, in words.
     """
 
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    summary: str = ""
 
 
 class Deadline:
@@ -89,7 +91,7 @@ def draw(loaded: LoadedModel, images: Split | None, deadline: Deadline) -> Drawn
         images: Training images and held-out images; None if they are not known.
         deadline: When to leave the rest out.
     """
-    drawn = Drawn()
+    drawn = Drawn(summary=loaded.model.summary())
     began = time.monotonic()
     samples = decode_blocks(loaded.model, prior_blocks(loaded.model, _draws(_COLUMNS)))
     per_block = time.monotonic() - began

@@ -81,7 +81,7 @@ def _advice(run: RunView) -> list[str]:
     for bucket in run.log.lines.buckets:
         try:
             words = run.model.advice.health(_record(bucket, run.share * bucket.images / total))
-        except (KeyError, ZeroDivisionError):  # a line without the values that the advice reads
+        except (KeyError, ZeroDivisionError, RuntimeError):  # values that are missing here
             continue
         if words is not None:
             messages.append(words)

@@ -8,7 +8,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import resources
+from pathlib import Path
 
 from gentool.core.version import __version__
 from gentool.outputs.marks import REPORT_START, Recipe, recipe_in_html
@@ -26,7 +26,7 @@ _NAVIGATION = {
 
 def _resource(file: str) -> str:
     """Return the text of a file of this package."""
-    return resources.files("gentool.report").joinpath(file).read_text(encoding="utf-8")
+    return Path(__file__).with_name(file).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:
@@ -84,7 +84,7 @@ def _header(runs: Sequence[Shown], body: str) -> str:
     """Return the head of the page: the title, the model in words, and the navigation."""
     if len(runs) == 1:
         run = runs[0].run
-        title, words = name(run.title), run.model.summary() if run.model is not None else ""
+        title, words = name(run.title), run.summary
     else:
         title, words = f"{len(runs)} runs side by side", ""
     there = {key: word for key, word in _NAVIGATION.items() if f'<section id="{key}"' in body}

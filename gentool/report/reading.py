@@ -33,6 +33,7 @@ class RunView:
         samples: Sheets of samples, oldest first.
         reconstructions: Sheets of reconstructions, oldest first.
         model: The model without weights, for its advice and its summary; None if it is not known.
+        summary: What samples of the model are, in words; empty if it is not known.
         has_best: Whether there is a file with the best model.
         state: A word of ``facts``.
         problems: What could not be read, in sentences.
@@ -46,6 +47,7 @@ class RunView:
     samples: list[Preview]
     reconstructions: list[Preview]
     model: Model | None = None
+    summary: str = ""
     has_best: bool = False
     state: str = STOPPED
     problems: list[str] = field(default_factory=list)
@@ -128,7 +130,7 @@ def read_run(folder: Path) -> RunView:
     title = name if isinstance(name, str) and name.strip() else folder.absolute().name
     view = RunView(
         folder, title[:_MOST_TITLE], facts or Facts(state=""), header, log, samples,
-        reconstructions, model, (folder / BEST_NAME).is_file(), problems=problems,
+        reconstructions, model, _summary(model), (folder / BEST_NAME).is_file(), problems=problems,
     )  # fmt: skip
     view.state = _state(view)
     return view
@@ -171,6 +173,14 @@ def _model(folder: Path, problems: list[str]) -> tuple[dict[str, Any], Model | N
     except (GentoolError, ValueError, TypeError, AttributeError) as error:
         problems.append(f"{MODEL_NAME} cannot be used: {error}")
         return header, None
+
+
+def _summary(model: Model | None) -> str:
+    """Return what samples are, in words, if the model can tell it without its weights."""
+    try:
+        return "" if model is None else model.summary()
+    except (RuntimeError, NotImplementedError):  # it counts values of tensors, which have no data
+        return ""
 
 
 def _state(view: RunView) -> str:

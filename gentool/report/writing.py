@@ -56,6 +56,7 @@ def show(run: RunView, frames: Frames, drawn: Drawn, runs: int = 1) -> Shown:
     most_bytes = _FILM_BYTES // (runs * max(len(chosen) + len(newest), 8))
     made = frames.of([*chosen, *newest], most_bytes)
     film = [pair for pair in made if pair[0] not in newest]
+    run.summary = drawn.summary or run.summary
     rebuilt = next((pair for pair in made if pair[0] in newest), None)
     return Shown(run, film, rebuilt, drawn)
 

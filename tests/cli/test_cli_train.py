@@ -123,9 +123,12 @@ def test_previews_show_samples_and_reconstructions(
         assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
 
 
-def test_run_folder_holds_four_things_and_no_leftovers(vae: Path) -> None:
+def test_run_folder_holds_six_things_and_no_leftovers(vae: Path) -> None:
     names = sorted(p.name for p in vae.iterdir())
-    assert names == [".lock", "log.jsonl", "model.safetensors", "samples", "state.safetensors"]
+    assert names == [
+        ".lock", "log.jsonl", "model.safetensors", "report.html", "run.json", "samples",
+        "state.safetensors",
+    ]  # fmt: skip
 
 
 def test_default_run_folder_is_named_after_model_and_data(

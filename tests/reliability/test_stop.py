@@ -19,6 +19,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from gentool.report.facts import read_facts
+
 PROMISE = "asked to stop: exit 75 or 130 soon, whole files, no orphan, same last bit"
 BATCH_SYSTEMS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # warnings before the end
 SIGNALS = {signal.SIGINT: 130, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, *BATCH_SYSTEMS), 75)}
@@ -69,6 +71,10 @@ def torn(folder: Path) -> list[str]:
                     image.load()
             elif path.suffix == ".safetensors":
                 load_file(path)
+            elif path.name == "report.html":
+                assert path.read_text(encoding="utf-8").endswith("</html>\n")
+            elif path.name == "run.json":
+                assert read_facts(folder) is not None
             elif path.name not in ("log.jsonl", ".lock"):
                 found.append(path.name)
         except (OSError, SafetensorError) as error:
