@@ -14,7 +14,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -31,6 +31,7 @@ from gentool.core.safetensors_io import DTYPES, Table, load, opened
 from gentool.core.sealed_tensors import check_rest, read_rest, read_start, write_sealed
 from gentool.core.version import __version__
 from gentool.data import Preprocessing, is_folder, make_preprocessing
+from gentool.data.levels import FULL
 from gentool.models import MODELS
 from gentool.models.base import Model
 
@@ -180,9 +181,10 @@ class LoadedModel:
         data = self.header["training"].get("data")
         words = data if isinstance(data, dict) else {}
         fit, background = words.get("fit", "crop"), words.get("background", "white")
+        levels = words.get("levels", FULL)  # a file of an older version says nothing
         try:
-            return make_preprocessing(self.model.shape, fit, background)
-        except (UsageError, TypeError) as error:
+            return make_preprocessing(self.model.shape, fit, background, levels=levels)
+        except (UsageError, TypeError, AttributeError) as error:
             raise ModelFileError(f"the header of {self.path} is damaged ({error!s:.80})") from error
 
     @property
@@ -196,8 +198,8 @@ class LoadedModel:
         margin = data.get("margin", 0.0) if isinstance(data, dict) else 0.0
         preprocessing = self.preprocessing
         try:
-            return make_preprocessing(
-                preprocessing.shape, preprocessing.fit, preprocessing.background, margin
+            return replace(
+                preprocessing, margin=make_preprocessing(self.model.shape, margin=margin).margin
             )
         except (UsageError, TypeError, ValueError) as error:
             raise ModelFileError(f"the header of {self.path} is damaged ({error!s:.80})") from error

@@ -224,6 +224,18 @@ def test_no_model_is_named_above_the_waist(module: str) -> None:
     assert list(models_named(TREES[module])) == []
 
 
+@pytest.mark.parametrize("module", [m for m in FILES if room_of(m) in ABOVE_THE_WAIST])
+def test_no_package_of_single_models_is_imported_above_the_waist(module: str) -> None:
+    if module == "gentool.cli.listing":  # it prints their tables
+        return
+    packages = {path.parent.name for path in (PACKAGE / "models").glob("*/model.py")} | {
+        "quantised"
+    }
+    assert {"gan", "vae"} <= packages
+    own = [i.target for i in IMPORTS[module] if i.target.split(".")[1:2] == ["models"]]
+    assert [target for target in own if packages & set(target.split(".")[2:3])] == []
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -33,7 +33,7 @@ def evaluate(
         device: Device on which models run: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: ``count``, ``seed``, ``split``, ``features``, ``weights``, ``download``,
             ``importance``, ``likelihood_images``, ``size``, ``mode``, ``fit``, ``background``,
-            ``labels`` and ``max_bad``, as the flags of ``gentool evaluate``.
+            ``levels``, ``labels`` and ``max_bad``, as the flags of ``gentool evaluate``.
 
     Returns:
         ``table`` holds the scores of each target by name, ``protocol`` how they came about.

@@ -38,7 +38,7 @@ class _Prepared:
     Attributes:
         source: The images.
         shape: The shape they get.
-        notes: Why the shape was chosen.
+        notes: Why the shape and the levels were chosen.
         preprocessing: How they get it.
         recipe: The recipe of what is made of them.
     """
@@ -52,24 +52,43 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Request:
-    """The images and the preparation that the options of a command name."""
+    """The images and the preparation that the options of a command name.
+
+    Attributes:
+        verb: Name of the command.
+        spec: The images.
+        size: Size that was given, or None.
+        mode: Colour mode that was given, or None.
+        how: The fit, the background and the levels.
+        opening: How the images are opened.
+    """
 
     verb: str
     spec: str
     size: str | None
     mode: str | None
-    fit: str
-    background: str
+    how: tuple[str, str, str]
     opening: Opening
 
     def open(self, stop: StopFlag) -> _Prepared:
         """Open the images and settle their shape."""
-        from gentool.data import Sample, make_preprocessing, resolve_shape
+        from gentool.data import (
+            Sample,
+            about_given_size,
+            make_preprocessing,
+            resolve_levels,
+            resolve_shape,
+        )
         from gentool.models.presets import largest_side
 
         source = open_data([self.spec], self.opening, stop)
-        shape, notes = resolve_shape(Sample(source), self.size, self.mode, largest_side("cpu"))
-        preprocessing = make_preprocessing(shape, self.fit, self.background)
+        sample, (fit, background, levels) = Sample(source), self.how
+        largest = largest_side("cpu")
+        shape, notes = resolve_shape(sample, self.size, self.mode, largest, fit)
+        notes += about_given_size(sample, self.size, fit, largest)
+        chosen, more = resolve_levels(sample, levels)
+        preprocessing = make_preprocessing(shape, fit, background, levels=chosen)
+        notes += more
         return _Prepared(source, shape, notes, preprocessing, self._recipe(preprocessing))
 
     def _recipe(self, preprocessing: "Preprocessing") -> dict[str, object]:
@@ -86,6 +105,7 @@ class _Request:
             "shape": str(preprocessing.shape),
             "fit": preprocessing.fit,
             "background": preprocessing.background,
+            **({"levels": str(preprocessing.levels)} if preprocessing.levels else {}),
             "labels": None if labels is None else hash_of_place(labels),
             "all_frames": self.opening.all_frames,
         }
@@ -98,6 +118,7 @@ def check(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -116,7 +137,7 @@ def check(
     from gentool.core.atomic_files import write_bytes
     from gentool.core.picture_files import SUFFIXES, encode
     from gentool.core.sheets import grid
-    from gentool.data.inspection import sheet_of, survey
+    from gentool.data.inspection import remarks_on, sheet_of, survey
     from gentool.outputs.marks import PICTURE
     from gentool.outputs.ownership import Guard
     from gentool.outputs.places import place_of
@@ -124,7 +145,7 @@ def check(
     if output is not None and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"-o {output}: the suffix of a sheet must be {', '.join(SUFFIXES)}")
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data check", spec, size, mode, fit, background, opening)
+    request = _Request("data check", spec, size, mode, (fit, background, levels), opening)
     guard = Guard([place_of(spec)], overwrite, may_mix=True)
     if output is not None:
         guard.allow(output, PICTURE)
@@ -132,16 +153,18 @@ def check(
         images = request.open(stop)
         if output is not None:
             guard.allow_recipe(output, PICTURE, images.recipe)
-        found = survey(images.source, bar.update)
+        found = survey(images.source, bar.update, images.preprocessing.levels)
     shape = images.shape
+    remarks = remarks_on(found, shape)
     if as_json:
         training = {
-            "size": f"{shape.height}x{shape.width}", "mode": shape.mode, "why": images.notes
+            "size": f"{shape.height}x{shape.width}", "mode": shape.mode,
+            "levels": str(images.preprocessing.levels or "full"), "why": images.notes,
         }  # fmt: skip
-        also = {"notes": images.source.notes, "training": training}
+        also = {"notes": images.source.notes, "remarks": remarks, "training": training}
         emit_json({"data": spec, **_as_json(found), **also})
     else:
-        _show(spec, found, shape, images.notes)
+        _show(spec, found, shape, [*images.notes, *remarks])
     if output is not None:
         picture = grid(sheet_of(images.source, images.preprocessing))
         sheet = encode(picture, output.suffix.lower(), images.recipe)
@@ -156,6 +179,7 @@ def pack(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -175,7 +199,7 @@ def pack(
     if out.suffix.lower() != ".zip":
         raise UsageError(f"{out} must end in .zip, for example {out.with_suffix('.zip')}")
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data pack", spec, size, mode, fit, background, opening)
+    request = _Request("data pack", spec, size, mode, (fit, background, levels), opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         comment = partial(comment_of, images.recipe)
@@ -194,6 +218,7 @@ def shards(
     mode: options.Mode = None,
     fit: options.Fit = "crop",
     background: options.Background = "white",
+    levels: options.Levels = "auto",
     labels: options.Labels = None,
     max_bad: options.MaxBad = 0.01,
     all_frames: options.AllFrames = False,
@@ -211,7 +236,7 @@ def shards(
     from gentool.outputs.marks import SHARDS
 
     opening = Opening(labels, all_frames, download, max_bad=max_bad)
-    request = _Request("data shards", spec, size, mode, fit, background, opening)
+    request = _Request("data shards", spec, size, mode, (fit, background, levels), opening)
 
     def write(images: _Prepared, update: Callable[[int, int], None]) -> "_Written":
         source, recipe = images.source, images.recipe
@@ -250,6 +275,8 @@ def _write(
     with StopFlag() as stop, IntakeBar(stop, label) as bar:
         images = request.open(stop)
         guard.allow_recipe(out, mark, images.recipe)
+        for note in images.notes:
+            say(note)
         return images.shape, write(images, bar.update)
 
 
@@ -282,6 +309,8 @@ def _as_json(found: "Survey") -> dict[str, object]:
         "classes": found.classes,
         "duplicates": found.duplicates,
         "near_duplicates": found.near,
+        "with_further_frames": found.films,
+        "too_dark_or_too_bright": found.unsuited,
         "bad": [{"image": name, "reason": reason} for name, reason in found.bad],
         "intake": found.intake.as_json(),
     }
@@ -299,8 +328,7 @@ def _show(spec: str, found: "Survey", shape: "ImageShape", notes: list[str]) -> 
         ("sizes", sizes[0] if len(sizes) == 1 else f"{len(sizes)}, {sizes[0]} to {sizes[-1]}"),
         ("classes", _counts(found.classes) or "none"),
         ("duplicates", _groups(found.duplicates)),
-        ("near duplicates", _groups(found.near) if found.near is not None else
-         "not searched (pip install 'gentool[check]')"),
+        ("near duplicates", _groups(found.near)),
         ("training", f"{shape}"),
     ]  # fmt: skip
     emit(spec)

@@ -36,10 +36,13 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
                                  "temperature", "top_k", "top_p", "keep_top")),
     ("sample", "seeds", None, ("seed",)),
     ("traverse", "start", None, ("seed",)),
-    ("interpolate", "mix", None, ("loop", "method", "space", "steps", "milliseconds")),
+    ("interpolate", "mix", None, ("loop", "method", "space", "steps", "milliseconds",
+                                   "fps", "seconds", "enlarge")),
     ("reconstruct", "denoise", None, ("steps", "fit_weights")),
     ("reconstruct", "draw", None, ("steps",)),
     ("reconstruct", "keep_top", None, ("fit_weights",)),
+    ("interpolate", "fps", None, ("milliseconds",)),
+    ("interpolate", "seconds", None, ("steps",)),
     (None, "output", "-", ("as_json", "print0")),
     (None, "per_image", "-", ("as_json", "per_unit")),
     (None, "per_unit", "-", ("as_json",)),
@@ -47,11 +50,17 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
 )  # fmt: skip
 # (option, other option): from the environment, the option is ignored without the other one.
 _NEEDS = (("crossover", "mix"),)
+
+
+def _is_film(suffix: str) -> bool:
+    return suffix in (".gif", ".webp", ".mp4", ".webm")
+
+
 # From the environment, these options are ignored where the output is a file to which they do not
 # apply: (option, whether it applies to a file with this suffix).
 _OF_OUTPUTS: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("image_format", lambda suffix: not suffix),
-    ("milliseconds", lambda suffix: suffix in (".gif", ".webp")),
+    *((option, _is_film) for option in ("milliseconds", "fps", "seconds", "enlarge")),
 )
 
 

@@ -68,6 +68,10 @@ def command(
         None, "--background", metavar="COLOUR",
         help="Colour behind transparent pixels if no target is a model."
     ),
+    levels: str = typer.Option(
+        None, "--levels", metavar="LEVELS",
+        help="Black and white of deep images if no target is a model: auto, full or LOW:HIGH."
+    ),
     labels: options.Labels = None,
     max_bad: float = typer.Option(
         0.01, "--max-bad", metavar="SHARE", min=0, max=1,
@@ -109,7 +113,7 @@ def command(
     request = Request(
         tuple(targets), tuple(data), wanted, count, seed, split, features, weights, download,
         importance, likelihood_images, neighbours is not None, size, labels, max_bad,
-        select_device(device), fit, background, mode,
+        select_device(device), fit, background, levels, mode,
         tuple(name for name, path in files.items() if path is not None),
     )  # fmt: skip
     beside = check_files(request, neighbours, per_image, per_unit, overwrite=overwrite)

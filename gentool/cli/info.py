@@ -37,8 +37,10 @@ def command(
         _verify(model, as_json=as_json)
         return
     from gentool.checkpoint import load_model
+    from gentool.data.intake import lines_of
     from gentool.inference.held_out import without_blobs
     from gentool.outputs.marks import MODEL, read_mark
+    from gentool.training.run_data import notes_of
 
     mark = read_mark(model)
     if mark is not None and mark.kind != MODEL:
@@ -48,9 +50,11 @@ def command(
     header, shape = without_blobs(loaded.header), loaded.model.shape
     weights = sum(p.numel() for p in loaded.model.parameters())
     size = loaded.path.stat().st_size
+    notes = notes_of(loaded)
     if as_json:
         emit_json({"file": str(loaded.path), "bytes": size, "sha256": loaded.sha256,
-                   "parameters": weights, **header})  # fmt: skip
+                   "parameters": weights, **header,
+                   "intake": None if notes is None else notes.as_json()})  # fmt: skip
         return
     training = dict(header["training"])
     data = training.pop("data", {})
@@ -67,6 +71,8 @@ def command(
         rows.append(("trained on", f"{images!s:.20} images of {name!s:.80}"))
         if isinstance(kept := data.get("kept_out"), dict):
             rows.append(("kept out", f"{kept.get('images')!s:.20} images"))
+    if notes is not None:
+        rows += [("data", line) for line in lines_of(notes, brief=True)]
     some = islice(training.items(), _SHOWN)
     rows += [(f"training {k:.40}", f"{value!s:.200}") for k, value in some]
     rows += [(f"-o {k}", str(v)) for k, v in header["config"].items()]

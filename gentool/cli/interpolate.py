@@ -10,6 +10,7 @@ import typer
 
 from gentool.cli import options
 from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.films import Enlarge, FilmOptions, Fps, Milliseconds, Seconds
 from gentool.cli.keyframes import Wanted, find_keys
 from gentool.cli.seeds import parse_seeds
 from gentool.cli.writing import failures
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from gentool.outputs.writers import Sink
 
 _METHODS, _SPACES = ["slerp", "lerp"], ["z", "w"]
-_STEPS, _MILLISECONDS = 16, 60  # defaults, which --help states
 
 
 def command(
@@ -68,14 +68,15 @@ def command(
     output: Annotated[
         str,
         options.output(
-            "strip.png or .jpg; film.gif or .webp; a folder; .npz; - for a tar on stdout."
+            "strip.png or .jpg; film.gif, .webp, .mp4 or .webm; a folder; .npz; - for a tar on "
+            "stdout."
         ),
     ] = "interpolation.png",
     overwrite: options.Overwrite = False,
-    milliseconds: int = typer.Option(
-        None, "--milliseconds", min=1, max=65_535, metavar="MS",
-        help="Duration of a frame of a film; default: 60.",
-    ),
+    milliseconds: Milliseconds = None,
+    fps: Fps = None,
+    seconds: Seconds = None,
+    enlarge: Enlarge = None,
     device: options.Device = "auto",
     print0: options.Print0 = False,
     as_json: options.Json = False,
@@ -85,6 +86,8 @@ def command(
     gentool interpolate model.safetensors --seeds 1,5-7 --steps 16
 
     gentool interpolate runs/gan-faces --seeds 0-5 --loop -o film.gif
+
+    gentool interpolate runs/gan-faces --seeds 0-5 --seconds 10 --fps 30 --enlarge 8 -o film.mp4
 
     gentool interpolate runs/gan-faces photoA.png photoB.png
 
@@ -108,19 +111,13 @@ def command(
     others, mixed = _mixed(mix) if mix is not None else ([], [])
     guard = Guard([locate(model), *wanted.files, *others], overwrite, tell=say)
     place = parse_destination(output, None, guard, FILM_SUFFIXES if mix is None else ())
-    if milliseconds is not None and place.form != "film":
-        raise UsageError(
-            f"--milliseconds is the duration of a film's frames, and -o {output} writes no film. "
-            f"Leave it out, or write a film: -o film{' or film'.join(FILM_SUFFIXES)}"
-        )
+    shown = FilmOptions(milliseconds, fps, seconds, enlarge, steps)
+    shown.check(place)
     paths: list[str] = []
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         if mix is None:
-            plan, sink, images = _path(
-                loaded, wanted, stop, steps or _STEPS, method, place,
-                milliseconds or _MILLISECONDS, loop=loop,
-            )  # fmt: skip
+            plan, sink, images = _path(loaded, wanted, stop, method, place, shown, loop=loop)
         else:
             fine = replace(wanted, files=others, seeds=mixed, space="w")
             plan, sink, images = _sheet(loaded, wanted, fine, crossover, place, stop)
@@ -168,10 +165,10 @@ def _check(
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed, "gentool interpolate --help")
     if mix is not None:
-        film = Path(output).suffix.lower() == ".gif"
+        film = Path(output).suffix.lower() in (".gif", ".mp4", ".webm")
         if loop or method or steps or wanted.space == "z" or film:
             raise UsageError(
-                "--mix writes one sheet in w. Leave --loop, --method, --steps, --space z and .gif "
+                "--mix writes one sheet in w. Leave --loop, --method, --steps, --space z and films "
                 "out"
             )
     elif crossover is not None:
@@ -184,28 +181,28 @@ def _check(
 
 
 def _path(
-    loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, steps: int, method: str | None,
-    place: "Destination", milliseconds: int, *, loop: bool,
+    loaded: "LoadedModel", wanted: Wanted, stop: StopFlag, method: str | None,
+    place: "Destination", shown: FilmOptions, *, loop: bool,
 ) -> tuple["Plan", "Sink", "Iterator[Pixels]"]:  # fmt: skip
     """Return the plan of a path's frames, the sink that writes them, and the frames."""
-    from gentool.core.picture_files import film_time
     from gentool.core.sheets import strip_columns
     from gentool.inference.interpolation import interpolate, plan_path
 
-    if place.form == "film":
-        milliseconds, note = film_time(place.path.suffix.lower(), milliseconds)
-        if note:
-            say(f"note: {note}")
-    told = {**wanted.recipe, "steps": steps, "loop": loop, **({"method": method} if method else {})}
+    film = shown.film(place)
+    told: dict[str, object] = {**wanted.recipe, "loop": loop}
+    told |= {"method": method} if method else {}
+    if shown.seconds is None:  # else it follows from the number of keys, which is not known yet
+        told["steps"] = shown.steps_between(2, film, loop=loop)
     _foresee(loaded, wanted, place, told, f"{wanted.name}-{0:06d}")
     keys = find_keys(loaded, wanted, stop)
     if len(keys) < 2:
         raise UsageError(
             f"{wanted.files[0]} is only one key frame. Give at least two, or also --seeds"
         )
+    steps = shown.steps_between(len(keys), film, loop=loop)
     plan = plan_path(loaded, keys, steps, method, wanted.name, loop=loop, **wanted.recipe)
     columns = strip_columns(plan.count, plan.shape.height, plan.shape.width, steps)
-    sink = place.open(plan, sys.stdout.buffer, columns, milliseconds)
+    sink = place.open(plan, sys.stdout.buffer, columns, film)
     return plan, sink, interpolate(loaded, keys, steps, method, loop=loop)
 
 

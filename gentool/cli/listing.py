@@ -40,7 +40,7 @@ def command(
 
 def _tables() -> dict[str, dict[str, str]]:
     from gentool.data.sources.builtin import BUILTIN
-    from gentool.models.gan.augmentation import AUGMENTATIONS
+    from gentool.models.augmentation import AUGMENTATIONS
     from gentool.models.gan.losses import LOSSES
     from gentool.models.gan.penalties import PENALTIES
     from gentool.models.likelihoods import LIKELIHOODS

@@ -18,7 +18,7 @@ class Opening:
         labels: A file of labels, ``folders`` or ``none``; None for the labels that are found.
         all_frames: Whether every frame of an animation is an image.
         download: Whether missing data may be downloaded.
-        refresh: Whether to ignore an existing index of a folder or an archive.
+        refresh: Whether to ignore an existing index, and to compare all files with the cache.
         max_bad: Share of the images that may have no label; they are left out.
     """
 

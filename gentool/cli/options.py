@@ -35,6 +35,13 @@ Fit = Annotated[
 Background = Annotated[
     str, typer.Option("--background", metavar="COLOUR", help="Colour behind transparent pixels.")
 ]
+Levels = Annotated[
+    str,
+    typer.Option(
+        "--levels", metavar="LEVELS",
+        help="Black and white of 16-bit, 32-bit or float images: auto, full or LOW:HIGH.",
+    ),
+]  # fmt: skip
 Labels = Annotated[
     str | None,
     typer.Option(

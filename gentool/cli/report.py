@@ -117,7 +117,6 @@ def _draw(
     from gentool.core.devices import select_device
     from gentool.data import prepare
     from gentool.report.drawing import Deadline, Drawn, draw
-    from gentool.report.writing import images_of
 
     if quick or view.model is None:
         return Drawn()
@@ -127,20 +126,19 @@ def _draw(
     except GentoolError as error:
         view.problems.append(f"The model cannot be used: {error}")
         return Drawn()
-    split = None
+    dataset = None
     try:
         source = _source(view, data, stop)
         if source is not None:
             dataset = prepare(
                 source, loaded.training_preprocessing, lambda done, total: stop.poll("stopped")
             )
-            split = images_of(view, dataset)
     except GentoolError as error:
         stop.poll("stopped; no report was written")
         if data is not None:
             raise
         say(f"the images of {view.folder} cannot be read: {error}")
-    return draw(loaded, split, Deadline(inf, lambda: stop.asked is not None))
+    return draw(loaded, dataset, Deadline(inf, lambda: stop.asked is not None))
 
 
 def _source(view: "RunView", data: str | None, stop: StopFlag) -> "Source | None":

@@ -62,7 +62,7 @@ def _command(
         rich_help_panel=DATA,
     ),
     refresh: bool = typer.Option(
-        False, "--refresh", help="List the files of a huge folder again, without its index.",
+        False, "--refresh", help="Read all files again, and compare them with the cache.",
         rich_help_panel=DATA,
     ),
     config: Path = typer.Option(

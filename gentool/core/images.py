@@ -68,10 +68,20 @@ def to_unit(pixels: "torch.Tensor") -> "torch.Tensor":
 
 
 def to_pixels(images: "torch.Tensor") -> Pixels:
-    """Convert floats (B, C, H, W), clipped to [-1, 1], to uint8 (B, H, W, C)."""
+    """Convert floats (B, C, H, W), clipped to [-1, 1], to uint8 (B, H, W, C).
+
+    Pixels of alpha 0 become black, as in the images of a data set.
+    """
     scaled = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
     found: Pixels = scaled.byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return found
+    return hide_colours(found)
+
+
+def hide_colours(pixels: Pixels) -> Pixels:
+    """Return uint8 (..., C) with black for every pixel of alpha 0; unchanged without alpha."""
+    if pixels.shape[-1] != MODES["rgba"] or pixels[..., 3].all():
+        return pixels
+    return pixels * (pixels[..., 3:] > 0)
 
 
 def mean_squared_error(a: Pixels, b: Pixels) -> float:

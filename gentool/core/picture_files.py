@@ -2,7 +2,7 @@
 
 Every image file that gentool writes as a result holds a recipe, which describes how the image was
 made: a PNG in the text chunk ``gentool``, a JPEG or GIF in its comment, a WebP in the image
-description of its EXIF data.
+description of its EXIF data, a video in its comment.
 """
 
 import contextlib
@@ -16,23 +16,28 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import GifImagePlugin, Image, PngImagePlugin, WebPImagePlugin
 
 from gentool.core.errors import UsageError
+from gentool.core.image_parts import (
+    COMMENT,
+    JPEG_MAGIC,
+    PNG_MAGIC,
+    Data,
+    jpeg_segments,
+    mapped,
+    png_chunks,
+)
 from gentool.core.images import Pixels
 from gentool.core.pil_images import lay_on, to_pil
 from gentool.core.strict_json import parse_json
+from gentool.core.video_files import VIDEO_SUFFIXES, comment_of_video
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-FILM_SUFFIXES = (".gif", ".webp")
-_LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535}  # pixels
+FILM_SUFFIXES = (".gif", ".webp", *VIDEO_SUFFIXES)
+_LONGEST_SIDES = {
+    ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383, ".gif": 65_535, ".mp4": 8192, ".webm": 8192,
+}  # fmt: skip
 _CHUNK = "gentool"  # the text chunk of a PNG, and the first word of a comment
 _MARK = re.compile(rb"tEXtgentool\0\{|(\xff\xfe..|!\xfe.)gentool \{", re.DOTALL)
 _WEBP_HAS_EXIF = 0x08  # flag of the chunk VP8X
@@ -76,7 +81,7 @@ def save(
         image.save(stream, kind, pnginfo=info)
     elif kind == "JPEG":
         flat = lay_on(image, "white") if image.mode == "RGBA" else image
-        told = {} if recipe is None else {"comment": _comment(recipe)}
+        told = {} if recipe is None else {"comment": comment_of_recipe(recipe)}
         flat.save(stream, kind, quality=95, subsampling=0, **told)
     else:
         told = {} if recipe is None else {"exif": _description(recipe)}
@@ -103,8 +108,9 @@ def save_film(
     frames: list[NDArray[np.uint8]],
     stream: BinaryIO,
     suffix: str,
-    milliseconds: int,
+    milliseconds: float,
     recipe: Mapping[str, object],
+    enlarge: int = 1,
 ) -> None:
     """Write an animation that repeats for ever, with its recipe.
 
@@ -114,14 +120,15 @@ def save_film(
         suffix: ``.gif`` or ``.webp``.
         milliseconds: Time per frame.
         recipe: How the frames were made, as JSON values.
+        enlarge: Every pixel becomes a square of this many pixels per side.
 
     Raises:
         UsageError: The WebP encoder cannot encode these frames.
     """
-    images = [to_pil(f) for f in frames]
+    images = [to_pil(f.repeat(enlarge, axis=0).repeat(enlarge, axis=1)) for f in frames]
     if suffix == ".gif":
         images = [lay_on(i, "white") if i.mode == "RGBA" else i for i in images]
-        more: dict[str, object] = {"comment": _comment(recipe)}
+        more: dict[str, object] = {"comment": comment_of_recipe(recipe)}
     else:
         more = {"quality": 95, "exif": _description(recipe)}
     with _encoding_webp() if suffix == ".webp" else contextlib.nullcontext():
@@ -130,21 +137,24 @@ def save_film(
             "GIF" if suffix == ".gif" else "WEBP",
             save_all=True,
             append_images=images[1:],
-            duration=milliseconds,
+            duration=round(milliseconds),
             loop=0,
             **more,
         )
 
 
-def film_time(suffix: str, milliseconds: int) -> tuple[int, str | None]:
+def film_time(suffix: str, milliseconds: float) -> tuple[float, str | None]:
     """Return the time per frame in ms that the format can hold, and a note for the user or None.
 
-    The note says that a GIF has rounded the time, or that many viewers show such frames longer.
+    The note says that a GIF or WebP has rounded the time, or that many viewers show such frames
+    longer. A video holds any time.
     """
-    time, notes = milliseconds, []
+    if suffix in VIDEO_SUFFIXES:
+        return milliseconds, None
+    time, notes = max(1, round(milliseconds)), []
     if suffix == ".gif" and milliseconds % 10:
-        time = max(10, (milliseconds + 5) // 10 * 10)
-        notes.append(f"a GIF stores times in steps of 10 ms: {milliseconds} ms becomes {time} ms")
+        time = max(10, int((milliseconds + 5) // 10 * 10))
+        notes.append(f"a GIF stores times in steps of 10 ms: {milliseconds:g} ms becomes {time} ms")
     if time < _SHORTEST_FRAME:
         notes.append(f"many viewers show frames of less than {_SHORTEST_FRAME} ms for about 100 ms")
     return time, "; ".join(notes) or None
@@ -182,39 +192,39 @@ def read_recipe(file: Path | bytes) -> dict[str, object] | None:
     """
     if isinstance(file, bytes) and file.startswith(b"RIFF") and _CHUNK.encode() not in file:
         return None
-    plugins = (
-        PngImagePlugin.PngImageFile,
-        JpegImagePlugin.JpegImageFile,
-        GifImagePlugin.GifImageFile,
-        WebPImagePlugin.WebPImageFile,
-    )
-    for plugin in plugins:  # not Image.open, which refuses large sheets
-        try:
-            with plugin(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-                words = _words_in(image)
-            found = parse_json(words)
-        except Exception:  # decoders raise many types of errors on files of other programs
-            continue
-        return found if isinstance(found, dict) and _CHUNK in found else None
-    return None
+    try:
+        if isinstance(file, bytes):
+            words = _words_in(file)
+        else:
+            with file.open("rb") as stream, mapped(stream) as data:
+                words = _words_in(data)
+        found = None if words is None else parse_json(words)
+    except Exception:  # decoders raise many types of errors on files of other programs
+        return None
+    return found if isinstance(found, dict) and _CHUNK in found else None
 
 
-def _words_in(image: ImageFile.ImageFile) -> bytes:
-    """Return the JSON text of the recipe in an opened image.
+def _words_in(data: Data) -> bytes | None:
+    """Return the JSON text of the recipe in an image file, or None if it holds none.
 
-    Raises:
-        ValueError: A file other than a PNG holds no recipe; for a PNG the text is empty then.
+    Parts of a PNG or JPEG are found without a decoder, so other parts may be damaged or huge.
     """
-    if isinstance(image, WebPImagePlugin.WebPImageFile):
-        words = str(image.getexif().get(_DESCRIPTION, "")).encode()
-    elif isinstance(image, PngImagePlugin.PngImageFile):
-        return str(image.info.get(_CHUNK, "")).encode()
-    else:
+    first = f"{_CHUNK} ".encode()
+    if data[:8] == PNG_MAGIC:
+        key = f"{_CHUNK}\0".encode()
+        texts = (data[p.body : p.end] for p in png_chunks(data) if p.kind == b"tEXt")
+        return next((bytes(t[len(key) :]) for t in texts if t.startswith(key)), None)
+    if data[:3] == JPEG_MAGIC:
+        comments = (data[p.body : p.end] for p in jpeg_segments(data) if p.kind[0] == COMMENT)
+        return next((bytes(c[len(first) :]) for c in comments if c.startswith(first)), None)
+    if (comment := comment_of_video(data, first)) is not None:
+        return comment.removeprefix(first)
+    plugin = GifImagePlugin.GifImageFile if data[:3] == b"GIF" else WebPImagePlugin.WebPImageFile
+    with plugin(io.BytesIO(data)) as image:  # not Image.open, which refuses large sheets
         words = bytes(image.info.get("comment", b""))
-    first, _, rest = words.partition(b" ")
-    if first != _CHUNK.encode():
-        raise ValueError("the comment holds no recipe")
-    return rest
+        if isinstance(image, WebPImagePlugin.WebPImageFile):
+            words = str(image.getexif().get(_DESCRIPTION, "")).encode()
+    return words.removeprefix(first) if words.startswith(first) else None
 
 
 def _json(recipe: Mapping[str, object]) -> str:
@@ -229,7 +239,7 @@ def _description(recipe: Mapping[str, object]) -> bytes:
     return exif.tobytes()
 
 
-def _comment(recipe: Mapping[str, object]) -> bytes:
+def comment_of_recipe(recipe: Mapping[str, object]) -> bytes:
     """Return a recipe as a comment; while it is too long, its longest value becomes a hash."""
     short = dict(recipe)
     while True:

@@ -8,11 +8,13 @@ from gentool.data.badfiles import MAX_BAD, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES, CacheMode, prepare
 from gentool.data.cache.pruning import Entry, list_entries, prune, verify
 from gentool.data.dataset import Dataset, ImageArray, Rows, Split, Subset
+from gentool.data.encoded import BadImage
+from gentool.data.level_choice import resolve_levels
 from gentool.data.opening import open_dataset, open_joined
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Preprocessing, decode, make_preprocessing
+from gentool.data.preprocessing import Preprocessing, decode, make_preprocessing
 from gentool.data.reading import Sample
-from gentool.data.shape import parse_size, resolve_shape
+from gentool.data.shape import about_given_size, parse_size, resolve_shape
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.frames import FramesSource
 from gentool.data.sources.stacked_digits import coverage
@@ -44,6 +46,7 @@ __all__ = [
     "Source",
     "Split",
     "Subset",
+    "about_given_size",
     "cache_folder",
     "coverage",
     "decode",
@@ -58,6 +61,7 @@ __all__ = [
     "parse_size",
     "prepare",
     "prune",
+    "resolve_levels",
     "resolve_shape",
     "verify",
     "write_bad_files",

@@ -1,7 +1,7 @@
 """The prepared images of a source, as training and evaluation use them. Reads no files itself."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.rng import data_order, derive_key, permute
 from gentool.data.badfiles import BadFile
+from gentool.data.intake import Intake
 from gentool.data.preprocessing import Preprocessing
 
 Rows = NDArray[np.int64]
@@ -53,8 +54,14 @@ class Dataset:
             streaming, a hash of the source's fingerprint and the preprocessing.
         bad: (path, reason) of the files that were left out; grows when streaming.
         describe: Returns the name of the image in a row, for messages.
+        listed: Returns the names of all images in order, faster than ``describe`` for each; None
+            for data sets without such a way.
+        intake: What the source took and passed over.
         repeats: Weight of each image, float32 (N,), or None if all weights are 1.
         notes: What the user should know about the preparation, one sentence each.
+        stamp: When streaming, what changes with the files even if the fingerprint does not.
+        with_empty: The same images with the classes that were left out, as no image has them; None
+            if there are none. Older versions of gentool trained models on it.
         streamed: Whether an image is decoded each time it is read, which takes long. Otherwise
             the pixels are in memory or in a memory-mapped file.
     """
@@ -69,8 +76,12 @@ class Dataset:
     fingerprint: str
     bad: Sequence[BadFile]
     describe: Callable[[int], str]
+    listed: Callable[[], Iterator[str]] | None = None
+    intake: Intake = field(default_factory=Intake)
     repeats: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
+    stamp: str = ""
+    with_empty: "Dataset | None" = None
     streamed: bool = False
 
     def __len__(self) -> int:
@@ -82,16 +93,37 @@ class Dataset:
         return self.preprocessing.shape
 
     @property
+    def version(self) -> str:
+        """What changes with the pixels or labels: the key of what is computed from them."""
+        return f"{self.fingerprint}|{self.stamp}" if self.stamp else self.fingerprint
+
+    def names(self) -> Iterator[str]:
+        """Return the names of all images, in order."""
+        return map(self.describe, range(len(self))) if self.listed is None else self.listed()
+
+    @property
     def whole(self) -> "Subset":
         """The subset that contains all images."""
         return Subset(self, np.arange(len(self)))
 
-    def split(self, holdout: float) -> "Split":
+    def as_before(self, fingerprint: object) -> "Dataset":
+        """Return the images as a data set with this fingerprint, or its beginning, if they can be.
+
+        That is ``with_empty`` where an older version of gentool used it, else the data set itself.
+        """
+        known = self.with_empty
+        if known is None or not isinstance(fingerprint, str) or not fingerprint:
+            return self
+        return known if known.fingerprint.startswith(fingerprint) else self
+
+    def split(self, holdout: float, *, keep_classes: bool = True) -> "Split":
         """Return the training images and the held-out images.
 
         Args:
             holdout: Fraction of the images to hold out. The split depends on the content of the
                 files, so identical files are always on the same side.
+            keep_classes: Whether at least one image of each class stays in training. Older versions
+                of gentool did not see to this.
 
         Raises:
             UsageError: the images are streamed, so that their content has not been read.
@@ -104,6 +136,8 @@ class Dataset:
                 "in advance when they are streamed. Use --cache disk, or --holdout 0"
             )
         kept_out = self.hashes < np.uint64(holdout * 2**63) * np.uint64(2)
+        if keep_classes and self.labels is not None:
+            kept_out &= ~np.isin(self.hashes, _one_of_each(self.hashes, self.labels, kept_out))
         sides = (np.flatnonzero(side) for side in (~kept_out, kept_out))
         return Split(*(Subset(self, rows) for rows in sides))
 
@@ -166,20 +200,22 @@ class Subset:
         """Return these images, each repeated by its weight.
 
         With weight 2.5 each image occurs twice, and half of the images of that weight, chosen by
-        the seed, once more.
+        the seed, once more. One image of each class stays, however small its weight.
 
         Raises:
             DataError: the weights are so small that no image is left.
         """
         if self.weights is None:
             return self
-        rows = _repeat(self.rows, self.weights, seed)
-        if len(self) and not len(rows):
+        times = _times(self.rows, self.weights, seed)
+        if len(self) and not times.any():
             raise DataError(
                 f"with the weights of {self.name}, none of {len(self):,} images is left. Use "
                 "larger weights"
             )
-        return Subset(self.dataset, rows)
+        if self.labels is not None:
+            times[_first_of_lost(self.labels, times > 0)] = 1
+        return Subset(self.dataset, np.repeat(self.rows, times))
 
 
 class Split(NamedTuple):
@@ -212,7 +248,28 @@ class _Selection:
         return self._images[self._rows[index]]
 
 
-def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:
+def _one_of_each(
+    hashes: NDArray[np.uint64], labels: NDArray[np.int64], kept_out: NDArray[np.bool_]
+) -> NDArray[np.uint64]:
+    """Return the hashes that must not be held out, so that each class has an image in training.
+
+    Of a class that is held out completely it is the largest one, which would be the first to be in
+    training with a smaller hold-out.
+    """
+    order = np.lexsort((hashes, labels))
+    ends = np.flatnonzero(np.diff(labels[order], append=-1))
+    last = order[ends]  # the image with the largest hash of each class
+    return hashes[last[~np.isin(labels[last], labels[~kept_out])]]
+
+
+def _first_of_lost(labels: NDArray[np.int64], kept: NDArray[np.bool_]) -> Rows:
+    """Return the position of the first image of each class that has none among those kept."""
+    lost, first = np.unique(labels, return_index=True)
+    return first[~np.isin(lost, labels[kept])].astype(np.int64)
+
+
+def _times(rows: Rows, weights: NDArray[np.float32], seed: int) -> NDArray[np.int32]:
+    """Return how often each image occurs, int32 (N,)."""
     times = np.floor(weights).astype(np.int32)
     share = weights - times
     key = derive_key(seed, "repeats")
@@ -222,4 +279,4 @@ def _repeat(rows: Rows, weights: NDArray[np.float32], seed: int) -> Rows:
         for start in range(0, count, _AT_ONCE):  # in pieces: ten million at once take much memory
             once_more = np.arange(start, min(start + _AT_ONCE, count))
             times[same[permute(once_more, len(same), key)]] += 1
-    return np.repeat(rows, times)
+    return times

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_DECODERS = r"(PIL|numpy|gentool\.data\.preprocessing)\b"
+_DECODERS = r"(PIL|numpy|gentool\.data\.(preprocessing|encoded))\b"
 _lock = threading.Lock()
 _inside: "list[warnings.catch_warnings[None]]" = []  # one for each thread that is inside
 

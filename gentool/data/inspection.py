@@ -3,13 +3,12 @@
 Nothing is cached and nothing is changed. ``gentool data check`` prints the result.
 """
 
-import io
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,17 +19,21 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.messages import Progress
 from gentool.core.pil_images import to_pil
 from gentool.data.badfiles import with_own, without_own
+from gentool.data.empty_classes import told_of
+from gentool.data.encoded import BadImage, description
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import FORMATS, BadImage, Preprocessing, convert, open_image
-from gentool.data.sources.table import FileSource, Source, content_hash
+from gentool.data.levels import Levels
+from gentool.data.likeness import describe_images, near_pairs
+from gentool.data.preprocessing import Preprocessing
+from gentool.data.reading import Bad, attempt
+from gentool.data.remarks import ENLARGED, about_films, about_unsuited, is_far_smaller
+from gentool.data.sources.base import image_hash
+from gentool.data.sources.table import Source
 
 T = TypeVar("T")
 _CHUNK = 256  # images inspected between two calls of `progress`, which may raise to stop
-_NEAR_BITS = 4  # near images: the perceptual hashes differ in at most this many of 64 bits
-_BANDS = 5  # _NEAR_BITS + 1: two near hashes agree in at least one band (pigeonhole principle)
 _NEAR_COLOURS = 6.0  # near images: the largest mean difference of their colours, of 255
 _THUMBNAIL = Preprocessing(ImageShape(32, 32, 3))
-_WINDOW = 32  # comparisons per hash in a band's bucket, so that a million white pages stay cheap
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Look:
         format: PIL's name of the file format, or ``drawn`` for an image without a file.
         size: (width, height) in pixels.
         content: 64-bit hash of the file's bytes, or of the pixels if there is no file.
-        perceptual: 64-bit pHash, which ignores colours; None if ImageHash is not installed.
+        has_frames: Whether its file has further frames, which are not images of the source.
+        unsuited: Whether the levels suit its values badly.
+        perceptual: 64-bit perceptual hash, which ignores colours.
         colours: The image resized to 8x8 RGB, uint8 (192,).
     """
 
@@ -50,7 +55,9 @@ class Look:
     format: str
     size: tuple[int, int]
     content: int
-    perceptual: int | None
+    has_frames: bool
+    unsuited: bool
+    perceptual: int
     colours: NDArray[np.uint8]
 
 
@@ -65,7 +72,10 @@ class Survey:
         sizes: Number of images per (width, height), most frequent first.
         classes: Number of readable images per class; empty if the source has no classes.
         duplicates: Groups of images with equal content, by name.
-        near: Groups of similar images, by name; None if ImageHash is not installed.
+        near: Groups of similar images, by name.
+        films: Names of the files with further frames, which are not read.
+        unsuited: Names of the deep images whose values the levels suit badly.
+        first_of_size: The name of the first image of each size.
         bad: (name, reason) of the images that cannot be read.
         intake: What the source took and passed over.
     """
@@ -76,34 +86,34 @@ class Survey:
     sizes: dict[tuple[int, int], int]
     classes: dict[str, int]
     duplicates: list[list[str]]
-    near: list[list[str]] | None
+    near: list[list[str]]
+    films: list[str]
+    unsuited: list[str]
+    first_of_size: dict[tuple[int, int], str]
     bad: list[tuple[str, str]]
     intake: Intake
 
 
-def survey(source: Source, progress: Progress) -> Survey:
+def survey(source: Source, progress: Progress, levels: Levels | None = None) -> Survey:
     """Inspect every image of ``source`` and return the summary.
 
     Args:
         source: Where the images come from.
         progress: Called with (done, total); may raise to stop.
+        levels: The scale of deep images, as in ``Preprocessing``.
     """
-    perceptual = _perceptual_hash()
     looks: dict[int, Look] = {}
     bad: list[tuple[str, str]] = []
-    for index, found in _looks(source, perceptual, progress):
+    for index, found in _looks(source, progress, levels):
         if isinstance(found, Look):
             looks[index] = found
         else:
-            bad.append((source.describe(index), str(found)))
+            bad.append((source.describe(index), found.reason))
     classes: Counter[str] = Counter()
     if source.labels is not None:
         classes.update(dict.fromkeys(source.classes, 0))
         classes.update(source.classes[source.labels[index]] for index in looks)
     exact = _groups_of_equals({k: look.content for k, look in looks.items()})
-    near = None
-    if perceptual is not None:
-        near = _named(source, _near_groups(looks, exact))
     return Survey(
         total=len(source) - len(bad) + len(without_own(bad)),
         modes=_counted(look.mode for look in looks.values()),
@@ -111,10 +121,45 @@ def survey(source: Source, progress: Progress) -> Survey:
         sizes=_counted(look.size for look in looks.values()),
         classes=dict(classes),
         duplicates=_named(source, exact),
-        near=near,
+        films=[source.describe(index) for index, look in looks.items() if look.has_frames],
+        unsuited=[source.describe(index) for index, look in looks.items() if look.unsuited],
+        first_of_size={
+            look.size: source.describe(index) for index, look in reversed(looks.items())
+        },
+        near=_named(source, _near_groups(looks, exact)),
         bad=without_own(bad),
-        intake=with_own(source.intake, bad),
+        intake=_noting(with_own(source.intake, bad), source, classes),
     )
+
+
+def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Intake:
+    """Return the notes with those on classes of which no image can be read."""
+    if source.labels is None:
+        return intake
+    listed = np.bincount(source.labels, minlength=len(source.classes))
+    gone = [k for k, name in enumerate(source.classes) if not readable[name]]
+    told = told_of([source.classes[k] for k in gone], listed[gone])
+    return replace(intake, notes=(*intake.notes, *told))
+
+
+def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
+    """Return sentences on images far smaller than the training shape, and on further frames."""
+    notes = []
+    small = [size for size in found.sizes if is_far_smaller(size, shape)]
+    if small:
+        count = sum(found.sizes[size] for size in small)
+        width, height = small[0]
+        notes.append(
+            f"{count:,} images are far smaller than {shape.height}x{shape.width} and would be "
+            f"enlarged more than {ENLARGED} times, such as {found.first_of_size[small[0]]:.80} "
+            f"({height}x{width})"
+        )
+    if found.unsuited:
+        notes.append(about_unsuited(len(found.unsuited), found.unsuited[0]))
+    if found.films:
+        total = sum(found.modes.values())
+        notes.append(about_films(len(found.films), total, found.films[0]))
+    return notes
 
 
 def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> Pixels:
@@ -135,57 +180,45 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
     return np.stack(shown)
 
 
-def _perceptual_hash() -> Callable[[Image.Image], int] | None:
-    """Return the 64-bit pHash of the library ImageHash, or None if it is not installed."""
-    try:
-        from imagehash import phash
-    except ImportError:
-        return None
-
-    def number(image: Image.Image) -> int:
-        bits = np.packbits(phash(image).hash.ravel())
-        return int.from_bytes(bits.tobytes(), "big")
-
-    return number
-
-
 def _looks(
-    source: Source, perceptual: Callable[[Image.Image], int] | None, progress: Progress
-) -> Iterator[tuple[int, Look | BadImage]]:
+    source: Source, progress: Progress, levels: Levels | None
+) -> Iterator[tuple[int, Look | Bad]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
-    Threads suffice because Pillow releases the interpreter lock while it decodes.
+    Images are read as training reads them. Threads suffice because Pillow releases the interpreter
+    lock while it decodes.
     """
 
-    def look(index: int) -> tuple[int, Look | BadImage]:
-        try:
-            if isinstance(source, FileSource):
-                data = source.read(index)
-                image, content = open_image(data), content_hash(data)
-                kind = _format(data)
-            else:
-                image, kind = source.open(index).image, "drawn"
-                content = content_hash(image.tobytes())
-            small = to_pil(convert(image, _THUMBNAIL))
-            seen = perceptual(small) if perceptual else None
-            colours = np.asarray(small.resize((8, 8), Image.Resampling.BOX)).ravel()
-            return index, Look(image.mode, kind, image.size, content, seen, colours)
-        except BadImage as error:
-            return index, error
-        except Exception as error:  # an unreadable file, a broken archive member
-            return index, BadImage(f"{type(error).__name__}: {error}".splitlines()[0])
+    def look(index: int) -> tuple[int, Look | Bad]:
+        return index, attempt(partial(_look, source, levels), index)
 
     total = len(source)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    workers = 1 if source.access == "sequential" else os.cpu_count()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, total, _CHUNK):
             progress(start, total)
             yield from pool.map(look, range(start, min(start + _CHUNK, total)))
     progress(total, total)
 
 
-def _format(data: bytes) -> str:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return str(image.format)
+def _look(source: Source, levels: Levels | None, index: int) -> Look:
+    """Inspect one image; errors are those of ``Source.load``."""
+    decoded = source.open(index)
+    told = description(decoded.image)
+    loaded = source.prepare(index, decoded, replace(_THUMBNAIL, levels=levels))
+    thumbnail = loaded.pixels
+    small = to_pil(thumbnail).resize((8, 8), Image.Resampling.BOX)
+    drawn = told.format == "drawn"
+    return Look(
+        mode=decoded.image.mode,
+        format=told.format,
+        size=told.size,
+        content=image_hash(decoded.image) if drawn else decoded.content_hash,
+        has_frames=told.has_frames,
+        unsuited=loaded.unsuited,
+        perceptual=int(describe_images(thumbnail[None])[0][0]),
+        colours=np.asarray(small).ravel(),
+    )
 
 
 def _counted(values: Iterable[T]) -> dict[T, int]:
@@ -220,34 +253,12 @@ def _near_groups(looks: dict[int, Look], exact: list[list[int]]) -> list[list[in
             key = parent[key]
         return key
 
-    for a, b in near_pairs(hashes):
-        ours, theirs = (looks[int(keys[k])].colours.astype(np.float32) for k in (a, b))
-        if np.abs(ours - theirs).mean() > _NEAR_COLOURS:
-            continue
-        parent[root(int(keys[b]))] = root(int(keys[a]))
+    for firsts, seconds in near_pairs(hashes):
+        for a, b in zip(firsts.tolist(), seconds.tolist(), strict=True):
+            ours, theirs = (looks[int(keys[k])].colours.astype(np.float32) for k in (a, b))
+            if np.abs(ours - theirs).mean() <= _NEAR_COLOURS:
+                parent[root(int(keys[b]))] = root(int(keys[a]))
     groups = defaultdict(list)
     for key in parent:
         groups[root(key)].append(key)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def near_pairs(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of positions in ``hashes``, uint64 (N,), whose hashes differ in at most 4 bits.
-
-    The 64 bits are cut into five bands. Near hashes agree in at least one band, so only hashes
-    with an equal band are compared, after sorting: O(N log N). Each hash is compared with the
-    next 32 hashes of equal band. This may miss pairs where very many hashes share a band, but
-    equal hashes are adjacent and are always linked.
-    """
-    edges = np.linspace(0, 64, _BANDS + 1).astype(int)
-    for low, high in pairwise(edges):
-        band = (hashes >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
-        order = np.lexsort((hashes, band))
-        for step in range(1, min(_WINDOW, len(order) - 1) + 1):
-            a, b = order[:-step], order[step:]
-            same = band[a] == band[b]
-            if not same.any():
-                break
-            a, b = a[same], b[same]
-            close = np.bitwise_count(hashes[a] ^ hashes[b]) <= _NEAR_BITS
-            yield from zip(a[close].tolist(), b[close].tolist(), strict=True)

@@ -5,6 +5,8 @@ Opens no file.
 
 import re
 
+from gentool.core.image_parts import png_chunks
+
 HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_cut``
 _TAIL_BYTES = 1024
 
@@ -127,11 +129,21 @@ def why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
     return f"it is {words}, {allowed}{advice}"
 
 
+def ends_early(data: bytes) -> bool:
+    """Return whether the parts of a PNG or WebP say that the file is cut short."""
+    kind = image_format(data[:HEAD_BYTES])
+    if kind == "PNG":
+        return not any(part.kind == b"IEND" for part in png_chunks(data))
+    if kind == "WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return False
+
+
 def is_cut(data: bytes, message: str) -> bool:
     """Return whether the bytes of an image that a decoder refused with a message end too early."""
     kind = image_format(data[:HEAD_BYTES])
     if kind == "WEBP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+        return ends_early(data)
     if kind in ("JPEG", "JPEG2000") and data.rfind(b"\xff\xd9", -_TAIL_BYTES) < 0:
         return True
     return _CUT_SHORT.search(message) is not None

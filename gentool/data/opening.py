@@ -7,7 +7,8 @@ from gentool.core.messages import Progress
 from gentool.data.badfiles import MAX_BAD
 from gentool.data.cache.prepare import CacheMode, prepare
 from gentool.data.dataset import Dataset
-from gentool.data.preprocessing import Preprocessing
+from gentool.data.level_choice import resolve_levels
+from gentool.data.preprocessing import make_preprocessing
 from gentool.data.reading import Sample
 from gentool.data.shape import resolve_shape
 from gentool.data.sources.frames import FramesSource
@@ -19,6 +20,7 @@ def open_dataset(
     size: str | int | None = None,
     mode: str | None = None,
     *,
+    levels: str | None = None,
     largest_side: int = 64,
     progress: Progress | None = None,
     cache: CacheMode = "auto",
@@ -28,17 +30,19 @@ def open_dataset(
     """Return the prepared images of ``spec``.
 
     ``spec`` is as in ``open_source``. A size or mode that is None is chosen by
-    ``resolve_shape``. The other arguments are as in ``prepare``.
+    ``resolve_shape``, and levels by ``resolve_levels``. The other arguments are as in ``prepare``.
 
     Raises:
         DataError: there are no usable images.
-        UsageError: the size or mode is not allowed.
+        UsageError: the size, mode or levels are not allowed.
     """
     sample = Sample(open_source(spec, max_bad=max_bad))
     words = None if size is None else str(size)
     shape, _ = resolve_shape(sample, words, mode, largest_side)
+    chosen, _ = resolve_levels(sample, levels)
+    preprocessing = make_preprocessing(shape, levels=chosen)
     return prepare(
-        sample.source, Preprocessing(shape), progress,
+        sample.source, preprocessing, progress,
         cache=cache, max_bad=max_bad, strict=strict, sample=sample,
     )  # fmt: skip
 
@@ -60,7 +64,7 @@ def open_joined(
         labels: A file of labels, ``folders`` or ``none``; None for what is found.
         all_frames: Whether every frame of an animation is an image.
         download: Whether what is not here may be fetched.
-        refresh: Whether every file of a huge folder is looked at again.
+        refresh: Whether a huge folder is listed again, and the content of all files read again.
         max_bad: Share of the images that may have no label.
         poll: Called now and then with a message for people; may raise to stop.
 
@@ -68,6 +72,7 @@ def open_joined(
         DataError: nothing usable there.
     """
     source = open_sources(specs, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
-    if not all_frames:
-        return source
-    return FramesSource(source, lambda done, total: poll("stopped while counting frames"))
+    if all_frames:
+        source = FramesSource(source, lambda done, total: poll("stopped while counting frames"))
+    source.reread = refresh
+    return source

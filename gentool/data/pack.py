@@ -2,12 +2,14 @@
 
 The zip is itself a source: training on it uses the same pixels as training on the original
 source. Class folders are kept; for labels that do not come from folders they are created. Every
-PNG carries the hash of its source file, so that a hold-out split of the zip equals that of the
-original source.
+member has the time of its source file. Every PNG carries the hash of its source file, so that a
+hold-out split of the zip equals that of the original source.
 """
 
+import struct
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from gentool.core.atomic_files import replacing
@@ -20,7 +22,9 @@ from gentool.data.sources.selection import why_skipped
 from gentool.data.sources.table import Source
 
 _POLL = 64  # images between two calls of `progress`, which may raise to stop
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # date of every member, so that equal images give equal zips
+_FIRST, _LAST = 315532800, 2**32 - 1  # 1980 and 2106 in seconds since 1970: a zip has no others
+_TIMES = struct.Struct("<HHBL")  # the extra field with a time in UTC, "UT"
+_UT = 0x5455
 
 
 def pack(
@@ -56,13 +60,13 @@ def pack(
                 if index % _POLL == 0:
                     progress(index, len(source))
                 try:
-                    pixels, mark = source.load(index, preprocessing)
+                    loaded = source.load(index, preprocessing)
                 except Exception as error:  # whatever a broken file makes a decoder raise
                     bad.append((source.describe(index), str(error).splitlines()[0]))
                     continue
                 name = _member(source, index, taken)
-                data = with_origin(encode(pixels, ".png"), mark)
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+                data = with_origin(encode(loaded.pixels, ".png"), loaded.content_hash)
+                archive.writestr(_dated(name, source.time(index)), data)
             archive.comment = comment(len(taken))
             if not taken:
                 raise DataError(
@@ -72,6 +76,19 @@ def pack(
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
     progress(len(source), len(source))
     return len(taken), bad
+
+
+def _dated(name: str, time: float | None) -> zipfile.ZipInfo:
+    """Return a member with the time of its image's file, in UTC: equal files give equal zips.
+
+    The image of no file has the first date that a zip can hold, which says that there is none.
+    """
+    seconds = _FIRST if time is None else min(max(int(time), _FIRST), _LAST)
+    day = datetime.fromtimestamp(seconds, UTC)
+    member = zipfile.ZipInfo(name, (day.year, day.month, day.day, day.hour, day.minute, day.second))
+    if seconds != _FIRST:
+        member.extra = _TIMES.pack(_UT, 5, 1, seconds)
+    return member
 
 
 def _folder(kind: str) -> str:

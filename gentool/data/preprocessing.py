@@ -2,51 +2,59 @@
 
 The steps, in order:
 
-1. Only the formats in ``FORMATS`` are opened, and no image of more than 67 million pixels.
-2. The image is turned upright as its EXIF tag says.
+1. Only the formats in ``FORMATS`` are opened. Metadata that pixels do not need are removed first.
+   A JPEG of more than 67 million pixels is decoded at a half, a quarter or an eighth of its
+   sides; other images of that size are refused.
+2. The image is turned upright as its EXIF tag says; damaged EXIF data are ignored.
 3. An ICC profile is converted to sRGB; a broken profile is ignored.
-4. Grey images with more than 8 bits are scaled to 8 bits: 16-bit and 32-bit integers by the
-   range of their type, floating point from [0, 1] if no value is above 1, else from [0, 255].
+4. Images with more than 8 bits are scaled to 8 bits by their levels (``deep_images``), which are
+   the same for all images of a set.
 5. The image is converted to the wanted colour mode. Transparent images are laid on the
    background unless alpha is kept.
 6. It is cropped in the centre, padded or stretched to the wanted shape, with an antialiasing
-   filter. If alpha is kept, colours are premultiplied by alpha during resizing.
+   filter. If alpha is kept, colours are premultiplied by alpha during resizing. Every pixel of
+   alpha 0 becomes black, at any size and in the padding: what editors leave behind invisible
+   pixels must not be learned, and 0 is what premultiplied colours are there. Pixels of partial
+   alpha keep their colour, which is visible.
 """
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from gentool.core.errors import UsageError
-from gentool.core.images import MODES, ImageShape, Pixels
+from gentool.core.images import MODES, ImageShape, Pixels, hide_colours
 from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
+from gentool.data.deep_images import (
+    is_deep_grey,
+    raw_mode,
+    remember_low_bits,
+    remember_white,
+    with_levels,
+    with_values_of,
+)
+from gentool.data.encoded import (
+    FORMATS,
+    BadImage,
+    describe,
+    description,
+    open_encoded,
+    turn_upright,
+)
 from gentool.data.kinds import is_cut, why_unreadable
+from gentool.data.levels import FULL, Levels, parse_levels
+from gentool.data.metadata import MOST_PROFILE
 
-VERSION = 2  # part of the cache key: raise it when the same file would give other pixels
-_OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
-FORMATS = (
-    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM",
-    *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
-)  # fmt: skip
+VERSION = 3  # part of the cache key: raise it when the same file would give other pixels
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
-_MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
-_BAND = 2**22  # pixels with more than 8 bits that are scaled at once
-_MOST_PROFILE = 2**22  # bytes of an ICC profile
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF 6.0
-_WHITE = "gentool white"  # key in an image's info: the value that means white
-
-
-class BadImage(Exception):
-    """A file cannot become an image; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,14 @@ class Preprocessing:
             padding is transparent): a colour's name or #rrggbb.
         margin: Images are stored larger than ``shape`` by this fraction, 0 to 1, so that training
             can cut out a window at random.
+        levels: The scale of deep images; None for the range of each image's type.
     """
 
     shape: ImageShape
     fit: str = "crop"
     background: str = "white"
     margin: float = 0.0
+    levels: Levels | None = None
 
     @property
     def stored_shape(self) -> ImageShape:
@@ -78,6 +88,7 @@ class Preprocessing:
     def words(self) -> str:
         """Short description for people, without the version."""
         more = f", margin {self.margin:g}" if self.margin else ""
+        more += f", levels {self.levels}" if self.levels else ""
         return f"{self.shape}, {self.fit}, on {self.background}{more}"
 
     def __str__(self) -> str:
@@ -85,12 +96,17 @@ class Preprocessing:
 
 
 def make_preprocessing(
-    shape: ImageShape, fit: str = "crop", background: str = "white", margin: float = 0.0
+    shape: ImageShape,
+    fit: str = "crop",
+    background: str = "white",
+    margin: float = 0.0,
+    levels: str = FULL,
 ) -> Preprocessing:
     """Return settings of preprocessing after checking the given values.
 
     Raises:
-        UsageError: there is no such fit or colour, or the margin is not from 0 to 1.
+        UsageError: there is no such fit or colour, the margin is not from 0 to 1, or the levels
+            are neither ``full`` nor LOW:HIGH.
     """
     if fit not in FITS:
         raise name_error("fit", fit, list(FITS), f"choices: {', '.join(FITS)}")
@@ -102,10 +118,10 @@ def make_preprocessing(
         ) from None
     if not 0 <= margin <= 1:
         raise UsageError(f"margin is {margin:g}; allowed: 0 to 1")
-    return Preprocessing(shape, fit, background, margin)
+    return Preprocessing(shape, fit, background, margin, parse_levels(levels))
 
 
-def decode(data: bytes, preprocessing: Preprocessing, frame: int = 0) -> Pixels:
+def decode(data: bytes, preprocessing: Preprocessing, frame: int | None = None) -> Pixels:
     """Decode and prepare one encoded image, and return it as uint8 (H, W, C).
 
     Raises:
@@ -117,9 +133,12 @@ def decode(data: bytes, preprocessing: Preprocessing, frame: int = 0) -> Pixels:
 def convert(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """Prepare one decoded image, and return it as uint8 (H, W, C) in the stored shape."""
     shape = preprocessing.stored_shape
-    ready = _to_mode(image, shape.channels, preprocessing.background)
+    ready = _to_mode(
+        with_levels(image, preprocessing.levels), shape.channels, preprocessing.background
+    )
     fitted = _fit(ready, (shape.width, shape.height), preprocessing)
-    return np.asarray(fitted, dtype=np.uint8).reshape(shape.height, shape.width, shape.channels)
+    pixels = np.asarray(fitted, dtype=np.uint8)
+    return hide_colours(pixels.reshape(shape.height, shape.width, shape.channels))
 
 
 def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
@@ -133,13 +152,15 @@ def _fit(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing
     inside = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
     ground = Image.new("RGB", size, preprocessing.background).convert(image.mode)
     if image.mode == "RGBA":
-        ground.putalpha(0)
+        ground.putalpha(0)  # ``hide_colours`` makes it black
     ground.paste(inside, ((size[0] - inside.width) // 2, (size[1] - inside.height) // 2))
     return ground
 
 
-def open_image(data: bytes, frame: int = 0) -> Image.Image:
+def open_image(data: bytes, frame: int | None = None) -> Image.Image:
     """Decode one frame (by default the first), turn it upright and convert it to sRGB.
+
+    ``description`` returns what the file says about the image.
 
     Raises:
         BadImage: as in ``decode``, or there is no such frame.
@@ -148,67 +169,31 @@ def open_image(data: bytes, frame: int = 0) -> Image.Image:
         raise BadImage("the file is empty")
     try:
         with ignored_decoder_warnings():
-            image = _open(data)
-            if frame:
-                image.seek(frame)
+            image = open_encoded(data, frame)
+            raw = raw_mode(image)
+            described = description(image)
             image.load()
-            if image.mode in ("I", "F"):
-                image.info[_WHITE] = _white(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_srgb(image)
+            remember_white(image)
+            remember_low_bits(image, raw, data)
+            turn_upright(image)
+            found = with_values_of(image, _to_srgb(image))
+            describe(found, described)
+            return found
     except BadImage:
         raise
     except UnidentifiedImageError:
         raise BadImage(why_unreadable(data, FORMATS)) from None
     except (EOFError, IndexError) as error:
-        raise BadImage(f"it is cut short, or has no frame {frame}") from error
+        missing = f", or has no frame {frame}" if frame else ""
+        raise BadImage(f"it is cut short{missing}") from error
     except Exception as error:  # decoders raise almost anything on broken data
         line = _one_line(error)
         raise BadImage(f"it is cut short ({line})" if is_cut(data, str(error)) else line) from error
 
 
-def frame_count(data: bytes) -> int:
-    """Return the number of frames of an encoded image.
-
-    An unreadable image counts as one frame; the error is reported when it is decoded.
-    """
-    try:
-        with ignored_decoder_warnings():
-            return max(1, int(getattr(_open(data), "n_frames", 1)))
-    except Exception:  # decoders raise almost anything on broken data
-        return 1
-
-
-def _open(data: bytes) -> Image.Image:
-    """Open an image without decoding its pixels.
-
-    Raises:
-        BadImage: its header claims too many pixels.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"it has more than {_MOST_PIXELS:,} pixels") from error
-    if image.width * image.height > _MOST_PIXELS:
-        raise BadImage(f"it has {image.height}x{image.width} pixels, more than {_MOST_PIXELS:,}")
-    return image
-
-
 def _one_line(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _white(image: Image.Image) -> float:
-    """Return the value that means white in an image of mode ``I`` or ``F``."""
-    tags: Any = getattr(image, "tag_v2", {})
-    if image.mode == "F":
-        top = max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image))
-        return 1.0 if top <= 1 else 255.0
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    if bits <= 16:
-        return 65535.0
-    return float(2**32 - 1 if tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED else 2**31 - 1)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -217,7 +202,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         profile: Any = ImageCms.createProfile("LAB")
     else:
         found = image.info.get("icc_profile")
-        if not isinstance(found, bytes) or len(found) > _MOST_PROFILE:
+        if not isinstance(found, bytes) or len(found) > MOST_PROFILE:
             return image
         if image.mode not in ("RGB", "RGBA", "L", "CMYK"):
             return image
@@ -242,37 +227,13 @@ def _through(image: Image.Image, profile: Any) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, channels: int, background: str) -> Image.Image:
-    """Convert ``image`` to the mode with ``channels`` channels; grey above 8 bits is scaled."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _to_eight_bits(image)
+    """Convert ``image``, which has at most 8 bits, to the mode with ``channels`` channels."""
     if has_alpha(image):
         image = image.convert("RGBA")
         if channels != MODES["rgba"]:
             image = lay_on(image, background)
     wanted = pil_mode(channels)
     return image if image.mode == wanted else image.convert(wanted)
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert 16-bit, 32-bit or float grey to 8 bits; the range of its type becomes 0 to 255."""
-    white = float(image.info.get(_WHITE, 65535.0))
-    parts = []
-    for values in _bands(image):
-        if image.mode == "I" and white == 2**32 - 1:
-            values = values.view(np.uint32)  # Pillow stores unsigned values in signed integers
-        scaled = np.nan_to_num(values.astype(np.float64) / white * 255)
-        parts.append(np.clip(np.round(scaled), 0, 255).astype(np.uint8))
-    return Image.fromarray(np.concatenate(parts))
-
-
-def _bands(image: Image.Image) -> Iterator[NDArray[Any]]:
-    """Yield the pixel values in bands of rows, so that large images do not fill the memory.
-
-    A conversion to float64 takes eight bytes per pixel, hence a few million pixels at a time.
-    """
-    rows = max(1, _BAND // image.width)
-    for top in range(0, image.height, rows):
-        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
 
 
 def has_alpha(image: Image.Image) -> bool:
@@ -317,7 +278,7 @@ def probe(images: Iterable[Image.Image]) -> Probe:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+    if image.mode in ("1", "L", "LA") or is_deep_grey(image):
         return True
     rgb = np.asarray(image.convert("RGB"))
     return bool((rgb == rgb[..., :1]).all())

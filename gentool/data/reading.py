@@ -13,7 +13,8 @@ from PIL import Image
 
 from gentool.core.errors import DataError, GentoolError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Preprocessing
+from gentool.data.encoded import BadImage
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Decoded, Loaded, Source
 
 T = TypeVar("T")

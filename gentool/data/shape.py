@@ -13,6 +13,7 @@ from gentool.core.images import (
     ImageShape,
     side_problem,
 )
+from gentool.data.fitting import better_size, given_words, lost_words, median_aspect, nearest_aspect
 from gentool.data.preprocessing import Probe, probe
 from gentool.data.reading import Sample
 from gentool.data.sources.table import BuiltinSource
@@ -37,7 +38,7 @@ def parse_size(word: str) -> tuple[int, int]:
 
 
 def resolve_shape(
-    sample: Sample, size: str | None, mode: str | None, largest_side: int
+    sample: Sample, size: str | None, mode: str | None, largest_side: int, fit: str = "crop"
 ) -> tuple[ImageShape, list[str]]:
     """Return the training shape; a size or mode that is None is chosen from the images.
 
@@ -47,6 +48,7 @@ def resolve_shape(
         mode: ``grey``, ``rgb`` or ``rgba``, or None to choose one.
         largest_side: Limit for a chosen size. Square images get at most this side; other images
             get sides whose geometric mean is at most this.
+        fit: How the images get the shape, for the sentences.
 
     Returns:
         The shape, and one sentence for each choice that was made here.
@@ -72,28 +74,49 @@ def resolve_shape(
     notes = []
     height, width = given or _choose_size(found, largest_side)
     if not given:
-        notes.append(f"size {height}x{width}: {_size_reason(found, height, width)}")
+        reason = _size_reason(found, (height, width), fit, largest_side)
+        notes.append(f"size {height}x{width}: {reason}")
     if mode is None:
         mode = found.mode
         notes.append(f"mode {mode}: {found.reason}")
     return ImageShape(height, width, MODES[mode]), notes
 
 
-def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:
-    """Return (height, width) with the aspect of the images, limited by their size.
+def about_given_size(sample: Sample, size: str | None, fit: str, largest_side: int) -> list[str]:
+    """Return sentences on a size that was given: whether it cuts or enlarges the images much.
 
-    ``largest_side`` limits the side of a square, else the geometric mean of both sides. The
-    aspect is limited to 1:2 and 2:1. No side is below 16.
+    Args:
+        sample: Some of the images; they are read unless ``size`` is None.
+        size: As in ``parse_size``, or None if none was given.
+        fit: How the images get the shape.
+        largest_side: As in ``resolve_shape``, for the size that is recommended.
+
+    Raises:
+        UsageError: the size is not allowed.
+        DataError: no image of the sample can be read.
     """
+    if size is None or isinstance(sample.source, BuiltinSource):
+        return []
+    shape = parse_size(size)
+    return given_words([image.size for image in sample.images()], shape, fit, largest_side)
+
+
+def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:
+    """Return (height, width) for the images, limited by their size.
+
+    ``largest_side`` limits the side of a square, else the geometric mean of both sides. Images of
+    one size that is allowed keep it. Images that are nearly square become square. For all others
+    it is the shape with the nearest aspect. No side is below 16.
+    """
+    if len(set(found.sizes)) == 1:
+        ((columns, rows),) = set(found.sizes)
+        if not (side_problem(rows) or side_problem(columns) or rows * columns > largest_side**2):
+            return rows, columns
     width, height = (float(np.median(side)) for side in zip(*found.sizes, strict=True))
-    aspect = float(np.median([w / h for w, h in found.sizes]))
-    if abs(math.log(aspect)) < _SQUARE_BAND:
+    if abs(math.log(median_aspect(found.sizes))) < _SQUARE_BAND:
         side = _round_side(min(width, height, largest_side))
         return side, side
-    # Beyond 1:2, cropping loses less than the smaller shape saves.
-    stretch = math.sqrt(min(max(aspect, 0.5), 2.0))
-    scale = min(largest_side, width / stretch, height * stretch)
-    return _round_side(scale / stretch), _round_side(scale * stretch)
+    return nearest_aspect(found.sizes, largest_side)
 
 
 def _round_side(side: float) -> int:
@@ -102,12 +125,12 @@ def _round_side(side: float) -> int:
     return int(min(max(side // step * step, MIN_SIDE), MAX_SIDE))
 
 
-def _size_reason(found: Probe, height: int, width: int) -> str:
-    sizes = sorted(set(found.sizes), key=lambda s: s[0] * s[1])
-    if len(sizes) == 1:
-        own_width, own_height = sizes[0]
-        if (own_height, own_width) == (height, width):
-            return "the size of the images"
-        return f"the images are {own_height}x{own_width} (choose another with --size)"
+def _size_reason(found: Probe, shape: tuple[int, int], fit: str, largest_side: int) -> str:
+    sizes = sorted(set(found.sizes), key=lambda s: (s[0] * s[1], s))
     (w0, h0), (w1, h1) = sizes[0], sizes[-1]
-    return f"the images are {h0}x{w0} to {h1}x{w1} (choose another with --size)"
+    if len(sizes) == 1 and (h0, w0) == shape:
+        return "the size of the images"
+    which = f"{h0}x{w0}" if len(sizes) == 1 else f"{h0}x{w0} to {h1}x{w1}"
+    lost = lost_words(found.sizes, shape, fit)
+    better = better_size(found.sizes, shape, fit, largest_side)
+    return f"the images are {which}{lost}{better or ' (choose another with --size)'}"

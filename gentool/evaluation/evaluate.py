@@ -54,7 +54,13 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
 
     dataset = prepared(
         choose_preprocessing(
-            models, sample, request.size, request.mode, request.fit, request.background
+            models,
+            sample,
+            request.size,
+            request.mode,
+            request.fit,
+            request.background,
+            request.levels,
         )
     )
     sample.forget()
@@ -72,6 +78,7 @@ def evaluate(request: Request, poll: Poll) -> Evaluation:
         "shape": str(dataset.shape),
         "fit": dataset.preprocessing.fit,
         "background": dataset.preprocessing.background,
+        **({"levels": str(levels)} if (levels := dataset.preprocessing.levels) else {}),
     }
     return Evaluation(table, protocol, measuring.sheets, measuring.images)
 

@@ -8,9 +8,8 @@ import torch
 from gentool.core.images import Pixels
 from gentool.inference.blocks import code_blocks
 from gentool.models.base import Model
-from gentool.models.capabilities import required_likelihood
+from gentool.models.capabilities import ACTIVE_VARIANCE, required_likelihood
 from gentool.models.quantisers.base import perplexity
-from gentool.models.vae.elbo import ACTIVE_VARIANCE
 
 _IDLE_NATS = 1.0  # total KL per image; below it, if no unit is active, the posterior has collapsed
 

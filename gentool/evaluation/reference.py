@@ -64,7 +64,7 @@ def _classifier(images: Subset) -> Classifier:
     """Return a classifier that was trained on the images; the cache keeps its weights."""
     assert images.labels is not None
     rows = hashlib.sha256(images.rows.tobytes()).hexdigest()
-    words = f"{images.dataset.fingerprint}|{rows}|v2"
+    words = f"{images.dataset.version}|{rows}|v2"
     path = cache_folder() / f"classifier-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     network = Classifier(len(images.classes))
     try:
@@ -93,7 +93,7 @@ def make_reference(extractor: Extractor, images: Subset, trained: Subset) -> Ref
 
 
 def _cached_features(extractor: Extractor, images: Subset) -> torch.Tensor:
-    words = f"{images.dataset.fingerprint}|{extractor.name}|{extractor.hash}|".encode()
+    words = f"{images.dataset.version}|{extractor.name}|{extractor.hash}|".encode()
     words += images.rows.tobytes()
     path = cache_folder() / f"features-{hashlib.sha256(words).hexdigest()[:16]}"
     try:

@@ -34,6 +34,7 @@ class Request:
         device: Device on which models run.
         fit: If no target is a model, how images get their shape: crop, pad or stretch.
         background: If no target is a model, the colour behind transparent pixels and in padding.
+        levels: If no target is a model, the scale of deep images: auto, full or LOW:HIGH.
         mode: If no target is a model, the colour mode of the images.
         files: Which of ``reconstruction`` and ``likelihood`` write their figures per image or per
             unit to a file.
@@ -57,6 +58,7 @@ class Request:
     device: torch.device | str = "cpu"
     fit: str | None = None
     background: str | None = None
+    levels: str | None = None
     mode: str | None = None
     files: tuple[str, ...] = ()
 

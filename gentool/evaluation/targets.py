@@ -17,8 +17,10 @@ from gentool.data import (
     is_folder,
     make_preprocessing,
     open_images,
+    resolve_levels,
     resolve_shape,
 )
+from gentool.data.levels import AUTO, FULL
 
 Target = LoadedModel | Source
 _LARGEST_SIDE = 64  # largest side of the images if neither a model nor the caller chooses a size
@@ -58,7 +60,7 @@ def _is_there(path: Path) -> bool:
 
 def choose_preprocessing(
     models: Mapping[Path, LoadedModel], sample: Sample, size: str | None, mode: str | None,
-    fit: str | None, background: str | None,
+    fit: str | None, background: str | None, levels: str | None,
 ) -> Preprocessing:  # fmt: skip
     """Choose how targets and reference images are prepared: as the training images of the models.
 
@@ -71,13 +73,15 @@ def choose_preprocessing(
         mode: ``grey``, ``rgb`` or ``rgba``.
         fit: ``crop``, ``pad`` or ``stretch``.
         background: A colour.
+        levels: ``auto``, ``full`` or LOW:HIGH.
 
     Raises:
         UsageError: the models differ, or the user chose other values than those of the model.
     """
     if not models:
         shape, _ = resolve_shape(sample, size, mode, _LARGEST_SIDE)
-        return make_preprocessing(shape, fit or "crop", background or "white")
+        chosen, _ = resolve_levels(sample, levels)
+        return make_preprocessing(shape, fit or "crop", background or "white", levels=chosen)
     found = {_plain(loaded.preprocessing): loaded.preprocessing for loaded in models.values()}
     if len(found) > 1:
         different = " and ".join(sorted(preprocessing.words for preprocessing in found.values()))
@@ -92,10 +96,17 @@ def choose_preprocessing(
         mode or own.shape.mode,
         own.shape.height,
     )
-    asked = make_preprocessing(asked_for, fit or own.fit, background or own.background)
+    own_levels = str(own.levels or FULL)
+    asked = make_preprocessing(
+        asked_for, fit or own.fit, background or own.background,
+        levels=own_levels if levels in (None, AUTO) else levels,
+    )  # fmt: skip
     if _plain(asked) != _plain(own):
         path = next(iter(models))
-        given = {"--size": size, "--mode": mode, "--fit": fit, "--background": background}
+        given = {
+            "--size": size, "--mode": mode, "--fit": fit, "--background": background,
+            "--levels": levels,
+        }  # fmt: skip
         words = " ".join(f"{name} {word}" for name, word in given.items() if word is not None)
         raise UsageError(
             f"{words:.200} asks for images of {asked.words}, but {path!s:.200} was trained on "

@@ -268,6 +268,7 @@ def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
     """
     data = loaded.header["training"].get("data")
     words = data if isinstance(data, dict) else {}
+    dataset = dataset.as_before(words.get("fingerprint"))
     split = dataset.split(loaded.holdout)
     if words.get("fingerprint") != dataset.fingerprint:
         return _unknown(dataset, "they are not the set of images that it was trained on")

@@ -20,8 +20,8 @@ from gentool.core.images import Pixels, to_unit
 from gentool.core.signals import StopFlag
 from gentool.inference.blocks import prior_blocks, style_blocks
 from gentool.inference.latents import Latents, images_at, to_styles
+from gentool.metrics.pixels import pixel_distance
 from gentool.models.base import Model
-from gentool.models.gan.latent_encoder import pixel_distance
 
 _STARTS = 8  # random starts per image
 _LR = 0.3

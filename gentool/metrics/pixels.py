@@ -1,10 +1,11 @@
-"""Similarity of two images: the structural similarity SSIM (Wang et al. 2004, Eq. 13).
+"""Similarity of two images: SSIM (Wang et al. 2004, Eq. 13), and a distance to descend on.
 
 MSE and PSNR are in ``gentool.core.images``, because ``reconstruct`` prints them, too.
 """
 
 import numpy as np
 import torch
+from torch.nn.functional import avg_pool2d, mse_loss
 
 from gentool.core.images import Pixels
 
@@ -29,6 +30,22 @@ def ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     size = max(1, _NUMBERS_AT_ONCE // a[:1].size)
     blocks = (slice(start, start + size) for start in range(0, len(a), size))
     return np.concatenate([_ssim(a[block], b[block]) for block in blocks])
+
+
+def pixel_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared error per image, summed over three resolutions, shape (B,).
+
+    The coarse resolutions give a useful gradient while the error at the finest is still noise.
+
+    Args:
+        a: Images (B, C, H, W).
+        b: Images of the same shape.
+    """
+    total = torch.zeros(len(b), device=b.device)
+    for _ in range(3):
+        total = total + mse_loss(a, b, reduction="none").mean(dim=(1, 2, 3))
+        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
+    return total
 
 
 def _ssim(a: Pixels, b: Pixels) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -14,6 +14,8 @@ import torch
 from gentool.core.errors import NoLikelihood, NoStyles, UsageError
 from gentool.core.rng import Draw
 
+ACTIVE_VARIANCE = 0.01  # a unit is active above this variance of its posterior mean over images
+
 
 class Styles(ABC):
     """The styles of a model whose generator maps latents to one style per layer.

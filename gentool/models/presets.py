@@ -46,7 +46,7 @@ def _preset(
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    #                                       images  batch     lr width         images  batch     lr width
+    # CPU, then GPU:                         images  batch     lr width         images  batch     lr width
     "gan": _preset(
         "gan",                        _row(400_000, 64, 1e-3, 48), _row(3_000_000, 128, 5e-4, 128),
         "the recommended GAN: relativistic loss, R1 and R2, plain convolutions"),

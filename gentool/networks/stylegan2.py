@@ -191,7 +191,7 @@ class Synthesis(nn.Module):
         """Return maps; ``noise`` returns (B, *shape) for a name, and None is the constant noise."""
         # Contiguous, so that styles from the mapping and from a file are rounded equally.
         each = [v.contiguous() for v in w.unbind(1)] if w.ndim == 3 else [w] * self.layers
-        x = self.base.expand(len(w), -1, -1, -1)
+        x = self.base.expand(w.shape[0], -1, -1, -1)  # not len(), which fixes the size in an export
         total: torch.Tensor | None = None
         for k, size in enumerate(self.sizes):
             if k > 0:

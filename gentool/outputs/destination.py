@@ -13,11 +13,13 @@ from typing import BinaryIO, Literal
 from gentool.core.errors import UsageError
 from gentool.core.picture_files import SUFFIXES
 from gentool.core.sheet_labels import SheetLabels
+from gentool.core.video_files import VIDEO_SUFFIXES, require_video
 from gentool.data import is_folder
+from gentool.outputs.films import Film, FilmSink, VideoSink
 from gentool.outputs.marks import ARRAYS, PICTURE, Recipe
 from gentool.outputs.ownership import Guard
 from gentool.outputs.plan import Plan
-from gentool.outputs.writers import ArraySink, FilmSink, FolderSink, SheetSink, Sink, TarSink
+from gentool.outputs.writers import ArraySink, FolderSink, SheetSink, Sink, TarSink
 
 FORMATS = tuple(s.removeprefix(".") for s in SUFFIXES)
 Form = Literal["tar", "folder", "sheet", "film", "arrays"]
@@ -61,7 +63,7 @@ class Destination:
         plan: Plan,
         stdout: BinaryIO,
         columns: int | None = None,
-        milliseconds: int = 60,
+        film: Film | None = None,
         labels: SheetLabels | None = None,
     ) -> Sink:
         """Return the sink that writes the images of a plan.
@@ -70,7 +72,7 @@ class Destination:
             plan: Names and recipes of the results.
             stdout: Stream for a tar.
             columns: Columns of a sheet; by default the sheet is nearly square.
-            milliseconds: Time per frame of a film.
+            film: How the frames of a film are shown.
             labels: Labels of the rows and columns of a sheet.
 
         Raises:
@@ -84,7 +86,8 @@ class Destination:
         if self.form == "arrays":
             return ArraySink(self.path, plan, self.guard)
         if self.form == "film":
-            return FilmSink(self.path, plan, self.guard, milliseconds)
+            kind = VideoSink if self.path.suffix.lower() in VIDEO_SUFFIXES else FilmSink
+            return kind(self.path, plan, self.guard, film or Film())
         return SheetSink(self.path, plan, self.guard, columns, labels)
 
 
@@ -119,11 +122,14 @@ def parse_destination(
     if kind == ".npz":
         return Destination("arrays", guard.allow(path, ARRAYS), suffix, guard)
     if kind in films:
+        if kind in VIDEO_SUFFIXES:
+            require_video(kind)
         return Destination("film", guard.allow(path, PICTURE), suffix, guard)
     if kind in SUFFIXES:
         return Destination("sheet", guard.allow(path, PICTURE), suffix, guard)
     allowed = ", ".join(s for s in SUFFIXES if s not in films)
-    film = f", films as {' or '.join(films)}" if films else ""
+    *most, last = films or [""]
+    film = f", films as {', '.join(most)} or {last}" if films else ""
     raise UsageError(
         f"-o {output}: this command writes one picture as {allowed}{film}, arrays as .npz, a tar "
         "archive to stdout with -o -, or one file per image into a folder (a name without a suffix)"

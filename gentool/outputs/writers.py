@@ -1,4 +1,4 @@
-"""Writers of results: a folder, one sheet or film, an archive of arrays, or a tar on stdout.
+"""Writers of results: a folder, one sheet, an archive of arrays, or a tar on stdout.
 
 A command first makes a ``Plan`` with the names and recipes of its results (``plan``). The sink
 checks the plan, so that a path which may not be written is refused before the work starts. Then the
@@ -24,7 +24,7 @@ from gentool.core.atomic_files import is_bad_name, write_bytes, writing
 from gentool.core.errors import OutputClosed, UsageError
 from gentool.core.free_memory import require_memory
 from gentool.core.images import MODES, Pixels
-from gentool.core.picture_files import check_sides, encode, save, save_film
+from gentool.core.picture_files import check_sides, encode, save
 from gentool.core.sheet_labels import SheetLabels, make_room, write_labels
 from gentool.core.sheets import Layout, Sheet
 from gentool.data import is_folder
@@ -54,6 +54,9 @@ class Sink(ABC):
     def close(self) -> list[Path]:
         """Finish the output; return the files that are now complete."""
         return []
+
+    def abandon(self, error: BaseException) -> None:  # noqa: B027 (most sinks began nothing)
+        """Remove what was begun, because of an error, which may be a stop."""
 
 
 class FolderSink(Sink):
@@ -258,35 +261,6 @@ class ArraySink(Sink):
         return [self.path]
 
 
-class FilmSink(Sink):
-    """A .gif or .webp animation with all images as its frames, which repeats for ever.
-
-    Raises:
-        UsageError: The file may not be replaced, or there is too little memory.
-    """
-
-    def __init__(self, path: Path, plan: Plan, guard: Guard, milliseconds: int) -> None:
-        super().__init__()
-        self.path, self.guard, self.milliseconds = path, guard, milliseconds
-        size = plan.count * plan.shape.height * plan.shape.width * max(3, plan.shape.channels)
-        require_memory(2 * size, f"a film of {plan.count:,} frames")  # arrays and PIL images
-        self.frames: list[Pixels] = []
-        self._recipe = {**merged_recipe(plan), "milliseconds": milliseconds}
-        guard.allow_recipe(path, PICTURE, self._recipe)
-
-    def add(self, image: NamedImage) -> list[Path]:
-        """Keep the frame until ``close``."""
-        self.frames.append(image.pixels)
-        return []
-
-    def close(self) -> list[Path]:
-        """Write the animation."""
-        self.guard.allow_recipe(self.path, PICTURE, self._recipe)
-        with writing(self.path) as out:
-            save_film(self.frames, out, self.path.suffix.lower(), self.milliseconds, self._recipe)
-        return [self.path]
-
-
 class TarSink(Sink):
     """A tar of image files, written one by one; times are 0, so that bytes are reproducible."""
 
@@ -328,6 +302,10 @@ def _reader() -> Iterator[None]:
 
 def into(sink: Sink, images: Iterable[NamedImage]) -> Iterator[list[Path]]:
     """Put all images into a sink and close it; yield the files that each step completes."""
-    for image in images:
-        yield sink.add(image)
+    try:
+        for image in images:
+            yield sink.add(image)
+    except BaseException as error:
+        sink.abandon(error)
+        raise
     yield sink.close()

@@ -16,7 +16,7 @@ from gentool.core.errors import GentoolError, NoEncoder
 from gentool.core.images import Pixels, mean_squared_error, psnr
 from gentool.core.pil_images import to_pil
 from gentool.core.sheets import grid
-from gentool.data import Split, Subset
+from gentool.data import Dataset, Subset
 from gentool.inference.blocks import (
     block_size,
     decode_blocks,
@@ -24,6 +24,7 @@ from gentool.inference.blocks import (
     prior_blocks,
     style_blocks,
 )
+from gentool.inference.held_out import tell_sides
 from gentool.inference.latents import Latents
 from gentool.inference.traversal import find_directions, pictures_needed, traverse
 from gentool.metrics.extractors import BLOCK, RandomExtractor
@@ -83,12 +84,34 @@ class Deadline:
         return time.monotonic() + seconds < self._end and not self._stopped()
 
 
-def draw(loaded: LoadedModel, images: Split | None, deadline: Deadline) -> Drawn:
+@dataclass(frozen=True)
+class _Images:
+    """Images to show beside those of the model.
+
+    Attributes:
+        some: Training images; or, if it is not known which those are, all images.
+        held_out: Images that were certainly kept out of training.
+        word: What ``some`` are, in words.
+    """
+
+    some: Subset
+    held_out: Subset
+    word: str
+
+
+def _images_of(loaded: LoadedModel, dataset: Dataset) -> _Images:
+    sides = tell_sides(loaded, dataset)
+    if sides.why is None and len(sides.trained):
+        return _Images(sides.trained, sides.held_out, "training images")
+    return _Images(dataset.whole, sides.held_out, "images (not known to be those of the training)")
+
+
+def draw(loaded: LoadedModel, dataset: Dataset | None, deadline: Deadline) -> Drawn:
     """Draw all pictures that the model and the time allow.
 
     Args:
         loaded: The model.
-        images: Training images and held-out images; None if they are not known.
+        dataset: Images, prepared as for its training; None if there are none.
         deadline: When to leave the rest out.
     """
     drawn = Drawn(summary=loaded.model.summary())
@@ -98,10 +121,11 @@ def draw(loaded: LoadedModel, images: Split | None, deadline: Deadline) -> Drawn
     work: list[tuple[str, float, Callable[[], list[Picture]]]] = [
         ("classes", per_block * loaded.model.classes, lambda: _classes(loaded, drawn)),
     ]
-    if images is not None:
+    if dataset is not None:
+        images = _images_of(loaded, dataset)
         work += [
             ("reconstructions", per_block, lambda: _reconstructions(loaded, images, drawn)),
-            ("neighbours", 0.5, lambda: _neighbours(samples, images.train, drawn, deadline)),
+            ("neighbours", 0.5, lambda: _neighbours(samples, images, drawn, deadline)),
         ]
     else:
         unknown = "the images are not known; gentool report RUN --data SPEC draws it"
@@ -127,10 +151,10 @@ def _frame(pixels: Pixels, most_bytes: int = _SHEET_BYTES) -> Frame:
     return encode_small(to_pil(pixels), most_bytes)
 
 
-def _reconstructions(loaded: LoadedModel, images: Split, drawn: Drawn) -> list[Picture]:
+def _reconstructions(loaded: LoadedModel, images: _Images, drawn: Drawn) -> list[Picture]:
     """Draw images above their reconstructions: held-out images if there are some."""
     held_out = len(images.held_out) > 0
-    chosen = (images.held_out if held_out else images.train).some(_COLUMNS)
+    chosen = (images.held_out if held_out else images.some).some(_COLUMNS)
     originals = chosen.images[:]
     try:
         rebuilt = decode_blocks(loaded.model, encode_blocks(loaded.model, originals))
@@ -140,7 +164,7 @@ def _reconstructions(loaded: LoadedModel, images: Split, drawn: Drawn) -> list[P
         )
         return []
     error = [psnr(mean_squared_error(a, b)) for a, b in zip(originals, rebuilt, strict=True)]
-    which = "images that training never used" if held_out else "training images"
+    which = "images that training never used" if held_out else images.word
     mean = sum(error) / len(error)
     drawn.notes["reconstructions"] = (
         f"above: {len(originals)} {which}; below: their reconstructions by the encoder, with a "
@@ -150,10 +174,12 @@ def _reconstructions(loaded: LoadedModel, images: Split, drawn: Drawn) -> list[P
     return [Picture(_frame(sheet), f"{len(originals)} {which} above their reconstructions")]
 
 
-def _neighbours(samples: Pixels, train: Subset, drawn: Drawn, deadline: Deadline) -> list[Picture]:
+def _neighbours(
+    samples: Pixels, images: _Images, drawn: Drawn, deadline: Deadline
+) -> list[Picture]:
     """Draw each sample above its nearest training images, as far as the time allows."""
     extractor = RandomExtractor()
-    several = train.some(len(train))
+    several = images.some
     order = np.random.default_rng(0).permutation(len(several))
     features, taken = [], []
     for start in range(0, len(order), BLOCK):
@@ -165,15 +191,15 @@ def _neighbours(samples: Pixels, train: Subset, drawn: Drawn, deadline: Deadline
     rows = np.concatenate(taken)
     count = min(_NEIGHBOURS, len(rows))
     found = several_nearest(extractor.features(samples), torch.cat(features), count).numpy()
-    lines = [samples, *(train.dataset.images[rows[found[:, k]]] for k in range(count))]
-    some = f"{len(rows):,}" + (f" of {len(train):,}" if len(rows) < len(train) else "")
+    lines = [samples, *(several.dataset.images[rows[found[:, k]]] for k in range(count))]
+    some = f"{len(rows):,}" + (f" of {len(several):,}" if len(rows) < len(several) else "")
     drawn.notes["neighbours"] = (
-        f"the first row shows samples; below each are its {count} nearest of {some} training "
-        "images, in the features of a random network. A sample that equals an image below it is a "
-        "copy"
+        f"the first row shows samples; below each are its {count} nearest of {some} "
+        f"{images.word}, in the features of a random network. A sample that equals an image below "
+        "it is a copy"
     )
     sheet = grid(np.concatenate(lines), columns=len(samples))
-    alt = f"{len(samples)} samples, each above its {count} nearest training images"
+    alt = f"{len(samples)} samples, each above its {count} nearest {images.word}"
     return [Picture(_frame(sheet), alt)]
 
 

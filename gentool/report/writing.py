@@ -16,7 +16,7 @@ from gentool.core.atomic_files import REPORT_NAME, put
 from gentool.core.errors import Diverged, GentoolError, Stopped
 from gentool.core.signals import StopFlag
 from gentool.core.version import __version__
-from gentool.data import Dataset, Split
+from gentool.data import Dataset
 from gentool.data.intake import lines_of
 from gentool.models.presets import PRESETS, budget_of
 from gentool.outputs.ownership import is_report
@@ -75,12 +75,6 @@ def recipe_of(folders: Sequence[Path]) -> dict[str, object]:
     """Return the recipe of the report of these runs, by which it may be replaced later."""
     runs = [hash_of_place(str(folder)) for folder in folders]
     return {"gentool": __version__, "made_by": "report", "runs": runs}
-
-
-def images_of(run: RunView, dataset: Dataset) -> Split:
-    """Return the training images and the held-out images of a run in its data."""
-    share = run.data.get("holdout", 0.0)
-    return dataset.split(share if isinstance(share, float) and 0 <= share < 1 else 0.0)
 
 
 @contextmanager
@@ -210,11 +204,11 @@ class ReportWriter:
         """Return the pictures that the model draws in a few per cent of the time of the run."""
         most = min(max(_PICTURES_SHARE * seconds, _LEAST_SECONDS), _MOST_SECONDS)
         try:
-            split = None
-            if self._dataset is not None and not self._dataset.streamed:
-                split = images_of(read_run(self._folder), self._dataset)
+            dataset = self._dataset
+            if dataset is not None and dataset.streamed:
+                dataset = None
             deadline = Deadline(most, lambda: self._stop.asked is not None)
-            return draw(load_model(self._folder, self._facts.device or "cpu"), split, deadline)
+            return draw(load_model(self._folder, self._facts.device or "cpu"), dataset, deadline)
         except Exception as error:  # the report is written without these pictures
             return Drawn(
                 notes={"reconstructions": f"the pictures could not be drawn: {error!s:.200}"}

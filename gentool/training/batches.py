@@ -15,8 +15,8 @@ from gentool.core.devices import memory_format
 from gentool.core.images import Pixels, to_unit
 from gentool.core.rng import Draw, data_order
 from gentool.data import Dataset, Rows, Subset
+from gentool.models.augmentation import open_augmentation
 from gentool.models.base import Batch
-from gentool.models.gan.augmentation import open_augmentation
 
 _RESIDENT_SHARE = 0.25  # largest fraction of the free GPU memory for the images
 # Most images and most pixels in a batch of ``fixed``; larger batches do not fit into CPU caches.

@@ -3,8 +3,8 @@
 Defaults of precision, batch, width and learning rate depend on the machine and the images, and
 presets may change between versions. So that the same command continues the same run on another
 machine or with a newer gentool, these settings come from the header of the run's state. Settings
-that the command gives and that differ from those of the run are refused; ``RunFolder.read_state``
-refuses what differs then, such as other images.
+that the command gives and that differ from those of the run are refused. Differences that are found
+only when the state is read, such as other images, are refused by ``RunFolder.read_state``.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,10 @@ from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
 from gentool.core.errors import GentoolError, ModelFileError, UsageError
 from gentool.core.options import from_json
+from gentool.training.identity import OPTION, completed, options_of, other_settings
 from gentool.training.layers import Layers, Setting, with_values
-from gentool.training.run_folder import other_settings
-from gentool.training.settings import AUTO, SHAPE, default_identity
+from gentool.training.settings import AUTO, SHAPE
 from gentool.training.setup import Setup
-
-_OPTION = "-o "
 
 
 def has_run(folder: Path) -> bool:
@@ -57,8 +55,7 @@ def continue_run(layers: Layers, setup: Setup, *, override: bool) -> tuple[Layer
         return layers, ""  # the error is raised where the state is read
     if before.get("model") != setup.model or header.get("preset") not in (None, layers.preset):
         return layers, ""
-    was = _parts(type(setup.config).absent(_options(before)), {**default_identity(), **before})
-    now = _parts({}, setup.identity())
+    was, now = _parts(completed(before, type(setup.config))), _parts(setup.identity())
     differing = {key: (was[key], now[key]) for key in now if key in was and was[key] != now[key]}
     given = {key: pair for key, pair in differing.items() if _is_given(layers, key)}
     if given and not override:
@@ -93,27 +90,17 @@ def _title(layers: Layers, setup: Setup, header: Mapping[str, Any]) -> Layers:
         ) from error
 
 
-def _options(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model's options in an identity, by name without ``-o``."""
-    return {k.removeprefix(_OPTION): v for k, v in identity.items() if k.startswith(_OPTION)}
-
-
-def _parts(unsaid: Mapping[str, object], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an identity by flag, with ``--size`` and ``--mode`` as two separate flags.
-
-    Args:
-        unsaid: Default values of model options that the identity may lack, by name.
-        identity: The identity, as ``Setup.identity`` returns it.
-    """
-    parts = {**{_OPTION + k: v for k, v in unsaid.items()}, **identity}
+def _parts(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity by flag, with ``--size`` and ``--mode`` as two separate flags."""
+    parts = dict(identity)
     size, _, mode = str(parts.pop(SHAPE, "")).partition(" ")
     return {"--size": size, "--mode": mode, **parts} if mode else parts
 
 
 def _is_given(layers: Layers, key: str) -> bool:
     """Return whether a setting was given with a value other than ``auto``."""
-    if key.startswith(_OPTION):
-        setting = layers.options.get(key.removeprefix(_OPTION))
+    if key.startswith(OPTION):
+        setting = layers.options.get(key.removeprefix(OPTION))
     else:
         setting = layers.values.get(_name(key))
     return setting is not None and setting.value != AUTO
@@ -137,9 +124,9 @@ def _with(layers: Layers, setup: Setup, taken: Mapping[str, Any]) -> Layers:
         UsageError: an option or a value is unknown, has the wrong type, or is out of bounds.
     """
     origin = f"the run in {setup.out}"
-    options = _options(taken)
+    options = options_of(taken)
     from_json(type(setup.config), options)
-    values = {_name(k): v for k, v in taken.items() if not k.startswith(_OPTION)}
+    values = {_name(k): v for k, v in taken.items() if not k.startswith(OPTION)}
     if "precision" in values:
         select_precision(setup.device, str(values["precision"]))
     return with_values(

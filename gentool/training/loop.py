@@ -38,6 +38,7 @@ from gentool.training.divergence import (
 )
 from gentool.training.ema import Averaging, averaged_copy
 from gentool.training.failures import explaining
+from gentool.training.identity import IMAGES
 from gentool.training.log import RunLog
 from gentool.training.phase_spans import PhaseSpans
 from gentool.training.reporter import Reporter
@@ -176,6 +177,7 @@ class Trainer:
             return True
         self._images_at_start = images
         if self.ranks.first:
+            self.folder.tell_data()
             self.scores.recall(self.log.cut(images))
         if resumed:
             self.reporter.resumed(images)
@@ -286,8 +288,8 @@ class Trainer:
         if changed := self.folder.overridden:
             if self.ranks.first:
                 self.log.note(self.counters.images, {"override": changed})
-            words = "; ".join(f"{k} was {was} and is {now}" for k, (was, now) in changed.items())
-            self.reporter.warned(f"continuing with other settings: {words}")
+            what = "images" if changed.keys() == {IMAGES} else "settings"
+            self.reporter.warned(f"continuing with other {what}: {self.folder.told}")
 
     def _stop_if_asked(self, stop: StopFlag, late: bool) -> bool:
         """Save and stop if a process is asked to; return whether one of them is late to save."""

@@ -13,17 +13,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gentool.checkpoint import STATE_NAME, read_header
 from gentool.core.devices import select_device, select_precision
-from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
-from gentool.data import Sample, Source, resolve_shape
+from gentool.data import Sample, Source, about_given_size, resolve_levels, resolve_shape
 from gentool.data.intake import lines_of
+from gentool.data.levels import FULL
 from gentool.models import MODELS
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
 from gentool.training.continuing import continue_run, has_run
+from gentool.training.identity import state_of
 from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
 from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
@@ -50,6 +50,7 @@ class Plan:
         options: Every model option and where it comes from, by name.
         continued: In words, what the run in the folder has that this machine would choose
             otherwise; empty where nothing differs.
+        batch_is_open: Whether the batch may be lowered when fewer images turn out to be usable.
         random_seed: Whether the seed was drawn, so that several processes have to agree on it.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     values: dict[str, Setting]
     options: dict[str, Setting]
     continued: str = ""
+    batch_is_open: bool = False
     random_seed: bool = False
 
     @property
@@ -135,11 +137,17 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     sample = opened()
     source = sample.source
     shape, notes = resolve_shape(
-        sample, layers.get("size"), layers.get("mode"), largest_side(device.type)
+        sample, layers.get("size"), layers.get("mode"), largest_side(device.type),
+        values["fit"].value,
+    )  # fmt: skip
+    notes += about_given_size(
+        sample, layers.get("size"), values["fit"].value, largest_side(device.type)
     )
+    notes += _levels(layers, values, sample)
     notes += _for_large_images(layers, values, device.type, shape.height * shape.width)
     count = round(len(source) * (1 - values["holdout"].value))
     notes += _budget(layers, values, device.type, count)
+    notes += _small_batch(layers, values, len(source))  # with bad files there are even fewer
     out = layers.get("out") or f"runs/{layers.preset}-{source.name}"
     random_seed = values["seed"].value == RANDOM
     values["seed"] = _settle_seed(values["seed"], Path(out).expanduser())
@@ -158,7 +166,20 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
         source.intake, brief=True, classes=not setup.settings.unconditional, learned=learned
     )
     notes = [*told, *notes, *choices, *_classes(setup, source)]
-    return Plan(setup, sample, tuple(notes), values, options, random_seed=random_seed)
+    return Plan(
+        setup, sample, tuple(notes), values, options,
+        batch_is_open="batch" not in layers.values, random_seed=random_seed,
+    )  # fmt: skip
+
+
+def _levels(layers: Layers, values: dict[str, Setting], sample: Sample) -> list[str]:
+    """Put the scale of deep images into ``values``, and return sentences on it."""
+    given = layers.values.get("levels")
+    levels, notes = resolve_levels(sample, given.value if given else None)
+    chosen = given is None or given.value == AUTO
+    origin = values["levels"].origin if not chosen or levels == FULL else FOUND
+    values["levels"] = Setting(levels, origin)
+    return notes
 
 
 def _for_large_images(
@@ -180,6 +201,20 @@ def _budget(layers: Layers, values: dict[str, Setting], device_kind: str, count:
         return []
     values["images"] = Setting(budget, FOUND)
     return [f"images {budget:,}: a longer run would memorise so few images"]
+
+
+def _small_batch(layers: Layers, values: dict[str, Setting], count: int) -> list[str]:
+    """Lower the batch in ``values`` to the number of images, unless a batch was given."""
+    batch = values["batch"].value
+    if "batch" in layers.values or count >= batch:
+        return []
+    values["batch"] = Setting(max(count, 1), FOUND)
+    return [small_batch_words(max(count, 1), batch)]
+
+
+def small_batch_words(count: int, batch: int) -> str:
+    """Return a sentence on a batch that was lowered from ``batch`` to ``count`` images."""
+    return f"batch {count:,}: there are no more training images (otherwise {batch:,})"
 
 
 def _classes(setup: Setup, source: Source) -> list[str]:
@@ -239,10 +274,6 @@ def _settle_seed(setting: Setting, out: Path) -> Setting:
 
 def _seed_of_run(out: Path) -> int | None:
     """Return the seed of the run in a folder; None where there is no run to continue."""
-    try:
-        header, _ = read_header(out / STATE_NAME)
-    except (GentoolError, OSError):
-        return None
-    identity = header.get("identity")
+    identity = (state_of(out) or {}).get("identity")
     seed = identity.get("--seed") if isinstance(identity, dict) else None
     return seed if type(seed) is int and 0 <= seed < _SEED_LIMIT else None

@@ -98,6 +98,8 @@ class Reaverager:
             ModelFileError: the header of the model file is damaged.
         """
         known, model = tuple(self.loaded.header["classes"]), self.loaded.model
+        if dataset.with_empty is not None and dataset.with_empty.classes == known:
+            dataset = dataset.with_empty
         if has_fitted_parts(model) and model.classes and dataset.classes != known:
             raise DataError(
                 f"the {len(dataset.classes)} classes of {dataset.name} differ from the "

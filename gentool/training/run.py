@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Protocol
 
 from gentool.core.distributed import Ranks
-from gentool.core.errors import Stopped, UsageError
+from gentool.core.errors import DataError, Stopped, UsageError
+from gentool.core.messages import WARNING
 from gentool.core.signals import StopFlag
-from gentool.data import Dataset, prepare, write_bad_files
+from gentool.data import Dataset, Split, prepare, write_bad_files
+from gentool.data.sources.labels import FROM_FOLDERS
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
+from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
-from gentool.training.plan import Plan
+from gentool.training.plan import Plan, small_batch_words
 from gentool.training.reporter import Reporter
 from gentool.training.run_lock import refuse_if_locked
+from gentool.training.setup import Setup
 
 
 class Observer(Reporter, Protocol):
@@ -61,6 +65,7 @@ def execute(
         refuse_if_locked(setup.out)
         refuse_foreign_run(setup.out)
     observer.planned(plan)
+    source.reread &= ranks.first
     with ranks.first_before_others():  # the others find the cache that the first one made
         settings = setup.settings
         dataset = prepare(
@@ -68,8 +73,13 @@ def execute(
             cache=settings.cache, max_bad=settings.max_bad, strict=strict, sample=plan.sample,
         )  # fmt: skip
     plan.sample.forget()
+    _refuse_one_class(dataset, settings.labels)
     observer.prepared(dataset, len(source))
-    images = dataset.split(setup.settings.holdout)
+    images = _split(dataset, setup)
+    _check_sides(images, setup, ranks, observer)
+    if plan.batch_is_open and len(images.train) < setup.settings.batch:
+        observer.note(small_batch_words(len(images.train), setup.settings.batch))
+        setup = with_batch(setup, len(images.train))
     if plan.batch_is_measured:
         if ranks.count > 1:
             raise UsageError(
@@ -86,6 +96,59 @@ def execute(
             write_bad_files(setup.out, dataset.bad)
         raise
     return result, write_bad_files(setup.out, dataset.bad) if ranks.first else None
+
+
+def _refuse_one_class(dataset: Dataset, labels: str | None) -> None:
+    """Check that the class folders that were asked for are still several.
+
+    Raises:
+        DataError: none of the images of the others can be read.
+    """
+    if labels == FROM_FOLDERS and dataset.with_empty is not None and len(dataset.classes) < 2:
+        path, reason = dataset.bad[0]
+        raise DataError(
+            f"--labels {FROM_FOLDERS}: only the folder {dataset.classes[0]:.100} has images that "
+            f"can be read; the first that cannot: {path}: {reason}. Repair them, or leave --labels "
+            "out"
+        )
+
+
+def _check_sides(images: Split, setup: Setup, ranks: Ranks, observer: Observer) -> None:
+    """Check that there are images to train on, and note when ``--holdout`` holds out none.
+
+    Raises:
+        DataError: there are too few images to train on.
+    """
+    total, train, share = len(images.train.dataset), len(images.train), setup.settings.holdout
+    if not train:
+        raise DataError(
+            f"--holdout {share:g} keeps all {total:,} images out of training. Give more images, a "
+            "smaller --holdout, or --holdout 0"
+        )
+    if train < ranks.count:
+        raise DataError(
+            f"{ranks.count} processes need as many training images, and there are {train:,}. Start "
+            f"at most {train:,}"
+        )
+    if share and not len(images.held_out):
+        observer.note(
+            f"{WARNING}--holdout {share:g} holds out none of {total:,} image{'s' * (total != 1)}, "
+            "as they are chosen by their content: evaluate will have no held-out images"
+        )
+
+
+def _split(dataset: Dataset, setup: Setup) -> Split:
+    """Return the two sides of the data set, as the run in the folder has them if one began there.
+
+    Runs of older versions may have classes without images to train on.
+    """
+    began = state_of(setup.out)
+    if began is None:
+        return dataset.split(setup.settings.holdout)
+    identity = began.get("identity")
+    if isinstance(identity, dict):
+        dataset = dataset.as_before(identity.get(IMAGES))
+    return dataset.split(setup.settings.holdout, keep_classes=began.get("split") == SPLIT)
 
 
 def _agree_on_seed(plan: Plan, ranks: Ranks) -> Plan:

@@ -1,15 +1,15 @@
 """The files of a run: what they contain, and how a run continues from them.
 
 ``model.safetensors`` is the model that all other commands use. ``state.safetensors`` has everything
-that is needed to continue; if the files disagree, the state is right. ``samples/`` has previews,
-and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the model, its
-options and the settings that change the result) decides whether a command continues this run.
+that is needed to continue; if the two files disagree, the state is trusted. ``samples/`` has
+previews, and ``snapshots/`` numbered models, if they are wanted. The identity in the state (the
+model, its options and the settings that change the result) decides whether a command continues this
+run.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ from gentool.inference.held_out import keep_out
 from gentool.models.base import Model, Phase
 from gentool.outputs.marks import read_mark
 from gentool.outputs.ownership import refuse_foreign_run
-from gentool.training.settings import default_identity, record_of
+from gentool.training.identity import IMAGES, SPLIT, completed, in_words, other_settings
+from gentool.training.run_data import changes_since, write_run_data
+from gentool.training.settings import record_of
 from gentool.training.setup import Setup
 from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept
 from gentool.training.state import HasState, Optimisers, expected, pack, tensor_bytes, unpack
@@ -70,23 +72,6 @@ class Learner:
     powers: Tensors
 
 
-def other_settings(path: Path, differing: Mapping[str, tuple[object, object]]) -> UsageError:
-    """Return the error for a folder whose run has other settings.
-
-    Args:
-        path: The run folder.
-        differing: (value in the run, value now) by setting; 20 at most are listed, and no options
-            of the model if the model is another one.
-    """
-    own = {k: v for k, v in differing.items() if "model" not in differing or k[:3] != "-o "}
-    some = islice(own.items(), 20)
-    lines = "; ".join(f"{k:.60} was {was!s:.60} and is {now!s:.60}" for k, (was, now) in some)
-    return UsageError(
-        f"{path} holds a run with other settings: {lines}. Choose another --out, or "
-        "use --override to continue with the new settings"
-    )
-
-
 class RunFolder:
     """The folder of one run: writes and reads its files.
 
@@ -97,6 +82,7 @@ class RunFolder:
     Attributes:
         overridden: (value in the run, value now) by setting, for settings that ``--override``
             changed; known after ``read_state``.
+        told: The same as text.
     """
 
     def __init__(self, setup: Setup, images: Split) -> None:
@@ -106,6 +92,7 @@ class RunFolder:
         self.model_path, self.log_path = self.path / MODEL_NAME, self.path / LOG_NAME
         self._kept_out: Header | None = None
         self.overridden: dict[str, tuple[object, object]] = {}
+        self.told = ""
 
     def prepare(self) -> None:
         """Create missing folders and remove temporary files of killed commands.
@@ -116,6 +103,13 @@ class RunFolder:
         previews.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, previews, snapshots):
             remove_scratch(folder)
+
+    def tell_data(self) -> None:
+        """Write what the run is trained on.
+
+        Only the process that trains in the folder may call this.
+        """
+        write_run_data(self.path, self._dataset)
 
     def bytes_needed(self, learner: Learner) -> int:
         """Return the disk space in bytes that the next save needs in addition to existing files.
@@ -134,8 +128,7 @@ class RunFolder:
 
     def identity(self) -> Header:
         """Return the settings that must be equal for two commands to be the same run, by flag."""
-        images = {"--data (its images)": self._dataset.fingerprint[:16]}
-        return self.setup.identity() | images
+        return self.setup.identity() | {IMAGES: self._dataset.fingerprint[:16]}
 
     def write_model(self, average: Model, images: int, name: str, **more: object) -> None:
         """Write the averaged weights to the file ``name``; ``more`` is added to the record.
@@ -219,6 +212,7 @@ class RunFolder:
             "name": self.settings.name,
             "device": self.setup.device.type,
             "identity": self.identity(),
+            "split": SPLIT,
         }
         for part in kept:
             header |= part.state()
@@ -300,16 +294,20 @@ class RunFolder:
         before, now = header.get("identity"), self.identity()
         if not isinstance(before, dict):
             raise ModelFileError(f"{path} is damaged (identity). Choose another --out")
-        config = self.setup.config
-        options = {k.removeprefix("-o "): v for k, v in before.items() if k.startswith("-o ")}
-        unsaid = type(config).absent(options)
-        unsaid_options = {f"-o {k}": v for k, v in unsaid.items()}
-        before = {**default_identity(), **unsaid_options, **before}
+        before = completed(before, type(self.setup.config))
         pairs = {k: (before.get(k), now.get(k)) for k in {**before, **now}}
         differing = {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+        images = self._other_images(before) if IMAGES in differing else ""
         if differing and not self.setup.override:
-            raise other_settings(self.path, differing)
-        self.overridden = differing
+            raise other_settings(self.path, differing, images)
+        self.overridden, self.told = differing, in_words(differing, images)
+
+    def _other_images(self, before: dict[str, Any]) -> str:
+        """Return how the images differ from those of the run, as text."""
+        changes = changes_since(self.path, before.get(IMAGES), self._dataset)
+        if changes is None:
+            return "which of the images differ is not known, as the run has no list of them"
+        return str(changes)
 
     def write_previews(self, average: Model, images: int) -> None:
         """Write a grid of samples from fixed latents; with an encoder also one of reconstructions.

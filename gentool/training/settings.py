@@ -72,6 +72,15 @@ class Settings:
         identity=True,
         record="data",
     )
+    levels: str = option(
+        "full",
+        "Values of 16-bit, 32-bit or float images that become black and white: auto (default), "
+        "full or LOW:HIGH.",
+        panel=DATA,
+        metavar="LEVELS",
+        identity=True,
+        record="data",
+    )
     augment: str = option(
         "none",
         "Augmentations joined by +: flip, crop, colour, ...; default: none.",

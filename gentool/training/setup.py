@@ -71,11 +71,11 @@ class Setup:
         """How images are preprocessed.
 
         Raises:
-            UsageError: a size, fit, background or margin that is not allowed.
+            UsageError: a size, fit, background, margin or levels that is not allowed.
         """
         s = self.settings
         shape = ImageShape(*parse_size(s.size), MODES[s.mode])
-        return make_preprocessing(shape, s.fit, s.background, s.margin)
+        return make_preprocessing(shape, s.fit, s.background, s.margin, s.levels)
 
     @cached_property
     def keep(self) -> Keep:

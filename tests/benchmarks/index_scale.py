@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.data.badfiles import MAX_BAD
 from gentool.data.sources.archive import place_of_index
-from gentool.data.sources.folder import TRUSTED_ABOVE
-from gentool.data.sources.index import Index, Names, index_place
+from gentool.data.sources.folder import TRUSTED_ABOVE, place_in
+from gentool.data.sources.index import Index, Names
 from gentool.data.sources.labels import FROM_FOLDERS, by_folder
 
 FOLDERS = 10_000
@@ -74,9 +75,10 @@ def build(folder: Path, archive: Path, count: int) -> None:
     times = [(folder / os.fsdecode(top)).stat().st_mtime_ns for top in tops]
     inside = Names.of(tops)
     columns: dict[str, NDArray[Any]] = {"folders": inside.buffer, "folder starts": inside.starts,
-               "folder times": np.array(times)}  # fmt: skip
+               "folder times": np.array(times), "label root": np.empty(0, np.uint8),
+               "label key": np.frombuffer(FROM_FOLDERS.encode(), np.uint8)}  # fmt: skip
     index = Index(coded, found.labels, found.classes, "synthetic", columns)
-    index.save(index_place("folder", os.path.realpath(folder), FROM_FOLDERS))
+    index.save(place_in(folder, None, MAX_BAD))
     archive.write_bytes(bytes(1024))
     columns = {
         "offset": np.arange(count, dtype=np.uint64) * 100_000,
@@ -84,6 +86,7 @@ def build(folder: Path, archive: Path, count: int) -> None:
         "size": np.full(count, 99_500, np.uint32),
         "crc": np.arange(count, dtype=np.uint32),
         "method": np.full(count, 8, np.uint8),
+        "time": np.zeros(count, np.int64),
     }
     index = Index(coded, found.labels, found.classes, "synthetic", columns)
     index.save(place_of_index(archive, ""))

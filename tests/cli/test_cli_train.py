@@ -123,11 +123,11 @@ def test_previews_show_samples_and_reconstructions(
         assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
 
 
-def test_run_folder_holds_six_things_and_no_leftovers(vae: Path) -> None:
+def test_run_folder_holds_eight_things_and_no_leftovers(vae: Path) -> None:
     names = sorted(p.name for p in vae.iterdir())
     assert names == [
-        ".lock", "log.jsonl", "model.safetensors", "report.html", "run.json", "samples",
-        "state.safetensors",
+        ".lock", "images.index", "intake.json", "log.jsonl", "model.safetensors", "report.html",
+        "run.json", "samples", "state.safetensors",
     ]  # fmt: skip
 
 

@@ -357,7 +357,7 @@ def test_another_model_or_other_images_are_other_settings(
     check(done, 2, ("model was vae and is autoencoder",))
     others = write_images(tmp_path / "others", 20)
     done = gentool_command("train", "vae", "--data", others, *base)
-    check(done, 2, ("--data (its images) was ",))
+    check(done, 2, ("began with other images: 0 images came, 76 went (the first ", "--override"))
 
 
 def test_losses_that_are_not_finite_end_the_run_and_keep_the_last_good_files(

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw, gentool_command, run_python, write_images
-from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.data import open_dataset, open_source
-from gentool.data.inspection import near_pairs, survey
+from gentool.data.inspection import survey
 
 
 @pytest.fixture
@@ -38,7 +37,6 @@ def test_a_survey_finds_what_was_put_there(zoo: Path) -> None:
     assert found.sizes == {(40, 40): 15}
     assert found.classes == {"bar": 7, "disc": 8}
     assert found.duplicates == [["bar/copy.png", "disc/000.png"]]
-    assert found.near is not None
     assert ["bar/copy.png", "disc/again.jpg"] in found.near
     assert not any("disc/recoloured.png" in group for group in found.near)
     assert [name for name, _ in found.bad] == ["disc/page.png", "disc/short.png"]
@@ -75,35 +73,6 @@ def test_check_does_not_import_torch(zoo: Path) -> None:
         "assert 'torch' not in sys.modules\n"
     )
     assert run_python("-c", script).code == 0
-
-
-def test_near_pairs_are_those_of_the_double_loop() -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.integers(0, 2**63, 60, dtype=np.uint64)
-    hashes = [int(c) for c in centres]
-    for centre in centres[:40]:  # neighbours at 0 to 7 bits
-        flips = rng.choice(64, rng.integers(0, 8), replace=False)
-        hashes.append(int(centre) ^ sum(1 << int(b) for b in flips))
-    array = np.array(hashes, dtype=np.uint64)
-    naive = {
-        (a, b) for b in range(len(hashes)) for a in range(b)
-        if (hashes[a] ^ hashes[b]).bit_count() <= 4
-    }  # fmt: skip
-    assert {(min(p), max(p)) for p in near_pairs(array)} == naive
-
-
-def test_near_pairs_of_a_crowd_link_everyone() -> None:
-    parents = {k: k for k in range(500)}
-    for a, b in near_pairs(np.zeros(500, dtype=np.uint64)):
-        low, high = sorted((a, b))
-        parents[high] = min(parents[high], low)
-    assert all(parents[k] < k for k in range(1, 500))
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_near_pairs_of_almost_nothing(count: int) -> None:
-    empty: NDArray[np.uint64] = np.zeros(count, dtype=np.uint64)
-    assert list(near_pairs(empty)) == []
 
 
 def test_a_pack_trains_to_the_same_pixels(zoo: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import draw, gentool_command
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,12 +18,14 @@ from gentool.data import (
     BadImage,
     Preprocessing,
     Sample,
+    about_given_size,
     decode,
     open_dataset,
     open_source,
     resolve_shape,
 )
-from gentool.data.preprocessing import FORMATS, open_image, probe
+from gentool.data.encoded import FORMATS
+from gentool.data.preprocessing import open_image, probe
 
 SIDE = 16
 RGB = Preprocessing(ImageShape(SIDE, SIDE, 3))
@@ -112,7 +114,7 @@ def test_alpha_is_laid_on_white_unless_kept() -> None:
     data = encoded(Image.fromarray(values))
     alpha = values[..., 3:] / 255
     near(decode(data, RGB), values[..., :3] * alpha + 255 * (1 - alpha), 1)
-    assert np.array_equal(decode(data, RGBA), values)
+    assert np.array_equal(decode(data, RGBA), values * (alpha > 0))
 
 
 def test_rgb_becomes_opaque_rgba() -> None:
@@ -381,9 +383,22 @@ def test_grey_modes_are_grey(mode: str) -> None:
     ([(500, 500)], 64, "64x64", "the images are 500x500 (choose another with --size)"),
     ([(500, 500)], 128, "128x128", "the images are 500x500 (choose another with --size)"),
     ([(7, 7)], 64, "16x16", "the images are 7x7 (choose another with --size)"),
-    ([(60, 50)], 64, "48x48", "the images are 50x60 (choose another with --size)"),
-    ([(200, 100)], 64, "40x88", "the images are 100x200 (choose another with --size)"),
-    ([(100, 200)], 64, "88x40", "the images are 200x100 (choose another with --size)"),
+    ([(60, 50)], 64, "48x48", "the images are 50x60, of which 17% is cut: --size 40x48 cuts 0%"),
+    ([(66, 60)], 64, "56x56", "the images are 60x66, of which 9% is cut "
+                              "(choose another with --size)"),
+    ([(200, 100)], 64, "44x88", "the images are 100x200 (choose another with --size)"),
+    ([(100, 200)], 64, "88x44", "the images are 200x100 (choose another with --size)"),
+    ([(64, 48)], 64, "48x64", "the size of the images"),
+    ([(64, 56)], 64, "56x64", "the size of the images"),
+    ([(1920, 1080)], 64, "36x64", "the images are 1080x1920 (choose another with --size)"),
+    ([(1080, 1920)], 64, "64x36", "the images are 1920x1080 (choose another with --size)"),
+    ([(300, 200)], 64, "48x72", "the images are 200x300 (choose another with --size)"),
+    ([(128, 64)], 64, "44x88", "the images are 64x128 (choose another with --size)"),
+    ([(128, 64)], 128, "64x128", "the size of the images"),
+    ([(20, 12)], 64, "16x24", "the images are 12x20, of which 10% is cut "
+                              "(choose another with --size)"),
+    ([(60, 40), (60, 40), (40, 60)], 64, "40x60", "the images are 60x40 to 40x60, of which 19% is "
+                                                  "cut in the mean: --fit pad keeps them whole"),
     ([(40, 40), (50, 50), (90, 90)], 64, "48x48", "the images are 40x40 to 90x90 "
                                                    "(choose another with --size)"),
 ])  # fmt: skip
@@ -409,6 +424,45 @@ def test_no_side_is_larger_than_the_images(tmp_path: Path) -> None:
         height, width = map(int, shape.split()[0].split("x"))
         assert height <= max(size[1], 16)
         assert width <= max(size[0], 16)
+
+
+@pytest.mark.parametrize(("fit", "words"), [
+    ("crop", ", of which 17% is cut: --size 40x48 cuts 0%"),
+    ("pad", ", and 17% of each result is padding: --size 40x48 pads 0%"),
+    ("stretch", ", and one side is stretched by 20%: --size 40x48 stretches 0%"),
+])  # fmt: skip
+def test_the_reason_says_what_the_fit_does(fit: str, words: str, tmp_path: Path) -> None:
+    spec = folder_of(tmp_path, [Image.fromarray(draw(0)).resize((60, 50))])
+    _, notes = resolve_shape(Sample(open_source(spec)), None, None, 64, fit)
+    assert notes[0] == f"size 48x48: the images are 50x60{words}"
+
+
+@pytest.mark.parametrize(("size", "fit", "told"), [
+    ("48x64", "crop", []),
+    ("24x32", "crop", []),
+    ("44x64", "crop", []),
+    ("64x48", "crop", ["warning: --size 64x48: the images are 48 high and 64 wide, of which 44% is "
+                       "cut: --size 48x64 cuts 0%; SIZE is HEIGHTxWIDTH"]),
+    ("64", "pad", ["warning: --size 64x64: the images are 48 high and 64 wide, and 25% of each "
+                   "result is padding: --size 48x64 pads 0%"]),
+    ("144x192", "crop", ["warning: --size 144x192 enlarges the images 3.0 times, which adds no "
+                         "detail and takes more time"]),
+])  # fmt: skip
+def test_a_given_size_that_cuts_or_enlarges_much_is_told(
+    size: str, fit: str, told: list[str], tmp_path: Path
+) -> None:
+    spec = folder_of(tmp_path, [Image.fromarray(draw(0)).resize((64, 48))])
+    assert about_given_size(Sample(open_source(spec)), size, fit, 64) == told
+
+
+def test_train_and_check_say_that_the_sides_are_swapped(tmp_path: Path) -> None:
+    spec = folder_of(tmp_path, [Image.fromarray(draw(k)).resize((64, 48)) for k in range(3)])
+    wanted = "of which 44% is cut: --size 48x64 cuts 0%"
+    checked = gentool_command("data", "check", spec, "--size", "64x48")
+    assert wanted in checked.out
+    planned = gentool_command("train", "vae", "--data", spec, "--size", "64x48", "--dry-run")
+    assert wanted in planned.err
+    assert "size 48x64: the size of the images" in gentool_command("data", "check", spec).out
 
 
 def test_what_is_given_is_not_looked_for(tmp_path: Path) -> None:

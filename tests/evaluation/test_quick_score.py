@@ -13,7 +13,7 @@ from gentool.core.rng import Draw
 from gentool.data import Dataset, Split, Subset, open_dataset
 from gentool.evaluation.quick_score import Scorer, mean_distance
 from gentool.metrics.neighbours import nearness
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.training.score_schedule import ScoreSchedule
 
 

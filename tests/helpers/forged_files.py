@@ -125,12 +125,13 @@ def memory_growth_below(limit_bytes: int) -> Iterator[None]:
     """Assert that the peak of this process's memory stays so near to what it holds now."""
     with contextlib.suppress(OSError):  # Linux forgets the peak so far; elsewhere it stands
         Path("/proc/self/clear_refs").write_text("5")
-    before = _peak_bytes()
+    before = peak_bytes()
     yield
-    assert _peak_bytes() - before < limit_bytes
+    assert peak_bytes() - before < limit_bytes
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most memory that this process has held; on Linux without that of its parent."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

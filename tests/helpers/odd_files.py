@@ -267,9 +267,9 @@ def _bad() -> Iterator[Beast]:
     zero = struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)
     yield Beast("nothing.png", b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", zero), "")
     text = png[:-12] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27))) + png[-12:]
-    yield Beast("text-bomb.png", text, "")
+    yield Beast("text-bomb.png", text, PICTURE, 0)
     early = png[:33] + _chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(2**27))) + png[33:]
-    yield Beast("early-text-bomb.png", early, "")
+    yield Beast("early-text-bomb.png", early, PICTURE, 0)
 
 
 def beasts() -> list[Beast]:

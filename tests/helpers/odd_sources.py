@@ -12,7 +12,8 @@ from PIL import Image
 
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
-from gentool.data.preprocessing import BadImage, Preprocessing
+from gentool.data.encoded import BadImage
+from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Decoded, Loaded, Source
 
 Access = Literal["processes", "threads", "sequential"]

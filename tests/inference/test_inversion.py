@@ -15,7 +15,7 @@ from gentool.inference.blocks import decode_blocks, prior_blocks
 from gentool.inference.inversion import fit_weights, invert
 from gentool.inference.latents import Latents, decode, draw, to_styles
 from gentool.inference.reconstruction import FIT_STEPS
-from gentool.models.gan.latent_encoder import pixel_distance
+from gentool.metrics.pixels import pixel_distance
 from gentool.models.gan.model import GAN
 
 

@@ -486,7 +486,7 @@ def test_a_long_name_is_shortened_and_the_rest_goes_on(place: Path) -> None:
     [
         (("sample", "gan", "-n", "1500000", "-o", "x.webp"), "at most 16,383 pixels"),
         (("sample", "gan", "-n", "30000000", "-o", "x.jpg"), "at most 65,500 pixels"),
-        (("interpolate", "gan", "-o", "x.mp4"), ".gif or .webp"),
+        (("interpolate", "gan", "-o", "x.avi"), ".gif, .webp, .mp4 or .webm"),
         (("sample", "gan", "-o", "x.gif"), "one picture as .png, .jpg, .jpeg, .webp"),
         (("sample", "gan", "-o", "photos/disc/000.png/x.png"), "cannot write"),
         (("sample", "gan", "-o", "/proc/x"), "cannot write"),

@@ -24,8 +24,11 @@ from gentool.data.badfiles import BadFile, Tolerance
 from gentool.data.cache.store import DiskStore, MemoryStore
 from gentool.data.cache.worker import Chunk, Job
 from gentool.data.cache.workers import Crew, ThreadCrew, WorkersFailed, cores, make_crew
+from gentool.data.likeness import Likeness
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, Sample
+from gentool.data.remarks import Marks, Remarks, make_remarks
+from gentool.data.sources.table import BuiltinSource, Source
 
 _POLL_SECONDS = 0.1
 _CHUNK_IMAGES, _CHUNK_BYTES = 256, 2**23
@@ -42,11 +45,15 @@ class Built:
         bad: Images that could not be prepared, in order.
         digest: SHA-256 over the shape and the pixels; ``fingerprint`` adds the labels.
         notes: Sentences for the user.
+        marks: Counts of images to look at.
+        likeness: Descriptions of the images, to find those that are nearly equal.
     """
 
     bad: list[Bad] = field(default_factory=list)
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     notes: list[str] = field(default_factory=list)
+    marks: Marks = field(default_factory=Marks)
+    likeness: Likeness = field(default_factory=Likeness)
 
     @property
     def bad_rows(self) -> NDArray[np.int64]:
@@ -58,6 +65,10 @@ class Built:
         digest = self.digest.copy()
         update_with_labels(digest, classes, labels)
         return digest.hexdigest()
+
+    def remarks(self, source: Source, hashes: NDArray[np.uint64]) -> Remarks:
+        """Return what to look at, given the content hashes of the images that are not bad."""
+        return make_remarks(self.marks, self.likeness, hashes, self.bad_rows, source.describe)
 
 
 def dims_of(shape: ImageShape) -> tuple[int, int, int]:
@@ -94,13 +105,15 @@ def build(
     built, total = Built(), len(source)
     built.digest.update(str(shape).encode())
     names: list[BadFile] = []
+    drawn = isinstance(source, BuiltinSource)  # such images are alike by design
     in_order = _in_order(job, known, store, built.notes, progress)
     with closing(in_order) as chunks:  # which also ends the workers
         for chunk in chunks:
             built.bad += chunk.bad
             names += [(source.describe(bad.number), bad.reason) for bad in chunk.bad]
             tolerance.check(names, chunk.stop, total)
-            _update_with_pixels(built.digest, store.read(chunk.start, chunk.stop), chunk)
+            built.marks = built.marks.plus(chunk.marks)
+            _take_pixels(built, store.read(chunk.start, chunk.stop), chunk, drawn=drawn)
     if len(built.bad) == total:
         path, reason = names[0]
         raise DataError(f"none of the {total:,} images can be read; the first: {path}: {reason}")
@@ -108,10 +121,15 @@ def build(
     return built
 
 
-def _update_with_pixels(digest: "hashlib._Hash", pixels: Pixels, chunk: Chunk) -> None:
+def _take_pixels(built: Built, pixels: Pixels, chunk: Chunk, *, drawn: bool) -> None:
+    """Add the good images of a chunk to the hash, and to what is compared unless they are drawn."""
+    numbers = np.arange(chunk.start, chunk.stop)
     if chunk.bad:
-        pixels = np.delete(pixels, [bad.number - chunk.start for bad in chunk.bad], axis=0)
-    digest.update(np.ascontiguousarray(pixels).data)
+        bad = [bad.number - chunk.start for bad in chunk.bad]
+        pixels, numbers = np.delete(pixels, bad, axis=0), np.delete(numbers, bad)
+    built.digest.update(np.ascontiguousarray(pixels).data)
+    if not drawn:
+        built.likeness.add(pixels, numbers)
 
 
 def update_with_labels(

@@ -27,6 +27,7 @@ from gentool.data.cache.locks import hold
 from gentool.data.cache.store import IMAGES, DiskStore
 from gentool.data.cache.workers import cores
 from gentool.data.reading import Bad
+from gentool.data.remarks import Remarks
 from gentool.data.sources.table import Source
 
 META, BAD = "meta.json", "bad.json"
@@ -48,6 +49,7 @@ class Opened:
         fingerprint: SHA-256 of shape, pixels and labels.
         bad: Images of the source that were left out.
         bad_names: Their names.
+        remarks: What preparing the images showed.
     """
 
     stored: Pixels
@@ -57,6 +59,7 @@ class Opened:
     fingerprint: str
     bad: tuple[Bad, ...]
     bad_names: tuple[str, ...]
+    remarks: Remarks
 
 
 def finish(store: DiskStore, source: Source, shape: ImageShape, built: Built) -> None:
@@ -84,6 +87,7 @@ def finish(store: DiskStore, source: Source, shape: ImageShape, built: Built) ->
         "classes": list(source.classes),
         "labelled": labels is not None,
         "fingerprint": built.fingerprint(source.classes, labels),
+        "remarks": vars(built.remarks(source, hashes)),
         "checks": {p.name: _checks(p) for p in _checked(folder)},
     }
     with replacing(folder / META, sync=True) as out:
@@ -127,6 +131,7 @@ def open_entry(folder: Path, shape: ImageShape, *, check: bool = True) -> Opened
             fingerprint=str(meta["fingerprint"]),
             bad=tuple(Bad(int(i), str(reason), bool(passing)) for i, reason, passing, _ in bad),
             bad_names=tuple(str(name) for *_, name in bad),
+            remarks=Remarks.of_json(meta["remarks"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

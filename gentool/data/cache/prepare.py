@@ -2,11 +2,14 @@
 
 ``prepare`` takes the images from the cache if they are there. Otherwise it builds the entry,
 keeps the images in memory, or streams them. The name of an entry is a hash of what it depends
-on: the source and the preprocessing.
+on: the fingerprint of the source and the preprocessing; ``matching`` tells whether the images are
+still those of the source.
 """
 
+import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +20,16 @@ from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
 from gentool.core.messages import Progress
-from gentool.data.badfiles import MAX_BAD, Tolerance
+from gentool.data.badfiles import MAX_BAD, Tolerance, with_own
 from gentool.data.cache.build import Built, build, dims_of
-from gentool.data.cache.entry import Opened, finish, kept_labels, mark_used, open_entry
+from gentool.data.cache.entry import META, Opened, finish, kept_labels, mark_used, open_entry
 from gentool.data.cache.locks import building
+from gentool.data.cache.matching import knows, matches, remember
 from gentool.data.cache.pruning import cache_limit, prune, size_of
 from gentool.data.cache.store import DiskStore, MemoryStore, reached
 from gentool.data.cache.streaming import StreamedImages, Window
 from gentool.data.dataset import Dataset
+from gentool.data.empty_classes import without_empty_classes
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Sample, attempt
@@ -76,8 +81,7 @@ def prepare(
         return _streamed(task, ())
     if cache == "ram":
         return _in_memory(task)
-    entry = _place(task)
-    found = _look_up(entry, task)
+    entry, found = _find(task)
     if found is None:
         note = _make_room(entry, task)
         if note and cache == "disk":
@@ -110,6 +114,11 @@ class _Task:
         """What the pixels depend on; the name of a cache entry is a hash of it."""
         return f"{self.source.fingerprint}|{self.preprocessing}".encode()
 
+    @property
+    def stamped_key(self) -> bytes:
+        """``key`` with the stamp of the source, for images that differ in nothing else."""
+        return self.key + f"|{self.source.stamp}".encode()
+
     def load(self, index: int) -> Loaded:
         """Return image ``index``, prepared."""
         return self.source.load(index, self.preprocessing)
@@ -131,15 +140,43 @@ def _rising(progress: Progress) -> Progress:
     return report
 
 
-def _place(task: _Task) -> Path:
-    """Return the folder of the cache entry."""
+def _find(task: _Task) -> tuple[Path, Opened | None]:
+    """Return the entry of the images, opened, or None where it must be built.
+
+    Sources that differ only in their stamp share the entry if their contents are equal. One with
+    other contents has an entry of its own.
+    """
+    shared, own = _place(task, task.key), _place(task, task.stamped_key)
+    for entry in (own, shared):
+        if (found := _fitting(entry, task)) is not None:
+            return entry, found
+    if knows(shared, task.source) or open_entry(shared, task.preprocessing.stored_shape) is None:
+        return shared, None
+    with contextlib.suppress(OSError):  # missing, unless its images were changed meanwhile
+        (own / META).unlink()
+    return own, None
+
+
+def _fitting(entry: Path, task: _Task) -> Opened | None:
+    """Open an entry; return None if it must be built again or has other images than the source."""
+    found = _look_up(entry, task)
+    if found is None or knows(entry, task.source):
+        return found
+    if not matches(found, task.source, task.preprocessing, task.progress):
+        return None
+    remember(entry, task.source)
+    return found
+
+
+def _place(task: _Task, key: bytes) -> Path:
+    """Return the folder of the cache entry with this key."""
     name = task.source.name.encode("utf-8", "replace")[:40].decode(errors="ignore")
     word = "".join(c if c.isalnum() or c in "-_+." else "_" for c in name)
-    return cache_folder() / f"{word}-{hashlib.sha256(task.key).hexdigest()[:16]}"
+    return cache_folder() / f"{word}-{hashlib.sha256(key).hexdigest()[:16]}"
 
 
 def _look_up(entry: Path, task: _Task) -> Opened | None:
-    """Open an entry; return None if it must be built again.
+    """Open an entry; return None if it must be built again, whatever the source has now.
 
     That is so if it is missing or damaged, or if a file with a temporary fault can now be read.
     """
@@ -176,11 +213,12 @@ def _on_disk(entry: Path, task: _Task) -> Dataset:
     try:
         with building(entry, lambda: task.progress(min(reached(entry), total - 1), total)):
             limit = cache_limit()
-            if (found := _look_up(entry, task)) is None:
-                key = hashlib.sha256(task.key).hexdigest()
+            if (found := _fitting(entry, task)) is None:
+                key = hashlib.sha256(task.stamped_key).hexdigest()
                 store = DiskStore(entry, key, total, dims_of(shape))
                 try:
                     built = _built(task, store)
+                    remember(entry, source)
                     finish(store, source, shape, built)
                 finally:
                     store.close()
@@ -206,7 +244,7 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
     bad = tuple((name, bad.reason) for name, bad in zip(found.bad_names, found.bad, strict=True))
     task.tolerance.check(bad, len(source), len(source))
     left_out = np.array([b.number for b in found.bad], dtype=np.int64)
-    return Dataset(
+    prepared = Dataset(
         name=source.name,
         images=found.stored[:, *_window(preprocessing)],
         stored=found.stored,
@@ -217,9 +255,12 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
         fingerprint=found.fingerprint,
         bad=bad,
         describe=partial(_describe, source, left_out),
+        listed=partial(_names, source, {bad.number for bad in found.bad}),
+        intake=with_own(source.intake, bad),
         repeats=_repeats(source, left_out),
-        notes=notes,
+        notes=(*notes, *found.remarks.lines(len(found.hashes), preprocessing.shape)),
     )
+    return without_empty_classes(prepared, source.labels)
 
 
 def _in_memory(task: _Task) -> Dataset:
@@ -237,6 +278,7 @@ def _in_memory(task: _Task) -> Dataset:
         fingerprint=built.fingerprint(source.classes, labels),
         bad=tuple(built.bad),
         bad_names=tuple(source.describe(bad.number) for bad in built.bad),
+        remarks=built.remarks(source, hashes),
     )
     return _dataset(found, task, tuple(built.notes))
 
@@ -250,7 +292,7 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
             "--cache disk, with GENTOOL_CACHE set to a folder with enough space"
         )
     stored = StreamedImages(source, preprocessing, task.tolerance)
-    return Dataset(
+    streamed = Dataset(
         name=source.name,
         images=stored.cropped(_window(preprocessing)),
         stored=stored,
@@ -259,12 +301,16 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
         preprocessing=preprocessing,
         hashes=np.empty(0, dtype=np.uint64),
         fingerprint=hashlib.sha256(b"streamed|" + task.key).hexdigest(),
+        stamp=source.stamp or "",
         bad=stored.bad,
         describe=source.describe,
+        listed=source.names,
+        intake=source.intake,
         repeats=_repeats(source, _NONE),
         notes=notes,
         streamed=True,
     )
+    return without_empty_classes(streamed, source.labels)
 
 
 def _window(preprocessing: Preprocessing) -> Window:
@@ -278,6 +324,11 @@ def _repeats(source: Source, bad: NDArray[np.int64]) -> NDArray[np.float32] | No
     """Return the weights of the images that are not ``bad``, float32, or None without weights."""
     repeats = getattr(source, "repeats", None)
     return None if repeats is None else np.delete(repeats, bad)
+
+
+def _names(source: Source, bad: set[int]) -> Iterator[str]:
+    """Return the names of the images that are not ``bad``."""
+    return (name for number, name in enumerate(source.names()) if number not in bad)
 
 
 def _describe(source: Source, bad: NDArray[np.int64], row: int) -> str:

@@ -18,6 +18,7 @@ from gentool.core.errors import DataError
 from gentool.core.images import Pixels
 from gentool.data.cache.worker import Chunk, Slots, checksum
 from gentool.data.reading import Bad
+from gentool.data.remarks import Marks
 
 JOURNAL = "journal"
 IMAGES = "images.u8"
@@ -152,7 +153,7 @@ class DiskStore:
 
     def accept(self, chunk: Chunk) -> None:
         """Record in the journal that a chunk is finished."""
-        words = [chunk.start, chunk.stop, chunk.crc, chunk.bad]
+        words = [chunk.start, chunk.stop, chunk.crc, chunk.bad, chunk.marks]
         self._journal.write(json.dumps(words) + "\n")
         self._journal.flush()  # to the operating system: survives the end of this process
 
@@ -211,9 +212,10 @@ def reached(folder: Path) -> int:
 def _parsed(line: str) -> Chunk | None:
     """Return the chunk of a line of the journal, or None for the header or a damaged line."""
     try:
-        start, stop, crc, bad = json.loads(line)
+        start, stop, crc, bad, marks = json.loads(line)
         faults = tuple(Bad(int(i), str(reason), bool(passing)) for i, reason, passing in bad)
-        chunk = Chunk(int(start), int(stop), int(crc), faults)
+        counts = Marks(*(int(count) for count in marks))
+        chunk = Chunk(int(start), int(stop), int(crc), faults, marks=counts)
     except (ValueError, TypeError):
         return None
     return chunk if chunk.start < chunk.stop else None

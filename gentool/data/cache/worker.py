@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gentool.core.images import Pixels
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, attempt
+from gentool.data.remarks import Marks, is_far_smaller
 from gentool.data.sources.table import Loaded, Source
 
 READY = "ready"
@@ -43,6 +44,7 @@ class Chunk(NamedTuple):
         bad: Images that could not be prepared.
         pixels: uint8 (stop - start, H, W, C), or None if they were written to the file.
         hashes: uint64 (stop - start,), or None if they were written to the file.
+        marks: Counts of images to look at.
     """
 
     start: int
@@ -51,6 +53,7 @@ class Chunk(NamedTuple):
     bad: tuple[Bad, ...]
     pixels: Pixels | None = None
     hashes: NDArray[np.uint64] | None = None
+    marks: Marks = Marks()
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Job:
         """
         pixels = np.zeros((stop - start, *self.dims), dtype=np.uint8)
         hashes = np.zeros(stop - start, dtype=np.uint64)
-        bad = []
+        bad, marks = [], Marks()
         for slot, index in enumerate(range(start, stop)):
             found = known[index] if index in known else attempt(self._load, index)
             if isinstance(found, Bad):
@@ -86,7 +89,16 @@ class Job:
             else:
                 pixels[slot] = found.pixels
                 hashes[slot] = found.content_hash
-        return self._put(start, stop, pixels, hashes, tuple(bad))
+                marks = marks.plus(self._marks(index, found))
+        return self._put(start, stop, pixels, hashes, tuple(bad))._replace(marks=marks)
+
+    def _marks(self, index: int, found: Loaded) -> Marks:
+        """Return the marks of one image."""
+        described, dark = found.described, found.unsuited
+        small = described is not None and is_far_smaller(described.size, self.preprocessing.shape)
+        film = described is not None and described.has_frames
+        return Marks(small, index if small else -1, film, index if film else -1,
+                     dark, index if dark else -1)  # fmt: skip
 
     def _load(self, index: int) -> Loaded:
         return self.source.load(index, self.preprocessing)

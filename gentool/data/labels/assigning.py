@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError
-from gentool.data.labels.columns import choose_columns
+from gentool.data.labels.columns import Columns, choose_columns, is_marked
 from gentool.data.labels.matching import Match, Rows, match_rows
 from gentool.data.labels.tables import Table
 from gentool.data.labels.values import Label, as_labels, label_of, name_of
+
+_FILE_COLUMN = "--labels FILE:COLUMN"
 
 
 class Assigned(NamedTuple):
@@ -57,7 +59,7 @@ def assign(given: Given, names: Sequence[str], root: str, max_bad: float) -> Ass
     """
     file, table, asked = given
     columns = choose_columns(file, table, names, asked)
-    rows = _rows(given, columns.name, columns.label)
+    rows = _rows(given, columns)
     rows, match = _without_header(rows, match_rows(names, rows, root))
     found = [None if k < 0 else rows.labels[k] for k in match.row.tolist()]
     if not any(label is not None for label in found):
@@ -67,10 +69,17 @@ def assign(given: Given, names: Sequence[str], root: str, max_bad: float) -> Ass
         *_unused(rows, len(names), match, max_bad),
     ]
     classes, labels = ranked(found)
-    column = table.columns[columns.label] if table.named else f"{columns.label + 1}"
     word = "class" if len(classes) == 1 else "classes"
-    first = f"{len(classes):,} {word} from {file}, column {column or columns.label + 1}"
+    first = f"{len(classes):,} {word} from {file}, {_which(table, columns)}"
     return Assigned(classes, labels, (first, *notes))
+
+
+def _which(table: Table, columns: Columns) -> str:
+    """Return in words which column has the labels, or that each column is a class."""
+    if columns.marks:
+        return f"a column for each, marked with 1 ({_FILE_COLUMN} takes one of them)"
+    name = table.columns[columns.label] if table.named else ""
+    return f"column {name or columns.label + 1}"
 
 
 def ranked(found: Iterable[Label | None]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
@@ -91,7 +100,7 @@ def share_for(count: int, total: int) -> float:
     return min(math.ceil(100 * count / total) / 100, 1)
 
 
-def _rows(given: Given, name: int, label: int) -> Rows:
+def _rows(given: Given, columns: Columns) -> Rows:
     """Return the names and labels of all rows.
 
     Raises:
@@ -100,12 +109,19 @@ def _rows(given: Given, name: int, label: int) -> Rows:
     names, words, numbers = list[str](), list[str | None](), list[int]()
     for number, cells in given.table.rows():
         try:
-            words.append(label_of(cells[label]))
+            words.append(label_of(_label(given.table, columns, cells)))
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from None
-        names.append(name_of(cells[name]))
+        names.append(name_of(cells[columns.name]))
         numbers.append(number)
     return Rows(given.file, names, as_labels(words), numbers, given.table.first)
+
+
+def _label(table: Table, columns: Columns, cells: Sequence[object]) -> object:
+    """Return the label in a row: a cell, or the name of the column that is marked."""
+    if not columns.marks:
+        return cells[columns.label]
+    return next(table.columns[k].strip() for k in columns.marks if is_marked(cells[k]))
 
 
 def _without_header(rows: Rows, match: Match) -> tuple[Rows, Match]:

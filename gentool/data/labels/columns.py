@@ -18,6 +18,10 @@ from gentool.data.labels.words import (
 )
 
 _SHOWN = 12  # most columns that a message names
+_MARKS = {
+    "1": True, "1.0": True, "true": True, "0": False, "0.0": False, "-1": False, "-1.0": False,
+    "false": False,
+}  # fmt: skip
 
 
 class Columns(NamedTuple):
@@ -28,12 +32,15 @@ class Columns(NamedTuple):
         label: Position of the column of labels.
         fits: Whether one of the first rows names an image.
         known: Whether the column of names is called like one.
+        marks: Positions of the columns that are classes themselves, where each row marks one of
+            them with 1 and the others with 0; empty if ``label`` has the labels.
     """
 
     name: int
     label: int
     fits: bool
     known: bool
+    marks: tuple[int, ...] = ()
 
 
 class NoColumn(DataError):
@@ -75,6 +82,8 @@ def choose_columns(file: str, table: Table, names: Iterable[str], asked: str | N
         try:
             label = _label_column(file, table, named, rows, name)
         except NoColumn as error:
+            if marks := _one_hot(table, named, name):
+                return Columns(name, marks[0], fits, named[name] in NAME_WORDS, marks)
             error.fits = fits
             raise
     elif label == name:
@@ -163,6 +172,30 @@ def _label_column(file: str, table: Table, named: list[str], rows: list[Row], na
     error.several = bool(labels)
     error.columns = tuple(_called(table, k) for k in labels or others)
     raise error
+
+
+def _one_hot(table: Table, named: list[str], name: int) -> tuple[int, ...]:
+    """Return the columns of which each row marks exactly one; none if there are no such columns.
+
+    They are all columns with nothing but marks in them. At least two of them are marked somewhere.
+    """
+    able = [k for k in range(len(named)) if named[k] not in (*OTHER_WORDS, "") and k != name]
+    for _, row in table.sample():
+        able = [k for k in able if is_marked(row[k]) is not None]
+    if len(able) < 2 or len({named[k] for k in able}) < len(able):
+        return ()
+    used = set()
+    for _, row in table.rows():
+        marked = [k for k in able if is_marked(row[k])]
+        if len(marked) != 1 or any(is_marked(row[k]) is None for k in able):
+            return ()
+        used.add(marked[0])
+    return tuple(able) if len(used) > 1 else ()
+
+
+def is_marked(cell: object) -> bool | None:
+    """Return whether a cell marks its column: with 1 or true, not with 0, -1, false; else None."""
+    return _MARKS.get(str(cell).strip().casefold())
 
 
 def _is_index(column: int, table: Table, named: list[str], rows: list[Row]) -> bool:

@@ -9,6 +9,7 @@ from gentool.data.labels.columns import NoColumn, choose_columns
 from gentool.data.labels.json_tables import Nothing, read_table
 from gentool.data.labels.tables import Table
 from gentool.data.sources.base import MAX_FILE
+from gentool.data.sources.changes import stamp_of_file
 
 LABEL_FILES = ("dataset.json", "labels.csv", "metadata.csv", "metadata.jsonl")  # count unasked
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -73,7 +74,7 @@ def label_file(path: Path) -> LabelFile | None:
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
 
-    key = f"{path.absolute()} {info.st_size} {info.st_mtime_ns}"
+    key = f"{path.absolute()} {stamp_of_file(info)}"
     return LabelFile(path.name, key, info.st_size, read, str(path))
 
 

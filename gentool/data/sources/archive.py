@@ -1,13 +1,14 @@
 """Archives of images: .zip, .tar and compressed tars, read member by member without extracting.
 
 A compressed tar is first decompressed to a plain tar in the cache folder. The index of a large
-archive is kept there too; its name depends on the file's path, size and time. A member is read
-from its offset in the file, from any process or thread.
+archive is kept there too; its name depends on the file's path, size, times and number on the disk.
+A member is read from its offset in the file, from any process or thread.
 """
 
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -15,11 +16,12 @@ from typing import BinaryIO
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.data.badfiles import MAX_BAD
+from gentool.data.encoded import BadImage
 from gentool.data.intake import Intake
 from gentool.data.kinds import HEAD_BYTES
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.archive_index import Members, Reading, Stored
 from gentool.data.sources.base import FileSource
+from gentool.data.sources.changes import stamp_of_file
 from gentool.data.sources.index import Index, index_place, keep, look_up
 from gentool.data.sources.labels import labels_key
 from gentool.data.sources.own_pictures import refuse_own
@@ -34,7 +36,7 @@ from gentool.data.sources.zip import (
     unpack,
 )
 
-_READ_AS = 2  # raised when the same archive gives another index, as after a new rule for labels
+_READ_AS = 3  # raised when the same archive gives another index, as after a new rule for labels
 
 
 class ArchiveSource(FileSource):
@@ -62,6 +64,7 @@ class ArchiveSource(FileSource):
         take_own: bool = False,
     ) -> None:
         self.name = path.stem.removesuffix(".tar") or path.stem
+        self.stamp = stamp_of_file(path.stat())
         self.path, self.is_zip = _plain_archive(path)
         place = place_of_index(path, labels_key(labels, max_bad), take_own)
         index = None if refresh else look_up(place)
@@ -106,10 +109,18 @@ class ArchiveSource(FileSource):
             except ValueError as error:
                 raise DataError(f"the labels in {name} cannot be read: {error}") from error
 
+    def names(self) -> Iterator[str]:
+        """Return the names of all images, in order."""
+        return iter(self.paths)
+
     def read(self, index: int) -> bytes:
         """Return the bytes of member ``index``."""
         content = self._member(index)
         return content if self._takes_own else refuse_own(content)
+
+    def time(self, index: int) -> float | None:
+        """Return when member ``index`` was last written; a zip has no time zone, so it is UTC."""
+        return float(self.index.columns["time"][index])
 
     def _member(self, index: int) -> bytes:
         offset, packed, size, crc, method = (int(column[index]) for column in self._columns)
@@ -191,7 +202,7 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
         if kind is None:
             return path, not is_tar(file)
     info = path.stat()
-    key = index_place("unpacked", path.resolve(), info.st_size, info.st_mtime_ns)
+    key = index_place("unpacked", path.resolve(), stamp_of_file(info))
     plain = unpack_tar(path, kind, key.with_name(key.name + ".tar"))
     with open_regular(plain) as file:
         if not is_tar(file):
@@ -202,5 +213,5 @@ def _plain_archive(path: Path) -> tuple[Path, bool]:
 def place_of_index(path: Path, labels: str, take_own: bool = False) -> Path:
     """Return the path where the index of this archive with these choices is kept."""
     info = path.stat()
-    key = (path.resolve(), info.st_size, info.st_mtime_ns, labels, take_own, _READ_AS)
+    key = (path.resolve(), stamp_of_file(info), labels, take_own, _READ_AS)
     return index_place("archive", *key)

@@ -79,8 +79,9 @@ class _Columns:
         self.names: list[bytes] = []
         self.offsets, self.crcs = array("Q"), array("I")
         self.stored, self.sizes, self.methods = array("I"), array("I"), array("B")
+        self.times = array("q")
 
-    def add(self, name: bytes, stored: Stored) -> None:
+    def add(self, name: bytes, stored: Stored, time: int) -> None:
         """Add one member of the archive to the index."""
         offset, packed, size, crc, method = stored
         self.names.append(name)
@@ -89,6 +90,7 @@ class _Columns:
         self.sizes.append(size)
         self.crcs.append(crc)
         self.methods.append(method)
+        self.times.append(time)
 
     def place(self, k: int) -> Stored:
         """Return where member ``k`` is."""
@@ -102,6 +104,7 @@ class _Columns:
             "size": np.frombuffer(self.sizes, np.uint32)[order],
             "crc": np.frombuffer(self.crcs, np.uint32)[order],
             "method": np.frombuffer(self.methods, np.uint8)[order],
+            "time": np.frombuffer(self.times, np.int64)[order],
         }
 
 
@@ -188,8 +191,13 @@ class Members:
             if depth < 0:
                 raise self.refuse(name, "is a link that points outside the archive")
 
-    def add(self, wanted: Wanted, stored: Stored) -> None:
+    def add(self, wanted: Wanted, stored: Stored, time: int) -> None:
         """Add a member that ``wants`` accepted.
+
+        Args:
+            wanted: What ``wants`` returned.
+            stored: Where it is.
+            time: When it was last written, in seconds since 1970.
 
         Raises:
             DataError: it claims to be too large, or to unpack to far more than it takes.
@@ -203,7 +211,8 @@ class Members:
         if wanted.kind == "labels":
             self.label_files[wanted.name] = stored
         else:
-            (self._images if wanted.kind == "image" else self._nameless).add(wanted.name, stored)
+            columns = self._images if wanted.kind == "image" else self._nameless
+            columns.add(wanted.name, stored, time)
 
     def refuse(self, name: str, why: str) -> DataError:
         """Return the error for a member because of which the archive is refused."""

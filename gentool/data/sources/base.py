@@ -6,7 +6,7 @@ pixels. This module opens no file itself.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
+from gentool.data.deep_images import outside
+from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
@@ -28,10 +30,14 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
+        described: What its file says about it; None if it was made for the wanted size.
+        unsuited: Whether the levels suit the values of this deep image badly.
     """
 
     pixels: Pixels
     content_hash: int
+    described: Described | None = None
+    unsuited: bool = False
 
 
 class Decoded(NamedTuple):
@@ -55,6 +61,10 @@ class Source(ABC):
         classes: Class names; () without classes.
         labels: Index into ``classes`` per image, int32 (N,), or None.
         fingerprint: Changes when the images or labels change; cheap to compute.
+        stamp: What the file system tells about changes (see ``changes``). Equal fingerprints with
+            another stamp may have other images. None where the fingerprint tells everything.
+        reread: Whether the content of every file is compared with the cache even if the stamp is
+            known.
         access: How ``load`` may be called. ``processes``: the source may be pickled into worker
             processes. ``threads``: from threads of one process. ``sequential``: a stream, which
             one thread reads in the order 0, 1, 2 ...; any other order works but is slow.
@@ -67,6 +77,8 @@ class Source(ABC):
     classes: tuple[str, ...] = ()
     labels: NDArray[np.int32] | None = None
     fingerprint: str
+    stamp: str | None = None
+    reread: bool = False
     access: Access = "processes"
     repeats: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
@@ -77,6 +89,10 @@ class Source(ABC):
     def describe(self, index: int) -> str:
         """Return the name of image ``index`` for messages."""
         return self.paths[index]
+
+    def names(self) -> Iterator[str]:
+        """Return what ``describe`` returns for each image, in order."""
+        return map(self.describe, range(len(self)))
 
     @property
     def intake(self) -> Intake:
@@ -101,7 +117,21 @@ class Source(ABC):
 
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
-        return Loaded(convert(decoded.image, preprocessing), decoded.content_hash)
+        image = decoded.image
+        pixels, unsuited = convert(image, preprocessing), outside(image, preprocessing.levels)
+        return Loaded(pixels, decoded.content_hash, description(image), unsuited)
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of image ``index`` without decoding it.
+
+        It is None if the hash alone does not decide the pixels, or needs decoding. It raises the
+        same errors as ``open``.
+        """
+        return None
+
+    def time(self, index: int) -> float | None:
+        """Return when image ``index`` was last written, in seconds since 1970, if it is known."""
+        return None
 
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
@@ -124,10 +154,22 @@ class FileSource(Source):
             OSError: the file cannot be read.
         """
 
+    def head(self, index: int) -> bytes:
+        """Return at least the first ``HEAD_BYTES`` bytes of file ``index``; errors as in ``read``.
+
+        A source that can read a part of a file overrides this.
+        """
+        return self.read(index)
+
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
         content = self.read(index)
         return Decoded(open_image(content), source_hash(content))
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of file ``index``; None if the file carries another hash."""
+        content = self.read(index)
+        return content_hash(content) if origin_of(content) is None else None
 
 
 def content_hash(content: bytes) -> int:

@@ -17,6 +17,7 @@ from gentool.data.labels.folders import one_spelling
 from gentool.data.labels.layouts import suspicions
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
+from gentool.data.sources.changes import stamp_of
 
 MAX_WEIGHT = 1e6
 _STRICTNESS: tuple[Access, ...] = ("processes", "threads", "sequential")
@@ -47,6 +48,9 @@ class JoinedSource(Source):
             self.repeats = np.repeat(np.array(weights, dtype=np.float32), counts)
         words = [f"{source.fingerprint} {len(source)}" for source in sources]
         self.fingerprint = hashlib.sha256("\0".join(words).encode()).hexdigest()
+        stamps = [source.stamp for source in sources]
+        if any(stamp is not None for stamp in stamps):
+            self.stamp = stamp_of(map(str, stamps))
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -74,6 +78,10 @@ class JoinedSource(Source):
         source, inside = self.place(index)
         return f"{source.name}: {source.describe(inside)}"
 
+    def names(self) -> Iterator[str]:
+        """Return what ``describe`` returns for each image, in order."""
+        return (f"{source.name}: {name}" for source in self.sources for name in source.names())
+
     def load(self, index: int, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index``, prepared."""
         source, inside = self.place(index)
@@ -88,6 +96,16 @@ class JoinedSource(Source):
         """Return image ``index``, not prepared."""
         source, inside = self.place(index)
         return source.open(inside)
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of image ``index``, as its source does."""
+        source, inside = self.place(index)
+        return source.proof(inside)
+
+    def time(self, index: int) -> float | None:
+        """Return when image ``index`` was last written, if it is known."""
+        source, inside = self.place(index)
+        return source.time(inside)
 
     def __reduce__(self) -> tuple[object, ...]:
         return JoinedSource, (self.sources, self.weights)

@@ -5,19 +5,20 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import PurePosixPath
+from itertools import chain
 from typing import overload
 
 import numpy as np
 
 from gentool.core.errors import UsageError
 from gentool.core.messages import Progress
+from gentool.data.encoded import ANIMATED, frame_numbers
 from gentool.data.intake import Intake
-from gentool.data.preprocessing import frame_count, open_image
+from gentool.data.kinds import image_format
+from gentool.data.preprocessing import open_image
 from gentool.data.sources.base import Decoded, FileSource, Source, content_hash, source_hash
 
 _CHUNK = 256  # files read between two calls of `progress`, which may raise to stop
-_ANIMATED = {".gif", ".webp", ".png", ".apng", ".tif", ".tiff", ".avif", ".avifs"}
 
 
 class FramesSource(FileSource):
@@ -38,16 +39,18 @@ class FramesSource(FileSource):
                 "--all-frames out"
             )
         self._files = files
-        counts = _count(files, progress)
+        numbers = _frames(files, progress)
+        counts = [len(found) for found in numbers]
         self._file = np.repeat(np.arange(len(files), dtype=np.int64), counts)
-        starts = np.repeat(np.cumsum(counts) - counts, counts)
-        self._frame = (np.arange(len(self._file)) - starts).astype(np.int32)
+        self._frame = np.fromiter(chain.from_iterable(numbers), np.int32, len(self._file))
+        self._first = np.array([found[0] for found in numbers], dtype=np.int32)
         self.name, self.classes, self.access = files.name, files.classes, files.access
         self.notes = files.notes
         self.paths = _FramePaths(files.paths, self._file, self._frame)
         self.labels = None if files.labels is None else files.labels[self._file]
         self.repeats = None if files.repeats is None else files.repeats[self._file]
         self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
+        self.stamp = files.stamp
 
     @property
     def intake(self) -> Intake:
@@ -62,9 +65,25 @@ class FramesSource(FileSource):
         """Return image ``index``, not prepared."""
         content, frame = self.read(index), int(self._frame[index])
         image = open_image(content, frame)
-        if not frame:
+        if frame == self._first[self._file[index]]:
             return Decoded(image, source_hash(content))
-        return Decoded(image, content_hash(content + frame.to_bytes(4, "little")))
+        return Decoded(image, _hash_of_frame(content, frame))
+
+    def proof(self, index: int) -> int | None:
+        """Return the content hash of image ``index``."""
+        frame = int(self._frame[index])
+        if not frame:
+            return super().proof(index)
+        return _hash_of_frame(self.read(index), frame)
+
+    def time(self, index: int) -> float | None:
+        """Return when the file that contains image ``index`` was last written."""
+        return self._files.time(int(self._file[index]))
+
+
+def _hash_of_frame(content: bytes, frame: int) -> int:
+    """Return the content hash of a frame after the first."""
+    return content_hash(content + frame.to_bytes(4, "little"))
 
 
 class _FramePaths(Sequence[str]):
@@ -87,24 +106,26 @@ class _FramePaths(Sequence[str]):
         return f"{path}#{frame}" if frame else path
 
 
-def _count(files: FileSource, progress: Progress) -> np.ndarray:
-    """Return the number of frames of every file, int64 (N,).
+def _frames(files: FileSource, progress: Progress) -> list[Sequence[int]]:
+    """Return the numbers of the frames of every file.
 
     An unreadable file counts as one frame; the error is reported when it is prepared.
     """
+    one = (0,)
 
-    def frames(index: int) -> int:
-        if PurePosixPath(files.paths[index]).suffix.lower() not in _ANIMATED:
-            return 1
+    def frames(index: int) -> Sequence[int]:
         try:
-            return frame_count(files.read(index))
+            if image_format(files.head(index)) not in ANIMATED:
+                return one
+            found = frame_numbers(files.read(index))
         except Exception:  # whatever reading a file or member raises
-            return 1
+            return one
+        return found if found != [0] else one
 
-    total, counts = len(files), np.ones(len(files), dtype=np.int64)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    total, numbers = len(files), list[Sequence[int]]()
+    workers = 1 if files.access == "sequential" else os.cpu_count()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, total, _CHUNK):
             progress(start, total)
-            stop = min(start + _CHUNK, total)
-            counts[start:stop] = list(pool.map(frames, range(start, stop)))
-    return counts
+            numbers += pool.map(frames, range(start, min(start + _CHUNK, total)))
+    return numbers

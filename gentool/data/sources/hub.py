@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.encoded import BadImage
 from gentool.data.labels.words import LABEL_WORDS, fold_word
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import MAX_FILE, FileSource
+from gentool.data.sources.changes import stamp_of, stamp_of_file
 from gentool.data.sources.index import index_place
 
 READERS = ("parquet", "arrow", "imagefolder", "webdataset")
@@ -60,7 +61,8 @@ class HubSource(FileSource):
             self._column = _image_column(features, column, words)
             label = _label_column(features)
             key = f"{where}|{_state(self._builder, self._split)}|{label}"
-            told = _kept_labels(key, lambda: self._label_pass(where, label))
+            self.stamp = _stamp(self._builder, self._split)
+            told = _kept_labels(f"{key}|{self.stamp}", lambda: self._label_pass(where, label))
         except (DataError, UsageError):
             raise
         except Exception as error:  # the hub, the disk and every reader have errors of their own
@@ -233,6 +235,15 @@ def _state(builder: Any, split: str) -> str:
     known = zip(files, files.origin_metadata, strict=True)
     digest = hashlib.sha256(repr([(str(file), mark) for file, mark in known]).encode())
     return f"{builder.hash} {builder.config_id} {split} {digest.hexdigest()}"
+
+
+def _stamp(builder: Any, split: str) -> str | None:
+    """Return the stamp of the files in a local folder; None for a data set of the hub."""
+    try:
+        infos = [Path(str(file)).stat() for file in builder.config.data_files[split]]
+    except OSError:  # an address
+        return None
+    return stamp_of(map(stamp_of_file, infos))
 
 
 def _image_column(features: Mapping[str, Any], given: str, words: str) -> str:

@@ -146,6 +146,7 @@ class Index:
         fingerprint: Changes when the images or labels change.
         columns: Further arrays of the source, by name.
         intake: What was taken and passed over.
+        stamp: The stamp of the images' files (see ``changes``); None if it is not kept here.
         file: The file that is memory-mapped; None if the index is in memory only.
     """
 
@@ -155,6 +156,7 @@ class Index:
     fingerprint: str
     columns: Columns = field(default_factory=dict)
     intake: Intake = field(default_factory=Intake)
+    stamp: str | None = None
     file: Path | None = None
 
     def __len__(self) -> int:
@@ -182,7 +184,8 @@ class Index:
             entries.append([name, values.dtype.str, place, len(values)])
             place += -(-values.nbytes // _ALIGN) * _ALIGN
         meta = {"count": len(self), "classes": self.classes, "fingerprint": self.fingerprint,
-                "intake": self.intake.as_json(), "arrays": entries, "bytes": place}  # fmt: skip
+                "stamp": self.stamp, "intake": self.intake.as_json(), "arrays": entries,
+                "bytes": place}  # fmt: skip
         header = json.dumps(meta).encode()
         lead = _MAGIC + len(header).to_bytes(8, "little") + header
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +232,7 @@ class Index:
             own = {name.removeprefix("own "): values for name, values in arrays.items()}
             intake = Intake.of_json(meta["intake"])
             classes, fingerprint = tuple(meta["classes"]), meta["fingerprint"]
-            return Index(names, labels, classes, fingerprint, own, intake, path)
+            return Index(names, labels, classes, fingerprint, own, intake, meta["stamp"], path)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged") from error
 
@@ -237,7 +240,9 @@ class Index:
         """Pickle only the path if there is a file; a worker process maps the file again."""
         if self.file is not None:
             return _reopen, (self.file, self.fingerprint)
-        own = (self.labels, self.classes, self.fingerprint, dict(self.columns), self.intake)
+        own = (
+            self.labels, self.classes, self.fingerprint, dict(self.columns), self.intake, self.stamp
+        )  # fmt: skip
         names = (self.names.buffer, self.names.starts, len(self.names))
         return _rebuild, (names, own)
 
@@ -257,6 +262,7 @@ def _tell_the_same(known: Index, index: Index) -> bool:
     """Return whether two indexes agree in all that their images and files decide."""
     return (
         known.fingerprint == index.fingerprint
+        and known.stamp == index.stamp
         and len(known) == len(index)
         and known.intake == index.intake
     )

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +84,8 @@ class Found(NamedTuple):
             lost: Warnings about folders of which no image is taken.
             own: Whether all images were made by gentool.
         """
-        return Intake(taken, passed, self.origin, self.notes, lost, self.warnings, own)
+        notes = (*self.notes, *_in_parquet(passed))
+        return Intake(taken, passed, self.origin, notes, lost, self.warnings, own)
 
 
 @dataclass(frozen=True)
@@ -309,6 +310,17 @@ def _is_about(file: LabelFile, table: Table, names: Sequence[str]) -> bool:
     except ValueError as error:
         raise file.not_a_table(error) from error
     return columns.fits or columns.known or file.name == "labels.csv"
+
+
+def _in_parquet(passed: Iterable[Passed]) -> list[str]:
+    """Return a sentence on a table of metadata in a form that is not read, with what to do."""
+    return [
+        f"{row.first:.100} is not read, as it is a Parquet table. For labels, save it as CSV: "
+        f"python -c \"import pandas; pandas.read_parquet('{row.first:.100}').to_csv("
+        "'metadata.csv', index=False)\""
+        for row in passed
+        if row.reason == ".parquet" and PurePosixPath(row.first).name == "metadata.parquet"
+    ]
 
 
 def _stated(file: LabelFile, names: Sequence[str]) -> str:

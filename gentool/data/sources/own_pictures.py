@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 from gentool.core.picture_files import may_hold_recipe, read_recipe
+from gentool.data.encoded import BadImage
 from gentool.data.intake import OWN_PICTURE
 from gentool.data.kinds import HEAD_BYTES
-from gentool.data.preprocessing import BadImage
 
 _SUFFIXES = (b".png", b".jpg", b".jpeg", b".webp", b".gif")  # of what gentool writes
 _MISSES = 8  # pictures of others that are opened in a folder

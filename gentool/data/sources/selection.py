@@ -9,9 +9,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from gentool.core.errors import DataError
+from gentool.data.encoded import FORMATS
 from gentool.data.intake import HIDDEN, LITTER, NO_SUFFIX, Passed, Tally, passed_over
 from gentool.data.kinds import image_format, name_kind
-from gentool.data.preprocessing import FORMATS
 from gentool.data.sources.advice import advice_inside
 
 K = TypeVar("K", bound=Hashable)  # what stands for a file

@@ -9,6 +9,7 @@ are read by number, so their order is the same for any number of workers and ran
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -25,9 +26,11 @@ from PIL import Image
 from gentool.core.errors import DataError, UsageError
 from gentool.core.messages import Progress
 from gentool.core.picture_files import encode
+from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage, Preprocessing, open_image
+from gentool.data.preprocessing import Preprocessing, open_image
 from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
+from gentool.data.sources.changes import stamp_of, stamp_of_file
 
 REMOTE = ("s3://", "gs://", "azure://")
 CHUNK_BYTES = 2**26
@@ -85,6 +88,7 @@ class ShardSource(Source):
             self._dataset = _open(place, self._layout.digest, Path(scratch))
         self.classes = self._layout.classes
         self.fingerprint = f"shards-{self._layout.digest}"
+        self.stamp = _stamp(place)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -234,6 +238,15 @@ def _fields(spec: str, count: int) -> list[str]:
     return [str(name) for name in names]
 
 
+def _stamp(place: str) -> str | None:
+    """Return the stamp of the files in a folder of shards; None at a URL."""
+    if place.startswith(REMOTE):
+        return None
+    with os.scandir(Path(place).expanduser()) as entries:
+        files = sorted((entry.name, entry.stat()) for entry in entries if entry.is_file())
+    return stamp_of(f"{name} {stamp_of_file(info)}" for name, info in files)
+
+
 def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:
     try:
         labels = np.load(io.BytesIO(data), allow_pickle=False)
@@ -353,13 +366,13 @@ def _prepared(
 
     def one(index: int) -> tuple[bytes, int] | str:
         try:
-            pixels, mark = source.load(index, preprocessing)
+            loaded = source.load(index, preprocessing)
         except Exception as error:
             words = (
                 str(error) if isinstance(error, BadImage) else f"{type(error).__name__}: {error}"
             )
             return words.partition("\n")[0]
-        return encode(pixels, ".png"), mark
+        return encode(loaded.pixels, ".png"), loaded.content_hash
 
     tell = progress or (lambda done, total: None)
     with ThreadPoolExecutor(1 if source.access == "sequential" else None) as pool:

@@ -19,6 +19,7 @@ from gentool.data.sources.archive_index import MAX_RATIO, Members
 
 _BLOCK = 2**20
 _SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
+_LATEST = 2**40  # seconds since 1970: any later time is damaged
 _KEPT_FREE = 2**30  # bytes that must stay free on the disk
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 
@@ -78,7 +79,12 @@ def _take(found: tarfile.TarInfo, members: Members, end: int) -> None:
     if found.offset_data + found.size > end:
         raise DataError(f"{members.archive} is cut short inside its member {found.name:.200}")
     stored = (found.offset_data, found.size, found.size, 0, 0)
-    members.add(wanted, stored)
+    members.add(wanted, stored, _seconds(found.mtime))
+
+
+def _seconds(time: float) -> int:
+    """Return a time in whole seconds, 0 for a damaged one."""
+    return int(time) if abs(time) < _LATEST else 0
 
 
 def unpack_tar(path: Path, kind: str, place: Path) -> Path:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
+from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
-from gentool.data.preprocessing import BadImage
 from gentool.data.sources.base import Decoded, Source, image_hash
+from gentool.data.sources.changes import change_of, stamp_of
 
 # The sets that give (image, class), each with further arguments that its constructor needs.
 SETS: dict[str, dict[str, str]] = {
@@ -98,7 +99,7 @@ class ImageSetSource(Source):
         self._set = _construct(name, root, {**SETS[name], **more}, download=download)
         found = _labels(self._set)
         self.classes, self.labels = found or ((), None)
-        self.fingerprint = _fingerprint(self.name, root, len(self))
+        self.fingerprint, self.stamp = _fingerprint(self.name, root, len(self))
 
     def __len__(self) -> int:
         return len(self._set)
@@ -179,8 +180,9 @@ def _labels(found: Any) -> tuple[tuple[str, ...], NDArray[np.int32]] | None:
     return tuple(names), labels.astype(np.int32)
 
 
-def _fingerprint(name: str, root: Path, count: int) -> str:
-    """Return a SHA-256 of the names, sizes and times of the set's files."""
+def _fingerprint(name: str, root: Path, count: int) -> tuple[str, str]:
+    """Return a SHA-256 of the names, sizes and times of the set's files, and their stamp."""
+    changes = []
     digest = hashlib.sha256(f"torchvision {name} {count}".encode())
     for top, folders, files in os.walk(root):
         folders.sort()
@@ -188,4 +190,5 @@ def _fingerprint(name: str, root: Path, count: int) -> str:
             info = (Path(top) / file).stat()
             words = f"{os.path.relpath(top, root)}/{file} {info.st_size} {info.st_mtime_ns}\0"
             digest.update(words.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+            changes.append(change_of(info))
+    return digest.hexdigest(), stamp_of(changes)

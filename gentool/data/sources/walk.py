@@ -12,6 +12,7 @@ from gentool.core.atomic_files import LOG_NAME, LOG_START, PREVIEWS_NAME, STATE_
 from gentool.data.intake import LITTER, NO_SUFFIX, OWN, OWN_RUN, Tally
 from gentool.data.kinds import HEAD_BYTES
 from gentool.data.sources.base import MAX_FILE
+from gentool.data.sources.changes import change_of
 from gentool.data.sources.labels import LABEL_FILES, looks_like_labels
 from gentool.data.sources.own_pictures import OwnPictures
 from gentool.data.sources.selection import find_images, is_image, reason_of, why_skipped
@@ -38,7 +39,7 @@ class Walk:
 
     def __init__(self, root: bytes, *, take_own: bool = False, nameless: bool = False) -> None:
         self.root = root
-        self.digest = hashlib.sha256()
+        self.digest, self.changes = hashlib.sha256(), hashlib.sha256()
         self.folders: list[bytes] = []
         self.times = array("q")
         self.tally = Tally()
@@ -84,8 +85,10 @@ class Walk:
             return b""
 
     def _noted(self, name: bytes, entry: "os.DirEntry[bytes]") -> bytes:
-        """Add the name, size and time of a file to the fingerprint, and return the name."""
-        self.digest.update(name + b"\0" + _stamp(entry))
+        """Add a file to the fingerprint and to the stamp, and return its name."""
+        size_and_time, change = _stamps(entry)
+        self.digest.update(name + b"\0" + size_and_time)
+        self.changes.update(change)
         return name
 
     def _enter(self, name: bytes) -> Iterator[Entry]:
@@ -161,40 +164,6 @@ class Walk:
         return any(why_skipped(part) for part in inside)
 
 
-def label_root(folder: Path) -> Path:
-    """Return the folder at whose root a label file is searched.
-
-    As in an archive, a folder that holds nothing but one folder is only a wrapping of it.
-    """
-    for _ in range(_DEEPEST):
-        inside = _only_folder(folder)
-        if inside is None:
-            return folder
-        folder = inside
-    return folder
-
-
-_DEEPEST = 16
-
-
-def _only_folder(folder: Path) -> Path | None:
-    """Return the only folder in a folder without images and label files; else None."""
-    found = None
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name in LABEL_FILES or is_image(entry.name):
-                    return None
-                if why_skipped(entry.name) or not entry.is_dir(follow_symlinks=False):
-                    continue
-                if found is not None:
-                    return None
-                found = Path(entry.path)
-    except OSError:
-        return None
-    return found
-
-
 def _is_run(folder: bytes, entries: "list[os.DirEntry[bytes]]") -> bool:
     """Return whether a folder is that of a training run.
 
@@ -249,10 +218,10 @@ def _time(entry: "os.DirEntry[bytes]") -> int:
         return 0
 
 
-def _stamp(entry: "os.DirEntry[bytes]") -> bytes:
-    """Return size and time of a file; if they cannot be read, reading it reports the error."""
+def _stamps(entry: "os.DirEntry[bytes]") -> tuple[bytes, bytes]:
+    """Return size and time of a file, and its change; nothing if reading it will fail as well."""
     try:
         info = entry.stat()
     except OSError:
-        return b"\0"
-    return f"{info.st_size} {info.st_mtime_ns}\0".encode()
+        return b"\0", b"\0"
+    return f"{info.st_size} {info.st_mtime_ns}\0".encode(), f"{change_of(info)}\0".encode()

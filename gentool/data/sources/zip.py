@@ -9,6 +9,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import BinaryIO, NamedTuple
 
 from gentool.core.errors import DataError
@@ -32,6 +33,7 @@ class _Entry(NamedTuple):
     flags: int
     mode: int
     stored: Stored
+    time: int
 
 
 def list_zip(file: BinaryIO, members: Members) -> None:
@@ -63,7 +65,7 @@ def list_zip(file: BinaryIO, members: Members) -> None:
                     entry.name, f"is packed with method {entry.stored[4]}; only stored "
                     "and deflated members can be read"
                 )  # fmt: skip
-            members.add(wanted, entry.stored)
+            members.add(wanted, entry.stored, entry.time)
     except (ValueError, struct.error) as error:
         raise DataError(f"{members.archive} is not a readable zip: {error}") from error
 
@@ -150,7 +152,7 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
         raise ValueError("its directory is cut short")
     place = 0
     for _ in range(count):
-        (magic, _, system, _, _, flags, method, _, _, crc, packed, full, name_size, extra_size,
+        (magic, _, system, _, _, flags, method, time, day, crc, packed, full, name_size, extra_size,
          comment_size, _, _, attributes, start) = _ENTRY.unpack_from(directory, place)  # fmt: skip
         if magic != b"PK\1\2":
             raise ValueError("its directory is damaged")
@@ -165,7 +167,20 @@ def _entries(file: BinaryIO) -> Iterator[_Entry]:
         if start + shift + packed > offset + shift:
             raise ValueError("a member overlaps its directory")
         mode = attributes >> 16 if system == 3 else 0  # 3: made on Unix
-        yield _Entry(name, flags, mode, (start + shift, packed, full, crc, method))
+        stored = (start + shift, packed, full, crc, method)
+        yield _Entry(name, flags, mode, stored, _seconds(day, time))
+
+
+def _seconds(day: int, time: int) -> int:
+    """Return a date and a time of a zip (4.4.6) in seconds since 1970, without a time zone."""
+    try:
+        found = datetime(
+            1980 + (day >> 9), day >> 5 & 15, day & 31,
+            time >> 11, time >> 5 & 63, 2 * (time & 31), tzinfo=UTC,
+        )  # fmt: skip
+    except ValueError:  # no such date
+        return 0
+    return int(found.timestamp())
 
 
 def _name(raw: bytes, flags: int, extra: bytes) -> str:

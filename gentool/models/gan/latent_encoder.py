@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, mse_loss
 
 from gentool.core.images import ImageShape
+from gentool.metrics.pixels import pixel_distance
 from gentool.models.base import LossTerms
 from gentool.networks.resnet import ResidualEncoder
 
@@ -49,22 +49,6 @@ class LatentEncoder(nn.Module):
         """Return latents, float32; the class weights sum to 1."""
         z, logits = self.net(images).float().tensor_split([self.latent_size], dim=1)
         return torch.cat([z, logits.softmax(dim=1)], dim=1)
-
-
-def pixel_distance(a: Images, b: Images) -> torch.Tensor:
-    """Return the mean squared error per image, summed over three resolutions, shape (B,).
-
-    The coarse resolutions give a useful gradient while the error at the finest is still noise.
-
-    Args:
-        a: Images (B, C, H, W).
-        b: Images, likewise.
-    """
-    total = torch.zeros(len(b), device=b.device)
-    for _ in range(3):
-        total = total + mse_loss(a, b, reduction="none").mean(dim=(1, 2, 3))
-        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
-    return total
 
 
 def feature_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -20,12 +20,12 @@ from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.half_cosine import half_cosine
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
+from gentool.models.augmentation import AdaptiveProbability, open_augmentation
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.directions import semantic
 from gentool.models.gan.advice import GANAdvice
-from gentool.models.gan.augmentation import AdaptiveProbability, open_augmentation
 from gentool.models.gan.generator import Generator, GeneratorStyles
 from gentool.models.gan.latent_encoder import LatentEncoder, embedding_loss
 from gentool.models.gan.losses import LOSSES

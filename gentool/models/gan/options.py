@@ -9,8 +9,8 @@ from typing import Self
 
 from gentool.core.images import Pixels
 from gentool.core.options import Scalar, Term, option
+from gentool.models.augmentation import AUGMENTATIONS
 from gentool.models.base import BaseConfig
-from gentool.models.gan.augmentation import AUGMENTATIONS
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.penalties import PENALTIES
 from gentool.networks import PAIRS

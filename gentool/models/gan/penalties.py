@@ -23,7 +23,7 @@ from torch import nn
 from gentool.core.distributed import batch_mean
 from gentool.core.registry import Entry, Registry, at
 from gentool.core.rng import Draw
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.models.gan.losses import squared_slope
 
 

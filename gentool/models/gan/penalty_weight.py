@@ -16,7 +16,7 @@ and real images are far apart, weak for the details.
 import torch
 from torch import nn
 
-from gentool.core.distributed import batch_variance
+from gentool.core.distributed import Ranks, batch_variance
 
 _STEPS = 50  # in which the variance is measured
 _COMMON = 768.0  # variance of natural RGB images at 32x32, for which gamma = 1 was tuned
@@ -41,8 +41,8 @@ class ImageVariance(nn.Module):
     @torch.no_grad()
     def update(self, images: torch.Tensor) -> None:
         """Add a batch to the mean; after 50 batches nothing changes any more."""
-        if len(images) < 2:
-            return
+        if len(images) < 2 and Ranks().count == 1:
+            return  # of one image per process, several make a batch
         variance = batch_variance(images.float()).sum()
         due = (self.steps < _STEPS).float()  # no branch, which would wait for the device
         self.steps += due

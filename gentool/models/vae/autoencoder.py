@@ -19,12 +19,12 @@ from gentool.models.base import BaseConfig, Batch, LossTerms, Phase
 from gentool.models.priors import FITTED, PRIORS, RETIRED, Prior
 from gentool.models.vae.prior_model import PriorModel, PriorOptions, no_components
 from gentool.models.vae.regularisers import (
-    REGULARISERS,
     CodeTurn,
     Regularisers,
-    no_regularisers,
-    no_strength,
+    denoise_option,
     noisy,
+    regularisers_option,
+    strength_option,
 )
 from gentool.networks.resnet import ResidualDecoder, ResidualEncoder
 
@@ -42,16 +42,9 @@ class AutoencoderConfig(PriorOptions, BaseConfig):
     components: int = option(
         20, "components of the prior (mixture)", low=1, high=1000, idle=no_components
     )
-    regularisers: str = option(
-        "none", "regularisers joined by +; or none",
-        choices=REGULARISERS, joined=True, idle=no_strength,
-    )  # fmt: skip
-    strength: float = option(
-        1.0, "factor on the weights of the regularisers", low=0, high=1e6, idle=no_regularisers
-    )
-    denoise: float = option(
-        0.0, "standard deviation of noise on the encoder's images, where white is 1", low=0, high=10
-    )
+    regularisers: str = regularisers_option()
+    strength: float = strength_option()
+    denoise: float = denoise_option()
 
 
 class Autoencoder(PriorModel[AutoencoderConfig]):

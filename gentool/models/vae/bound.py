@@ -12,7 +12,7 @@ from gentool.core.rng import Draw
 from gentool.models.capabilities import Variational
 from gentool.models.likelihoods import Likelihood
 from gentool.models.priors import Prior, log_normal
-from gentool.models.vae.elbo import importance_bound
+from gentool.models.vae.objective import importance_bound
 from gentool.models.vae.posterior import Posterior
 
 Network = Callable[[torch.Tensor], torch.Tensor]

@@ -25,6 +25,7 @@ from torch import nn
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms, Phase
+from gentool.models.capabilities import ACTIVE_VARIANCE
 from gentool.models.likelihoods import open_likelihood
 from gentool.models.priors import (
     PRIORS,
@@ -35,8 +36,7 @@ from gentool.models.priors import (
 from gentool.models.vae.advice import VAEAdvice
 from gentool.models.vae.binarisation import inked, inked_batches
 from gentool.models.vae.bound import GaussianBound
-from gentool.models.vae.elbo import (
-    ACTIVE_VARIANCE,
+from gentool.models.vae.objective import (
     active_units,
     capacity_now,
     doubly_reparameterised,

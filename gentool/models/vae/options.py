@@ -14,7 +14,11 @@ from gentool.models.likelihoods import DEFAULT_SIGMA, LIKELIHOODS, choose_likeli
 from gentool.models.priors import PRIORS, RETIRED
 from gentool.models.vae.dense import DenseConfig, only_dense_layers
 from gentool.models.vae.prior_model import PriorOptions, no_components
-from gentool.models.vae.regularisers import REGULARISERS, no_regularisers, no_strength
+from gentool.models.vae.regularisers import (
+    denoise_option,
+    regularisers_option,
+    strength_option,
+)
 from gentool.networks.grids import open_decoder, open_encoder
 
 _MOST_ROWS = 8  # of the default grid: a fitted Gaussian grows with their fourth power
@@ -96,16 +100,9 @@ class VAEConfig(PriorOptions, DenseConfig):
         idle=_no_kl,
     )
     samples: int = option(1, "samples of z in the bound; more than 1: IWAE", low=1, high=1000)
-    regularisers: str = option(
-        "none", "regularisers joined by +; or none",
-        choices=REGULARISERS, joined=True, idle=no_strength,
-    )  # fmt: skip
-    strength: float = option(
-        1.0, "factor on the weights of the regularisers", low=0, high=1e6, idle=no_regularisers
-    )
-    denoise: float = option(
-        0.0, "standard deviation of noise on the encoder's images, where white is 1", low=0, high=10
-    )
+    regularisers: str = regularisers_option()
+    strength: float = strength_option()
+    denoise: float = denoise_option()
 
     def adapted(self, images: int, pixels: Callable[[], Pixels] | None) -> tuple[Self, list[str]]:
         """Choose the likelihood: Bernoulli for black and white images, else Gaussian."""

@@ -8,12 +8,13 @@ values stay the same: where images are compared in pairs, an image is not compar
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from gentool.core.errors import UsageError
+from gentool.core.options import option
 from gentool.core.registry import Entry, Registry
 from gentool.core.rng import Draw
 from gentool.models.base import LossTerms
@@ -187,6 +188,28 @@ def no_regularisers(config: RegulariserOptions) -> str | None:
 def no_strength(config: RegulariserOptions) -> str | None:
     """Return why the option ``regularisers`` has no effect."""
     return None if config.strength else "their strength is 0. Leave one of the two out"
+
+
+def regularisers_option() -> Any:
+    """Declare the option ``regularisers``, which several models have."""
+    return option(
+        "none", "regularisers joined by +; or none",
+        choices=REGULARISERS, joined=True, idle=no_strength,
+    )  # fmt: skip
+
+
+def strength_option() -> Any:
+    """Declare the option ``strength``, which several models have."""
+    return option(
+        1.0, "factor on the weights of the regularisers", low=0, high=1e6, idle=no_regularisers
+    )
+
+
+def denoise_option() -> Any:
+    """Declare the option ``denoise``, which several models have."""
+    return option(
+        0.0, "standard deviation of noise on the encoder's images, where white is 1", low=0, high=10
+    )
 
 
 class Regularisers:

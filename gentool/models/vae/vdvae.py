@@ -36,7 +36,7 @@ from gentool.models.likelihoods import (
 )
 from gentool.models.priors import draw_normal, draw_uniform
 from gentool.models.vae.advice import LayeredAdvice
-from gentool.models.vae.elbo import kl_weight
+from gentool.models.vae.objective import kl_weight
 from gentool.models.vae.vdvae_bound import (
     Inference,
     Inferred,

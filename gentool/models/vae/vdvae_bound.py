@@ -12,7 +12,7 @@ import torch
 from gentool.core.rng import Draw
 from gentool.models.capabilities import LatentLayers, Variational
 from gentool.models.likelihoods import Likelihood
-from gentool.models.vae.elbo import importance_bound
+from gentool.models.vae.objective import importance_bound
 from gentool.networks.vdvae import Gaussians
 
 

@@ -19,7 +19,7 @@ from conftest import IMAGES, draw
 from gentool.core.errors import DataError
 from gentool.core.picture_files import encode
 from gentool.data import open_dataset, open_source
-from gentool.data.preprocessing import BadImage
+from gentool.data.encoded import BadImage
 from gentool.data.sources import archive_index as members
 from gentool.data.sources import tar as tars
 from gentool.data.sources.index import KEPT_ABOVE

@@ -13,7 +13,7 @@ from PIL import Image
 from gentool.core.errors import DataError
 from gentool.core.images import ImageShape
 from gentool.data import Preprocessing, open_source
-from gentool.data.preprocessing import BadImage
+from gentool.data.encoded import BadImage
 from gentool.data.sources import folder as folders
 from gentool.data.sources.index import KEPT_ABOVE
 from gentool.data.sources.table import FolderSource

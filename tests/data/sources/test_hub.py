@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -17,12 +18,13 @@ import datasets
 import numpy as np
 import pytest
 from conftest import HELPERS, draw, run_python
+from PIL import Image
 
 from gentool.core.errors import DataError
-from gentool.core.images import ImageShape
+from gentool.core.images import ImageShape, Pixels
 from gentool.core.picture_files import encode
 from gentool.data import Preprocessing, Sample, open_source, prepare, resolve_shape
-from gentool.data.preprocessing import BadImage
+from gentool.data.encoded import BadImage
 from gentool.data.sources.hub import HubSource
 
 PREPROCESSING = Preprocessing(ImageShape(16, 16, 3))
@@ -33,6 +35,13 @@ datasets.disable_progress_bars()
 
 def files(count: int = COUNT) -> list[bytes]:
     return [encode(draw(k), ".png") for k in range(count)]
+
+
+def bitmap(pixels: Pixels) -> bytes:
+    """A file whose size does not depend on what it shows."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "bmp")
+    return out.getvalue()
 
 
 def write_parquet(folder: Path, features: datasets.Features, **columns: Any) -> Path:
@@ -369,7 +378,7 @@ import numpy as np
 from conftest import draw
 from gentool.data import Preprocessing, open_source, prepare
 from gentool.core.errors import GentoolError
-from gentool.core.images import ImageShape
+from gentool.core.images import ImageShape, Pixels
 
 for spec in sys.argv[1:]:
     try:
@@ -438,3 +447,34 @@ def test_size_and_colours_are_found_from_the_front_of_a_stream(
     shape, _ = resolve_shape(Sample(source, 5), None, None, 64)
     assert shape == ImageShape(16, 16, 3)
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_files_rewritten_with_equal_sizes_and_times_are_seen(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    kinds = datasets.Features(
+        picture=datasets.Image(), kind=datasets.ClassLabel(names=["disc", "bar"])
+    )
+
+    def write(first: int) -> None:
+        images = [bitmap(draw(k)) for k in range(first, first + 4)]
+        whole = datasets.Dataset.from_dict(
+            {"picture": [{"bytes": data, "path": None} for data in images],
+             "kind": [(k + first) % 2 for k in range(4)]}, features=kinds,
+        )  # fmt: skip
+        whole.to_parquet(str(tmp_path / "set" / "train.parquet"))
+
+    (tmp_path / "set").mkdir()
+    found, sizes = [], []
+    for first in (0, 51):
+        write(first)
+        os.utime(tmp_path / "set" / "train.parquet", (10**9, 10**9))
+        sizes.append((tmp_path / "set" / "train.parquet").stat().st_size)
+        source = opened(tmp_path / "set")
+        assert source.labels is not None
+        assert source.labels.tolist() == [(k + first) % 2 for k in range(4)]
+        data = prepare(source, PREPROCESSING)
+        assert all(np.array_equal(data.images[k], draw(first + k)) for k in range(4))
+        found.append(source.fingerprint)
+    assert sizes[0] == sizes[1]
+    assert found[0] == found[1]

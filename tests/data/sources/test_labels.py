@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import draw
+from conftest import TINY, draw, gentool_command
 from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
@@ -538,3 +538,105 @@ def test_images_that_are_not_trained_on_need_no_label(tmp_path: Path) -> None:
     source = open_images(tmp_path)
     assert source is not None
     assert source.paths == NAMES
+
+
+# --- the root of a file of labels, tables of marks, and Parquet -----------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("beside", ["", "readme.txt", "other/notes.txt", "runs/.keep"])
+@pytest.mark.parametrize("top", ["images", "data/images"])
+def test_a_file_of_labels_in_the_folder_of_all_images_counts(
+    top: str, beside: str, packed: bool, tmp_path: Path
+) -> None:
+    """Whatever else lies beside that folder; in a folder and in an archive."""
+    names = [f"{top}/{k}.png" for k in range(4)]
+    folder = a_set(tmp_path / "set", names)
+    if beside:
+        (folder / beside).parent.mkdir(exist_ok=True)
+        (folder / beside).touch()
+    (folder / top / "labels.csv").write_text("".join(f"{k}.png,{'ab'[k % 2]}\n" for k in range(4)))
+    source = open_source(str(zipped(folder, tmp_path / "x.zip") if packed else folder))
+    assert told(source) == ["a", "b", "a", "b"]
+    assert source.intake.classes_from == "labels.csv"
+    asked = open_source(str(folder), labels="labels.csv")
+    assert told(asked) == ["a", "b", "a", "b"]
+
+
+def test_results_beside_the_only_folder_do_not_hide_its_labels(tmp_path: Path) -> None:
+    """A run and samples inside the folder are gentool's own."""
+    folder = a_set(tmp_path / "set", [f"images/{k}.png" for k in range(20)])
+    rows = [f"{k}.png,{'ab'[k % 2]}" for k in range(20)]
+    (folder / "images" / "labels.csv").write_text("\n".join(rows))
+    args = ["train", "vae", "--data", folder, "--out", folder / "runs" / "a", "--images"]
+    assert gentool_command(*args, 32, *TINY).code == 0
+    done = gentool_command(*args, 64, *TINY)
+    assert done.code == 0, done.err
+    assert open_source(str(folder)).classes == ("a", "b")
+
+
+def test_a_label_file_at_the_outer_root_still_counts(tmp_path: Path) -> None:
+    folder = a_set(tmp_path / "set", ["images/0.png", "images/1.png"])
+    (folder / "labels.csv").write_text("images/0.png,a\nimages/1.png,b\n")
+    assert told(open_source(str(folder))) == ["a", "b"]
+
+
+MARKS = {
+    "csv": "file,cat,dog,bird\n0.png,0,1,0\n1.png,1,0,0\n2.png,0,0,1\n3.png,0,1,0\n",
+    "numbers": "image;cat;dog;bird\n0;0.0;1.0;0.0\n1;1.0;0.0;0.0\n2;0.0;0.0;1.0\n3;0.0;1.0;0.0\n",
+    "truth": "file,cat,dog,bird\n" "0.png,False,True,False\n1.png,True,False,False\n"
+    "2.png,False,False,True\n3.png,False,True,False\n",
+    "minus": "file cat dog bird\n0.png -1 1 -1\n1.png 1 -1 -1\n2.png -1 -1 1\n3.png -1 1 -1\n",
+    "a split and a size": "file,split,cat,dog,bird,width\n0.png,a,0,1,0,5\n1.png,a,1,0,0,5\n"
+    "2.png,b,0,0,1,6\n3.png,b,0,1,0,6\n",
+    "an empty class": "file,cat,dog,bird,cow\n0.png,0,1,0,0\n1.png,1,0,0,0\n2.png,0,0,1,0\n"
+    "3.png,0,1,0,0\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", MARKS)
+def test_columns_of_which_each_row_marks_one_are_the_classes(form: str, tmp_path: Path) -> None:
+    folder = a_set(tmp_path / "set", [f"{k}.png" for k in range(4)])
+    (folder / "labels.csv").write_text(MARKS[form])
+    source = open_source(str(folder))
+    assert told(source) == ["dog", "cat", "bird", "dog"]
+    assert source.classes == ("bird", "cat", "dog")
+    assert "3 classes from labels.csv, a column for each, marked with 1" in source.notes[0]
+    one = open_source(str(folder), labels="labels.csv:dog")  # one column, as before
+    assert len(one.classes) == 2
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,cat,dog\n0.png,1,0\n1.png,1,1\n",
+        "file,cat,dog\n0.png,1,0\n1.png,0,0\n",
+        "file,cat,dog\n0.png,1,0\n1.png,1,0\n",
+        "file,cat,dog\n0.png,1,0\n1.png,0,\n",
+        "file,cat,cat\n0.png,1,0\n1.png,0,1\n",
+    ],
+)
+def test_other_tables_of_marks_are_ambiguous(table: str, tmp_path: Path) -> None:
+    folder = a_set(tmp_path / "set", ["0.png", "1.png"])
+    (folder / "labels.csv").write_text(table)
+    with pytest.raises(DataError, match="Ask for one with --labels FILE:COLUMN"):
+        open_source(str(folder))
+
+
+def test_a_mark_in_a_late_row_decides(tmp_path: Path) -> None:
+    folder = a_set(tmp_path / "set", ["0.png", "1.png"])
+    rows = [f"{k}.png,{k % 2},{1 - k % 2}" for k in range(300)]
+    (folder / "labels.csv").write_text("\n".join(["file,cat,dog", *rows, "300.png,1,1"]))
+    with pytest.raises(DataError, match="Ask for one"):
+        open_source(str(folder))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_metadata_in_parquet_is_named_with_what_to_do(packed: bool, tmp_path: Path) -> None:
+    folder = a_set(tmp_path / "set", ["0.png", "1.png"])
+    (folder / "metadata.parquet").write_bytes(b"PAR1")
+    source = open_source(str(zipped(folder, tmp_path / "x.zip") if packed else folder))
+    (note,) = [note for note in source.notes if "parquet" in note]
+    assert note.startswith("metadata.parquet is not read")
+    assert "read_parquet('metadata.parquet')" in note
+    assert note in "\n".join(gentool_command("data", "check", folder).lines)

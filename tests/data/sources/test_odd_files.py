@@ -13,7 +13,8 @@ from PIL import Image
 from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.data import open_source, prepare
-from gentool.data.preprocessing import BadImage, Preprocessing, decode, frame_count
+from gentool.data.encoded import BadImage, frame_numbers
+from gentool.data.preprocessing import Preprocessing, decode
 from gentool.data.sources.frames import FramesSource
 
 RGB = Preprocessing(ImageShape(16, 16, 3))
@@ -85,7 +86,7 @@ def test_frames_of_animations_are_images_when_asked(tmp_path: Path, all_frames: 
 def test_frames_need_files() -> None:
     with pytest.raises(UsageError, match="--all-frames"):
         FramesSource(open_source("builtin:digits:5"), lambda done, total: None)
-    assert frame_count(b"nothing") == 1
+    assert frame_numbers(b"nothing") == [0]
 
 
 # --- the choices of preprocessing ---------------------------------------------------------------
@@ -161,9 +162,9 @@ def test_every_choice_has_a_cache_entry_of_its_own() -> None:
 
 def test_the_text_that_cache_entries_depend_on_stays() -> None:
     plain = Preprocessing(ImageShape(16, 20, 1))
-    assert str(plain) == "16x20 grey, crop, on white, policy 2"
+    assert str(plain) == "16x20 grey, crop, on white, policy 3"
     other = Preprocessing(ImageShape(16, 20, 1), "pad", "#ff0000", 0.125)
-    assert str(other) == "16x20 grey, pad, on #ff0000, margin 0.125, policy 2"
+    assert str(other) == "16x20 grey, pad, on #ff0000, margin 0.125, policy 3"
 
 
 # --- mutants -------------------------------------------------------------------------------------

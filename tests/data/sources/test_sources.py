@@ -24,7 +24,7 @@ from gentool.data import (
     open_source,
     parse_size,
 )
-from gentool.data.preprocessing import FORMATS
+from gentool.data.encoded import FORMATS
 from gentool.data.sources.builtin import BUILTIN
 from gentool.data.sources.selection import SUFFIXES
 from gentool.data.sources.table import FileSource

@@ -11,8 +11,8 @@ from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.options import from_json, from_words, idle_options, to_json
 from gentool.core.rng import Draw
+from gentool.models.augmentation import open_augmentation
 from gentool.models.base import Batch
-from gentool.models.gan.augmentation import open_augmentation
 from gentool.models.gan.losses import LOSSES
 from gentool.models.gan.model import GAN
 from gentool.models.gan.penalties import PENALTIES

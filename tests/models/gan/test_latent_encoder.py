@@ -8,12 +8,12 @@ from torch import nn
 from gentool.core.errors import NoEncoder
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw
+from gentool.metrics.pixels import pixel_distance
 from gentool.models.base import Batch
 from gentool.models.gan.latent_encoder import (
     LatentEncoder,
     embedding_loss,
     feature_distance,
-    pixel_distance,
 )
 from gentool.models.gan.model import GAN
 

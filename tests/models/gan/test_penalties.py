@@ -10,7 +10,7 @@ from torch import nn
 
 from gentool.core.errors import UnknownName, UsageError
 from gentool.core.rng import Draw
-from gentool.models.gan.augmentation import open_augmentation
+from gentool.models.augmentation import open_augmentation
 from gentool.models.gan.penalties import PENALTIES, CriticTurn, GeneratorTurn
 from gentool.models.gan.penalty_list import Penalties
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gentool.models.priors import log_normal
-from gentool.models.vae.elbo import (
+from gentool.models.vae.objective import (
     active_units,
     capacity_now,
     doubly_reparameterised,

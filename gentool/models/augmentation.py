@@ -21,7 +21,7 @@ from torch import nn
 
 from gentool.core.distributed import batch_mean, sum_over_ranks
 from gentool.core.registry import Entry, Registry
-from gentool.models.gan.affine import (
+from gentool.models.affine import (
     compose,
     matrix,
     quarter_turns,

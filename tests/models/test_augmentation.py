@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gentool.core.rng import Draw
-from gentool.models.gan.affine import compose, quarter_turns, rotation, scaling, translation, warp
-from gentool.models.gan.augmentation import (
+from gentool.models.affine import compose, quarter_turns, rotation, scaling, translation, warp
+from gentool.models.augmentation import (
     AUGMENTATIONS,
     AdaptiveProbability,
     open_augmentation,

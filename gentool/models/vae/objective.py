@@ -1,8 +1,9 @@
 """Parts of the VAE's objective: the KL weight over a run, free bits, and the importance bound.
 
 The bounds are Kingma and Welling 2014 (arXiv:1312.6114) and Burda et al. 2016 (arXiv:1509.00519).
-The gradient of the latter with respect to the encoder is that of Tucker et al. 2018
-(arXiv:1810.04152), whose signal does not vanish with more samples. All are pure functions.
+The encoder's gradient of the importance bound follows Tucker et al. 2018 (arXiv:1810.04152). Unlike
+the plain gradient, it does not vanish as samples are added. Every function here is pure. The KL
+itself is ``unit_kl`` in ``model.py``, and its formula is in ``models/priors/base.py``.
 """
 
 import math
@@ -11,8 +12,8 @@ from functools import partial
 import torch
 
 from gentool.core.distributed import batch_mean, batch_moments
+from gentool.models.capabilities import ACTIVE_VARIANCE
 
-ACTIVE_VARIANCE = 0.01  # a unit is active above this variance of its posterior mean over images
 _CAPACITY_SHARE = 0.5  # fraction of the run in which the capacity rises to its final value
 _CYCLE_RISE = 0.5  # fraction of a cycle in which the weight rises (Fu et al. 2019: R)
 
