@@ -84,6 +84,10 @@ def _command(
     quiet: bool = typer.Option(
         False, "--quiet", "-q", help="Print no progress.", rich_help_panel="Output"
     ),
+    preview: bool = typer.Option(
+        False, "--preview", help="Show the newest samples in the terminal after each save.",
+        rich_help_panel="Output",
+    ),
     print0: Annotated[bool, in_panel(Print0, "Output")] = False,
     as_json: Annotated[bool, in_panel(Json, "Output")] = False,
     **settings: Any,
@@ -97,6 +101,8 @@ def _command(
     gentool train gan --data builtin:shapes -o loss=hinge --seed 1
     """
     console.refuse_unfit_stdout(as_json=as_json, print0=print0)
+    if quiet and preview:
+        raise UsageError("--quiet and --preview exclude each other. Leave one of them out")
     flags = {
         name: Setting(list(value) if isinstance(value, tuple) else value, _origin(context, name))
         for name, value in settings.items()
@@ -121,7 +127,7 @@ def _command(
                 say(note)
             _show(plan.shown(), as_json=as_json)
             return
-        shown = _Shown(quiet, as_json, print0, command_to_go_on(context, sys.argv[1:]))
+        shown = _Shown(quiet, preview, as_json, print0, command_to_go_on(context, sys.argv[1:]))
         _train(plan, stop, shown, strict=strict)
 
 
@@ -162,6 +168,7 @@ class _Shown:
     """What the command prints, and the command that continues the run after a stop."""
 
     quiet: bool
+    preview: bool
     as_json: bool
     print0: bool
     again: str
@@ -175,7 +182,8 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
 
     setup = plan.setup
     with joined(setup.device) as ranks, ranks.only_first_speaks():
-        with Display(stop, setup.settings.images, quiet=shown.quiet) as display:
+        how = {"quiet": shown.quiet, "preview": shown.preview}
+        with Display(stop, setup.settings.images, **how) as display:
             try:
                 with reporting(display, plan, stop, first=ranks.first) as observer:
                     result, listed = execute(plan, observer, stop, ranks, strict=strict)

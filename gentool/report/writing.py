@@ -181,9 +181,10 @@ class ReportWriter:
 
     def ended(self, state: str, why: str) -> None:
         """Write the last report of the command, at the end of a run with pictures."""
+        trained = self._saved or self._images > 0  # else another process may train there
         whole = (self._folder / REPORT_NAME).is_file()
-        if not self._saved and (whole or state != DONE):
-            return  # nothing was trained
+        if not trained and (whole or state != DONE):
+            return
         self._begin(self._images)
         self._facts.state, self._facts.ended = state, why
         seconds = time.monotonic() - self._began
