@@ -24,6 +24,7 @@ from gentool.cli import (
     listing,
     reconstruct,
     report,
+    runs,
     sample,
     score,
     train,
@@ -49,6 +50,7 @@ app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
+app.command("runs")(runs.command)
 app.command("average")(average.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
