@@ -155,7 +155,7 @@ def check(
             guard.allow_recipe(output, PICTURE, images.recipe)
         found = survey(images.source, bar.update, images.preprocessing.levels)
     shape = images.shape
-    remarks = remarks_on(found, shape)
+    remarks = remarks_on(found, images.preprocessing)
     if as_json:
         training = {
             "size": f"{shape.height}x{shape.width}", "mode": shape.mode,

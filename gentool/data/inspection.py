@@ -26,7 +26,7 @@ from gentool.data.levels import Levels
 from gentool.data.likeness import describe_images, near_pairs
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, attempt
-from gentool.data.remarks import ENLARGED, about_films, about_unsuited, is_far_smaller
+from gentool.data.remarks import ENLARGED, about_films, about_levels, is_far_smaller
 from gentool.data.sources.base import image_hash
 from gentool.data.sources.table import Source
 
@@ -104,7 +104,7 @@ def survey(source: Source, progress: Progress, levels: Levels | None = None) -> 
     """
     looks: dict[int, Look] = {}
     bad: list[tuple[str, str]] = []
-    for index, found in _looks(source, progress, levels):
+    for index, found in _looks(source, progress, replace(_THUMBNAIL, levels=levels)):
         if isinstance(found, Look):
             looks[index] = found
         else:
@@ -142,8 +142,9 @@ def _noting(intake: Intake, source: Source, readable: Mapping[str, int]) -> Inta
     return replace(intake, notes=(*intake.notes, *told))
 
 
-def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
-    """Return sentences on images far smaller than the training shape, and on further frames."""
+def remarks_on(found: Survey, preprocessing: Preprocessing) -> list[str]:
+    """Return sentences on images that the preprocessing suits badly, and on further frames."""
+    shape, levels = preprocessing.shape, preprocessing.levels
     notes = []
     small = [size for size in found.sizes if is_far_smaller(size, shape)]
     if small:
@@ -155,7 +156,7 @@ def remarks_on(found: Survey, shape: ImageShape) -> list[str]:
             f"({height}x{width})"
         )
     if found.unsuited:
-        notes.append(about_unsuited(len(found.unsuited), found.unsuited[0]))
+        notes.append(about_levels(len(found.unsuited), levels, found.unsuited[0]))
     if found.films:
         total = sum(found.modes.values())
         notes.append(about_films(len(found.films), total, found.films[0]))
@@ -181,7 +182,7 @@ def sheet_of(source: Source, preprocessing: Preprocessing, count: int = 64) -> P
 
 
 def _looks(
-    source: Source, progress: Progress, levels: Levels | None
+    source: Source, progress: Progress, thumbnail: Preprocessing
 ) -> Iterator[tuple[int, Look | Bad]]:
     """Inspect every image in threads and yield (index, result) in the order of the source.
 
@@ -190,7 +191,7 @@ def _looks(
     """
 
     def look(index: int) -> tuple[int, Look | Bad]:
-        return index, attempt(partial(_look, source, levels), index)
+        return index, attempt(partial(_look, source, thumbnail), index)
 
     total = len(source)
     workers = 1 if source.access == "sequential" else os.cpu_count()
@@ -201,13 +202,12 @@ def _looks(
     progress(total, total)
 
 
-def _look(source: Source, levels: Levels | None, index: int) -> Look:
+def _look(source: Source, thumbnail: Preprocessing, index: int) -> Look:
     """Inspect one image; errors are those of ``Source.load``."""
     decoded = source.open(index)
     told = description(decoded.image)
-    loaded = source.prepare(index, decoded, replace(_THUMBNAIL, levels=levels))
-    thumbnail = loaded.pixels
-    small = to_pil(thumbnail).resize((8, 8), Image.Resampling.BOX)
+    pixels, _, unsuited, _ = source.prepare(index, decoded, thumbnail)
+    small = to_pil(pixels).resize((8, 8), Image.Resampling.BOX)
     drawn = told.format == "drawn"
     return Look(
         mode=decoded.image.mode,
@@ -215,8 +215,8 @@ def _look(source: Source, levels: Levels | None, index: int) -> Look:
         size=told.size,
         content=image_hash(decoded.image) if drawn else decoded.content_hash,
         has_frames=told.has_frames,
-        unsuited=loaded.unsuited,
-        perceptual=int(describe_images(thumbnail[None])[0][0]),
+        unsuited=unsuited,
+        perceptual=int(describe_images(pixels[None])[0][0]),
         colours=np.asarray(small).ravel(),
     )
 

@@ -53,6 +53,8 @@ from gentool.data.levels import FULL, Levels, parse_levels
 from gentool.data.metadata import MOST_PROFILE
 
 VERSION = 3  # part of the cache key: raise it when the same file would give other pixels
+# What a message says where the images of an older run or model seem to be others.
+HIDDEN_COLOURS = "gentool reads pixels of alpha 0 as black; older versions kept hidden colours"
 FITS = ("crop", "pad", "stretch")
 _ALPHA_MODES = {"RGBA", "LA", "PA", "RGBa", "La"}
 
@@ -170,11 +172,11 @@ def open_image(data: bytes, frame: int | None = None) -> Image.Image:
     try:
         with ignored_decoder_warnings():
             image = open_encoded(data, frame)
-            raw = raw_mode(image)
-            described = description(image)
+            described, raw = description(image), raw_mode(image)
             image.load()
             remember_white(image)
-            remember_low_bits(image, raw, data)
+            if not frame:
+                remember_low_bits(image, raw, data)
             turn_upright(image)
             found = with_values_of(image, _to_srgb(image))
             describe(found, described)

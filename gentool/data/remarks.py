@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gentool.core.images import ImageShape
+from gentool.data.levels import Levels
 from gentool.data.likeness import MOST_IMAGES, Likeness
+from gentool.data.preprocessing import Preprocessing
 
 ENLARGED = 4  # images that are enlarged by more than this are far smaller than the training size
 _MAINLY = 0.5  # share of the files from which further frames are a note of training
@@ -26,7 +28,7 @@ class Marks(NamedTuple):
         first_small: The first of them.
         films: How many files have further frames.
         first_film: The first of them.
-        unsuited: How many have values that the levels suit badly.
+        unsuited: How many are deep images that the levels suit badly.
         first_unsuited: The first of them.
     """
 
@@ -49,6 +51,12 @@ class Marks(NamedTuple):
         )
 
 
+def marks_of(index: int, *, small: bool, film: bool, unsuited: bool) -> Marks:
+    """Return the marks of the image with number ``index``."""
+    flags = (small, film, unsuited)
+    return Marks(*(value for flag in flags for value in (int(flag), index if flag else -1)))
+
+
 @dataclass(frozen=True)
 class Remarks:
     """Counts of images to look at, and examples of them by name.
@@ -56,28 +64,28 @@ class Remarks:
     Attributes:
         small: Images far smaller than the training size.
         films: Files with further frames, which are not read.
+        unsuited: Deep images that the levels suit badly.
         copies: Files that are equal to another one; of equal files all but one count.
         near: Other images that are nearly equal to another one.
         compared: How many images were compared to find the last.
-        unsuited: Deep images that the levels make nearly black, or of which they cut off much.
         first_small: The name of the first.
         first_film: The name of the first.
+        first_unsuited: The name of the first.
         first_copy: The names of two equal files.
         first_near: The names of two images that are nearly equal.
-        first_unsuited: The name of the first.
     """
 
     small: int = 0
     films: int = 0
+    unsuited: int = 0
     copies: int = 0
     near: int = 0
     compared: int = 0
-    unsuited: int = 0
     first_small: str = ""
     first_film: str = ""
+    first_unsuited: str = ""
     first_copy: str = ""
     first_near: str = ""
-    first_unsuited: str = ""
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> "Remarks":
@@ -89,9 +97,9 @@ class Remarks:
         plain = cls()
         return cls(**{name: type(known)(told[name]) for name, known in vars(plain).items()})
 
-    def lines(self, total: int, shape: ImageShape) -> list[str]:
-        """Return the remarks on a set of ``total`` images of this shape, at most two lines."""
-        parts = []
+    def lines(self, total: int, preprocessing: Preprocessing) -> list[str]:
+        """Return the remarks on a set of ``total`` images, one line for each kind of remark."""
+        parts, shape = [], preprocessing.shape
         if self.small:
             size = f"{shape.height}x{shape.width}"
             parts.append(f"{self.small:,} images far smaller than {size} ({self.first_small})")
@@ -100,9 +108,9 @@ class Remarks:
         if self.near:
             among = f" among the first {self.compared:,}" if self.compared == MOST_IMAGES else ""
             parts.append(f"{self.near:,} nearly equal to others{among} ({self.first_near})")
-        if self.unsuited:
-            parts.append(about_unsuited(self.unsuited, self.first_unsuited))
         found = []
+        if self.unsuited:
+            found.append(about_levels(self.unsuited, preprocessing.levels, self.first_unsuited))
         if parts:
             found.append(f"to look at: {', '.join(parts)}; gentool data check lists them")
         if self.films > _MAINLY * total:
@@ -118,9 +126,16 @@ def about_films(films: int, total: int, first: str) -> str:
     )
 
 
-def about_unsuited(count: int, first: str) -> str:
-    """Return words on deep images whose values the levels suit badly."""
-    return f"{count:,} too dark or too bright without other --levels ({first:.80})"
+def about_levels(count: int, levels: Levels | None, first: str) -> str:
+    """Return a sentence on deep images that become too dark or too bright."""
+    if levels is None:
+        what = "use only the lowest part of the range of their type and become nearly black"
+    else:
+        what = f"have values outside the levels {levels}"
+    return (
+        f"images that {what}: {count:,}, the first {first:.80}. If that is not wanted, give "
+        "--levels LOW:HIGH"
+    )
 
 
 def is_far_smaller(size: tuple[int, int], shape: ImageShape) -> bool:
@@ -158,10 +173,10 @@ def make_remarks(
     return Remarks(
         small=marks.small,
         films=marks.films,
+        unsuited=marks.unsuited,
         copies=len(copies),
         near=alike.total,
         compared=likeness.count,
-        unsuited=marks.unsuited,
         first_small=name(marks.first_small)[:80] if marks.small else "",
         first_film=name(marks.first_film)[:80] if marks.films else "",
         first_unsuited=name(marks.first_unsuited)[:80] if marks.unsuited else "",

@@ -20,6 +20,7 @@ from gentool.checkpoint import Header, LoadedModel
 from gentool.core.errors import ModelFileError
 from gentool.core.images import Pixels
 from gentool.data import Dataset, ImageArray, Split, Subset
+from gentool.data.preprocessing import HIDDEN_COLOURS
 
 MOST_KEPT = 2**14  # most hashes in a model file: 175 kB of text
 _AT_ONCE = 256  # images that are hashed between two calls of ``poll``
@@ -235,6 +236,11 @@ def _unknown(dataset: Dataset, why: str) -> Sides:
     return Sides(none, none, why)
 
 
+def _about_alpha(dataset: Dataset) -> str:
+    """Return why the images of an older model may seem to be others; empty without alpha."""
+    return f" ({HIDDEN_COLOURS})" if dataset.shape.mode == "rgba" else ""
+
+
 def _by_hashes(kept: KeptOut, hashes: Hashes, split: Split) -> Sides:
     """Divide a data set by the record of kept-out images in a model file.
 
@@ -255,7 +261,9 @@ def _by_hashes(kept: KeptOut, hashes: Hashes, split: Split) -> Sides:
     kept_out_of_it = f"of the {kept.images:,} images that it kept out"
     if not len(held_out):
         return _unknown(
-            dataset, f"they are not the training images, and they contain none {kept_out_of_it}"
+            dataset,
+            f"they are not the training images, and they contain none {kept_out_of_it}"
+            f"{_about_alpha(dataset)}",
         )
     why = f"they contain {len(held_out):,} {kept_out_of_it}; the others are unknown"
     return _unknown(dataset, why)._replace(held_out=held_out)
@@ -271,7 +279,10 @@ def _by_fingerprint(loaded: LoadedModel, dataset: Dataset) -> Sides:
     dataset = dataset.as_before(words.get("fingerprint"))
     split = dataset.split(loaded.holdout)
     if words.get("fingerprint") != dataset.fingerprint:
-        return _unknown(dataset, "they are not the set of images that it was trained on")
+        return _unknown(
+            dataset,
+            f"they are not the set of images that it was trained on{_about_alpha(dataset)}",
+        )
     if words.get("images") != len(split.train):
         return _unknown(
             dataset,

@@ -35,13 +35,14 @@ from gentool.core.picture_files import encode
 from gentool.core.sheets import grid
 from gentool.core.version import __version__
 from gentool.data import Split
+from gentool.data.preprocessing import HIDDEN_COLOURS
 from gentool.inference.blocks import decode_blocks, encode_blocks, prior_blocks
 from gentool.inference.held_out import keep_out
 from gentool.models.base import Model, Phase
 from gentool.outputs.marks import read_mark
 from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.identity import IMAGES, SPLIT, completed, in_words, other_settings
-from gentool.training.run_data import changes_since, write_run_data
+from gentool.training.run_data import Changes, changes_since, write_run_data
 from gentool.training.settings import record_of
 from gentool.training.setup import Setup
 from gentool.training.snapshots import SNAPSHOTS_NAME, keep_snapshot, snapshot_is_kept
@@ -305,8 +306,11 @@ class RunFolder:
     def _other_images(self, before: dict[str, Any]) -> str:
         """Return how the images differ from those of the run, as text."""
         changes = changes_since(self.path, before.get(IMAGES), self._dataset)
+        older = f" ({HIDDEN_COLOURS})" if self._dataset.shape.mode == "rgba" else ""
         if changes is None:
-            return "which of the images differ is not known, as the run has no list of them"
+            return f"which of the images differ is not known, as the run has no list of them{older}"
+        if changes == Changes():
+            return f"the files are the same, but they are prepared or read in another way{older}"
         return str(changes)
 
     def write_previews(self, average: Model, images: int) -> None:

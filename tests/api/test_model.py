@@ -154,7 +154,7 @@ def test_info_tells_what_the_command_tells(gan: Path) -> None:
 
 COMMANDS: list[tuple[Callable[..., Any], Callable[..., Any], dict[str, object]]] = [
     (gentool.Model.sample, sample.command, {"count": 16, "seed": 0}),  # of one seed
-    (gentool.Model.interpolate, interpolate.command, {}),
+    (gentool.Model.interpolate, interpolate.command, {"steps": 16}),  # without --seconds
     (gentool.Model.reconstruct, reconstruct.command, {}),
 ]
 

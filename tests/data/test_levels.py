@@ -184,7 +184,8 @@ def test_colour_that_cannot_get_levels_is_told_if_it_becomes_black(tmp_path: Pat
     (tmp_path / "a.tif").write_bytes(tiff_of_16_bits(values))
     _, notes = resolve_levels(Sample(open_source(tmp_path)), None)
     assert notes[1].startswith("warning: 1 of them become nearly black")
-    assert any("1 too dark or too bright" in note for note in open_dataset(tmp_path, 16).notes)
+    told = [note for note in open_dataset(tmp_path, 16).notes if "become nearly black: 1" in note]
+    assert told
 
 
 @pytest.mark.parametrize("word", ["5", "0:0", "9:1", "a:b", "0:nan", "0:inf", "", "auto:", "ful"])
@@ -214,12 +215,12 @@ def test_a_deep_image_that_the_sample_missed_is_named(tmp_path: Path) -> None:
     """The sample has 64 of these images, and the only deep one is not among them."""
     folder = write(tmp_path / "many", lambda v: Image.fromarray((v * 255).astype("u1")), 130, "png")
     kept(4095, 0, "u2")(unit(0)).save(folder / "001.png")
-    line = "1 too dark or too bright without other --levels (001.png)"
+    line = "become nearly black: 1, the first 001.png"
     for _ in range(2):  # the second time from the cache
         assert any(line in note for note in open_dataset(folder, 16).notes)
     done = gentool_command("data", "check", folder, "--json")
     assert json.loads(done.out)["too_dark_or_too_bright"] == ["001.png"]
-    assert line in json.loads(done.out)["remarks"]
+    assert any(line in remark for remark in json.loads(done.out)["remarks"])
 
 
 # --- the real program ---------------------------------------------------------------------------

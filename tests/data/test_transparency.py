@@ -119,3 +119,38 @@ def test_training_sees_no_hidden_colours_and_gives_none_back(
     images = np.load(out)["images"]
     assert images.shape[-1] == 4
     assert (images[images[..., 3] == 0] == 0).all()
+
+
+def test_runs_and_models_of_older_versions_are_told_apart(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version trained on hidden colours: the run says so, and the model is evaluated."""
+    folder = tmp_path / "sprites"
+    folder.mkdir()
+    for k in range(64):
+        values = cut_out(200)
+        values[0, 0, :3] = 3 * k
+        (folder / f"{k:02d}.png").write_bytes(encoded(values))
+    options = ["--batch", 8, "--width", 8, "--device", "cpu", "--holdout", 0.3, "--seed", 1]
+    run = tmp_path / "run"
+    with monkeypatch.context() as older:
+        older.setattr(preprocessing, "VERSION", 2)
+        older.setattr(preprocessing, "hide_colours", lambda pixels: pixels)
+        train = ["train", "vae", "--data", folder, "--out", run, *options]
+        assert gentool_command(*train, "--images", 32).code == 0
+    again = gentool_command(*train, "--images", 64)
+    assert again.code == 2
+    assert "other images" in again.err
+    assert "pixels of alpha 0 as black" in again.err
+    assert gentool_command(*train, "--images", 64, "--override").code == 0
+    with monkeypatch.context() as older:
+        older.setattr(preprocessing, "VERSION", 2)
+        older.setattr(preprocessing, "hide_colours", lambda pixels: pixels)
+        train = ["train", "vae", "--data", folder, "--out", tmp_path / "other", *options]
+        assert gentool_command(*train, "--images", 32).code == 0
+    scored = gentool_command(
+        "evaluate", tmp_path / "other", "--data", folder, "--features", "random", "-n", 20,
+        "--metrics", "frechet", "--device", "cpu",
+    )  # fmt: skip
+    assert "pixels of alpha 0 as black" in scored.err, scored.err
+    assert scored.code == 0

@@ -258,7 +258,7 @@ def _dataset(found: Opened, task: _Task, notes: tuple[str, ...]) -> Dataset:
         listed=partial(_names, source, {bad.number for bad in found.bad}),
         intake=with_own(source.intake, bad),
         repeats=_repeats(source, left_out),
-        notes=(*notes, *found.remarks.lines(len(found.hashes), preprocessing.shape)),
+        notes=(*notes, *found.remarks.lines(len(found.hashes), preprocessing)),
     )
     return without_empty_classes(prepared, source.labels)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gentool.core.images import Pixels
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.reading import Bad, Known, attempt
-from gentool.data.remarks import Marks, is_far_smaller
+from gentool.data.remarks import Marks, is_far_smaller, marks_of
 from gentool.data.sources.table import Loaded, Source
 
 READY = "ready"
@@ -81,7 +81,8 @@ class Job:
         """
         pixels = np.zeros((stop - start, *self.dims), dtype=np.uint8)
         hashes = np.zeros(stop - start, dtype=np.uint64)
-        bad, marks = [], Marks()
+        bad: list[Bad] = []
+        marks = Marks()
         for slot, index in enumerate(range(start, stop)):
             found = known[index] if index in known else attempt(self._load, index)
             if isinstance(found, Bad):
@@ -92,13 +93,15 @@ class Job:
                 marks = marks.plus(self._marks(index, found))
         return self._put(start, stop, pixels, hashes, tuple(bad))._replace(marks=marks)
 
-    def _marks(self, index: int, found: Loaded) -> Marks:
+    def _marks(self, index: int, loaded: Loaded) -> Marks:
         """Return the marks of one image."""
-        described, dark = found.described, found.unsuited
-        small = described is not None and is_far_smaller(described.size, self.preprocessing.shape)
-        film = described is not None and described.has_frames
-        return Marks(small, index if small else -1, film, index if film else -1,
-                     dark, index if dark else -1)  # fmt: skip
+        told = loaded.described
+        return marks_of(
+            index,
+            small=told is not None and is_far_smaller(told.size, self.preprocessing.shape),
+            film=told is not None and told.has_frames,
+            unsuited=loaded.unsuited,
+        )
 
     def _load(self, index: int) -> Loaded:
         return self.source.load(index, self.preprocessing)

@@ -30,14 +30,14 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: uint8 (H, W, C).
         content_hash: 64 bits of the SHA-256 of the file (or image) that it was made from.
-        described: What its file says about it; None if it was made for the wanted size.
         unsuited: Whether the levels suit the values of this deep image badly.
+        described: What its file says about it; None if it was made for the wanted size.
     """
 
     pixels: Pixels
     content_hash: int
-    described: Described | None = None
     unsuited: bool = False
+    described: Described | None = None
 
 
 class Decoded(NamedTuple):
@@ -118,8 +118,9 @@ class Source(ABC):
     def prepare(self, index: int, decoded: Decoded, preprocessing: Preprocessing) -> Loaded:
         """Return image ``index`` prepared, where ``open`` has returned ``decoded``."""
         image = decoded.image
-        pixels, unsuited = convert(image, preprocessing), outside(image, preprocessing.levels)
-        return Loaded(pixels, decoded.content_hash, description(image), unsuited)
+        unsuited = outside(image, preprocessing.levels)
+        pixels = convert(image, preprocessing)
+        return Loaded(pixels, decoded.content_hash, unsuited, description(image))
 
     def proof(self, index: int) -> int | None:
         """Return the content hash of image ``index`` without decoding it.

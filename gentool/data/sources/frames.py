@@ -72,7 +72,7 @@ class FramesSource(FileSource):
     def proof(self, index: int) -> int | None:
         """Return the content hash of image ``index``."""
         frame = int(self._frame[index])
-        if not frame:
+        if frame == self._first[self._file[index]]:
             return super().proof(index)
         return _hash_of_frame(self.read(index), frame)
 

@@ -216,6 +216,27 @@ def test_equal_contents_are_not_prepared_again(
     assert second.fingerprint == first.fingerprint
 
 
+def test_frames_are_compared_by_their_files(tmp_path: Path, own_cache: Path) -> None:
+    place = tmp_path / "set"
+    place.mkdir()
+
+    def film(first: int) -> None:
+        frames = [Image.fromarray(draw(first + k)) for k in range(COUNT)]
+        frames[0].save(place / "a.tif", save_all=True, append_images=frames[1:], compression="raw")
+
+    def frames() -> Dataset:
+        return prepare(open_joined([str(place)], all_frames=True), PREPROCESSING)
+
+    film(OLD)
+    assert shows(frames(), OLD)
+    before = _built(own_cache)
+    _chmod(place)
+    assert shows(frames(), OLD)
+    assert _built(own_cache) == before
+    with_dates_put_back(place, lambda: film(NEW))
+    assert shows(frames(), NEW)
+
+
 def test_contents_are_read_once_for_each_stamp(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
