@@ -35,7 +35,7 @@ from gentool.report.facts import (
 )
 from gentool.report.film import MOST_FRAMES, Frames, choose
 from gentool.report.page import render
-from gentool.report.reading import RunView, read_run
+from gentool.report.reading import RunView, is_run, read_run
 from gentool.report.sections import Shown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gentool.training.run import Observer
 
 _FILM_BYTES = 1_300_000  # of all sheets on a page, before they become text
-_COST = 100.0  # time between two reports, in multiples of the time that the last one took
+COST = 100.0  # time between two reports, in multiples of the time that the last one took
 _LONG_RUN = 30.0  # seconds from which a run ends with pictures that the model draws
 _PICTURES_SHARE, _LEAST_SECONDS, _MOST_SECONDS = 0.05, 2.0, 15.0
 
@@ -183,7 +183,7 @@ class ReportWriter:
         """Write the last report of the command, at the end of a run with pictures."""
         trained = self._saved or self._images > 0  # else another process may train there
         whole = (self._folder / REPORT_NAME).is_file()
-        if not trained and (whole or state != DONE):
+        if not is_run(self._folder) or (not trained and (whole or state != DONE)):
             return
         self._begin(self._images)
         self._facts.state, self._facts.ended = state, why
@@ -238,7 +238,7 @@ class ReportWriter:
                 self._failed = True
                 self._inner.warned(f"the report cannot be written: {error!s:.200}")
         now = time.monotonic()
-        self._next = now + _COST * (now - began)
+        self._next = now + COST * (now - began)
 
     def _count_classes(self) -> None:
         """Count the images of each class, once they are known."""

@@ -17,11 +17,11 @@ from PIL import Image
 import gentool
 from gentool.core.escapes import shell_line
 from gentool.outputs.marks import REPORT, read_mark
+from gentool.report import writing
 from gentool.report.facts import read_facts
 from gentool.report.film import MOST_FRAMES, Preview, choose, encode_small, find_previews
 from gentool.report.reading import read_run
 from gentool.report.thinning import MOST_BUCKETS, read_log
-from gentool.report.writing import ReportWriter
 
 _VOID = {"meta", "img", "input", "br", "link"}
 
@@ -315,8 +315,8 @@ def test_a_report_that_fails_is_one_warning(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gentool.report.writing.write_page", full)
-    monkeypatch.setattr("gentool.report.writing._COST", 0.0)
+    monkeypatch.setattr(writing, "write_page", full)
+    monkeypatch.setattr(writing, "COST", 0.0)
     done = gentool_command("train", "gan", "--data", image_folder, "--images", 64, *TINY,
                            "--save-every", 16, "--out", tmp_path / "run")  # fmt: skip
     assert done.code == 0
@@ -328,13 +328,13 @@ def test_frequent_saves_write_few_reports(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
-    whole = ReportWriter._write
+    whole = writing.write_page
 
     def counted(*given: Any) -> None:
         written.append(1)
         whole(*given)
 
-    monkeypatch.setattr(ReportWriter, "_write", counted)
+    monkeypatch.setattr(writing, "write_page", counted)
     train("gan", "--data", image_folder, "--images", 320, "--save-every", 16,
           "--out", tmp_path / "run")  # fmt: skip
     assert len(written) < 10  # of 20 saves: the first, the last, and few between
