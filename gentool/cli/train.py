@@ -203,7 +203,7 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
                        "intake": plan.source.intake.as_json()})  # fmt: skip
         else:
             emit(result.model_path, print0=shown.print0)
-        if report.is_file():
+        if report.is_file() and not shown.quiet:
             say(f"report: {report}")
         say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))
 

@@ -82,7 +82,8 @@ class Display(ProgressBar):
         from gentool.data.badfiles import note_on_own, without_own  # imports numpy
 
         for note in dataset.notes:
-            self.note(note)
+            if not self._quiet or note.startswith(WARNING):
+                self.note(note)
         if own := note_on_own(dataset.bad):
             self.note(own)
         bad = without_own(dataset.bad)

@@ -170,6 +170,7 @@ def test_json_result(image_folder: Path, tmp_path: Path) -> None:
     done = train("autoencoder", image_folder, out, "--images", 32, "--json")
     answer = json.loads(done.out)
     assert answer.pop("intake")["classes_from"] == "the folders"
+    assert answer.pop("report") == str(out / "report.html")
     assert answer == {"model": str(out / "model.safetensors"), "images": 32, "seed": 0}
 
 
