@@ -160,7 +160,7 @@
 
     stroke(line, names, inner) {
       const colour = `var(--run${(page.runs.length > 1 ? line.run : names.indexOf(line.name)) % 8})`;
-      const dash = DASHES[(page.runs.length > 1 ? line.run : names.indexOf(line.name)) % DASHES.length];
+      const dash = DASHES[(names.length > 1 ? names.indexOf(line.name) : line.run) % DASHES.length];
       const [first, last] = this.visible(line);
       const point = (k, values) => `${this.px(line.x[k]).toFixed(1)} ${this.py(values[k]).toFixed(1)}`;
       if (line.low.length) {
