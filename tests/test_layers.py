@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (7, ("diagnostics",)),
     (8, ("report",)),
     (8, ("api",)),
+    (8, ("export",)),
     (9, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

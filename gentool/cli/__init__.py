@@ -19,6 +19,7 @@ from gentool.cli import (
     doctor,
     environment,
     evaluate,
+    export,
     info,
     interpolate,
     listing,
@@ -52,6 +53,7 @@ app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
 app.command("average")(average.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)

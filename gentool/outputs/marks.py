@@ -20,18 +20,21 @@ import numpy as np
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import ModelFileError
+from gentool.core.image_parts import mapped
 from gentool.core.picture_files import read_recipe
 from gentool.core.strict_json import parse_json
 from gentool.data import is_folder
 
 Recipe = Mapping[str, object]
 
-PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, REPORT = (
+PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, REPORT, EXPORTED = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
-    "folder of shards", "report",
+    "folder of shards", "report", "exported model",
 )  # fmt: skip
 RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
 RECIPE_COLUMN = "recipe"  # last column of a table
+PROGRAM_RECIPE = "gentool.json"  # extra file in a program of torch
+_ONNX_KEY = b"\x0a\x07gentool\x12"  # an entry of the metadata: its key, and the tag of its value
 OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
 )  # not compared: the version, and keys that are known only after the work
@@ -39,6 +42,7 @@ REPORT_START = '<!doctype html>\n<html lang="en" data-made-by="gentool report">\
 _RECIPE_IN_HTML = re.compile(r'<meta name="gentool-recipe" content="([^"]*)">')
 _HEAD_BYTES = 65_536  # of a report, in which its recipe is
 _COMMENT_BYTES = 65_535
+_MOST_RECIPE = 2**20  # bytes of a recipe that are read
 _END_BYTES = 22  # of the end record of a zip, without its comment
 
 
@@ -72,6 +76,8 @@ def read_mark(path: Path) -> Mark | None:
         return _mark_of_zip(path)
     if start.startswith(b"<!doctype html>"):
         return _mark_of_report(path)
+    if start[:1] == b"\x08":  # the first field of an ONNX file
+        return _mark_of_onnx(path)
     recipe = read_recipe(path)
     return Mark(PICTURE, recipe) if recipe is not None else _mark_of_table(path)
 
@@ -106,10 +112,31 @@ def _mark_of_zip(path: Path) -> Mark | None:
             mark = _mark(ARCHIVE, words)
             whole = mark is not None and _members_in(mark.recipe) == end[10:12]
             return mark if whole else None
-        with zipfile.ZipFile(path) as archive, archive.open(f"{RECIPE_KEY}.npy") as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(f"/{PROGRAM_RECIPE}"):
+                    return _mark(EXPORTED, archive.read(name))
+            with archive.open(f"{RECIPE_KEY}.npy") as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
         return _mark(ARRAYS, str(array.item()).encode())
     except Exception:  # the readers raise many types of errors on files of other programs
+        return None
+
+
+def _mark_of_onnx(path: Path) -> Mark | None:
+    """Return the mark of an ONNX file, whose metadata hold the recipe (protobuf: onnx.proto)."""
+    try:
+        with open_regular(path) as file, mapped(file) as data:
+            place = data.rfind(_ONNX_KEY)
+            if place < 0:
+                return None
+            place, length, shift = place + len(_ONNX_KEY), 0, 0
+            while data[place] & 0x80:  # a number in groups of seven bits, the lowest first
+                length |= (data[place] & 0x7F) << shift
+                place, shift = place + 1, shift + 7
+            length |= data[place] << shift
+            return _mark(EXPORTED, bytes(data[place + 1 : place + 1 + min(length, _MOST_RECIPE)]))
+    except (OSError, ValueError, IndexError):
         return None
 
 
