@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("evaluation",)),
     (6, ("training",)),
     (7, ("diagnostics",)),
+    (8, ("report",)),
     (8, ("api",)),
     (8, ("export",)),
     (9, ("cli",)),

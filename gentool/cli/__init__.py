@@ -24,6 +24,8 @@ from gentool.cli import (
     interpolate,
     listing,
     reconstruct,
+    report,
+    runs,
     sample,
     score,
     train,
@@ -48,6 +50,8 @@ app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
+app.command("report")(report.command)
+app.command("runs")(runs.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")

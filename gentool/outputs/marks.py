@@ -1,13 +1,15 @@
 """Marks of the files that gentool writes, by which it recognises them later.
 
 Every kind of result can be recognised again: images and arrays by the recipe in them, models and
-latents by their header, zips by their comment, tables by their last column, folders of shards by
-their index.
+latents by their header, zips by their comment, tables by their last column, reports by their
+start, folders of shards by their index.
 """
 
 import csv
+import html
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,9 +27,9 @@ from gentool.data import is_folder
 
 Recipe = Mapping[str, object]
 
-PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, EXPORTED, HUB = (
+PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, REPORT, EXPORTED, HUB = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
-    "folder of shards", "exported model", "folder for a hub",
+    "folder of shards", "report", "exported model", "folder for a hub",
 )  # fmt: skip
 RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
 RECIPE_COLUMN = "recipe"  # last column of a table
@@ -37,6 +39,9 @@ _ONNX_KEY = b"\x0a\x07gentool\x12"  # an entry of the metadata: its key, and the
 OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
 )  # not compared: the version, and keys that are known only after the work
+REPORT_START = '<!doctype html>\n<html lang="en" data-made-by="gentool report">\n'
+_RECIPE_IN_HTML = re.compile(r'<meta name="gentool-recipe" content="([^"]*)">')
+_HEAD_BYTES = 65_536  # of a report, in which its recipe is
 _COMMENT_BYTES = 65_535
 _MOST_RECIPE = 2**20  # bytes of a recipe that are read
 _END_BYTES = 22  # of the end record of a zip, without its comment
@@ -70,6 +75,8 @@ def read_mark(path: Path) -> Mark | None:
         return _mark_of_tensors(path)
     if start.startswith(b"PK"):
         return _mark_of_zip(path)
+    if start.startswith(b"<!doctype html>"):
+        return _mark_of_report(path)
     if start[:1] == b"\x08":  # the first field of an ONNX file
         return _mark_of_onnx(path)
     recipe = read_recipe(path)
@@ -146,6 +153,25 @@ def _mark_of_table(path: Path) -> Mark | None:
     except (OSError, ValueError, csv.Error, StopIteration):
         return None
     return Mark(TABLE, {RECIPE_COLUMN: hashes.pop()}) if len(hashes) == 1 else None
+
+
+def recipe_in_html(recipe: Recipe) -> str:
+    """Return the element of HTML that holds the recipe of a report."""
+    words = html.escape(json.dumps(dict(recipe), sort_keys=True), quote=True)
+    return f'<meta name="gentool-recipe" content="{words}">'
+
+
+def _mark_of_report(path: Path) -> Mark | None:
+    """Return the mark of a report."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+        found = _RECIPE_IN_HTML.search(head)
+        if not head.startswith(REPORT_START) or found is None:
+            return None
+        return _mark(REPORT, html.unescape(found[1]).encode())
+    except (OSError, ValueError):
+        return None
 
 
 def _mark_of_shards(folder: Path) -> Mark | None:
