@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import shutil
 import time
@@ -129,6 +130,15 @@ def test_run_folder_holds_eight_things_and_no_leftovers(vae: Path) -> None:
         ".lock", "images.index", "intake.json", "log.jsonl", "model.safetensors", "report.html",
         "run.json", "samples", "state.safetensors",
     ]  # fmt: skip
+    modes = {p.stat().st_mode & 0o777 for p in vae.iterdir() if p.is_file() and p.name != ".lock"}
+    assert modes == {0o666 & ~_umask()}
+
+
+def _umask() -> int:
+    """Return the umask of this process."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_default_run_folder_is_named_after_model_and_data(
