@@ -100,6 +100,9 @@ class Progress:
     def scored(self, images: int, score: Score) -> None:
         """Nothing is scored here."""
 
+    def saved(self, images: int) -> None:
+        """Saves are not shown."""
+
     def warned(self, message: str) -> None:
         """Something to know."""
         print(f"{self.name}: {message}", file=sys.stderr)

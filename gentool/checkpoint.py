@@ -53,7 +53,7 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
         if not inside.is_file():
             raise ModelFileError(
                 f"the folder {path} holds no {name}. Give a model file, or a run folder that "
-                "'gentool train' wrote"
+                f"'gentool train' wrote{_runs_in(path, name)}"
             )
         return inside
     try:
@@ -63,6 +63,17 @@ def locate(path: Path, name: str = MODEL_NAME) -> Path:
     if not found:
         raise ModelFileError(f"there is no model file at {path!s:.200}. 'gentool train' writes one")
     return path
+
+
+def _runs_in(folder: Path, name: str) -> str:
+    """Return the first run folders inside a folder, in words; empty if there are none."""
+    try:
+        runs = sorted(str(found.parent) for found in folder.glob(f"*/{name}"))
+    except OSError:
+        return ""
+    some = ", ".join(f"{run:.100}" for run in runs[:3])
+    more = f" and {len(runs) - 3:,} more" if len(runs) > 3 else ""
+    return f", such as {some}{more}" if runs else ""
 
 
 def write_file(path: Path, tensors: Tensors, header: Header) -> None:

@@ -31,7 +31,9 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("evaluation",)),
     (6, ("training",)),
     (7, ("diagnostics",)),
+    (8, ("report",)),
     (8, ("api",)),
+    (8, ("export",)),
     (9, ("cli",)),
 )
 ROW = {room: row for row, (_, rooms) in enumerate(FLOORS) for room in rooms}

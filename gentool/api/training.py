@@ -23,6 +23,7 @@ from gentool.core.strict_json import parse_json
 from gentool.data import Dataset, Source, open_joined
 from gentool.data.badfiles import without_own
 from gentool.evaluation.quick_score import Score
+from gentool.report.writing import reporting
 from gentool.training.display import Display
 from gentool.training.layers import Layers, Setting, collect
 from gentool.training.plan import Plan, make_plan
@@ -129,7 +130,10 @@ def train(
             plan = make_plan(layers, opened, started, stop_after=stop_after, override=override)
             with joined(plan.setup.device) as ranks, ranks.only_first_speaks():
                 shown = progress if ranks.first else False
-                with _observer(shown, stop, plan.setup.settings.images) as observer:
+                with (
+                    _observer(shown, stop, plan.setup.settings.images) as told,
+                    reporting(told, plan, stop, first=ranks.first) as observer,
+                ):
                     result, bad = execute(plan, observer, stop, ranks, strict=strict)
         except Stopped as error:
             if error.interrupted:
@@ -240,6 +244,9 @@ class _Quiet:
         """Warn of what the score shows."""
         for message in score.warnings.values():
             self.warned(message)
+
+    def saved(self, images: int) -> None:
+        """Ignore."""
 
     def warned(self, message: str) -> None:
         """Pass a warning to Python."""

@@ -19,10 +19,13 @@ from gentool.cli import (
     doctor,
     environment,
     evaluate,
+    export,
     info,
     interpolate,
     listing,
     reconstruct,
+    report,
+    runs,
     sample,
     score,
     train,
@@ -47,7 +50,10 @@ app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
+app.command("report")(report.command)
+app.command("runs")(runs.command)
 app.command("average")(average.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.command("info")(info.command)
 app.command("list")(listing.command)

@@ -15,6 +15,7 @@ from gentool.cli.console import emit, emit_json, emit_table, say, say_command
 from gentool.cli.opening import Opening, open_data
 from gentool.cli.options import Json, Print0, in_panel
 from gentool.cli.repeating import command_to_go_on
+from gentool.core.atomic_files import REPORT_NAME
 from gentool.core.errors import Stopped, UsageError
 from gentool.core.escapes import shell_line
 from gentool.core.options import parse_options
@@ -83,6 +84,10 @@ def _command(
     quiet: bool = typer.Option(
         False, "--quiet", "-q", help="Print no progress.", rich_help_panel="Output"
     ),
+    preview: bool = typer.Option(
+        False, "--preview", help="Show the newest samples in the terminal after each save.",
+        rich_help_panel="Output",
+    ),
     print0: Annotated[bool, in_panel(Print0, "Output")] = False,
     as_json: Annotated[bool, in_panel(Json, "Output")] = False,
     **settings: Any,
@@ -96,6 +101,8 @@ def _command(
     gentool train gan --data builtin:shapes -o loss=hinge --seed 1
     """
     console.refuse_unfit_stdout(as_json=as_json, print0=print0)
+    if quiet and preview:
+        raise UsageError("--quiet and --preview exclude each other. Leave one of them out")
     flags = {
         name: Setting(list(value) if isinstance(value, tuple) else value, _origin(context, name))
         for name, value in settings.items()
@@ -120,7 +127,7 @@ def _command(
                 say(note)
             _show(plan.shown(), as_json=as_json)
             return
-        shown = _Shown(quiet, as_json, print0, command_to_go_on(context, sys.argv[1:]))
+        shown = _Shown(quiet, preview, as_json, print0, command_to_go_on(context, sys.argv[1:]))
         _train(plan, stop, shown, strict=strict)
 
 
@@ -161,6 +168,7 @@ class _Shown:
     """What the command prints, and the command that continues the run after a stop."""
 
     quiet: bool
+    preview: bool
     as_json: bool
     print0: bool
     again: str
@@ -168,14 +176,17 @@ class _Shown:
 
 def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None:
     from gentool.core.distributed import joined
+    from gentool.report.writing import reporting
     from gentool.training.display import Display
     from gentool.training.run import execute
 
     setup = plan.setup
     with joined(setup.device) as ranks, ranks.only_first_speaks():
-        with Display(stop, setup.settings.images, quiet=shown.quiet) as display:
+        how = {"quiet": shown.quiet, "preview": shown.preview}
+        with Display(stop, setup.settings.images, **how) as display:
             try:
-                result, listed = execute(plan, display, stop, ranks, strict=strict)
+                with reporting(display, plan, stop, first=ranks.first) as observer:
+                    result, listed = execute(plan, observer, stop, ranks, strict=strict)
             except Stopped as error:
                 error.again = shown.again
                 raise
@@ -185,11 +196,15 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
             say(f"files that cannot be read: {listed}")
         if result.already_complete:
             say(f"already complete: {result.images:,} images. Use a larger budget to continue")
+        report = setup.out / REPORT_NAME
         if shown.as_json:
             emit_json({"model": str(result.model_path), "images": result.images,
-                       "seed": result.seed, "intake": plan.source.intake.as_json()})  # fmt: skip
+                       "seed": result.seed, "report": str(report),
+                       "intake": plan.source.intake.as_json()})  # fmt: skip
         else:
             emit(result.model_path, print0=shown.print0)
+        if report.is_file() and not shown.quiet:
+            say(f"report: {report}")
         say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))
 
 

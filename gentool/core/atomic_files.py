@@ -21,6 +21,8 @@ from gentool.core.errors import Stopped, UsageError
 
 MODEL_NAME, STATE_NAME = "model.safetensors", "state.safetensors"  # in a run folder
 LOG_NAME, PREVIEWS_NAME = "log.jsonl", "samples"  # in a run folder
+REPORT_NAME, FACTS_NAME = "report.html", "run.json"  # in a run folder
+FACTS_START = b'{\n "made_by": "train",'  # start of the facts of a run
 INTAKE_NAME = "intake.json"  # in a run folder
 LOG_START = b'{"images": '  # start of every line of a log
 _CHUNK_BYTES = 4 * 2**20

@@ -1,15 +1,20 @@
 """Progress on stderr: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from gentool.core.messages import say
+
+if TYPE_CHECKING:
+    from gentool.core.images import ImageShape
 
 _PLAIN_SECONDS = 10.0  # between plain lines
 
@@ -61,6 +66,21 @@ class ProgressBar:
     def annotate(self, name: str, text: str) -> None:
         """Show a text behind a task that is shown."""
         self._bar.update(self._tasks[name], text=text)
+
+    @property
+    def shows_colours(self) -> bool:
+        """Whether there is a terminal with colours."""
+        return self.live and self._bar.console.color_system is not None
+
+    def show_picture(self, file: Path, tile: "ImageShape") -> None:
+        """Show the first tiles of a sheet above the bar; nothing if the file cannot be read."""
+        from PIL import Image  # only with a picture
+
+        from gentool.core.half_blocks import corner_of, half_blocks
+
+        console = self._bar.console
+        with contextlib.suppress(OSError), Image.open(file, formats=["PNG"]) as sheet:
+            console.print(half_blocks(corner_of(sheet, tile, console.width), console.width), end="")
 
     def remove(self, name: str) -> None:
         """Remove a task from the terminal, if it is shown."""

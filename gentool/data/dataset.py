@@ -207,7 +207,7 @@ class Subset:
         """
         if self.weights is None:
             return self
-        times = _times(self.rows, self.weights, seed)
+        times = times_in_epoch(self.rows, self.weights, seed)
         if len(self) and not times.any():
             raise DataError(
                 f"with the weights of {self.name}, none of {len(self):,} images is left. Use "
@@ -268,7 +268,7 @@ def _first_of_lost(labels: NDArray[np.int64], kept: NDArray[np.bool_]) -> Rows:
     return first[~np.isin(lost, labels[kept])].astype(np.int64)
 
 
-def _times(rows: Rows, weights: NDArray[np.float32], seed: int) -> NDArray[np.int32]:
+def times_in_epoch(rows: Rows, weights: NDArray[np.float32], seed: int) -> NDArray[np.int32]:
     """Return how often each image occurs, int32 (N,)."""
     times = np.floor(weights).astype(np.int32)
     share = weights - times

@@ -63,8 +63,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
         names = ["principal", *own]
         raise name_error("kind of directions", method, names, f"this model has {', '.join(names)}")
     space = natural_space(model)
-    area = model.shape.height * model.shape.width
-    draws = _STYLES if space == "w" else min(_MOST, max(_FEWEST, _PIXELS // area))
+    draws = _STYLES if space == "w" else pictures_needed(model)
     latents = prior_blocks(model, [(0, k) for k in range(draws)])
     if latents.ndim != 2 or not latents.is_floating_point():
         raise UsageError(
@@ -86,6 +85,13 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     deviations = (points.cpu().double() @ vectors.T).std(dim=0)
     device = model.device
     return Directions(vectors.float().to(device), deviations.float().to(device), space, method)
+
+
+def pictures_needed(model: Model) -> int:
+    """Return how many pictures ``find_directions`` decodes for principal directions."""
+    if natural_space(model) == "w":
+        return 0
+    return min(_MOST, max(_FEWEST, _PIXELS // (model.shape.height * model.shape.width)))
 
 
 def _pictures(model: Model, latents: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,14 @@ from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import ImageShape, Pixels
 from gentool.core.options import Scalar, from_json, option, refuse_idle, to_json
 from gentool.core.rng import Draw
-from gentool.models.capabilities import Advice, DiscreteCodes, LatentLayers, Styles, Variational
+from gentool.models.capabilities import (
+    Advice,
+    DiscreteCodes,
+    LatentLayers,
+    NoiseMap,
+    Styles,
+    Variational,
+)
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,7 @@ class Model(nn.Module, ABC, Generic[C, D]):
         variational: Posterior and likelihood, or None. If there is a posterior, ``encode`` returns
             its mean.
         codes: Discrete codes, or None.
+        noise_map: How latents are drawn from noise, or None.
         advice: Diagnosis of a run.
     """
 
@@ -231,6 +239,11 @@ class Model(nn.Module, ABC, Generic[C, D]):
     @property
     def codes(self) -> DiscreteCodes | None:
         """Discrete codes, if the model has a quantiser."""
+        return None
+
+    @property
+    def noise_map(self) -> NoiseMap | None:
+        """How latents are drawn from noise, if one pass of a network does it."""
         return None
 
     @property

@@ -1,13 +1,15 @@
 """What only some models can do: styles, layers of latents, a bound on log p(x), codes.
 
 A model offers each of these as an attribute (``model.styles``, ``model.layers``,
-``model.variational``, ``model.codes``) that is None where the model lacks it. A command asks for
-the attribute once and then works with the object. ``model.advice`` is always there.
+``model.variational``, ``model.codes``, ``model.noise_map``) that is None where the model lacks it.
+A command asks for the attribute once and then works with the object. ``model.advice`` is always
+there.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -15,6 +17,20 @@ from gentool.core.errors import NoLikelihood, NoStyles, UsageError
 from gentool.core.rng import Draw
 
 ACTIVE_VARIANCE = 0.01  # a unit is active above this variance of its posterior mean over images
+
+
+@dataclass(frozen=True)
+class NoiseMap:
+    """How a model that draws latents from noise in one pass does it, for programs outside gentool.
+
+    Attributes:
+        size: How many normal numbers a sample needs.
+        latents: Function of noise from N(0, I), (B, size), and of uniform numbers in [0, 1), (B,),
+            that returns latents; a class is drawn with its frequency.
+    """
+
+    size: int
+    latents: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Styles(ABC):

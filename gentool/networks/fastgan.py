@@ -154,7 +154,7 @@ class _SimpleDecoder(nn.Module):
         return torch.tanh(self.to_image(x))
 
 
-def _quadrant(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+def quadrant(x: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     """Return one quarter of each map, (B, C, H / 2, W / 2) rounded down.
 
     Args:
@@ -255,7 +255,7 @@ class Discriminator(nn.Module):
         return (
             (self.decode_whole(coarse), targets[self.whole]),
             (
-                self.decode_quarter(_quadrant(fine, quadrants)),
-                _quadrant(targets[self.quarter], quadrants),
+                self.decode_quarter(quadrant(fine, quadrants)),
+                quadrant(targets[self.quarter], quadrants),
             ),
         )

@@ -167,7 +167,7 @@ class Layer(nn.Module):
         """
         split = [*self.latents[:1] * 2, self._width]
         mean, raw, more = torch.split_with_sizes(self.expect(x), split, dim=1)
-        return _bounded(mean, raw), more
+        return bounded(mean, raw), more
 
     def posterior(self, x: torch.Tensor, seen: torch.Tensor) -> Gaussians:
         """Return the posterior q(z | latents above, image).
@@ -177,7 +177,7 @@ class Layer(nn.Module):
             seen: Features of the image on this grid, (B, width, h, w).
         """
         mean, raw = self.look(torch.cat([x, seen], dim=1)).chunk(2, dim=1)
-        return _bounded(mean, raw)
+        return bounded(mean, raw)
 
     def absorb(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Return the map x (B, width, h, w), changed by the latents z (B, L, h, w)."""
@@ -257,7 +257,7 @@ class TopDown(nn.Module):
         return x, wanted
 
 
-def _bounded(mean: torch.Tensor, raw: torch.Tensor) -> Gaussians:
+def bounded(mean: torch.Tensor, raw: torch.Tensor) -> Gaussians:
     """Return float32 Gaussians whose log-variance is softly bounded to (-8, 8)."""
     bound = _LOG_VARIANCE_BOUND
     return Gaussians(mean.float(), bound * torch.tanh(raw.float() / bound))

@@ -1,13 +1,15 @@
 """Marks of the files that gentool writes, by which it recognises them later.
 
 Every kind of result can be recognised again: images and arrays by the recipe in them, models and
-latents by their header, zips by their comment, tables by their last column, folders of shards by
-their index.
+latents by their header, zips by their comment, tables by their last column, reports by their
+start, folders of shards by their index.
 """
 
 import csv
+import html
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,22 +20,30 @@ import numpy as np
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import ModelFileError
+from gentool.core.image_parts import mapped
 from gentool.core.picture_files import read_recipe
 from gentool.core.strict_json import parse_json
 from gentool.data import is_folder
 
 Recipe = Mapping[str, object]
 
-PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS = (
+PICTURE, ARRAYS, LATENTS, MODEL, ARCHIVE, TABLE, SHARDS, REPORT, EXPORTED, HUB = (
     "picture", "archive of arrays", "file of latents", "model file", "zip of images", "table",
-    "folder of shards",
+    "folder of shards", "report", "exported model", "folder for a hub",
 )  # fmt: skip
 RECIPE_KEY = "gentool"  # name of the array with the recipe; first word of the comment of a zip
 RECIPE_COLUMN = "recipe"  # last column of a table
+HUB_FILES = ("model.safetensors", "config.json", "samples.png", "README.md")
+PROGRAM_RECIPE = "gentool.json"  # extra file in a program of torch
+_ONNX_KEY = b"\x0a\x07gentool\x12"  # an entry of the metadata: its key, and the tag of its value
 OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
 )  # not compared: the version, and keys that are known only after the work
+REPORT_START = '<!doctype html>\n<html lang="en" data-made-by="gentool report">\n'
+_RECIPE_IN_HTML = re.compile(r'<meta name="gentool-recipe" content="([^"]*)">')
+_HEAD_BYTES = 65_536  # of a report, in which its recipe is
 _COMMENT_BYTES = 65_535
+_MOST_RECIPE = 2**20  # bytes of a recipe that are read
 _END_BYTES = 22  # of the end record of a zip, without its comment
 
 
@@ -54,7 +64,7 @@ def read_mark(path: Path) -> Mark | None:
     """Return the mark of a file or folder; None if gentool did not write it or it is unreadable."""
     try:
         if is_folder(path):
-            return _mark_of_shards(path)
+            return _mark_of_shards(path) or _mark_of_hub_folder(path)
         if not path.is_file():  # reading a pipe or device could block for ever
             return None
         with open_regular(path) as file:
@@ -65,6 +75,10 @@ def read_mark(path: Path) -> Mark | None:
         return _mark_of_tensors(path)
     if start.startswith(b"PK"):
         return _mark_of_zip(path)
+    if start.startswith(b"<!doctype html>"):
+        return _mark_of_report(path)
+    if start[:1] == b"\x08":  # the first field of an ONNX file
+        return _mark_of_onnx(path)
     recipe = read_recipe(path)
     return Mark(PICTURE, recipe) if recipe is not None else _mark_of_table(path)
 
@@ -99,10 +113,31 @@ def _mark_of_zip(path: Path) -> Mark | None:
             mark = _mark(ARCHIVE, words)
             whole = mark is not None and _members_in(mark.recipe) == end[10:12]
             return mark if whole else None
-        with zipfile.ZipFile(path) as archive, archive.open(f"{RECIPE_KEY}.npy") as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(f"/{PROGRAM_RECIPE}"):
+                    return _mark(EXPORTED, archive.read(name))
+            with archive.open(f"{RECIPE_KEY}.npy") as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
         return _mark(ARRAYS, str(array.item()).encode())
     except Exception:  # the readers raise many types of errors on files of other programs
+        return None
+
+
+def _mark_of_onnx(path: Path) -> Mark | None:
+    """Return the mark of an ONNX file, whose metadata hold the recipe (protobuf: onnx.proto)."""
+    try:
+        with open_regular(path) as file, mapped(file) as data:
+            place = data.rfind(_ONNX_KEY)
+            if place < 0:
+                return None
+            place, length, shift = place + len(_ONNX_KEY), 0, 0
+            while data[place] & 0x80:  # a number in groups of seven bits, the lowest first
+                length |= (data[place] & 0x7F) << shift
+                place, shift = place + 1, shift + 7
+            length |= data[place] << shift
+            return _mark(EXPORTED, bytes(data[place + 1 : place + 1 + min(length, _MOST_RECIPE)]))
+    except (OSError, ValueError, IndexError):
         return None
 
 
@@ -120,6 +155,25 @@ def _mark_of_table(path: Path) -> Mark | None:
     return Mark(TABLE, {RECIPE_COLUMN: hashes.pop()}) if len(hashes) == 1 else None
 
 
+def recipe_in_html(recipe: Recipe) -> str:
+    """Return the element of HTML that holds the recipe of a report."""
+    words = html.escape(json.dumps(dict(recipe), sort_keys=True), quote=True)
+    return f'<meta name="gentool-recipe" content="{words}">'
+
+
+def _mark_of_report(path: Path) -> Mark | None:
+    """Return the mark of a report."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+        found = _RECIPE_IN_HTML.search(head)
+        if not head.startswith(REPORT_START) or found is None:
+            return None
+        return _mark(REPORT, html.unescape(found[1]).encode())
+    except (OSError, ValueError):
+        return None
+
+
 def _mark_of_shards(folder: Path) -> Mark | None:
     """Return the mark of a folder that ``data shards`` wrote; None if it holds other files, too."""
     try:
@@ -130,6 +184,17 @@ def _mark_of_shards(folder: Path) -> Mark | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Mark(SHARDS, recipe) if isinstance(recipe, dict) and not foreign else None
+
+
+def _mark_of_hub_folder(folder: Path) -> Mark | None:
+    """Return the mark of a folder that ``export --hub`` wrote; None if it holds other files."""
+    try:
+        told = json.loads((folder / "config.json").read_bytes())
+        foreign = {entry.name for entry in folder.iterdir()} - set(HUB_FILES)
+        digest = told["content_sha256"] if told["kind"] == "model" else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Mark(HUB, {"content_sha256": digest}) if digest and not foreign else None
 
 
 def _mark(kind: str, words: bytes) -> Mark | None:

@@ -11,16 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gentool.core.atomic_files import (
+    FACTS_NAME,
+    FACTS_START,
     LOG_NAME,
     LOG_START,
     MODEL_NAME,
+    REPORT_NAME,
     STATE_NAME,
+    open_regular,
     require_writable,
 )
 from gentool.core.errors import UsageError
 from gentool.core.picture_files import hash_of_value
 from gentool.data import is_folder
-from gentool.outputs.marks import OUTCOMES, PICTURE, RECIPE_COLUMN, Mark, Recipe, read_mark
+from gentool.outputs.marks import (
+    OUTCOMES,
+    PICTURE,
+    RECIPE_COLUMN,
+    REPORT,
+    Mark,
+    Recipe,
+    read_mark,
+)
 from gentool.outputs.places import free_name
 
 OF_A_RUN = (MODEL_NAME, STATE_NAME, "best.safetensors")
@@ -194,7 +206,7 @@ def refuse_foreign_run(folder: Path) -> None:
     """Check, before training, that a folder holds no file that training would wrongly replace.
 
     A folder with a state file is a run. Without one, a run may have been stopped before its first
-    save, which leaves a log, previews and a list of bad files.
+    save, which leaves a log, previews, a list of bad files and a report.
 
     Raises:
         UsageError: Training would replace a file that gentool did not write, the folder holds a
@@ -219,11 +231,29 @@ def refuse_foreign_run(folder: Path) -> None:
     begun = (folder / "samples").is_dir()  # a run creates it before the log and the list
     foreign += [log] * (log.exists() and not (begun and _lines_are(log, _is_record)))
     foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
+    facts = folder / FACTS_NAME
+    foreign += [facts] * (facts.exists() and not is_facts(facts))
+    foreign += [p for p in (folder / REPORT_NAME,) if p.exists() and not is_report(p)]
     if foreign:
         raise UsageError(
             f"{foreign[0]} already exists, and no training run of gentool wrote it; it was not "
             f"changed. Use --out {free_name(folder)}"
         )
+
+
+def is_report(path: Path) -> bool:
+    """Return whether a file is a report that gentool wrote."""
+    mark = read_mark(path)
+    return mark is not None and mark.kind == REPORT
+
+
+def is_facts(path: Path) -> bool:
+    """Return whether a file is the ``run.json`` of a run."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(FACTS_START)) == FACTS_START
+    except OSError:
+        return False
 
 
 def _lines_are(path: Path, allowed: Callable[[str], bool]) -> bool:

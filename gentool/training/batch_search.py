@@ -38,6 +38,9 @@ class _Silent:
     def scored(self, images: int, score: Score) -> None:
         """Ignore a score."""
 
+    def saved(self, images: int) -> None:
+        """Ignore that files were written."""
+
     def warned(self, message: str) -> None:
         """Ignore warnings about split batches, which the search expects."""
 

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from gentool.core.atomic_files import PREVIEWS_NAME, REPORT_NAME
 from gentool.core.messages import WARNING, say
 from gentool.core.progress_bar import ProgressBar
 from gentool.core.signals import StopFlag
@@ -41,10 +42,14 @@ class Display(ProgressBar):
         stop: Polled while images are prepared, when there is nothing to save.
         total_images: Budget in images, or None when the clock is the budget.
         quiet: Print only warnings, bad files and what a continued run takes over.
+        preview: Show the newest samples in the terminal after each save.
     """
 
-    def __init__(self, stop: StopFlag, total_images: int | None, *, quiet: bool) -> None:
+    def __init__(
+        self, stop: StopFlag, total_images: int | None, *, quiet: bool, preview: bool = False
+    ) -> None:
         super().__init__(quiet=quiet)
+        self._preview, self._plan = preview, None  # type: tuple[bool, Plan | None]
         self._stop, self._total = stop, total_images
         self._began: tuple[float, float] | None = None
         self._share = 0.0
@@ -52,6 +57,9 @@ class Display(ProgressBar):
     def planned(self, plan: "Plan") -> None:
         """Print what will be trained on what, and why."""
         setup, settings = plan.setup, plan.setup.settings
+        self._plan = plan
+        if self._preview and not self.shows_colours:
+            self.note("--preview shows nothing here: stderr is not a terminal with colours")
         if plan.random_seed:
             say(f"seed {settings.seed}, {plan.values['seed'].origin}")
         if not self._quiet:
@@ -60,6 +68,8 @@ class Display(ProgressBar):
         for note in [*plan.notes, _sizes(plan)]:
             if not self._quiet or note.startswith(WARNING):
                 self.note(note)
+        if not self._quiet:
+            self.note(f"report: {setup.out / REPORT_NAME}, written with each save")
         if plan.continued:
             say(plan.continued)
 
@@ -72,7 +82,8 @@ class Display(ProgressBar):
         from gentool.data.badfiles import note_on_own, without_own  # imports numpy
 
         for note in dataset.notes:
-            self.note(note)
+            if not self._quiet or note.startswith(WARNING):
+                self.note(note)
         if own := note_on_own(dataset.bad):
             self.note(own)
         bad = without_own(dataset.bad)
@@ -123,6 +134,13 @@ class Display(ProgressBar):
             say(f"scored at {images:,} images: {words}")
         for warning in score.warnings.values():
             self.warned(warning)
+
+    def saved(self, images: int) -> None:
+        """Show the newest samples, if they are wanted."""
+        if self._preview and self.shows_colours and self._plan is not None:
+            setup = self._plan.setup
+            sheet = setup.out / PREVIEWS_NAME / f"{images:09d}.png"
+            self.show_picture(sheet, setup.preprocessing.shape)
 
     def warned(self, message: str) -> None:
         """Print a warning, even when quiet."""

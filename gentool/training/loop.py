@@ -349,6 +349,7 @@ class Trainer:
         seconds = max(self.seconds(), self.budget.seconds if last else 0.0)
         self.folder.write_state(self.learner(), self.kept, seconds)
         self.folder.write_model(self.average, images, MODEL_NAME)
+        self.reporter.saved(images)
         self.budget.measure(time.monotonic() - began, more_seconds)
 
 

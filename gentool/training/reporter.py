@@ -20,5 +20,8 @@ class Reporter(Protocol):
     def scored(self, images: int, score: Score) -> None:
         """The averaged weights were scored."""
 
+    def saved(self, images: int) -> None:
+        """State, model and previews were written; only the first process is told."""
+
     def warned(self, message: str) -> None:
         """Something happened that the user should know."""

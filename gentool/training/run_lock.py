@@ -75,6 +75,15 @@ def refuse_if_locked(folder: Path) -> None:
     lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a process trains in ``folder``, as far as the file system can tell."""
+    try:
+        refuse_if_locked(folder)
+    except UsageError:
+        return True
+    return False
+
+
 def _myself() -> dict[str, object]:
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": since}

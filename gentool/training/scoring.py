@@ -82,6 +82,7 @@ class Scoring:
         if not self._schedule.changes_samples(share):
             self._scores.rest()
         self._log.note(images, score.record)
+        self._folder.write_previews(self._average, images)
         self._reporter.scored(images, score)
         if self._scores.is_best(score) and self._folder.setup.keep.best:
             self._folder.write_model(self._average, images, BEST_NAME, score=score.record)

@@ -47,6 +47,9 @@ class Silent:
     def scored(self, images: int, score: Score) -> None:
         """Ignore."""
 
+    def saved(self, images: int) -> None:
+        """Ignore."""
+
     def warned(self, message: str) -> None:
         """Ignore."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import shutil
 import time
@@ -123,12 +124,21 @@ def test_previews_show_samples_and_reconstructions(
         assert sheet.size == (8 * (SIDE + 2) - 2,) * 2  # 64 tiles, a gap of 2 between
 
 
-def test_run_folder_holds_six_things_and_no_leftovers(vae: Path) -> None:
+def test_run_folder_holds_eight_things_and_no_leftovers(vae: Path) -> None:
     names = sorted(p.name for p in vae.iterdir())
     assert names == [
-        ".lock", "images.index", "intake.json", "log.jsonl", "model.safetensors", "samples",
-        "state.safetensors",
+        ".lock", "images.index", "intake.json", "log.jsonl", "model.safetensors", "report.html",
+        "run.json", "samples", "state.safetensors",
     ]  # fmt: skip
+    modes = {p.stat().st_mode & 0o777 for p in vae.iterdir() if p.is_file() and p.name != ".lock"}
+    assert modes == {0o666 & ~_umask()}
+
+
+def _umask() -> int:
+    """Return the umask of this process."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def test_default_run_folder_is_named_after_model_and_data(
@@ -170,6 +180,7 @@ def test_json_result(image_folder: Path, tmp_path: Path) -> None:
     done = train("autoencoder", image_folder, out, "--images", 32, "--json")
     answer = json.loads(done.out)
     assert answer.pop("intake")["classes_from"] == "the folders"
+    assert answer.pop("report") == str(out / "report.html")
     assert answer == {"model": str(out / "model.safetensors"), "images": 32, "seed": 0}
 
 

@@ -14,7 +14,7 @@ from gentool.core.errors import DataError, UsageError
 from gentool.core.images import ImageShape, Pixels
 from gentool.data import Dataset, Preprocessing, Subset, open_dataset, prepare, write_bad_files
 from gentool.data.cache.prepare import CACHE_MODES
-from gentool.data.dataset import _times
+from gentool.data.dataset import times_in_epoch
 from gentool.data.sources.table import Loaded
 
 SHAPE, STORED = ImageShape(SIDE, SIDE, 3), ImageShape(24, 20, 3)
@@ -375,7 +375,7 @@ def test_every_part_of_a_weight_is_met_as_nearly_as_whole_images_allow() -> None
     for _ in range(50):
         weight = np.float32(random.random() * 4)
         count = int(random.integers(1, 50))
-        times = _times(np.arange(count), np.full(count, weight), seed=3)
+        times = times_in_epoch(np.arange(count), np.full(count, weight), seed=3)
         assert abs(times.sum() - count * weight) <= 0.5001
         assert times.max() - times.min() <= 1
 

@@ -127,7 +127,7 @@ def test_notes_are_kept_with_the_index(
     first = FolderSource(folder)
     assert rows(first.intake) == {".txt": (1, "notes.txt")}
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "_build", None)
+        patch.setattr(folders, "build_index", None)
         assert FolderSource(folder).intake == first.intake
     (folder / "more.txt").touch()  # changes no image, so that the fingerprint stays
     assert rows(FolderSource(folder).intake) == {".txt": (2, "more.txt")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_python
+from conftest import HELPERS, run_python
 from PIL import Image
 
 from gentool.core.images import ImageShape
@@ -78,7 +78,7 @@ def test_the_memory_for_the_largest_jpeg_is_bounded(tmp_path: Path) -> None:
         "status = Path('/proc/self/status').read_text();"
         "print(status.partition('VmHWM:')[2].split()[0])"
     )
-    done = run_python("-c", code, tmp_path / "photo.jpg")
+    done = run_python("-c", code, tmp_path / "photo.jpg", env={"PYTHONPATH": str(HELPERS)})
     assert done.code == 0, done.err
     assert int(done.out) < 400_000  # kilobytes
 

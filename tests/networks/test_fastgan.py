@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gentool.core.images import ImageShape
-from gentool.networks.fastgan import Discriminator, Excitation, Generator, _quadrant
+from gentool.networks.fastgan import Discriminator, Excitation, Generator, quadrant
 
 
 def test_gates_span_four_doublings_or_all_there_are() -> None:
@@ -61,7 +61,7 @@ def test_the_logit_is_the_mean_patchs() -> None:
 
 def test_quadrants_are_the_four_corners() -> None:
     x = torch.randn(4, 2, 9, 12)
-    out = _quadrant(x, torch.arange(4))
+    out = quadrant(x, torch.arange(4))
     expected = [x[0, :, :4, :6], x[1, :, :4, -6:], x[2, :, -4:, :6], x[3, :, -4:, -6:]]
     assert torch.equal(out, torch.stack(expected))
 

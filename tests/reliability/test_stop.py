@@ -19,6 +19,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from gentool.data.sources.index import Index
+from gentool.report.facts import read_facts
+from gentool.training.run_data import read_notes
+
 PROMISE = "asked to stop: exit 75 or 130 soon, whole files, no orphan, same last bit"
 BATCH_SYSTEMS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # warnings before the end
 SIGNALS = {signal.SIGINT: 130, **dict.fromkeys((signal.SIGTERM, signal.SIGHUP, *BATCH_SYSTEMS), 75)}
@@ -69,6 +73,14 @@ def torn(folder: Path) -> list[str]:
                     image.load()
             elif path.suffix == ".safetensors":
                 load_file(path)
+            elif path.name == "report.html":
+                assert path.read_text(encoding="utf-8").endswith("</html>\n")
+            elif path.name == "run.json":
+                assert read_facts(folder) is not None
+            elif path.name == "intake.json":
+                assert read_notes(folder) is not None
+            elif path.name == "images.index":
+                assert Index.open(path).fingerprint
             elif path.name not in ("log.jsonl", ".lock"):
                 found.append(path.name)
         except (OSError, SafetensorError) as error:

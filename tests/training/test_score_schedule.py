@@ -52,10 +52,13 @@ def test_by_the_counter(digits: Dataset) -> None:
     assert not any(is_due(looks(digits, 0), n, 0) for n in range(0, 500, 30))
 
 
-def test_by_the_clock_not_before_half_a_minute_and_not_again_at_once(digits: Dataset) -> None:
+def test_by_the_clock_not_before_half_a_minute_and_not_again_at_once(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = looks(digits, None)
     assert not is_due(watched, 10**9, 0)
-    watched._next = 0.0  # as if it were over
+    later = time.monotonic() + 31
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     assert is_due(watched, 64, 0)
     score(watched, digits, 300, 64)
     assert not is_due(watched, 10**9, 64)

@@ -33,7 +33,7 @@ from gentool.data.sources.table import Source
 META, BAD = "meta.json", "bad.json"
 HASHES, LABELS = "hashes.npy", "labels.npy"
 _FORMAT = 2
-_CHECKED = 10**9  # bytes: the pixels of larger entries get no checksums, as reading takes long
+MOST_CHECKED = 10**9  # bytes: the pixels of larger entries get no checksums, as reading takes long
 _BLOCK = 2**24  # bytes per checksum
 
 
@@ -195,7 +195,7 @@ def _labels_fit(labels: NDArray[np.int64], count: int, classes: int) -> bool:
 
 def _checked(folder: Path) -> list[Path]:
     """Return the files that get checksums: the small arrays, and the pixels of small entries."""
-    large = (folder / IMAGES).stat().st_size > _CHECKED
+    large = (folder / IMAGES).stat().st_size > MOST_CHECKED
     names = (HASHES, LABELS) if large else (IMAGES, HASHES, LABELS)
     return [folder / name for name in names if (folder / name).exists()]
 

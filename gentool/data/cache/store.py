@@ -23,7 +23,7 @@ from gentool.data.remarks import Marks
 JOURNAL = "journal"
 IMAGES = "images.u8"
 _HASHES = "hashes.u64"  # content hash of every image, while building
-_MOVED = 2**24  # bytes moved at once
+MOVED_AT_ONCE = 2**24  # bytes moved at once
 _TAIL = 2**20  # bytes at the end of the journal: enough to contain a whole line
 
 Dims = tuple[int, int, int]
@@ -78,7 +78,7 @@ class MemoryStore:
         for to, first, last in _runs(bad, total):
             if to == first:
                 continue
-            for start, stop in _spans(first, last, _MOVED // self.pixels[0].nbytes + 1):
+            for start, stop in _spans(first, last, MOVED_AT_ONCE // self.pixels[0].nbytes + 1):
                 place = to + start - first
                 self.pixels[place : place + stop - start] = self.pixels[start:stop]
         return self.pixels[: total - len(bad)], np.delete(self.hashes, bad)
@@ -177,7 +177,7 @@ class DiskStore:
             with self.slots.images.open("r+b") as file:
                 for to, start, stop in _runs(bad, self._total):
                     if to != start:
-                        _move(file, to * self._size, start * self._size, stop * self._size)
+                        move_bytes(file, to * self._size, start * self._size, stop * self._size)
                 file.truncate((self._total - len(bad)) * self._size)
         return np.delete(np.fromfile(self.slots.hashes, np.uint64), bad)
 
@@ -234,11 +234,11 @@ def _runs(bad: Rows, total: int) -> Iterator[tuple[int, int, int]]:
         start = index + 1
 
 
-def _move(file: BinaryIO, to: int, start: int, stop: int) -> None:
+def move_bytes(file: BinaryIO, to: int, start: int, stop: int) -> None:
     """Move the bytes ``start`` to ``stop`` (exclusive) of a file to the lower offset ``to``."""
-    for here in range(start, stop, _MOVED):
+    for here in range(start, stop, MOVED_AT_ONCE):
         file.seek(here)
-        data = file.read(min(_MOVED, stop - here))
+        data = file.read(min(MOVED_AT_ONCE, stop - here))
         file.seek(to + here - start)
         file.write(data)
 

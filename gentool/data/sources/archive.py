@@ -69,7 +69,7 @@ class ArchiveSource(FileSource):
         place = place_of_index(path, labels_key(labels, max_bad), take_own)
         index = None if refresh else look_up(place)
         if index is None:
-            index = keep(self._list(str(path), labels, max_bad, take_own), place)
+            index = keep(self.index_of(str(path), labels, max_bad, take_own), place)
         self.index = index
         self._takes_own = take_own or self.index.intake.own
         self._start()
@@ -90,7 +90,8 @@ class ArchiveSource(FileSource):
         self._file: _File | None = None
         self._opening = threading.Lock()
 
-    def _list(self, name: str, labels: str | None, max_bad: float, take_own: bool) -> Index:
+    def index_of(self, name: str, labels: str | None, max_bad: float, take_own: bool) -> Index:
+        """List the members, read the labels, and return a new index."""
         members = Members(name)
         with open_regular(self.path) as file:
             (list_zip if self.is_zip else list_tar)(file, members)

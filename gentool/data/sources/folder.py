@@ -67,7 +67,7 @@ class FolderSource(FileSource):
         self.folder = folder
         self.name = folder.resolve().name or "root"
         if index is None:
-            index = keep(_build(folder, wish, take_own=take_own), place)
+            index = keep(build_index(folder, wish, take_own=take_own), place)
         self.index = index
         self._takes_own = take_own or self.index.intake.own
         self._start()
@@ -190,7 +190,7 @@ def _label_root(folder: Path, names: Names) -> str:
     return top
 
 
-def _build(folder: Path, wish: _Wish, *, take_own: bool) -> Index:
+def build_index(folder: Path, wish: _Wish, *, take_own: bool) -> Index:
     """Read the names, sizes and times of all files, and return a new index."""
     walk, names, own = _search(folder, take_own=take_own)
     inside = _label_root(folder, names)

@@ -62,7 +62,7 @@ class HubSource(FileSource):
             label = _label_column(features)
             key = f"{where}|{_state(self._builder, self._split)}|{label}"
             self.stamp = _stamp(self._builder, self._split)
-            told = _kept_labels(f"{key}|{self.stamp}", lambda: self._label_pass(where, label))
+            told = _kept_labels(f"{key}|{self.stamp}", lambda: self.label_pass(where, label))
         except (DataError, UsageError):
             raise
         except Exception as error:  # the hub, the disk and every reader have errors of their own
@@ -103,7 +103,7 @@ class HubSource(FileSource):
         if index in self._ahead:
             return self._ahead.pop(index)
         if not self._next <= index <= self._next + _WINDOW:
-            self._rows, self._next = iter(self._image_stream(index)), index
+            self._rows, self._next = iter(self.image_stream(index)), index
             self._ahead.clear()
         while True:
             number, row = self._next, self._following()
@@ -134,11 +134,11 @@ class HubSource(FileSource):
     def _stream(self) -> Any:
         return self._builder.as_streaming_dataset(split=self._split)
 
-    def _image_stream(self, start: int) -> Any:
+    def image_stream(self, start: int) -> Any:
         """Return a stream of rows from ``start`` on, with the image as it is stored."""
         return self._stream().decode(False).select_columns([self._column]).skip(start)
 
-    def _label_pass(self, where: str, label: str | None) -> Iterator[int]:
+    def label_pass(self, where: str, label: str | None) -> Iterator[int]:
         """Yield the label of every image, -1 for images without a label."""
         features = self._stream().features
         column = label or min(features, key=lambda name: name == self._column)

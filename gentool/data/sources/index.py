@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.core.atomic_files import replacing
 from gentool.core.errors import DataError
 from gentool.data.intake import Intake
 from gentool.data.paths import cache_folder
@@ -189,17 +189,11 @@ class Index:
         header = json.dumps(meta).encode()
         lead = _MAGIC + len(header).to_bytes(8, "little") + header
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=".building-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(lead.ljust(-(-len(lead) // _ALIGN) * _ALIGN, b"\0"))
-                for values in arrays.values():
-                    out.write(np.ascontiguousarray(values).view(np.uint8).data)
-                    out.write(bytes(-values.nbytes % _ALIGN))
-            Path(scratch).replace(path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+        with replacing(path) as out:
+            out.write(lead.ljust(-(-len(lead) // _ALIGN) * _ALIGN, b"\0"))
+            for values in arrays.values():
+                out.write(np.ascontiguousarray(values).view(np.uint8).data)
+                out.write(bytes(-values.nbytes % _ALIGN))
         return Index.open(path)
 
     @staticmethod

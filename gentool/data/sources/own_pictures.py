@@ -16,7 +16,7 @@ from gentool.data.kinds import HEAD_BYTES
 
 _SUFFIXES = (b".png", b".jpg", b".jpeg", b".webp", b".gif")  # of what gentool writes
 _MISSES = 8  # pictures of others that are opened in a folder
-_ALL_MISSES = 1000  # and in all folders of a source
+ALL_MISSES = 1000  # and in all folders of a source
 K = TypeVar("K", bound=Hashable)  # what stands for a file
 
 
@@ -52,7 +52,7 @@ class OwnPictures(Generic[K]):
         whole: Callable[[K], bytes],
     ) -> None:
         self._name, self._head, self._whole = name, head, whole
-        self._left = _ALL_MISSES
+        self._left = ALL_MISSES
 
     def among(self, files: Iterable[K]) -> set[K]:
         """Return those of the images of one folder that gentool made, as far as they are found.

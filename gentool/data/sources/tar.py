@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 from gentool.core.errors import DataError
 from gentool.data.sources.archive_index import MAX_RATIO, Members
 
-_BLOCK = 2**20
-_SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
+BLOCK_BYTES = 2**20
+SMALL_BYTES = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
 _LATEST = 2**40  # seconds since 1970: any later time is damaged
-_KEPT_FREE = 2**30  # bytes that must stay free on the disk
+KEPT_FREE_BYTES = 2**30  # bytes that must stay free on the disk
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 
 
@@ -123,15 +123,18 @@ def _opened(path: Path, kind: str) -> BinaryIO:
 
 def _copy(packed: BinaryIO, out: BinaryIO, path: Path, folder: Path) -> None:
     """Decompress within the space on the disk and ``MAX_RATIO`` times the size of the file."""
-    largest = max(_SMALL, MAX_RATIO * path.stat().st_size)
+    largest = max(SMALL_BYTES, MAX_RATIO * path.stat().st_size)
     done = 0
-    while data := packed.read(_BLOCK):
+    while data := packed.read(BLOCK_BYTES):
         done += len(data)
         if done > largest:
             raise DataError(
                 f"{path} is refused: it unpacks to more than {MAX_RATIO} times its size"
             )
-        if done % (64 * _BLOCK) < _BLOCK and shutil.disk_usage(folder).free < _KEPT_FREE:
+        if (
+            done % (64 * BLOCK_BYTES) < BLOCK_BYTES
+            and shutil.disk_usage(folder).free < KEPT_FREE_BYTES
+        ):
             raise DataError(
                 f"{folder} has too little space to unpack {path}. Set GENTOOL_CACHE to a folder "
                 "with enough space, or unpack it and give the folder"

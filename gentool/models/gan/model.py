@@ -23,6 +23,7 @@ from gentool.core.rng import Draw
 from gentool.models.augmentation import AdaptiveProbability, open_augmentation
 from gentool.models.base import Batch, LossTerms, Model, Phase
 from gentool.models.batchnorm import refresh_statistics
+from gentool.models.capabilities import NoiseMap
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.directions import semantic
 from gentool.models.gan.advice import GANAdvice
@@ -105,12 +106,21 @@ class GAN(Model[GANConfig, GANDrawing]):
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
         if not self.generator.styled:
             z = self.drawing.truncation * z
+        if labels is not None and self.classes:
+            return torch.cat([z, self._kinds(labels)], dim=1)
+        return self._latents_of(z, draw_uniform(indices, seed, self.device))
+
+    def _latents_of(self, z: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """Return z and one-hot classes that uniform numbers (B,) choose."""
         if not self.classes:
             return z
-        if labels is None:
-            uniform = draw_uniform(indices, seed, self.device)
-            labels = draw_classes(self.generator.class_shares, uniform)
+        labels = draw_classes(self.generator.class_shares, uniform)
         return torch.cat([z, self._kinds(labels)], dim=1)
+
+    @property
+    def noise_map(self) -> NoiseMap:
+        """How z and classes are drawn."""
+        return NoiseMap(self.config.latent_size, self._latents_of)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """Return images G(z), (B, C, H, W) in (-1, 1)."""

@@ -282,7 +282,7 @@ class Prior(nn.Module, ABC):
     def one_hot(self, labels: torch.Tensor) -> torch.Tensor:
         """Return classes int64 (B,) as one-hot float32 (B, classes); (B, 0) without classes."""
         if not self.classes:
-            return torch.zeros(len(labels), 0, device=labels.device)
+            return torch.zeros(labels.shape[0], 0, device=labels.device)
         return one_hot(labels, self.classes).float()
 
     def kinds(self, uniform: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:

@@ -58,7 +58,7 @@ def follow(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
     step = math.pi / 2 / steps
     rows = noise
     for k in range(steps):
-        here, there = (noise.new_full((len(noise),), (k + j) * step) for j in (0, 1))
+        here, there = (noise.new_full((noise.shape[0],), (k + j) * step) for j in (0, 1))
         begin = velocity(rows, here)
         end = velocity(rows + step * begin, there)
         rows = rows + step / 2 * (begin + end)

@@ -81,7 +81,7 @@ class FittedMixture(Standardised):
 
         For a class without images, all components are used.
         """
-        shares = self.shares.expand(len(noise), -1)
+        shares = self.shares.expand(noise.shape[0], -1)
         if labels is not None:
             own = shares * self._own(labels)
             shares = torch.where(own.sum(dim=1, keepdim=True) > 0, own, shares)

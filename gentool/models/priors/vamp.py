@@ -115,7 +115,7 @@ class VampPrior(Prior):
         """Choose a component per row, and draw from it, (B, L)."""
         if self.classes:
             shares = self._shares(labels)
-            chosen = choose(shares.expand(len(noise), -1), uniform)
+            chosen = choose(shares.expand(noise.shape[0], -1), uniform)
         else:
             chosen = (uniform * len(self.means)).long().clamp(max=len(self.means) - 1)
         return self.means[chosen] + torch.exp(0.5 * self.log_variances[chosen]) * noise

@@ -53,7 +53,7 @@ class Codebook(Quantiser):
     def forward(self, grid: torch.Tensor) -> Quantised:
         """Quantise a grid (B, L, h, w); the loss is the commitment."""
         grid = grid.float()
-        indices = nearest(_rows(grid), self.vectors).view(len(grid), *grid.shape[2:])
+        indices = nearest(_rows(grid), self.vectors).view(grid.shape[0], *grid.shape[2:])
         codes = self.embed(indices)
         loss = _COMMITMENT * (grid - codes).square().mean(dim=(1, 2, 3))
         return Quantised(grid + (codes - grid).detach(), indices, loss)
@@ -120,7 +120,9 @@ def nearest(rows: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     squares = vectors.square().sum(dim=1)
     with torch.autocast(rows.device.type, enabled=False):
         # |r - e|^2 without |r|^2, which is the same for all e.
-        parts = torch.split(rows, max(MOST_DISTANCES // len(vectors), 1))
+        most = max(MOST_DISTANCES // len(vectors), 1)
+        # An exported program has as many parts for every batch: one.
+        parts = [rows] if torch.compiler.is_exporting() else torch.split(rows, most)
         return torch.cat([(squares - 2 * part @ vectors.T).argmin(dim=1) for part in parts])
 
 

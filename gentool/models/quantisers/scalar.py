@@ -65,7 +65,7 @@ class FiniteScalar(Quantiser):
         places = rounded.nan_to_num().long()  # NaN has no index; the vector keeps it
         indices = ((places + half) * _column(self._places, grid)).sum(dim=1)
         vectors = (bounded + (rounded - bounded).detach()) / half
-        return Quantised(vectors, indices, vectors.new_zeros(len(grid)))
+        return Quantised(vectors, indices, vectors.new_zeros(grid.shape[0]))
 
     def embed(self, indices: torch.Tensor) -> torch.Tensor:
         """Return the vectors (B, L, h, w) of indices (B, h, w)."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gentool.models.base import Batch, C, Model, NoDrawing
+from gentool.models.capabilities import NoiseMap
 from gentool.models.priors import PRIORS, Prior, which_know
 
 
@@ -77,6 +78,11 @@ class PriorModel(Model[C, NoDrawing], Generic[C]):
     ) -> torch.Tensor:
         """Draw latents (B, L) from the prior in the model file."""
         return self.density.draw(indices, seed, self.device, labels)
+
+    @property
+    def noise_map(self) -> NoiseMap:
+        """How the prior transforms noise to latents."""
+        return NoiseMap(self.density.size, self.density.transform)
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

@@ -26,6 +26,7 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.options import option
 from gentool.core.rng import Draw
 from gentool.models.base import BaseConfig, Batch, LossTerms, Model, Phase
+from gentool.models.capabilities import NoiseMap
 from gentool.models.classes import class_shares, draw_classes
 from gentool.models.likelihoods import (
     DEFAULT_SIGMA,
@@ -145,13 +146,22 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
             first = draw_normal(indices[:1] * 0, seed, sum(self._lengths), self.device)
             noise = self.layers.keep_top(first.expand_as(noise), noise, self.drawing.keep_top)
         noise *= self.drawing.temperature
+        if labels is not None and self.classes:
+            return torch.cat([noise, self._kinds(labels)], dim=1)
+        like = indices * 0 if self.drawing.keep_top else indices  # the class is kept too
+        return self._latents_of(noise, draw_uniform(like, seed, self.device))
+
+    def _latents_of(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        """Return noise and one-hot classes that uniform numbers (B,) choose."""
         if not self.classes:
             return noise
-        if labels is None:
-            like = indices * 0 if self.drawing.keep_top else indices  # the class is kept too
-            uniform = draw_uniform(like, seed, self.device)
-            labels = draw_classes(self.decoder.class_shares, uniform)
+        labels = draw_classes(self.decoder.class_shares, uniform)
         return torch.cat([noise, self._kinds(labels)], dim=1)
+
+    @property
+    def noise_map(self) -> NoiseMap:
+        """How the noise of all layers and classes are drawn."""
+        return NoiseMap(sum(self._lengths), self._latents_of)
 
     @property
     def layers(self) -> NoiseLayers:
@@ -191,7 +201,7 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
         Class weights follow the noise, (B, latents + classes). Without labels they are 0, which
         stands for any class.
         """
-        kinds = self._told(len(images), labels)
+        kinds = self._told(images.shape[0], labels)
         return self._whitened(self.infer(images, kinds)[0], kinds)
 
     def _whitened(self, found: list[Inferred], kinds: torch.Tensor | None) -> torch.Tensor:
@@ -241,7 +251,7 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
             found.append(Inferred(expected, posterior, z))
             return z
 
-        params = self.decoder(len(images), kinds, choose)
+        params = self.decoder(images.shape[0], kinds, choose)
         return found, params
 
     def _loss(self, batch: Batch, draw: Draw) -> LossTerms:

@@ -375,7 +375,7 @@ def test_a_build_killed_while_moving_images_together_begins_anew(
         raise KeyboardInterrupt
 
     source = Squares(600, Faults(bad=frozenset({0, 100})))
-    monkeypatch.setattr("gentool.data.cache.store._move", cut)
+    monkeypatch.setattr("gentool.data.cache.store.move_bytes", cut)
     with pytest.raises(KeyboardInterrupt):
         prepare(source, PREPROCESSING)
     monkeypatch.undo()
@@ -419,7 +419,7 @@ def test_a_run_that_waits_can_be_stopped(tmp_path: Path, own_cache: Path) -> Non
 def test_moving_images_together_keeps_all_but_the_bad(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gentool.data.cache.store._MOVED", 7)  # many pieces that overlap
+    monkeypatch.setattr("gentool.data.cache.store.MOVED_AT_ONCE", 7)  # many pieces that overlap
     random = np.random.default_rng(seed)
     total = int(random.integers(1, 60))
     bad = np.flatnonzero(random.random(total) < random.random())

@@ -225,7 +225,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gentool.data.cache.entry._CHECKED", 1000)  # as of a large set
+    monkeypatch.setattr("gentool.data.cache.entry.MOST_CHECKED", 1000)  # as of a large set
     _labelled()
     gc.collect()
     (entry,) = list_entries()

@@ -213,7 +213,7 @@ def test_the_index_of_a_large_archive_is_kept(
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ArchiveSource, "_list", note)
+        patch.setattr(ArchiveSource, "index_of", note)
         second = ArchiveSource(path)
         assert second.paths == first.paths
         assert second.fingerprint == first.fingerprint
@@ -315,7 +315,7 @@ def test_a_member_that_lies_about_its_size_is_bad_and_bounded(tmp_path: Path) ->
 def test_a_compressed_tar_that_unpacks_too_far_is_refused(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tars, "_SMALL", 2**21)
+    monkeypatch.setattr(tars, "SMALL_BYTES", 2**21)
     with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
         info = tarfile.TarInfo("a.png")
         info.size = 2**25
@@ -328,8 +328,8 @@ def test_a_compressed_tar_that_unpacks_too_far_is_refused(
 def test_without_room_a_compressed_tar_says_so(
     image_folder: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tars, "_KEPT_FREE", 2**62)
-    monkeypatch.setattr(tars, "_BLOCK", 2**10)
+    monkeypatch.setattr(tars, "KEPT_FREE_BYTES", 2**62)
+    monkeypatch.setattr(tars, "BLOCK_BYTES", 2**10)
     path = tar_of(image_folder, tmp_path / "x.tgz", mode="w:gz")
     with pytest.raises(DataError, match="GENTOOL_CACHE"):
         open_source(str(path))

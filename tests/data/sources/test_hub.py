@@ -123,13 +123,13 @@ def test_in_order_the_stream_is_opened_once(
     """Threads that overtake each other count as in order."""
     source = opened(pictures(tmp_path / "toys"))
     starts: list[int] = []
-    whole = HubSource._image_stream
+    whole = HubSource.image_stream
 
     def noted(self: HubSource, start: int) -> Any:
         starts.append(start)
         return whole(self, start)
 
-    monkeypatch.setattr(HubSource, "_image_stream", noted)
+    monkeypatch.setattr(HubSource, "image_stream", noted)
     source.read(0)
     with ThreadPoolExecutor(threads) as pool:
         assert list(pool.map(source.read, range(1, COUNT))) == files()[1:]
@@ -148,7 +148,7 @@ def test_labels_are_found_once_and_kept(
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(HubSource, "_label_pass", never)
+        patch.setattr(HubSource, "label_pass", never)
         second = opened(place)
         assert second.labels is not None
         assert first.labels is not None

@@ -126,7 +126,7 @@ def test_a_listing_opens_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return may_hold_recipe(head)
 
     monkeypatch.setattr(own_pictures, "may_hold_recipe", noted)
-    monkeypatch.setattr(own_pictures, "_ALL_MISSES", 20)
+    monkeypatch.setattr(own_pictures, "ALL_MISSES", 20)
     for k in range(5):
         write_images(tmp_path / f"c{k}", 40)
     assert len(open_source(tmp_path)) == 200

@@ -13,7 +13,7 @@ from gentool.core.rng import Draw
 from gentool.models.base import Batch, LossTerms
 from gentool.models.vae.vdvae import HierarchicalVAE
 from gentool.models.vae.vdvae_bound import kl, log_density
-from gentool.networks.vdvae import Gaussians, Layer, _bounded, ladder, spread
+from gentool.networks.vdvae import Gaussians, Layer, bounded, ladder, spread
 
 SHAPE = ImageShape(16, 16, 3)
 ODD = ImageShape(20, 36, 1)
@@ -296,7 +296,7 @@ def test_fewer_layers_than_grids_are_refused() -> None:
 def test_no_log_variance_leaves_its_bound_and_small_ones_are_left_alone() -> None:
     mean = torch.zeros(1, 1, 1, 5, dtype=torch.bfloat16)
     raw = torch.tensor([-1e4, -0.01, 0.0, 0.01, 1e4], dtype=torch.bfloat16).view(1, 1, 1, 5)
-    found = _bounded(mean, raw)
+    found = bounded(mean, raw)
     assert found.mean.dtype == found.log_variance.dtype == torch.float32
     expected = torch.tensor([-8.0, -0.01, 0.0, 0.01, 8.0]).view(1, 1, 1, 5)
     torch.testing.assert_close(found.log_variance, expected, rtol=2e-3, atol=0)

@@ -1,0 +1,118 @@
+"""The parts of a model as modules from tensors to tensors, and as programs of ``torch.export``.
+
+A part is the prior (noise to latents), the decoder (latents to images) or the encoder (images to
+latents). The batch may have any size. All tensors are float32; images are (N, C, H, W) in [-1, 1].
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gentool.core.errors import NoEncoder
+from gentool.models.base import Model
+
+MOST_IMAGES = 4096  # largest batch of an exported program
+BATCHES = (1, 2, 7)  # sizes at which an exported part is compared with the model
+
+
+class _Function(nn.Module):
+    """A function of a model as a module, so that its weights are found.
+
+    Args:
+        model: The model.
+        function: Function of tensors that uses the model.
+    """
+
+    def __init__(self, model: nn.Module, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._function = function
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Apply the function."""
+        return self._function(*tensors).float()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a model.
+
+    Attributes:
+        name: ``prior``, ``decoder`` or ``encoder``.
+        module: The part.
+        inputs: Names of its inputs.
+        output: Name of its output.
+        example: Function of a batch size that returns inputs.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    output: str
+    example: Callable[[int], tuple[torch.Tensor, ...]]
+
+    def wanted(self, count: int) -> torch.Tensor:
+        """Return what the model itself computes for the example of a batch size."""
+        with torch.no_grad():
+            found: torch.Tensor = self.module(*self.example(count))
+        return found
+
+    def program(self) -> torch.export.ExportedProgram:
+        """Return the part as a program whose batch may have any size from 1 to 4096."""
+        batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+        inputs = self.example(max(BATCHES))
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about its own inside
+            return torch.export.export(
+                self.module, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),)
+            )
+
+
+def parts_of(model: Model[Any, Any]) -> list[Part]:
+    """Return the parts that a model, on the CPU, has.
+
+    The encoder is missing if the model has none; the prior is missing if latents are not drawn in
+    one pass of a network, as codes of a transformer are not.
+    """
+    model = model.eval().requires_grad_(False)
+    found = [Part("decoder", _Function(model, model.decode), ("latents",), "images",
+                  lambda count: (_latents(model, count),))]  # fmt: skip
+    if (noise := model.noise_map) is not None:
+        size = noise.size
+        found.append(Part("prior", _Function(model, noise.latents), ("noise", "uniform"), "latents",
+                          lambda count: _noise(count, size)))  # fmt: skip
+    if _has_encoder(model):
+        found.append(Part("encoder", _Function(model, model.encode), ("images",), "latents",
+                          lambda count: (_images(model, count),)))  # fmt: skip
+    return found
+
+
+def _latents(model: Model[Any, Any], count: int) -> torch.Tensor:
+    with torch.no_grad():
+        return model.prior(np.arange(count, dtype=np.int64), 0)
+
+
+def _noise(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, size, generator=generator), torch.rand(count, generator=generator)
+
+
+def _images(model: Model[Any, Any], count: int) -> torch.Tensor:
+    shape, generator = model.shape, torch.Generator().manual_seed(count)
+    smooth = torch.rand(count, shape.channels, 4, 4, generator=generator) * 2 - 1
+    size = (shape.height, shape.width)
+    return nn.functional.interpolate(smooth, size, mode="bilinear", align_corners=False)
+
+
+def _has_encoder(model: Model[Any, Any]) -> bool:
+    try:
+        with torch.no_grad():
+            model.encode(_images(model, 1))
+    except NoEncoder:
+        return False
+    return True
