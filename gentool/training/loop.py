@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from gentool.checkpoint import MODEL_NAME, check_classes
-from gentool.core.atomic_files import require_room
+from gentool.core.atomic_files import STATE_NAME, require_room
 from gentool.core.devices import deterministic_algorithms, memory_format
 from gentool.core.distributed import Ranks, share_statistics
 from gentool.core.errors import DataError, Stopped
@@ -89,9 +89,10 @@ def train(images: Split, setup: Setup, reporter: Reporter, stop: StopFlag) -> Tr
     settings = setup.settings
     count = len(images.train)
     if count < settings.batch:
+        begun = " --override" if (setup.out / STATE_NAME).exists() else ""
         raise DataError(
             f"{count} images are fewer than a batch of {settings.batch}. "
-            f"Add images, or use --batch {max(count, 1)}"
+            f"Add images, or use --batch {max(count, 1)}{begun}"
         )
     with (
         explaining(setup) as needs,

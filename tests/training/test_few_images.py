@@ -55,6 +55,16 @@ def test_a_batch_that_was_given_is_refused_as_before(tmp_path: Path) -> None:
     assert "5 images are fewer than a batch of 8. Add images, or use --batch 5" in said
 
 
+def test_a_run_that_lost_images_names_what_goes_on_with_the_others(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "few", 6)
+    assert train("vae", data, tmp_path / "run")[0] == 0
+    next(data.rglob("*.png")).unlink()
+    code, said = train("vae", data, tmp_path / "run")
+    assert code == 3
+    assert "use --batch 5 --override" in said
+    assert train("vae", data, tmp_path / "run", "--batch", 5, "--override")[0] == 0
+
+
 def test_images_that_cannot_be_read_lower_the_batch_too(tmp_path: Path) -> None:
     data = write_images(tmp_path / "few", 6)
     next(data.rglob("*.png")).write_bytes(b"")
