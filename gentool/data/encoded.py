@@ -14,13 +14,13 @@ from itertools import count
 from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin, features
 
 from gentool.data.decoder_warnings import ignored_decoder_warnings
-from gentool.data.kinds import HEAD_BYTES, ends_early, image_format
+from gentool.data.kinds import HEAD_BYTES, ends_early, image_format, is_targa
 from gentool.data.metadata import is_progressive, without_metadata
 from gentool.data.tiff_tags import without_tags
 
 _OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
 FORMATS = (
-    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM",
+    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "QOI", "DDS", "SGI", "PCX", "TGA",
     *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
 )  # fmt: skip
 _MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
@@ -204,7 +204,7 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
     """
     image: Image.Image
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_formats_of(data))
     except Image.DecompressionBombError as error:
         if kind != "JPEG":
             raise BadImage(_too_large(_claimed_size(data, error))) from error
@@ -213,6 +213,11 @@ def _open(data: bytes, kind: str | None) -> Image.Image:
         _reduce(image, data)
     _check_size(image)
     return image
+
+
+def _formats_of(data: bytes) -> tuple[str, ...]:
+    """Return the formats that a file may have: a TGA is known only by its end."""
+    return FORMATS if is_targa(data) else tuple(name for name in FORMATS if name != "TGA")
 
 
 def _reduce(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
@@ -262,7 +267,7 @@ def _too_large(size: str) -> str:
 
 def _claimed_size(data: bytes, error: Exception) -> str:
     """Return the size of an image that Pillow refuses to open, or its number of pixels."""
-    factory = Image.OPEN[image_format(data[:HEAD_BYTES]) or ""][0]
+    factory = Image.OPEN["TGA" if is_targa(data) else image_format(data[:HEAD_BYTES]) or ""][0]
     try:
         width, height = factory(io.BytesIO(data), "").size
     except Exception:  # some decoders refuse it too, and any may fail on broken data

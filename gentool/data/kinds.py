@@ -11,8 +11,8 @@ HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_c
 _TAIL_BYTES = 1024
 
 UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, does not read
-    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".ico", ".tga", ".exr",
-    ".hdr", ".dds", ".qoi", ".pcx", ".eps", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
+    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".ico", ".exr", ".hdr", ".eps",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
     ".rw2", ".dcm", ".nii", ".fits", ".xcf",
 })  # fmt: skip
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -20,16 +20,18 @@ _ANNEX = re.compile(rb"(\.\./)*(\.git)?/annex/objects/")  # a pointer of git-ann
 _IMAGES = (
     ("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF8"), ("BMP", b"BM"),
     ("TIFF", b"II*\0"), ("TIFF", b"MM\0*"), ("JPEG2000", b"\0\0\0\x0cjP  \r\n"),
-    ("JPEG2000", b"\xff\x4f\xff\x51"),
+    ("JPEG2000", b"\xff\x4f\xff\x51"), ("QOI", b"qoif"), ("DDS", b"DDS "), ("SGI", b"\x01\xda"),
 )  # fmt: skip
+_TARGA = b"TRUEVISION-XFILE.\0"  # the last bytes of a TGA (version 2), which has no first ones
+_PCX = re.compile(rb"\x0a[\x00\x02\x03\x05]\x01[\x01\x02\x04\x08]")
 _NETPBM = re.compile(rb"P[1-6][\s#]")
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC",
            b"hevx": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIC",
            b"msf1": "HEIC"}  # fmt: skip
 _OTHERS = (
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"8BPS", "a Photoshop document"), (b"\0\0\1\0", "an icon"), (b"DDS ", "a DDS texture"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR image"), (b"qoif", "a QOI image"),
+    (b"8BPS", "a Photoshop document"), (b"\0\0\1\0", "an icon"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"), (b"gimp xcf", "a GIMP drawing"),
     (b"FUJIFILM", "a raw photo"), (b"SIMPLE  =", "a FITS image"), (b"%!PS", "a PostScript file"),
     (b"%PDF", "a PDF document"), (b"\x89HDF", "an HDF5 file"), (b"\x93NUMPY", "a NumPy array"),
@@ -63,7 +65,14 @@ def image_format(head: bytes) -> str | None:
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, 64, 4))]
         known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
         return "AVIF" if "AVIF" in known else next(iter(known), None)
+    if _PCX.match(head):
+        return "PCX"
     return "PPM" if _NETPBM.match(head) else None
+
+
+def is_targa(data: bytes) -> bool:
+    """Return whether a whole file ends as a TGA does; older ones cannot be recognised."""
+    return data.endswith(_TARGA)
 
 
 def _is_bitmap(head: bytes) -> bool:

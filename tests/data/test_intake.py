@@ -12,7 +12,8 @@ from containers import KINDS, write_files
 from PIL import Image
 
 from gentool.core.errors import DataError
-from gentool.data import open_source
+from gentool.core.images import ImageShape
+from gentool.data import Preprocessing, open_source
 from gentool.data.intake import (
     HIDDEN,
     LITTER,
@@ -85,6 +86,19 @@ def test_other_suffixes_of_jpeg_are_taken(suffix: str, kind: str, tmp_path: Path
     source = open_source(write_files(kind, tmp_path, files))
     assert len(source) == 2
     assert source.open(0).image.size == (16, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["TGA", "DDS", "SGI", "PCX", "QOI"])
+def test_formats_of_games_and_scanners_are_taken_pixel_by_pixel(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, name)
+    source = open_source(write_files(kind, tmp_path, {f"a.{name.lower()}": buffer.getvalue()}))
+    found = source.load(0, Preprocessing(ImageShape(16, 16, 3))).pixels
+    assert np.array_equal(found, pixels)
 
 
 @pytest.mark.parametrize("kind", KINDS)

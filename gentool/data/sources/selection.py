@@ -24,6 +24,11 @@ SUFFIXES = {
     "TIFF": ".tif .tiff",
     "PPM": ".ppm .pgm .pbm .pnm",
     "AVIF": ".avif .avifs",
+    "QOI": ".qoi",
+    "DDS": ".dds",
+    "SGI": ".sgi",
+    "PCX": ".pcx",
+    "TGA": ".tga",
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
 }
 IMAGE_SUFFIXES = frozenset(s for kind in FORMATS for s in SUFFIXES[kind].split())
