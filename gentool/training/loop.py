@@ -86,24 +86,32 @@ def train(images: Split, setup: Setup, reporter: Reporter, stop: StopFlag) -> Tr
         Diverged: numbers are not finite, again and again; the last good files are untouched.
         DeviceError: out of memory, or an operation that ``deterministic`` forbids.
     """
-    settings = setup.settings
-    count = len(images.train)
-    if count < settings.batch:
-        begun = " --override" if (setup.out / STATE_NAME).exists() else ""
-        raise DataError(
-            f"{count} images are fewer than a batch of {settings.batch}. "
-            f"Add images, or use --batch {max(count, 1)}{begun}"
-        )
+    if not (setup.out / STATE_NAME).exists():  # else the run first says how its images differ
+        _check_batch(images, setup)
     with (
         explaining(setup) as needs,
         locked(setup.out) if Ranks().first else contextlib.nullcontext(),
-        deterministic_algorithms(settings.deterministic),
+        deterministic_algorithms(setup.settings.deterministic),
     ):
         trainer = Trainer(images, setup, reporter)
         needs.bytes = trainer.folder.bytes_needed(trainer.learner())
         if trainer.ranks.first:
             require_room(setup.out, needs.bytes)
         return trainer.run(stop)
+
+
+def _check_batch(images: Split, setup: Setup, *, begun: bool = False) -> None:
+    """Check that there are at least as many images as a batch has.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    count, batch = len(images.train), setup.settings.batch
+    if count < batch:
+        raise DataError(
+            f"{count} images are fewer than a batch of {batch}. Add images, or use --batch "
+            f"{max(count, 1)}{' --override' if begun else ''}"
+        )
 
 
 class Trainer:
@@ -118,6 +126,7 @@ class Trainer:
     def __init__(self, images: Split, setup: Setup, reporter: Reporter) -> None:
         settings, ranks = setup.settings, Ranks()
         self.setup, self.settings, self.reporter, self.ranks = setup, settings, reporter, ranks
+        self.images = images
         self.dataset = images.train.dataset
         first, last = ranks.share(settings.batch)
         self.feeder = Feeder(
@@ -167,6 +176,7 @@ class Trainer:
     def _resume(self, stop: StopFlag) -> bool:
         """Continue from the state in the folder, if there is one; return whether all is done."""
         resumed = self.folder.read_state(self.learner(), self.kept)
+        _check_batch(self.images, self.setup, begun=resumed)
         images = self.counters.images
         done = resumed and self.share() >= 1 and not self.scoring.is_due(images, self.share())
         whole = not resumed or self.folder.holds_model_of(images)

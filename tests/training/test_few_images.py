@@ -60,6 +60,9 @@ def test_a_run_that_lost_images_names_what_goes_on_with_the_others(tmp_path: Pat
     assert train("vae", data, tmp_path / "run")[0] == 0
     next(data.rglob("*.png")).unlink()
     code, said = train("vae", data, tmp_path / "run")
+    assert code == 2
+    assert "0 images came, 1 went" in said
+    code, said = train("vae", data, tmp_path / "run", "--override")
     assert code == 3
     assert "use --batch 5 --override" in said
     assert train("vae", data, tmp_path / "run", "--batch", 5, "--override")[0] == 0
