@@ -126,7 +126,12 @@ def _declared_separator(text: str) -> tuple[str, str | None]:
     word = first.strip().strip('"').lower()
     if word.startswith("sep=") and len(word) == 5:
         return "\n" + rest, word[4]
-    if first.startswith("#") and any(map(_is_known, re.split(r"[\s;,|#]+", first))):
+    second = rest.partition("\n")[0]
+    used = [sign for sign in "\t;,|" if sign in second]
+    # A comment has no columns, and more comments may follow it.
+    is_header = not second.startswith("#") and (not used or any(sign in first for sign in used))
+    words = re.split(r"[\s;,|#]+", first) if first.startswith("#") and is_header else []
+    if any(map(_is_known, words)):
         return text.lstrip("# "), None
     return text, None
 
@@ -187,7 +192,8 @@ def _find_separator(text: str) -> str:
 def _is_preamble(first: list[str], second: list[str]) -> bool:
     """Return whether the first row precedes the table: a count of rows, or a comment."""
     cells = _trimmed(first)
-    if len(cells) == 1 and cells[0].strip().isdecimal() and len(_trimmed(second)) > 1:
+    alone = len(cells) == 1 and len(_trimmed(second)) > 1
+    if alone and (cells[0].strip().isdecimal() or cells[0].lstrip().startswith("#")):
         return True
     return first[0].lstrip().startswith("#") and not any(_is_known(cell) for cell in first)
 

@@ -195,6 +195,8 @@ WORDS = ["cat", "dog", "cat"]
         rows(header="filename label", between=" \t "),
         rows(header="#filename label", between=" "),
         rows(header="# made by hand\nfilename,label"),
+        rows(header="# my labels\nfilename,label"),
+        rows(header="# labels of images, by hand\n# second line\nfilename;label", between=";"),
         rows(header="sep=;\nfilename;label", between=";"),
         rows(header="\ufefffilename,label", end="\r\n"),
         rows(header="filename,label", end="\r"),
