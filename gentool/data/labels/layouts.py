@@ -34,6 +34,7 @@ _MUCH_LARGER = 20
 _SUBJECTS = 10  # classes; so many with at most ...
 _OF_SUBJECT = 5  # ... this many images in the mean are probably no classes
 _SHOWN = 3  # names in a message
+_VOLUME = re.compile(r"[0-9]{5,}")  # FFHQ: 00000, 01000, ...; digits as classes are shorter
 _SAMPLE = 2000  # images whose folders inside the classes are looked at
 
 
@@ -107,6 +108,11 @@ def suspicions(classes: Sequence[str], labels: NDArray[np.int32]) -> list[str]:
         ]
     if len(classes) < 2:
         return []
+    if all(_VOLUME.fullmatch(name) for name in classes):
+        return [
+            f"the folders {listed(classes)} are numbered like parts of one large set, as those of "
+            f"FFHQ are, and not named like classes: {advice}"
+        ]
     largest, few = int(counts.max()), np.flatnonzero(counts < _FEW)
     few = few[counts[few] * _MUCH_LARGER <= largest]
     if not len(few):

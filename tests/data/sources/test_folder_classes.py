@@ -132,6 +132,14 @@ def test_a_folder_per_subject_is_warned_of() -> None:
     assert "--unconditional" in line
 
 
+def test_folders_numbered_like_the_parts_of_a_set_are_warned_of() -> None:
+    labels = np.repeat(np.arange(3, dtype=np.int32), 100)
+    (told,) = suspicions(["00000", "01000", "02000"], labels)
+    assert "00000, 01000 and 02000" in told and "--unconditional" in told
+    assert suspicions([str(k) for k in range(3)], labels) == []
+    assert suspicions(["1900", "1901", "1902"], labels) == []
+
+
 def test_a_class_of_very_few_images_is_warned_of() -> None:
     (line,) = warnings_for(cat=200, dog=2)
     assert "very few images of dog (2), against 200" in line
