@@ -126,7 +126,7 @@ def no_images(place: str, tally: Tally, *, packed: bool) -> DataError:
         packed: Whether it is an archive.
     """
     rows = tally.passed()
-    found = f"There is {passed_over(rows)}" if rows else "It is empty"
+    found = f"There is {passed_over(rows)}" if rows else "It holds nothing that could be an image"
     advice = advice_inside(rows, place, packed=packed)
     where = place if packed else f"the folder {place}"
     return DataError(

@@ -83,7 +83,7 @@ def test_an_archive_in_an_archive_must_be_unpacked(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_says_so(tmp_path: Path) -> None:
-    assert "It is empty" in refusal(tmp_path)
+    assert "It holds nothing that could be an image" in refusal(tmp_path)
 
 
 @pytest.fixture
