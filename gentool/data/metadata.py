@@ -17,7 +17,9 @@ from gentool.data.kinds import HEAD_BYTES, image_format
 
 MOST_PROFILE = 2**22  # bytes of an ICC profile
 _MOST_TEXT = 2**20  # bytes of XMP or of EXIF data written as text, unpacked
-_PNG_PIXELS = {b"tRNS", b"acTL", b"fcTL", b"fdAT"}  # chunks that are needed, with critical ones
+_PNG_PIXELS = {b"tRNS"}  # chunks that are needed, beside the critical ones
+_PNG_FRAMES = {b"acTL", b"fcTL", b"fdAT"}  # of an animation (APNG 1.0)
+_ACTL_BYTES = 8
 _XMP_CHUNK, _EXIF_CHUNK = b"XML:com.adobe.xmp", b"Raw profile type exif"
 _JFIF, _EXIF, _ICC, _ADOBE = (
     (b"JFIF\0", 14),
@@ -58,17 +60,19 @@ def without_metadata(data: bytes) -> Plain:
 def _plain_png(data: bytes) -> Plain:
     """Remove all chunks that are not needed for pixels."""
     info: dict[str, bytes | str] = {}
-    dropped, stop = [], 8
+    dropped, stop, needed = [], 8, _PNG_PIXELS
+    if any(p.kind == b"acTL" and p.end - p.body == _ACTL_BYTES for p in png_chunks(data)):
+        needed = _PNG_PIXELS | _PNG_FRAMES  # else the picture is a still
     for part in png_chunks(data):
         stop = part.stop
-        if part.kind[:1].isupper() or part.kind in _PNG_PIXELS:
+        if part.kind[:1].isupper() or part.kind in needed:
             continue
         dropped.append(part)
         crc = int.from_bytes(data[part.end : part.stop], "big")
         if part.kind in _PNG_READERS and zlib.crc32(data[part.start + 4 : part.end]) == crc:
             info |= _PNG_READERS[part.kind](data[part.body : part.end])
     rest = data[stop + 4 : stop + 8]  # the type of a chunk that is cut short
-    if rest[:1].islower() and rest.isalpha() and rest not in _PNG_PIXELS:
+    if rest[:1].islower() and rest.isalpha() and rest not in needed:
         dropped.append(Part(rest, stop, stop + 8, len(data), len(data)))
     return Plain(_without(data, dropped), info)
 

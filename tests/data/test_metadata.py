@@ -70,6 +70,8 @@ CHUNKS = {
     "text named as transparency": chunk(b"tEXt", b"transparency\0hello"),
     "text named as a profile": chunk(b"tEXt", b"icc_profile\0hello"),
     "an unknown chunk of junk": chunk(b"juNk", JUNK),
+    "a count of frames of a wrong length": chunk(b"acTL", b"1"),
+    "frames without their count": chunk(b"fcTL", b"1") + chunk(b"fdAT", JUNK),
 }
 
 
