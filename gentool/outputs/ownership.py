@@ -233,7 +233,9 @@ def refuse_foreign_run(folder: Path) -> None:
     foreign += [bad] * (bad.exists() and not (begun and _lines_are(bad, _is_reason)))
     facts = folder / FACTS_NAME
     foreign += [facts] * (facts.exists() and not is_facts(facts))
-    foreign += [p for p in (folder / REPORT_NAME,) if p.exists() and not is_report(p)]
+    report = folder / REPORT_NAME
+    if os.path.lexists(report) and not is_report(report):  # False for a name that is too long
+        foreign.append(report)
     if foreign:
         raise UsageError(
             f"{foreign[0]} already exists, and no training run of gentool wrote it; it was not "

@@ -181,15 +181,22 @@ class ReportWriter:
 
     def ended(self, state: str, why: str) -> None:
         """Write the last report of the command, at the end of a run with pictures."""
-        trained = self._saved or self._images > 0  # else another process may train there
-        whole = (self._folder / REPORT_NAME).is_file()
-        if not is_run(self._folder) or (not trained and (whole or state != DONE)):
+        if not self._is_due(state):
             return
         self._begin(self._images)
         self._facts.state, self._facts.ended = state, why
         seconds = time.monotonic() - self._began
         long = state == DONE and (seconds >= _LONG_RUN or not self._saved)
         self._write(self._draw(seconds) if long else self._left_out(state))
+
+    def _is_due(self, state: str) -> bool:
+        """Return whether to write the last report: there is a run, and this command trained it."""
+        trained = self._saved or self._images > 0  # else another process may train there
+        try:
+            whole = (self._folder / REPORT_NAME).is_file()
+            return is_run(self._folder) and (trained or not (whole or state != DONE))
+        except OSError:  # an impossible name, which ended the command
+            return False
 
     def _begin(self, images: int) -> None:
         """Take over the warnings of earlier commands, once."""

@@ -329,8 +329,8 @@ def test_film(name: str, kind: str, gan: Path, tmp_path: Path) -> None:
     [
         (("sample", "--format", "jpg"), "one.png", "--format jpg is for a folder or a tar"),
         (("sample", "--format", "png"), "all.npz", "--format png is for a folder or a tar"),
-        (("interpolate", "--milliseconds", 60), "strip.png", "--milliseconds is the duration"),
-        (("interpolate", "--milliseconds", 60), "frames", "--milliseconds is the duration"),
+        (("interpolate", "--milliseconds", 60), "strip.png", "--milliseconds is for a film"),
+        (("interpolate", "--milliseconds", 60), "frames", "--milliseconds is for a film"),
         (("interpolate", "--mix", 3, "--steps", 4), "mix.png", "--mix writes one sheet in w"),
     ],
 )

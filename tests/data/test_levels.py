@@ -296,7 +296,6 @@ def test_check_and_pack_say_the_levels_and_use_them(twelve_bits: Path, tmp_path:
 
 
 def test_black_thumbnails_do_not_make_near_duplicates(twelve_bits: Path) -> None:
-    pytest.importorskip("imagehash")
     done = gentool_command("data", "check", twelve_bits, "--json")
     assert json.loads(done.out)["near_duplicates"] == []
 

@@ -252,7 +252,7 @@ BAD: dict[str, bytes] = {
     "cut short": WHOLE[: len(WHOLE) // 2],
     "header only": WHOLE[:40],
     "a web page": b"<!DOCTYPE html><html></html>",
-    "a format that is not on the list": encoded(Image.fromarray(draw(0)), "IM"),
+    "a format that is not on the list": encoded(Image.fromarray(draw(0)).convert("P"), "BLP"),
     "an icon": encoded(Image.fromarray(draw(0)), "ICO"),
     "a JPEG cut short": encoded(Image.fromarray(draw(0, side=64)), "JPEG")[:700],
     "a damaged checksum": WHOLE[:20] + bytes([WHOLE[20] ^ 255]) + WHOLE[21:],
