@@ -117,28 +117,39 @@ def train(
     if stop_after is not None and (type(stop_after) is not int or stop_after < 1):
         raise UsageError(f"stop_after is {stop_after!r:.40}; allowed: whole numbers, 1 or more")
     layers = _layers(model, data, settings, options or {}, config)
+    max_bad = 0.0 if strict else layers.get("max_bad")
     with StopFlag() as stop:
-
-        def opened() -> Source:
-            return open_joined(
-                layers.get("data"), labels=layers.get("labels"),
-                all_frames=layers.get("all_frames"), download=download, refresh=refresh,
-                max_bad=0.0 if strict else layers.get("max_bad"), poll=stop.poll,
-            )  # fmt: skip
-
+        opened = _opener(layers, stop, max_bad=max_bad, download=download, refresh=refresh)
         try:
             plan = make_plan(layers, opened, started, stop_after=stop_after, override=override)
-            with joined(plan.setup.device) as ranks, ranks.only_first_speaks():
-                shown = progress if ranks.first else False
-                with (
-                    _observer(shown, stop, plan.setup.settings.images) as told,
-                    reporting(told, plan, stop, first=ranks.first) as observer,
-                ):
-                    result, bad = execute(plan, observer, stop, ranks, strict=strict)
+            return _executed(plan, progress, stop, strict=strict)
         except Stopped as error:
             if error.interrupted:
                 raise KeyboardInterrupt(str(error)) from error
             raise
+
+
+def _opener(
+    layers: Layers, stop: StopFlag, *, max_bad: float, download: bool, refresh: bool
+) -> Callable[[], Source]:
+    """Return a function that opens the images."""
+    return lambda: open_joined(
+        layers.get("data"), labels=layers.get("labels"), all_frames=layers.get("all_frames"),
+        download=download, refresh=refresh, max_bad=max_bad, poll=stop.poll,
+    )  # fmt: skip
+
+
+def _executed(
+    plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, strict: bool
+) -> Run:
+    """Train as planned, in one of several processes or alone."""
+    with joined(plan.setup.device) as ranks, ranks.only_first_speaks():
+        shown = progress if ranks.first else False
+        with (
+            _observer(shown, stop, plan.setup.settings.images) as told,
+            reporting(told, plan, stop, first=ranks.first) as observer,
+        ):
+            result, bad = execute(plan, observer, stop, ranks, strict=strict)
     return Run(result.model_path, result.images, result.seed, result.already_complete, bad)
 
 
