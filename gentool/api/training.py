@@ -139,9 +139,7 @@ def _opener(
     )  # fmt: skip
 
 
-def _executed(
-    plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, strict: bool
-) -> Run:
+def _executed(plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, strict: bool) -> Run:
     """Train as planned, in one of several processes or alone."""
     with joined(plan.setup.device) as ranks, ranks.only_first_speaks():
         shown = progress if ranks.first else False
