@@ -78,8 +78,7 @@ def command(
     rows = []
     for path, part, write in files:
         found = write(path, part, _recipe(loaded, part))
-        rows.append({"file": str(path), "part": part.name, "inputs": list(part.inputs),
-                     "output": part.output, "largest_difference": found})  # fmt: skip
+        rows.append(_row(path, part, found))
         if not as_json:
             emit(path, print0=print0)
             say(f"  {part.name}: {' and '.join(part.inputs)} to {part.output}, largest difference "
@@ -118,6 +117,14 @@ def _file_of(target: Path, part: "Part") -> Path:
     if part.name == "decoder":
         return target
     return target.with_name(f"{target.stem}.{part.name}{target.suffix}")
+
+
+def _row(path: Path, part: "Part", difference: float) -> dict[str, object]:
+    """Return what ``--json`` says of a file."""
+    return {
+        "file": str(path), "part": part.name, "inputs": list(part.inputs), "output": part.output,
+        "largest_difference": difference,
+    }  # fmt: skip
 
 
 def _recipe(loaded: "LoadedModel", part: "Part") -> dict[str, object]:

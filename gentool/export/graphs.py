@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from gentool.core.errors import NoEncoder
+from gentool.core.errors import GentoolError, NoEncoder
 from gentool.models.base import Model
 
 MOST_IMAGES = 4096  # largest batch of an exported program
+MOST_DIFFERENCE = 1e-4  # between a file and the model, where white is 1 and black is -1
 BATCHES = (1, 2, 7)  # sizes at which an exported part is compared with the model
 
 
@@ -34,7 +35,7 @@ class _Function(nn.Module):
         self._function = function
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Apply the function."""
+        """Return what the function returns for these tensors, as float32."""
         return self._function(*tensors).float()
 
 
@@ -60,6 +61,25 @@ class Part:
         """Return what the model itself computes for the example of a batch size."""
         with torch.no_grad():
             found: torch.Tensor = self.module(*self.example(count))
+        return found
+
+    def difference(self, run: Callable[..., torch.Tensor]) -> float:
+        """Return the largest difference of a written file from the model, at several batch sizes.
+
+        Args:
+            run: Computes with the file what ``module`` computes.
+
+        Raises:
+            GentoolError: the difference is above ``MOST_DIFFERENCE``, or not a number.
+        """
+        with torch.no_grad():
+            each = [(run(*self.example(n)) - self.wanted(n)).abs().max() for n in BATCHES]
+        found = float(torch.stack(each).max())  # unlike max() of Python, it keeps what is no number
+        if not found <= MOST_DIFFERENCE:
+            raise GentoolError(
+                f"the exported {self.name} differs from the model by {found:.2g}, more than "
+                f"{MOST_DIFFERENCE:g}; it was not written"
+            )
         return found
 
     def program(self) -> torch.export.ExportedProgram:

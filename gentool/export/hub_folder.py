@@ -1,7 +1,7 @@
 """A folder for a model hub: the model file, its description as JSON, samples, and a model card.
 
 The card is Markdown whose first lines are YAML, as hubs read it. Nothing in it comes from a path of
-this machine. Uploading is a command of its own (``push``) and needs ``pip install 'gentool[hub]'``.
+this machine. ``push`` uploads the folder and needs ``pip install 'gentool[hub]'``.
 """
 
 import json

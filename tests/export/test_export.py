@@ -11,6 +11,7 @@ from conftest import SIDE, gentool_command, run_python
 from PIL import Image
 
 import gentool
+from gentool.core.errors import GentoolError
 from gentool.core.images import ImageShape, to_pixels
 from gentool.core.options import from_json, to_json
 from gentool.core.rng import normal, uniform
@@ -101,6 +102,14 @@ def test_a_file_of_another_model_or_program_is_not_replaced(
         assert done.code == 2
         assert words in done.err
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("wrong", [0.01, float("nan"), float("inf")])
+def test_a_file_that_computes_something_else_is_refused(wrong: float, gan: Path) -> None:
+    part = parts_of(gentool.load(gan, "cpu").loaded.model)[0]
+    assert part.difference(part.module) == 0
+    with pytest.raises(GentoolError, match="the exported decoder differs"):
+        part.difference(lambda *inputs: part.module(*inputs) + wrong)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ class GAN(Model[GANConfig, GANDrawing]):
 
     @property
     def noise_map(self) -> NoiseMap:
-        """How z and classes are drawn."""
+        """How latents, which are z and a class, are drawn from noise."""
         return NoiseMap(self.config.latent_size, self._latents_of)
 
     def decode(self, latents: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

@@ -160,7 +160,7 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
 
     @property
     def noise_map(self) -> NoiseMap:
-        """How the noise of all layers and classes are drawn."""
+        """How latents, which are the noise of all layers and a class, are drawn from noise."""
         return NoiseMap(sum(self._lengths), self._latents_of)
 
     @property
