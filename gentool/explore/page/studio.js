@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
 import { $, copyCanvas, make, paint, saveFile, when } from "./dom.js";
-import { copy, distance, inWords, isMoved, isSample, withMove, withoutMoves } from "./pictures.js";
+import { copy, distance, inWords, isMoved, withMove, withoutMoves } from "./pictures.js";
 
 const FURTHEST = 4; // standard deviations to each side
 const GLANCE = 2.5; // distance of the small pictures beside a slider
@@ -172,5 +172,3 @@ async function save() {
 }
 
 const signed = (value) => (value ? (value > 0 ? "+" : "\u2212") + Math.abs(value).toFixed(1) : "0");
-
-export { isSample };
