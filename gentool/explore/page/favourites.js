@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
-import { $, complain, copyCanvas, make, paint, saveFile, tell, when } from "./dom.js";
+import { $, complain, copyCanvas, make, paint, saveFile, silent, tell, when } from "./dom.js";
 import { copy, inWords, same } from "./pictures.js";
 import { onPath } from "./path.js";
 
@@ -34,7 +34,7 @@ export function startFavourites() {
 export async function restore() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: make("canvas") }));
+    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: silent() }));
     await drawLiked();
   } catch {
     app.liked = []; // they were made with another model
@@ -62,7 +62,7 @@ function toggle() {
 }
 
 async function add(picture, tile, shown) {
-  const one = { picture: copy(picture), tile, canvas: make("canvas") };
+  const one = { picture: copy(picture), tile, canvas: silent() };
   copyCanvas(shown, one.canvas);
   setLiked([...app.liked, one], tile ? [tile] : []);
   const pixels = await api.draw([one.picture]); // what is shown may be a step behind

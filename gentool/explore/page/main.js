@@ -55,10 +55,10 @@ async function start() {
   setTimeout(pulse, PULSE);
 }
 
-// Ask whether a new save of the run is there; a page that nobody sees does not ask.
+// Ask whether a new save of the run is there.
 async function pulse() {
   try {
-    if (!document.hidden) await follow(await api.get("/pulse"));
+    await follow(await api.get("/pulse"));
     setTimeout(pulse, PULSE);
   } catch (error) {
     $("run").hidden = true;

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
-import { $, copyCanvas, make, paint, saveFile, when } from "./dom.js";
+import { $, copyCanvas, make, paint, saveFile, silent, when } from "./dom.js";
 import { copy, distance, inWords, isMoved, withMove, withoutMoves } from "./pictures.js";
 
 const FURTHEST = 4; // standard deviations to each side
@@ -19,7 +19,6 @@ const steer = new api.Latest(async ({ tile, exact }) => {
   paint(tile.canvas, pixels, 0, app.state);
   copyCanvas(tile.canvas, $("big"));
   $("big").dataset.frames = Number($("big").dataset.frames ?? 0) + 1;
-  $("big").dataset.exact = exact && asked === tile.picture;
 });
 
 const glance = new api.Latest(async (tile) => {
@@ -102,7 +101,7 @@ function direction(k) {
   return { element, input, output, less, more };
 }
 
-const small = (label) => make("button", { type: "button", label }, make("canvas"));
+const small = (label) => make("button", { type: "button", label }, silent());
 
 function move(k, value, exact) {
   const tile = app.chosen;
