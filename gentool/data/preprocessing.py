@@ -33,6 +33,7 @@ from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
 from gentool.data.deep_images import (
+    deep_colour,
     is_deep_grey,
     raw_mode,
     remember_low_bits,
@@ -282,5 +283,6 @@ def probe(images: Iterable[Image.Image]) -> Probe:
 def _is_grey(image: Image.Image) -> bool:
     if image.mode in ("1", "L", "LA") or is_deep_grey(image):
         return True
-    rgb = np.asarray(image.convert("RGB"))
+    colour = deep_colour(image)
+    rgb = np.asarray(image.convert("RGB")) if colour is None else colour[..., :3]
     return bool((rgb == rgb[..., :1]).all())

@@ -20,6 +20,7 @@ from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
 from gentool.training.plan import Plan, small_batch_words
 from gentool.training.reporter import Reporter
+from gentool.training.run_data import rewritten_since
 from gentool.training.run_lock import refuse_if_locked
 from gentool.training.setup import Setup
 
@@ -76,6 +77,8 @@ def execute(
     _refuse_one_class(dataset, settings.labels)
     observer.prepared(dataset, len(source))
     images = _split(dataset, setup)
+    if told := rewritten_since(setup.out, images.train.dataset):
+        observer.note(told)
     _check_sides(images, setup, ranks, observer)
     if plan.batch_is_open and len(images.train) < setup.settings.batch:
         observer.note(small_batch_words(len(images.train), setup.settings.batch))

@@ -289,6 +289,11 @@ def refuse_labels(spec: str, given: str | None) -> None:
     Raises:
         UsageError: labels are given.
     """
+    if given is not None and spec.endswith(".npy"):
+        raise UsageError(
+            f"{spec:.200} is an array; --labels works with a folder or an archive. Save images "
+            "and labels in one file: numpy.savez('set.npz', images=..., labels=...)"
+        )
     if given is not None:
         raise UsageError(
             f"{spec:.200} has its own labels; --labels works only with a folder or an archive"
