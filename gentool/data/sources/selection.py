@@ -29,6 +29,7 @@ SUFFIXES = {
     "SGI": ".sgi",
     "PCX": ".pcx",
     "TGA": ".tga",
+    "ICO": ".ico",
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
 }
 IMAGE_SUFFIXES = frozenset(s for kind in FORMATS for s in SUFFIXES[kind].split())

@@ -67,7 +67,7 @@ def test_every_suffix_counts_in_any_case(
 
 def test_the_suffixes_are_those_that_are_promised() -> None:
     promised = "`.jpg .jpeg .jfif .jpe .jfi .jif .pjpeg .pjp .png .apng .webp .bmp .dib .gif .tif"
-    promised += " .tiff .ppm .pgm .pbm .pnm .qoi .dds .sgi .pcx .tga"
+    promised += " .tiff .ppm .pgm .pbm .pnm .qoi .dds .sgi .pcx .tga .ico"
     promised += " .avif .avifs .jp2 .j2k .j2c .jpc .jpf .jpx`"
     assert set(promised.strip("`").split()) == set(" ".join(SUFFIXES.values()).split())
     assert promised in " ".join((ROOT / "README.md").read_text().split())
