@@ -249,7 +249,7 @@ class Probe:
     """Sizes and colours of a sample of images.
 
     Attributes:
-        sizes: (width, height) of each image, in pixels.
+        sizes: (width, height) of each image in its file, in pixels.
         mode: ``grey``, ``rgb`` or ``rgba``.
         reason: Why this mode was chosen, for a message.
     """
@@ -266,7 +266,7 @@ def probe(images: Iterable[Image.Image]) -> Probe:
     """
     sizes, kinds = [], Counter[str]()
     for image in images:
-        sizes.append(image.size)
+        sizes.append(description(image).size)
         if has_alpha(image):
             rgba = image.convert("RGBA")
             if np.asarray(rgba)[..., 3].min() < 255:
