@@ -24,6 +24,7 @@ from gentool.data.tiff_tags import without_tags
 _OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
 FORMATS = (
     "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "QOI", "DDS", "SGI", "PCX", "TGA", "ICO",
+    "PSD",
     *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
 )  # fmt: skip
 _MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks

@@ -12,7 +12,7 @@ HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_c
 _TAIL_BYTES = 1024
 
 UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, does not read
-    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".cur", ".exr", ".hdr", ".eps",
+    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psb", ".svg", ".cur", ".exr", ".hdr", ".eps",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
     ".rw2", ".dcm", ".nii", ".fits", ".xcf",
 })  # fmt: skip
@@ -22,6 +22,7 @@ _IMAGES = (
     ("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF8"), ("BMP", b"BM"),
     ("TIFF", b"II*\0"), ("TIFF", b"MM\0*"), ("JPEG2000", b"\0\0\0\x0cjP  \r\n"),
     ("JPEG2000", b"\xff\x4f\xff\x51"), ("QOI", b"qoif"), ("DDS", b"DDS "), ("SGI", b"\x01\xda"),
+    ("PSD", b"8BPS\0\1"),
 )  # fmt: skip
 _PCX = re.compile(rb"\x0a[\x00\x02\x03\x05]\x01[\x01\x02\x04\x08]")
 _NETPBM = re.compile(rb"P[1-6][\s#]")

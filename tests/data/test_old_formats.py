@@ -1,6 +1,8 @@
 """Icons and TGA images of version 1."""
 
 import io
+import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from conftest import draw
 from PIL import Image
 
+from gentool.data import open_source
 from gentool.data.encoded import BadImage, description
 from gentool.data.preprocessing import open_image
 from gentool.data.targa import is_targa
@@ -67,3 +70,26 @@ def test_other_files_are_no_tga() -> None:
     others = [rng.integers(0, 256, 64, np.uint8).tobytes() for _ in range(1000)]
     others += [bytes(64), b"text " * 20, saved(picture(), "PNG"), saved(picture(), "ICO"), b""]
     assert not any(map(is_targa, others))
+
+
+def psd(image: Image.Image) -> bytes:
+    """A Photoshop document with nothing but its merged picture, without compression."""
+    pixels = np.asarray(image)
+    height, width, channels = pixels.shape
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, channels, height, width, 8, 3)
+    return head + bytes(12) + struct.pack(">H", 0) + pixels.transpose(2, 0, 1).tobytes()
+
+
+def test_the_merged_picture_of_a_photoshop_document_is_taken(tmp_path: Path) -> None:
+    data = psd(picture())
+    (tmp_path / "x.psd").write_bytes(data)
+    assert np.array_equal(np.asarray(open_image(data)), np.asarray(picture()))
+    assert len(open_source(str(tmp_path))) == 1
+    for share in (0.002, 0.5):
+        with pytest.raises(BadImage, match="cut short"):
+            open_image(data[: int(share * len(data))])
+
+
+def test_a_photo_with_further_views_is_its_first(tmp_path: Path) -> None:
+    picture().save(tmp_path / "x.mpo", "MPO", save_all=True, append_images=[picture(24)])
+    assert open_source(str(tmp_path)).open(0).image.size == (48, 48)

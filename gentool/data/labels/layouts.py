@@ -71,9 +71,10 @@ def layout_of(folders: Sequence[str], common: str, place: Place) -> str:
     """
     plain = {name: _plain(name) for name in folders}
     shown = listed(sorted(folders))
-    if all(word in _PARTS for word in plain.values()):
+    parts = [word for word in plain.values() if word in _PARTS]
+    if len(parts) == len(plain) or (len(parts) > 1 and not _TRAINING.isdisjoint(parts)):
         first = next((n for n, word in plain.items() if word in _TRAINING), min(folders))
-        others = sorted(name for name in folders if name != first)
+        others = sorted(name for name in folders if name != first and plain[name] in _PARTS)
         return (
             f"{shown} look like the parts of a data set. Use {place.below(common, first)} "
             f"(and {others[0]} for evaluate), or --labels folders to take them as classes"
