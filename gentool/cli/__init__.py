@@ -20,6 +20,7 @@ from gentool.cli import (
     environment,
     evaluate,
     export,
+    gc,
     info,
     interpolate,
     listing,
@@ -52,6 +53,7 @@ app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
+app.command("gc")(gc.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")

@@ -94,10 +94,7 @@ def _html(
         "shape": [shape.height, shape.width, shape.channels],
     }  # fmt: skip
     title = loaded.header["training"].get("name") or f"{loaded.header['model']}, {shape}"
-    data = "\n".join(
-        f'<script type="text/plain" id="data-{key}">{base64.b64encode(packed(block)).decode()}</script>'
-        for key, block in blocks.items()
-    )
+    data = "\n".join(_block(key, content) for key, content in blocks.items())
     return (
         f'{PAGE_START}<head>\n<meta charset="utf-8">\n{recipe_in_html(recipe)}\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -113,6 +110,12 @@ def _html(
         f"{data_block('data-of-page', told)}\n{data}\n"
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )
+
+
+def _block(key: str, content: bytes) -> str:
+    """Return an element with data for the script, compressed and in base64."""
+    words = base64.b64encode(packed(content)).decode()
+    return f'<script type="text/plain" id="data-{key}">{words}</script>'
 
 
 def _own(file: str) -> str:
