@@ -24,6 +24,7 @@ from gentool.cli import (
     info,
     interpolate,
     listing,
+    prove,
     reconstruct,
     report,
     runs,
@@ -53,6 +54,7 @@ app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
+app.command("prove")(prove.command)
 app.command("gc")(gc.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
