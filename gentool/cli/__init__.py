@@ -20,9 +20,11 @@ from gentool.cli import (
     environment,
     evaluate,
     export,
+    gc,
     info,
     interpolate,
     listing,
+    prove,
     reconstruct,
     report,
     runs,
@@ -52,6 +54,8 @@ app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
+app.command("prove")(prove.command)
+app.command("gc")(gc.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")

@@ -24,12 +24,14 @@ _WORDS_PER_BLOCK = 4  # one Philox counter yields four 64-bit words
 _FEISTEL_ROUNDS = 8
 
 
+def purpose_word(part: str | int) -> int:
+    """Return the 64-bit integer that stands for a part of a purpose in a key."""
+    return int.from_bytes(hashlib.sha256(str(part).encode()).digest()[:8], "little")
+
+
 def derive_key(seed: int, *purpose: str | int) -> NDArray[np.uint64]:
     """Mix ``seed`` and ``purpose`` into a Philox key, uint64 (2,)."""
-    words = [seed]
-    for part in purpose:
-        digest = hashlib.sha256(str(part).encode()).digest()
-        words.append(int.from_bytes(digest[:8], "little"))
+    words = [seed, *map(purpose_word, purpose)]
     return np.random.SeedSequence(words).generate_state(2, np.uint64).astype(np.uint64)
 
 
