@@ -21,9 +21,11 @@ from gentool.cli import (
     evaluate,
     explore,
     export,
+    gc,
     info,
     interpolate,
     listing,
+    prove,
     reconstruct,
     report,
     runs,
@@ -54,6 +56,8 @@ app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
+app.command("prove")(prove.command)
+app.command("gc")(gc.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")

@@ -6,13 +6,11 @@ also survives a power cut.
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -95,6 +93,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
 
 def _scratch_name(path: Path) -> str:
     """Return a temporary name, which is short even if the name of the result is very long."""
+    import hashlib  # not at module level: --help needs none
+
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     return f".{digest}.{os.getpid()}.tmp"
 
@@ -126,10 +126,14 @@ def append(path: Path, line: str) -> None:
 
 def remove_scratch(folder: Path) -> None:
     """Remove the temporary files of killed processes; no process may be writing in the folder."""
-    for scratch in folder.glob(".*.tmp"):
-        if _SCRATCH.fullmatch(scratch.name):
-            with contextlib.suppress(OSError):
-                scratch.unlink()
+    for scratch in scratch_files(folder):
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def scratch_files(folder: Path) -> list[Path]:
+    """Return the temporary files of killed processes in a folder, sorted."""
+    return sorted(f for f in folder.glob(".*.tmp") if _SCRATCH.fullmatch(f.name))
 
 
 def free_bytes(folder: Path) -> int:
@@ -215,6 +219,8 @@ def require_writable(path: Path) -> None:
     Raises:
         UsageError: Nothing can be written there.
     """
+    import tempfile  # not at module level: --help needs none
+
     try:
         folder = path if path.is_dir() else Path(os.path.realpath(path)).parent
         while not os.path.lexists(folder) and folder != folder.parent:
