@@ -33,6 +33,7 @@ from gentool.data.labels.json_tables import Nothing
 from gentool.data.labels.layouts import (
     Place,
     about_numbers,
+    about_several,
     common_folders,
     inside_classes,
     layout_of,
@@ -187,7 +188,8 @@ class Labelling:
         mark = json.dumps(found.classes).encode()
         kept = _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
         told = about_numbers(found.classes, found.labels[found.labels >= 0], found.column)
-        return kept._replace(warnings=(told,)) if told else kept
+        warnings = (told,) if told else kept.warnings
+        return kept._replace(warnings=(*warnings, *about_several(found.classes)))
 
     def _from_folders(self, names: Sequence[str]) -> Found:
         """Return the top folders as labels, or none and the reason.
