@@ -357,7 +357,7 @@ def plan_pictures(
     separator = "/" if only else "-"
 
     names = result_names(list(images), separator)
-    digests = [hashlib.sha256(pixels.tobytes()).hexdigest()[:16] for pixels in images.values()]
+    digests = [hash_of_original(pixels) for pixels in images.values()]
 
     def planned() -> Iterator[Planned]:
         for name, path, digest in zip(names, images, digests, strict=True):
@@ -365,6 +365,11 @@ def plan_pictures(
             yield Planned(name, recipe(loaded, made_by="reconstruct", **what))
 
     return Plan(planned, len(images), replace(shape, width=width))
+
+
+def hash_of_original(pixels: Pixels) -> str:
+    """Return the hash (16 hex digits) of an original as the model gets it, for recipes."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
 
 
 def named_pictures(

@@ -21,7 +21,7 @@ from gentool.data.intake import lines_of
 from gentool.data.levels import FULL
 from gentool.models import MODELS
 from gentool.models.augmentation import open_augmentation
-from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
+from gentool.models.presets import PRESETS, budget_of, largest_side, of_large, usual_images
 from gentool.training.continuing import continue_run, has_run
 from gentool.training.identity import state_of
 from gentool.training.layers import Layers, Setting, resolve
@@ -77,6 +77,17 @@ class Plan:
     def batch_is_measured(self) -> bool:
         """Whether the batch is chosen by timing steps; until then it is the preset's."""
         return bool(self.values["batch"].value == AUTO)
+
+    @property
+    def training_images(self) -> int:
+        """Number of images to train on, before unreadable ones are known."""
+        return round(len(self.source) * (1 - self.setup.settings.holdout))
+
+    @property
+    def usual_images(self) -> int:
+        """How many images a finished run like this one usually sees."""
+        preset = self.setup.preset or self.setup.model
+        return usual_images(preset, self.setup.device.type, self.training_images)
 
     def shown(self) -> dict[str, Setting]:
         """Return every setting and option with its origin, as ``--dry-run`` prints them."""
