@@ -81,6 +81,8 @@ def _whole_of(data: bytes, start: int, stop: int) -> int:
     places = _places(data, tables)
     runs = _numbers(data, tables[b"stsc"], 3)
     size, count = struct.unpack_from(">2I", data, tables[b"stsz"] + 4)
+    if count > _MOST_FRAMES:
+        raise ValueError("too many frames")
     sizes = [size] * count if size else [n for (n,) in _numbers(data, tables[b"stsz"] + 4, 1)]
     done, run = 0, 0
     for number, place in enumerate(places, start=1):

@@ -129,11 +129,23 @@ def suspicions(classes: Sequence[str], labels: NDArray[np.int32]) -> list[str]:
     ]
 
 
-def about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str) -> str:
+def doubts(classes: Sequence[str], labels: NDArray[np.int32], column: str = "") -> list[str]:
+    """Return sentences on suspicious classes that a file or an array gives.
+
+    Args:
+        classes: The classes.
+        labels: The class of each image.
+        column: Name of the column that they are from.
+    """
+    told = _about_numbers(classes, labels, column)
+    return [*([told] if told else suspicions(classes, labels)), *_about_several(classes)]
+
+
+def _about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str) -> str:
     """Return a sentence if classes are rather measurements, such as ages, else "".
 
     Args:
-        classes: The classes of a file of labels, numbers in ascending order.
+        classes: The classes.
         labels: The class of each image.
         column: Name of the column that they are from.
     """
@@ -154,7 +166,7 @@ def about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str
     )
 
 
-def about_several(classes: Sequence[str]) -> list[str]:
+def _about_several(classes: Sequence[str]) -> list[str]:
     """Return a warning if names of classes are several other classes in one, such as cat|dog."""
     known = set(classes)
     found = [

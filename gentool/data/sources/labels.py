@@ -32,9 +32,8 @@ from gentool.data.labels.folders import Labels, Tops, alike, are_numbered, by_fo
 from gentool.data.labels.json_tables import Nothing
 from gentool.data.labels.layouts import (
     Place,
-    about_numbers,
-    about_several,
     common_folders,
+    doubts,
     inside_classes,
     layout_of,
     suspicions,
@@ -187,9 +186,8 @@ class Labelling:
             raise file.not_a_table(error) from error
         mark = json.dumps(found.classes).encode()
         kept = _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
-        told = about_numbers(found.classes, found.labels[found.labels >= 0], found.column)
-        warnings = (told,) if told else kept.warnings
-        return kept._replace(warnings=(*warnings, *about_several(found.classes)))
+        told = doubts(found.classes, found.labels[found.labels >= 0], found.column)
+        return kept._replace(warnings=tuple(told))
 
     def _from_folders(self, names: Sequence[str]) -> Found:
         """Return the top folders as labels, or none and the reason.
