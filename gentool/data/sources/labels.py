@@ -156,7 +156,13 @@ class Labelling:
         if self.wish == FROM_FOLDERS:
             return self._from_folders(names)
         if self.wish is not None:
-            return self._from_file(self.files[0], names)
+            file = self.files[0]
+            try:
+                return self._from_file(file, names)
+            except DataError as error:
+                if (told := file.only_lists()) is not None:
+                    raise told from error
+                raise
         found, used = self._found(names)
         unused = [file for file in self.root.listed() if file.name != used]
         return found._replace(notes=(*found.notes, *not_used(unused, names)))

@@ -8,6 +8,7 @@ import pytest
 from conftest import draw
 from PIL import Image
 
+from gentool.core.errors import DataError
 from gentool.data import open_source
 
 COUNT = 24
@@ -133,3 +134,14 @@ def test_parts_of_a_set_beside_another_folder(
     source = open_source(str(tmp_path))
     assert (source.labels is None) == (wanted is not None)
     assert wanted is None or wanted in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["annotations.json", "classes.json", "id2label.json", "classes.txt"]
+)
+def test_asked_for_they_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    text, wanted = LIKE_LABELS[name]
+    folder = images(tmp_path / "set")
+    (folder / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name} .*{wanted}.* a CSV of path,label"):
+        open_source(str(folder), labels=name)
