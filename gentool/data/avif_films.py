@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _MOST_FRAMES = 10**6
-_MOST_FILLED = 2**28  # bytes
+_MOST_FILLED = 2**28  # bytes, and at most ...
+_FILLED = 16  # ... so many times what is there
 _TABLES = (b"mdia", b"minf", b"stbl")  # the boxes of a track that lead to its tables
 
 
@@ -42,7 +43,7 @@ def whole_frames(data: bytes) -> int | None:
 
 def filled(data: bytes) -> bytes:
     """Return a file that is cut short at its promised length, with zeros for what is missing."""
-    return data + bytes(min(_length(data) - len(data), _MOST_FILLED))
+    return data + bytes(min(_length(data) - len(data), _MOST_FILLED, _FILLED * len(data)))
 
 
 def _length(data: bytes) -> int:
