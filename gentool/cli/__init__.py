@@ -19,10 +19,13 @@ from gentool.cli import (
     doctor,
     environment,
     evaluate,
+    explore,
     export,
+    gc,
     info,
     interpolate,
     listing,
+    prove,
     reconstruct,
     report,
     runs,
@@ -48,10 +51,13 @@ app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
+app.command("explore")(explore.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)
 app.command("runs")(runs.command)
+app.command("prove")(prove.command)
+app.command("gc")(gc.command)
 app.command("average")(average.command)
 app.command("export")(export.command)
 app.add_typer(data.app, name="data")

@@ -7,6 +7,7 @@ import typer
 
 from gentool.cli import options
 from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.cli.pages import Page, PageOptions, Runtime, TrustRuntime
 from gentool.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def command(
         None, "--hub", metavar="FOLDER",
         help="Write a folder for a model hub: the model file, its description, samples and a card.",
     ),
+    page: Page = None,
+    runtime: Runtime = None,
+    trust_runtime: TrustRuntime = False,
     push: str = typer.Option(
         None, "--push", metavar="USER/NAME",
         help="Also upload that folder to the hub of huggingface; nothing is uploaded unasked.",
@@ -36,7 +40,7 @@ def command(
     print0: options.Print0 = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
-    """Write a model for other programs: as ONNX, as programs of torch, or for a model hub.
+    """Write a model for other programs: ONNX, programs of torch, a model hub, or a web browser.
 
     gentool export runs/vae-faces --onnx faces.onnx
 
@@ -44,12 +48,16 @@ def command(
 
     gentool export runs/gan-faces --hub faces-gan
 
+    gentool export runs/gan-faces --page faces.html --runtime onnxruntime-web-1.30.0.tgz
+
     Each part is compared with the model at batches of 1, 2 and 7 before it is written. The decoder
     maps latents to images in [-1, 1], the prior noise from N(0, 1) and numbers from [0, 1) to
     latents, and the encoder images to latents. A part that a model does not have is left out.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    _check_names(onnx, torch, hub, push)
+    browser = PageOptions(page, runtime, trust_runtime)
+    _check_names(onnx, torch, hub, push, page)
+    browser.check()
     from gentool.checkpoint import load_model, locate
     from gentool.export.graphs import parts_of
     from gentool.export.hub_folder import push as upload
@@ -59,14 +67,18 @@ def command(
     from gentool.outputs.marks import EXPORTED, HUB
     from gentool.outputs.ownership import Guard
 
-    if onnx is not None:
-        require_onnx()
-    guard = Guard([locate(model)], overwrite, tell=say)
+    for option, wanted in (("--onnx", onnx), ("--page", page)):
+        if wanted is not None:
+            require_onnx(option)
+    web = browser.read_runtime()
+    guard = Guard([locate(model), *browser.inputs], overwrite, tell=say)
     loaded = load_model(model)
     parts = parts_of(loaded.model) if onnx is not None or torch is not None else []
     if hub is not None:
         guard.allow(hub, HUB, "--hub")
         guard.allow_recipe(hub, HUB, {"content_sha256": loaded.header["content_sha256"]})
+    if page is not None:
+        guard.allow(page, EXPORTED, "--page")
     files = [
         (_file_of(target, part), part, write)
         for target, write in ((onnx, write_onnx), (torch, write_program)) if target is not None
@@ -83,6 +95,10 @@ def command(
             emit(path, print0=print0)
             say(f"  {part.name}: {' and '.join(part.inputs)} to {part.output}, largest difference "
                 f"from the model {found:.2g}")  # fmt: skip
+    written = None if web is None else browser.write(loaded, web, guard)
+    if page is not None and written is not None and not as_json:
+        emit(page, print0=print0)
+        browser.tell(written)
     folder = [] if hub is None else write_folder(hub, loaded)
     for path in folder if not as_json else ():
         emit(path, print0=print0)
@@ -90,21 +106,25 @@ def command(
     if address is not None:
         say(f"uploaded to {address}")
     if as_json:
-        told = {"hub": [str(path) for path in folder], "address": address}
+        told = {"hub": [str(path) for path in folder], "address": address, "page": written}
         emit_json({"model": str(loaded.path), "files": rows, **told})
     if parts and all(part.name != "prior" for part in parts):
         say("note: the samples of this model are drawn code by code, which no file here can do: "
             "draw latents with gentool sample --save-latents")  # fmt: skip
 
 
-def _check_names(onnx: Path | None, torch: Path | None, hub: Path | None, push: str | None) -> None:
+def _check_names(
+    onnx: Path | None, torch: Path | None, hub: Path | None, push: str | None, page: Path | None
+) -> None:
     """Check that an output is named, with the right suffix.
 
     Raises:
         UsageError: it is not.
     """
-    if onnx is None and torch is None and hub is None:
-        raise UsageError("export needs --onnx FILE.onnx, --torch FILE.pt2 or --hub FOLDER")
+    if onnx is None and torch is None and hub is None and page is None:
+        raise UsageError(
+            "export needs --onnx FILE.onnx, --torch FILE.pt2, --hub FOLDER or --page FILE.html"
+        )
     if push is not None and hub is None:
         raise UsageError("--push uploads the folder of --hub. Give --hub FOLDER, too")
     for option, path, suffix in (("--onnx", onnx, ".onnx"), ("--torch", torch, ".pt2")):

@@ -123,7 +123,7 @@ def _command(
             stop_after=stop_after, override=override,
         )  # fmt: skip
         if dry_run:
-            for note in () if quiet else plan.notes:
+            for note in () if quiet else plan.expected:
                 say(note)
             _show(plan.shown(), as_json=as_json)
             return

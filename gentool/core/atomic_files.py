@@ -126,10 +126,14 @@ def append(path: Path, line: str) -> None:
 
 def remove_scratch(folder: Path) -> None:
     """Remove the temporary files of killed processes; no process may be writing in the folder."""
-    for scratch in folder.glob(".*.tmp"):
-        if _SCRATCH.fullmatch(scratch.name):
-            with contextlib.suppress(OSError):
-                scratch.unlink()
+    for scratch in scratch_files(folder):
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def scratch_files(folder: Path) -> list[Path]:
+    """Return the temporary files of killed processes in a folder, sorted."""
+    return sorted(f for f in folder.glob(".*.tmp") if _SCRATCH.fullmatch(f.name))
 
 
 def free_bytes(folder: Path) -> int:

@@ -21,7 +21,7 @@ MOST_DIFFERENCE = 1e-4  # between a file and the model, where white is 1 and bla
 BATCHES = (1, 2, 7)  # sizes at which an exported part is compared with the model
 
 
-class _Function(nn.Module):
+class Function(nn.Module):
     """A function of a model as a module, so that its weights are found.
 
     Args:
@@ -100,24 +100,27 @@ def parts_of(model: Model[Any, Any]) -> list[Part]:
     one pass of a network, as codes of a transformer are not.
     """
     model = model.eval().requires_grad_(False)
-    found = [Part("decoder", _Function(model, model.decode), ("latents",), "images",
-                  lambda count: (_latents(model, count),))]  # fmt: skip
+    found = [Part("decoder", Function(model, model.decode), ("latents",), "images",
+                  lambda count: (example_latents(model, count),))]  # fmt: skip
     if (noise := model.noise_map) is not None:
-        size = noise.size
-        found.append(Part("prior", _Function(model, noise.latents), ("noise", "uniform"), "latents",
-                          lambda count: _noise(count, size)))  # fmt: skip
+        size, draw = noise.size, noise.latents
+        function = Function(model, lambda normal, uniform: draw(normal, uniform, None))
+        found.append(Part("prior", function, ("noise", "uniform"), "latents",
+                          lambda count: example_noise(count, size)))  # fmt: skip
     if _has_encoder(model):
-        found.append(Part("encoder", _Function(model, model.encode), ("images",), "latents",
+        found.append(Part("encoder", Function(model, model.encode), ("images",), "latents",
                           lambda count: (_images(model, count),)))  # fmt: skip
     return found
 
 
-def _latents(model: Model[Any, Any], count: int) -> torch.Tensor:
+def example_latents(model: Model[Any, Any], count: int) -> torch.Tensor:
+    """Return the latents of the first samples of seed 0."""
     with torch.no_grad():
         return model.prior(np.arange(count, dtype=np.int64), 0)
 
 
-def _noise(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def example_noise(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return noise (count, size) and uniform numbers (count,)."""
     generator = torch.Generator().manual_seed(count)
     return torch.randn(count, size, generator=generator), torch.rand(count, generator=generator)
 

@@ -19,8 +19,8 @@ from gentool.export.graphs import Part
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
-def require_onnx() -> None:
-    """Check that ONNX files can be written here.
+def require_onnx(option: str) -> None:
+    """Check that ONNX files can be written here, as ``option`` needs them.
 
     Raises:
         UsageError: a library is missing.
@@ -31,7 +31,7 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"--onnx needs the libraries {', '.join(_NEEDED)}. Run pip install 'gentool[onnx]'"
+            f"{option} needs the libraries {', '.join(_NEEDED)}. Run pip install 'gentool[onnx]'"
         ) from error
 
 

@@ -16,6 +16,7 @@ import torch
 from gentool.core.errors import NoLikelihood, NoStyles, UsageError
 from gentool.core.rng import Draw
 
+NOISE_PURPOSE, CHOICE_PURPOSE = "prior", "prior/component"
 ACTIVE_VARIANCE = 0.01  # a unit is active above this variance of its posterior mean over images
 
 
@@ -23,14 +24,18 @@ ACTIVE_VARIANCE = 0.01  # a unit is active above this variance of its posterior 
 class NoiseMap:
     """How a model that draws latents from noise in one pass does it, for programs outside gentool.
 
+    The noise of a sample is ``normal`` of ``core.rng`` with the purpose ``NOISE_PURPOSE``, and its
+    uniform number is ``uniform`` with ``CHOICE_PURPOSE``.
+
     Attributes:
         size: How many normal numbers a sample needs.
-        latents: Function of noise from N(0, I), (B, size), and of uniform numbers in [0, 1), (B,),
-            that returns latents; a class is drawn with its frequency.
+        latents: Function of noise from N(0, I), (B, size), of uniform numbers in [0, 1), (B,), and
+            of classes, int64 (B,), or None, that returns latents. Without classes, a class is drawn
+            with its frequency.
     """
 
     size: int
-    latents: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    latents: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 class Styles(ABC):
@@ -51,6 +56,10 @@ class Styles(ABC):
             drawn: Whether the latents come from ``prior``. If so, drawing options that only styles
                 can express are applied as well.
         """
+
+    @abstractmethod
+    def centre(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the styles (B, layers, S) that truncation moves the styles of latents towards."""
 
     @abstractmethod
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:

@@ -40,6 +40,7 @@ OUTCOMES = frozenset(
     {"gentool", "psnr", "members"}
 )  # not compared: the version, and keys that are known only after the work
 REPORT_START = '<!doctype html>\n<html lang="en" data-made-by="gentool report">\n'
+PAGE_START = '<!doctype html>\n<html lang="en" data-made-by="gentool export">\n'
 _RECIPE_IN_HTML = re.compile(r'<meta name="gentool-recipe" content="([^"]*)">')
 _HEAD_BYTES = 65_536  # of a report, in which its recipe is
 _COMMENT_BYTES = 65_535
@@ -76,7 +77,7 @@ def read_mark(path: Path) -> Mark | None:
     if start.startswith(b"PK"):
         return _mark_of_zip(path)
     if start.startswith(b"<!doctype html>"):
-        return _mark_of_report(path)
+        return _mark_of_page(path)
     if start[:1] == b"\x08":  # the first field of an ONNX file
         return _mark_of_onnx(path)
     recipe = read_recipe(path)
@@ -156,20 +157,22 @@ def _mark_of_table(path: Path) -> Mark | None:
 
 
 def recipe_in_html(recipe: Recipe) -> str:
-    """Return the element of HTML that holds the recipe of a report."""
+    """Return the element of HTML that holds the recipe of a page."""
     words = html.escape(json.dumps(dict(recipe), sort_keys=True), quote=True)
     return f'<meta name="gentool-recipe" content="{words}">'
 
 
-def _mark_of_report(path: Path) -> Mark | None:
-    """Return the mark of a report."""
+def _mark_of_page(path: Path) -> Mark | None:
+    """Return the mark of a report, or of a page with a model."""
     try:
         with open_regular(path) as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
         found = _RECIPE_IN_HTML.search(head)
-        if not head.startswith(REPORT_START) or found is None:
+        kinds = {REPORT_START: REPORT, PAGE_START: EXPORTED}
+        kind = next((kinds[start] for start in kinds if head.startswith(start)), None)
+        if kind is None or found is None:
             return None
-        return _mark(REPORT, html.unescape(found[1]).encode())
+        return _mark(kind, html.unescape(found[1]).encode())
     except (OSError, ValueError):
         return None
 

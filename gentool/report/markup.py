@@ -1,8 +1,11 @@
 """Small pieces of HTML; every text from files and users goes through ``text`` or ``name``."""
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from gentool.core.escapes import printable
 from gentool.report.film import Frame
@@ -15,6 +18,17 @@ def text(value: object) -> str:
     words = str(value)
     cut = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
     return html.escape(printable(cut), quote=True)
+
+
+def resource(file: str) -> str:
+    """Return the text of a file of this package."""
+    return Path(__file__).with_name(file).read_text(encoding="utf-8")
+
+
+def hash_for_policy(content: str) -> str:
+    """Return the hash of a script or a style, as a Content-Security-Policy names it."""
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def name(value: object) -> str:

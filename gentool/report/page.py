@@ -4,16 +4,13 @@ A Content-Security-Policy with the hashes of the one style and the one script fo
 else, so that no request leaves the page and no text from a file can run as a script.
 """
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from gentool.core.version import __version__
 from gentool.outputs.marks import REPORT_START, Recipe, recipe_in_html
 from gentool.report import sections
-from gentool.report.markup import data_block, name, text
+from gentool.report.markup import data_block, hash_for_policy, name, resource, text
 from gentool.report.sections import Shown
 from gentool.report.series import Chart, make_charts
 
@@ -24,23 +21,13 @@ _NAVIGATION = {
 }  # fmt: skip
 
 
-def _resource(file: str) -> str:
-    """Return the text of a file of this package."""
-    return Path(__file__).with_name(file).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
 def render(runs: Sequence[Shown], recipe: Recipe) -> str:
     """Return the page of one or several runs; the recipe marks it as made by gentool."""
     charts = make_charts([shown.run for shown in runs])
-    style, script = _resource("page.css"), _resource("page.js")
+    style, script = resource("page.css"), resource("page.js")
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {hash_for_policy(style)}; "
+        f"script-src {hash_for_policy(script)}; base-uri 'none'; form-action 'none'"
     )
     titles = ", ".join(shown.run.title for shown in runs)
     body = "\n".join(

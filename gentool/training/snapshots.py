@@ -59,8 +59,7 @@ def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
     target = _target(model_path, images)
     folder = target.parent
     folder.mkdir(exist_ok=True)
-    numbered = (f for f in folder.glob("*.safetensors") if _NUMBERED.fullmatch(f.name))
-    older = sorted(f for f in numbered if f != target)
+    older = [f for f in numbered_snapshots(folder) if f != target]
     for number, snapshot in enumerate(reversed(older), start=1):
         if number >= keep.numbered:
             snapshot.unlink()
@@ -71,6 +70,12 @@ def keep_snapshot(model_path: Path, images: int, keep: Keep) -> None:
     except (OSError, NotImplementedError):
         put(target, model_path.read_bytes())
     reached("keep", target)
+
+
+def numbered_snapshots(folder: Path) -> list[Path]:
+    """Return the files in a folder that have the name of a snapshot, the oldest first."""
+    found = (f for f in folder.glob("*.safetensors") if _NUMBERED.fullmatch(f.name))
+    return sorted(found, key=lambda file: int(file.stem))
 
 
 def snapshot_is_kept(model_path: Path, images: int, keep: Keep) -> bool:

@@ -18,6 +18,7 @@ from gentool.core.rng import normal, uniform
 from gentool.export.graphs import parts_of
 from gentool.export.hub_folder import model_card
 from gentool.export.onnx_files import difference, onnx_bytes
+from gentool.export.page_graphs import plan_drawing
 from gentool.models import MODELS
 from gentool.models.presets import PRESETS
 from gentool.outputs.marks import EXPORTED, HUB_FILES, read_mark
@@ -205,7 +206,9 @@ def test_every_part_of_every_preset_becomes_an_onnx_file(name: str, classes: int
     if config.why_unconditional(classes):
         pytest.skip("this preset uses no classes")
     torch.manual_seed(0)
-    parts = parts_of(kind(config, ImageShape(16, 24, 3), classes).eval())
+    model = kind(config, ImageShape(16, 24, 3), classes).eval()
+    parts = parts_of(model)
     assert parts[0].name == "decoder"
-    for part in parts:
+    of_the_page = plan_drawing(model).parts
+    for part in {(part.name, part.inputs): part for part in (*parts, *of_the_page)}.values():
         assert difference(onnx_bytes(part, {"gentool": "test"}), part) <= 1e-4

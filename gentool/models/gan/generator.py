@@ -126,6 +126,10 @@ class GeneratorStyles(Styles):
         """Return w for every layer, (B, layers, L), the same for all; if ``drawn``, truncated."""
         return self._generator.styles(latents, self._truncation if drawn else 1.0)
 
+    def centre(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the mean of w, of the class of each of the latents, for every layer."""
+        return self._generator.styles(latents, 0.0)
+
     def synthesise(self, styles: torch.Tensor) -> torch.Tensor:
         """Return images of styles (B, layers, L), one w per layer."""
         return self._generator.synthesise(styles)

@@ -106,15 +106,16 @@ class GAN(Model[GANConfig, GANDrawing]):
         z = draw_normal(indices, seed, self.config.latent_size, self.device)
         if not self.generator.styled:
             z = self.drawing.truncation * z
-        if labels is not None and self.classes:
-            return torch.cat([z, self._kinds(labels)], dim=1)
-        return self._latents_of(z, draw_uniform(indices, seed, self.device))
+        return self._latents_of(z, draw_uniform(indices, seed, self.device), labels)
 
-    def _latents_of(self, z: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """Return z and one-hot classes that uniform numbers (B,) choose."""
+    def _latents_of(
+        self, z: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return z and one-hot classes; uniform numbers (B,) choose them if ``labels`` is None."""
         if not self.classes:
             return z
-        labels = draw_classes(self.generator.class_shares, uniform)
+        if labels is None:
+            labels = draw_classes(self.generator.class_shares, uniform)
         return torch.cat([z, self._kinds(labels)], dim=1)
 
     @property

@@ -15,6 +15,7 @@ from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.rng import Draw, normal, uniform
 from gentool.models.base import Batch
+from gentool.models.capabilities import CHOICE_PURPOSE, NOISE_PURPOSE
 from gentool.models.classes import draw_classes
 
 _MOST_NUMBERS = 2**29  # covariances in a model file
@@ -24,7 +25,7 @@ def draw_normal(
     indices: NDArray[np.int64], seed: int, size: int, device: torch.device
 ) -> torch.Tensor:
     """Draw rows of N(0, I), shape (B, size), float32; row i depends on (seed, indices[i]) only."""
-    return torch.from_numpy(normal(seed, "prior", indices, size)).to(device)
+    return torch.from_numpy(normal(seed, NOISE_PURPOSE, indices, size)).to(device)
 
 
 def draw_uniform(indices: NDArray[np.int64], seed: int, device: torch.device) -> torch.Tensor:
@@ -32,7 +33,7 @@ def draw_uniform(indices: NDArray[np.int64], seed: int, device: torch.device) ->
 
     Entry i depends on (seed, indices[i]) only.
     """
-    numbers = uniform(seed, "prior/component", indices, 1)[:, 0]
+    numbers = uniform(seed, CHOICE_PURPOSE, indices, 1)[:, 0]
     return torch.from_numpy(numbers).to(device, torch.float32)
 
 

@@ -82,7 +82,12 @@ class PriorModel(Model[C, NoDrawing], Generic[C]):
     @property
     def noise_map(self) -> NoiseMap:
         """How the prior transforms noise to latents."""
-        return NoiseMap(self.density.size, self.density.transform)
+        return NoiseMap(self.density.size, self._latents_of)
+
+    def _latents_of(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        return self.density.transform(noise, uniform, labels if self.density.classes else None)
 
     @torch.no_grad()
     def finish(self, batches: Callable[[], Iterator[Batch]]) -> None:

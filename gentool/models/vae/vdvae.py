@@ -146,16 +146,17 @@ class HierarchicalVAE(Model[HierarchicalConfig, HierarchicalDrawing]):
             first = draw_normal(indices[:1] * 0, seed, sum(self._lengths), self.device)
             noise = self.layers.keep_top(first.expand_as(noise), noise, self.drawing.keep_top)
         noise *= self.drawing.temperature
-        if labels is not None and self.classes:
-            return torch.cat([noise, self._kinds(labels)], dim=1)
         like = indices * 0 if self.drawing.keep_top else indices  # the class is kept too
-        return self._latents_of(noise, draw_uniform(like, seed, self.device))
+        return self._latents_of(noise, draw_uniform(like, seed, self.device), labels)
 
-    def _latents_of(self, noise: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        """Return noise and one-hot classes that uniform numbers (B,) choose."""
+    def _latents_of(
+        self, noise: torch.Tensor, uniform: torch.Tensor, labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return noise and one-hot classes, which uniform numbers choose if there are no labels."""
         if not self.classes:
             return noise
-        labels = draw_classes(self.decoder.class_shares, uniform)
+        if labels is None:
+            labels = draw_classes(self.decoder.class_shares, uniform)
         return torch.cat([noise, self._kinds(labels)], dim=1)
 
     @property

@@ -1,0 +1,110 @@
+"""The command ``gentool gc``: remove what runs do not need any more."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gentool.cli import options
+from gentool.cli.console import emit, emit_json, refuse_unfit_stdout, say
+from gentool.core.errors import PartialSuccess, UsageError
+from gentool.core.signals import StopFlag
+
+if TYPE_CHECKING:
+    from gentool.training.clearing import Clearing
+
+
+def command(
+    folders: list[Path] = typer.Argument(
+        help="Run folders, or folders of runs.", metavar="RUN...", readable=False
+    ),
+    keep: int = typer.Option(
+        1, "--keep", min=0, max=10**6, metavar="N",
+        help="Number of the newest snapshots of each run that stay.",
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only list what would be removed."
+    ),
+    print0: options.Print0 = False,
+    as_json: options.Json = False,
+) -> None:  # fmt: skip
+    """Remove older snapshots of runs, and temporary files of commands that were killed.
+
+    gentool gc runs --dry-run
+
+    gentool gc runs/gan-faces --keep 3
+
+    The model, the best model, the state, previews, logs and reports stay. So does everything that
+    gentool did not write, everything behind a link, and every file of a run that is being trained.
+    """
+    refuse_unfit_stdout(as_json=as_json, print0=print0)
+    from gentool.training.clearing import Removable, clear, plan_clearing
+
+    rows: list[dict[str, object]] = []
+    failed: list[tuple[Path, str]] = []
+    total = 0
+    with StopFlag() as stop:
+        for run in _runs(folders):
+            plan = plan_clearing(run, keep)
+            gone: list[Removable] = list(plan.remove) if dry_run else []
+
+            def removed(file: Removable, gone: list[Removable] = gone) -> None:
+                gone.append(file)
+
+            def poll() -> None:
+                stop.poll("stopped; every file that was not listed is still there")
+
+            if plan.remove and not dry_run:
+                failed += clear(run, keep, poll, removed)
+            freed = sum(file.bytes for file in gone)
+            total += freed
+            rows.append({
+                "run": str(run), "bytes": freed, "busy": plan.busy or None,
+                "removed": [{**vars(file), "path": str(file.path)} for file in gone],
+                "left": [{"path": str(path), "reason": why} for path, why in plan.left],
+            })  # fmt: skip
+            if not as_json:
+                for file in gone:
+                    emit(file.path, print0=print0)
+                _tell(plan, len(gone), freed, dry_run=dry_run)
+    for path, why in failed:
+        say(f"error: {path}: {why}")
+    if as_json:
+        emit_json({"dry_run": dry_run, "keep": keep, "bytes": total, "runs": rows})
+    else:
+        say(f"{total:,} bytes {'would be' if dry_run else 'were'} freed in {len(rows)} runs")
+    if failed:
+        raise PartialSuccess(f"{len(failed)} files could not be removed")
+
+
+def _runs(folders: Sequence[Path]) -> list[Path]:
+    """Return the run folders at and under folders, each once.
+
+    Raises:
+        UsageError: there is none at or under one of them.
+    """
+    from gentool.report.listing import find_runs
+
+    found: dict[str, Path] = {}
+    for folder in folders:
+        runs = list(find_runs(folder))
+        if not runs:
+            raise UsageError(f"{folder} is no run folder, and there is none under it")
+        for run in runs:
+            found.setdefault(str(run.resolve()), run)
+    return list(found.values())
+
+
+def _tell(plan: "Clearing", count: int, freed: int, *, dry_run: bool) -> None:
+    """Print what happens to one run."""
+    if plan.busy:
+        say(f"{plan.folder}: nothing is removed: {plan.busy}")
+        return
+    for path, why in plan.left:
+        say(f"note: {path} stays: {why}")
+    verb = "would be removed" if dry_run else "removed"
+    say(
+        f"{plan.folder}: {count} {'file' if count == 1 else 'files'} {verb}, {freed:,} bytes; "
+        f"{len(plan.kept)} {'snapshot stays' if len(plan.kept) == 1 else 'snapshots stay'}"
+    )

@@ -1,0 +1,133 @@
+"""``gentool gc`` removes older snapshots of runs and nothing else."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import gentool_command
+
+from gentool.core import atomic_files
+from gentool.training.clearing import clear, plan_clearing
+from gentool.training.run_lock import locked
+
+NAMES = tuple(f"{images:012d}.safetensors" for images in (64, 128, 192, 320))
+
+
+@pytest.fixture
+def run(gan: Path, tmp_path: Path) -> Path:
+    """A run with four snapshots, the newest of which is the model, and other files."""
+    run = Path(shutil.copytree(gan, tmp_path / "runs" / "a"))
+    snapshots = run / "snapshots"
+    snapshots.mkdir(exist_ok=True)
+    for name in NAMES[:-1]:
+        shutil.copy(run / "model.safetensors", snapshots / name)
+    os.link(run / "model.safetensors", snapshots / NAMES[-1])
+    return run
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.name not in (".lock",)}
+
+
+def told(*arguments: object) -> dict[str, Any]:
+    done = gentool_command("gc", *arguments, "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+@pytest.mark.parametrize(("keep", "gone"), [(0, 4), (1, 3), (3, 1), (9, 0)])
+def test_the_newest_snapshots_stay(keep: int, gone: int, run: Path) -> None:
+    before, size = everything(run), (run / "model.safetensors").stat().st_size
+    planned = told(run.parent, "--keep", keep, "--dry-run")
+    assert everything(run) == before
+    done = told(run.parent, "--keep", keep)
+    assert {**planned, "dry_run": False} == done
+    assert before - everything(run) == {f"snapshots/{name}" for name in NAMES[:gone]}
+    assert done["bytes"] == size * min(gone, 3)  # the newest is another name of the model
+    assert done["runs"][0]["bytes"] == done["bytes"]
+    assert gentool_command("sample", run, "-n", 1, "-o", run.parent / "x.png").code == 0
+
+
+def test_one_snapshot_stays_where_there_is_no_model(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    told(run, "--keep", 0)
+    assert [path.name for path in (run / "snapshots").iterdir()] == [NAMES[-1]]
+
+
+def test_a_run_that_is_trained_is_left_alone(run: Path) -> None:
+    before = everything(run)
+    with locked(run):
+        row = told(run, "--keep", 0)["runs"][0]
+        assert row["removed"] == [] and "is training in" in row["busy"]
+    assert everything(run) == before
+
+
+def test_foreign_files_links_and_damaged_files_stay(run: Path, tmp_path: Path) -> None:
+    snapshots, outside = run / "snapshots", tmp_path / "outside.safetensors"
+    shutil.copy(run / "model.safetensors", outside)
+    (snapshots / NAMES[0]).write_bytes(b"mine")
+    (snapshots / NAMES[1]).unlink()
+    (snapshots / NAMES[1]).symlink_to(outside)
+    (snapshots / "notes.txt").write_text("mine")
+    (snapshots / "best.safetensors").write_bytes(outside.read_bytes())
+    scratch = run / "samples" / ".0123456789abcdef.77.tmp"
+    scratch.write_bytes(b"half")
+    row = told(run, "--keep", 0)["runs"][0]
+    assert {Path(file["path"]).name for file in row["removed"]} == {
+        NAMES[2], NAMES[3], scratch.name
+    }  # fmt: skip
+    assert {Path(file["path"]).name for file in row["left"]} == {NAMES[0], NAMES[1]}
+    assert outside.is_file() and (snapshots / NAMES[1]).is_symlink()
+    assert (snapshots / "notes.txt").is_file() and (snapshots / "best.safetensors").is_file()
+
+
+def test_a_folder_of_snapshots_behind_a_link_stays(run: Path, tmp_path: Path) -> None:
+    (run / "snapshots").rename(tmp_path / "elsewhere")
+    (run / "snapshots").symlink_to(tmp_path / "elsewhere")
+    scratch = tmp_path / "elsewhere" / ".0123456789abcdef.77.tmp"
+    scratch.write_bytes(b"half")
+    row = told(run, "--keep", 0)["runs"][0]
+    assert row["removed"] == [] and row["left"][0]["reason"] == "it is a link"
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 5
+
+
+def test_a_kill_in_the_middle_loses_nothing_that_stays(run: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    gone: list[object] = []
+
+    def poll() -> None:
+        if len(gone) == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        clear(run, 1, poll, gone.append)
+    assert sorted(path.name for path in (run / "snapshots").iterdir()) == list(NAMES[2:])
+    assert [file.path.name for file in plan_clearing(run, 1).remove] == [NAMES[2]]
+
+
+def test_a_run_goes_on_after_its_snapshots_are_gone(
+    trained: Callable[[str], Path], image_folder: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained("gan"), tmp_path / "run"))
+    told(run, "--keep", 0)
+    assert atomic_files.scratch_files(run) == []
+    assert gentool_command("info", run).code == 0
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    done = gentool_command("gc", tmp_path / "photos")
+    assert done.code == 2 and "no run folder" in done.err
+
+
+def test_lines_for_people(run: Path) -> None:
+    done = gentool_command("gc", run, "--keep", 3, "--dry-run")
+    assert done.lines == [str(run / "snapshots" / NAMES[0])]
+    assert "1 file would be removed" in done.err and "3 snapshots stay" in done.err
