@@ -6,7 +6,6 @@ Nothing leaves this machine unless the environment says so, for example with ``T
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +23,7 @@ class Trackio:
         for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
             os.environ.setdefault(name, "1")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-        with contextlib.redirect_stdout(sys.stderr):  # stdout holds results only
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints in colours, to any stdout
             import trackio
 
             self._image, self._finish = trackio.Image, trackio.finish
