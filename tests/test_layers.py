@@ -356,6 +356,7 @@ DANGEROUS: dict[str, set[str]] = {
         "gentool.diagnostics.doctor",
         "gentool.networks",
         "gentool.core.registry",
+        "gentool.trackers.table",  # only asks whether a library is installed
     },
 }
 NEVER = {

@@ -5,12 +5,12 @@ To add one, write a file with a class that has the methods of ``Tracker``, and a
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 from gentool.core.errors import UsageError
+from gentool.core.registry import at
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Row:
 
     def start(self, start: Start) -> Tracker:
         """Begin to track a run."""
-        begin: Callable[[Start], Tracker] = import_module(self.file).start
+        begin: Callable[[Start], Tracker] = at(self.file, "start")()
         return begin(start)
 
 
