@@ -114,8 +114,8 @@ def _module(data: bytes, path: Path) -> tuple[str, str]:
     """
     text = data.decode("utf-8", "replace")
     found = _EXPORTS.search(text)
-    pairs = dict(re.findall(r"([\w$]+) as ([\w$]+)", found[1])) if found else {}
-    own = {outer: inner for inner, outer in pairs.items()}
+    pairs = re.findall(r"([\w$]+) as ([\w$]+)", found[1]) if found else []
+    own = {outer: inner for inner, outer in pairs}
     if found is None or not set(_NAMES) <= own.keys() or re.search(r"</script|<!--", text, re.I):
         raise UsageError(
             f"--runtime {path}: {SCRIPT_NAME} has a form that gentool does not know. {HOW_TO_GET}"
