@@ -20,9 +20,9 @@ def command(
     folders: list[Path] = typer.Argument(
         help="Run folders, or folders of runs.", metavar="RUN...", readable=False
     ),
-    keep: int = typer.Option(
-        1, "--keep", min=0, max=10**6, metavar="N",
-        help="Number of the newest snapshots of each run that stay.",
+    keep: str = typer.Option(
+        "1", "--keep", metavar="N",
+        help="Number of the newest snapshots of each run that stay; or all.",
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Only list what would be removed."
@@ -40,6 +40,9 @@ def command(
     gentool did not write, everything behind a link, and every file of a run that is being trained.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
+    from gentool.training.snapshots import parse_keep
+
+    newest = 0 if keep == "0" else parse_keep(keep).numbered
     rows: list[dict[str, object]] = []
     failed: list[tuple[Path, str]] = []
     total = 0
@@ -50,7 +53,7 @@ def command(
                 if not as_json:
                     emit(file.path, print0=print0)
 
-            plan, gone, unremoved = _clear(run, keep, stop, removed, dry_run=dry_run)
+            plan, gone, unremoved = _clear(run, newest, stop, removed, dry_run=dry_run)
             failed += unremoved
             freed = sum(file.bytes for file in gone)
             total += freed
@@ -60,7 +63,14 @@ def command(
     for path, why in failed:
         say(f"error: {path}: {why}")
     if as_json:
-        emit_json({"dry_run": dry_run, "keep": keep, "bytes": total, "runs": rows})
+        emit_json(
+            {
+                "dry_run": dry_run,
+                "keep": keep if keep == "all" else int(newest),
+                "bytes": total,
+                "runs": rows,
+            }
+        )
     else:
         say(f"{total:,} bytes {'would be' if dry_run else 'were'} freed in {len(rows)} runs")
     if failed:
@@ -68,7 +78,7 @@ def command(
 
 
 def _clear(
-    run: Path, keep: int, stop: StopFlag, removed: "Callable[[Removable], None]", *, dry_run: bool
+    run: Path, keep: float, stop: StopFlag, removed: "Callable[[Removable], None]", *, dry_run: bool
 ) -> "tuple[Clearing, list[Removable], list[tuple[Path, str]]]":
     """Remove what a run does not need, or only find it.
 

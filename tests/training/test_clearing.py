@@ -38,8 +38,8 @@ def told(*arguments: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("keep", "gone"), [(0, 4), (1, 3), (3, 1), (9, 0)])
-def test_the_newest_snapshots_stay(keep: int, gone: int, run: Path) -> None:
+@pytest.mark.parametrize(("keep", "gone"), [(0, 4), (1, 3), (3, 1), (9, 0), ("all", 0)])
+def test_the_newest_snapshots_stay(keep: object, gone: int, run: Path) -> None:
     before, size = everything(run), (run / "model.safetensors").stat().st_size
     planned = told(run.parent, "--keep", keep, "--dry-run")
     assert everything(run) == before
@@ -129,6 +129,7 @@ def test_a_run_goes_on_after_its_snapshots_are_gone(image_folder: Path, tmp_path
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
+    assert gentool_command("gc", tmp_path / "photos", "--keep", "-1").code == 2
     done = gentool_command("gc", tmp_path / "photos")
     assert done.code == 2 and "no run folder" in done.err
 
