@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("training",)),
     (7, ("diagnostics",)),
     (8, ("report",)),
+    (8, ("explore",)),
     (8, ("api",)),
     (8, ("export",)),
     (9, ("cli",)),
@@ -346,7 +347,8 @@ DANGEROUS: dict[str, set[str]] = {
         "gentool.data.cache.workers",
         "gentool.data.cache.worker",
     },
-    "socket": {"gentool.training.run_lock"},  # for this machine's name
+    # for this machine's name; for a page that this machine alone can open
+    "socket": {"gentool.training.run_lock", "gentool.explore.serving"},
     # names out of tables, none out of files
     "importlib": {
         "gentool",

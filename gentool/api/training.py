@@ -15,7 +15,7 @@ from gentool.api.model import Model, load
 from gentool.core.atomic_files import LOG_NAME
 from gentool.core.distributed import joined
 from gentool.core.errors import Stopped, UsageError
-from gentool.core.messages import WARNING
+from gentool.core.messages import WARNING, say
 from gentool.core.options import Scalar
 from gentool.core.registry import unknown_name
 from gentool.core.signals import StopFlag
@@ -25,6 +25,7 @@ from gentool.data.badfiles import without_own
 from gentool.evaluation.quick_score import Score
 from gentool.report.writing import reporting
 from gentool.training.display import Display
+from gentool.training.ending import ending_of
 from gentool.training.layers import Layers, Setting, collect
 from gentool.training.plan import Plan, make_plan
 from gentool.training.run import Observer, execute
@@ -148,6 +149,9 @@ def _executed(plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, s
             reporting(told, plan, stop, first=ranks.first) as observer,
         ):
             result, bad = execute(plan, observer, stop, ranks, strict=strict)
+        if isinstance(told, Display):
+            for line in ending_of(plan, result.images).words:
+                say(line)
     return Run(result.model_path, result.images, result.seed, result.already_complete, bad)
 
 

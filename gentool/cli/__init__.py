@@ -19,6 +19,7 @@ from gentool.cli import (
     doctor,
     environment,
     evaluate,
+    explore,
     export,
     gc,
     info,
@@ -50,6 +51,7 @@ app.command("sample")(sample.command)
 app.command("reconstruct")(reconstruct.command)
 app.command("interpolate")(interpolate.command)
 app.command("traverse")(traverse.command)
+app.command("explore")(explore.command)
 app.command("evaluate")(evaluate.command)
 app.command("score")(score.command)
 app.command("report")(report.command)

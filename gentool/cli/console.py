@@ -5,7 +5,6 @@ module. The exception is a path on a stdout that is not a terminal: it is writte
 program that reads it.
 """
 
-import csv
 import io
 import json
 import os
@@ -88,6 +87,8 @@ def emit_csv(rows: Sequence[Sequence[object]]) -> None:
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     """Return rows as CSV in UTF-8; bytes of file names that are not valid text are kept."""
+    import csv  # not at module level: --help needs none
+
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -105,7 +105,7 @@ def _of_file(loaded: "LoadedModel", path: Path, space: str | None, stop: StopFla
         if file.warning:
             say(f"warning: {file.warning}")
         return file.latents
-    good, bad = read_images(loaded, find_images([path]))
+    good, bad = read_images(loaded, find_images([path]), say)
     for photo, reason in bad.items():
         raise DataError(f"{photo}: {reason}. Give an image or a file of latents")
     images = np.stack(list(good.values()))

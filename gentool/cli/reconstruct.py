@@ -156,7 +156,7 @@ def _read(loaded: "LoadedModel", paths: list[Path]) -> "tuple[dict[Path, Pixels]
     from gentool.inference.reconstruction import find_images, read_images
 
     wanted = find_images(paths)
-    good, bad = read_images(loaded, wanted)
+    good, bad = read_images(loaded, wanted, say)
     for path, reason in bad.items():
         say(f"error: {path}: {reason}")
     if not good:

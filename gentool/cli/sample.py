@@ -49,6 +49,10 @@ def command(
         None, "--latents", metavar="FILE", readable=False,
         help="Decode the latents of a file from --save-latents.",
     ),
+    like: Path = typer.Option(
+        None, "--like", metavar="FILE", readable=False,
+        help="Draw the images of a recipe.toml from 'gentool explore' again.",
+    ),
     save_latents: options.SaveLatents = None,
     output: Annotated[
         str,
@@ -74,6 +78,8 @@ def command(
 
     gentool sample runs/gan-faces --latents kept.safetensors
 
+    gentool sample runs/gan-faces --like recipe.toml
+
     gentool sample runs/gan-faces -n 100000 -o - | ssh host tar x
     """
     refuse_unfit_stdout(output, as_json=as_json, print0=print0)
@@ -81,6 +87,8 @@ def command(
         truncation=truncation, temperature=temperature, top_k=top_k, top_p=top_p, keep_top=keep_top
     )
     _refuse_contradictions(latents, save_latents, draws, seed, seeds, count, class_name)
+    if like is not None:
+        _refuse_beside_like(latents, save_latents, draws, seed, seeds, count, start, class_name)
     several = _several(seed, seeds)
     indices = range(start, start + (count or (16 if seeds is None else 1)))
     from gentool.checkpoint import load_model, locate
@@ -93,7 +101,8 @@ def command(
     from gentool.outputs.ownership import Guard, OptionalFile
     from gentool.outputs.plan import merged_recipe
 
-    guard = Guard([locate(model), *([latents] if latents else [])], overwrite, tell=say)
+    inputs = [file for file in (latents, like) if file is not None]
+    guard = Guard([locate(model), *inputs], overwrite, tell=say)
     place = parse_destination(output, image_format, guard)
     keeping = OptionalFile(save_latents, LATENTS, "--save-latents", guard)
     columns = len(several) * len(indices) if class_name == "all" else None  # one row per class
@@ -101,7 +110,9 @@ def command(
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         loaded.model.draw_with(**draws)
-        if latents is None:
+        if like is not None:
+            plan, images = _from_recipes(loaded, like)
+        elif latents is None:
             wanted = Draws.of_classes(loaded, several, indices, classes_of(loaded, class_name))
             plan, images = wanted.plan, sample(wanted, batch, kept.append if save_latents else None)
         else:
@@ -115,7 +126,7 @@ def command(
             keeping.allow_recipe(told)
             write_latents(save_latents, loaded, join(kept), told)
     if as_json:
-        drawn = several if latents is None else None
+        drawn = several if latents is None and like is None else None
         emit_json({"model": str(loaded.path), "seeds": drawn, "files": listed, "images": done})
     else:
         say(f"{done:,} images from {loaded.path}: {loaded.model.summary()}")
@@ -144,6 +155,23 @@ def _refuse_contradictions(
     if draws.get("keep_top") and seeds is not None and (count or 1) == 1:
         raise UsageError(
             "--keep-top varies image 0 of a seed. Give the number of images per seed with -n"
+        )
+
+
+def _refuse_beside_like(
+    latents: Path | None, save_latents: Path | None, draws: Mapping[str, Scalar],
+    seed: int | None, seeds: str | None, count: int | None, start: int, class_name: str | None,
+) -> None:  # fmt: skip
+    """Check that nothing else than ``--like`` chooses the images.
+
+    Raises:
+        UsageError: Another option does.
+    """
+    others = (latents, save_latents, seed, seeds, count, class_name)
+    if draws or start or any(given is not None for given in others):
+        raise UsageError(
+            "with --like, the file alone chooses the images. Leave -n, --start, seeds, --class, "
+            "--latents, --save-latents and drawing options out"
         )
 
 
@@ -177,6 +205,21 @@ def _from_file(
         say(f"warning: {file.warning}")
     rows = rows_of(file, path, start, count)
     return plan_latents(loaded, file, rows), sample_latents(loaded, file, rows, batch)
+
+
+def _from_recipes(loaded: "LoadedModel", path: Path) -> "tuple[Plan, Iterator[NamedImage]]":
+    """Return the plan and the images of a file of recipes; warn if it is of another model.
+
+    Raises:
+        UsageError: The file cannot be read, or does not fit the model.
+    """
+    from gentool.inference.picks import draw_picks, plan_picks
+    from gentool.inference.recipe_files import read_recipe_file
+
+    file = read_recipe_file(path, loaded)
+    if file.warning:
+        say(f"warning: {file.warning}")
+    return plan_picks(loaded, file.picks), draw_picks(loaded, file.picks)
 
 
 def _write(

@@ -42,7 +42,7 @@ def command(
     with StopFlag() as stop:
         loaded = load_model(model, select_device(device))
         wanted = find_images(images)
-        good, bad = read_images(loaded, wanted)
+        good, bad = read_images(loaded, wanted, say)
         for path, reason in bad.items():
             say(f"error: {path}: {reason}")
         if not good:

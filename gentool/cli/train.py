@@ -17,7 +17,6 @@ from gentool.cli.options import Json, Print0, in_panel
 from gentool.cli.repeating import command_to_go_on
 from gentool.core.atomic_files import REPORT_NAME
 from gentool.core.errors import Stopped, UsageError
-from gentool.core.escapes import shell_line
 from gentool.core.options import parse_options
 from gentool.core.signals import StopFlag
 from gentool.models.presets import PRESETS
@@ -25,6 +24,7 @@ from gentool.training.layers import Setting, collect
 from gentool.training.settings import AS_WORDS, DATA, DECLARED, TRAINING, flag_of, kind_of
 
 if TYPE_CHECKING:
+    from gentool.training.loop import TrainResult
     from gentool.training.plan import Plan
 
 
@@ -123,7 +123,7 @@ def _command(
             stop_after=stop_after, override=override,
         )  # fmt: skip
         if dry_run:
-            for note in () if quiet else plan.notes:
+            for note in () if quiet else plan.expected:
                 say(note)
             _show(plan.shown(), as_json=as_json)
             return
@@ -189,23 +189,41 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
                     result, listed = execute(plan, observer, stop, ranks, strict=strict)
             except Stopped as error:
                 error.again = shown.again
+                if (
+                    ranks.first
+                    and not shown.quiet
+                    and (report := setup.out / REPORT_NAME).is_file()
+                ):
+                    say(f"report: {report}")
                 raise
         if not ranks.first:
             return
         if listed:  # streaming finds them on the way
             say(f"files that cannot be read: {listed}")
-        if result.already_complete:
-            say(f"already complete: {result.images:,} images. Use a larger budget to continue")
-        report = setup.out / REPORT_NAME
-        if shown.as_json:
-            emit_json({"model": str(result.model_path), "images": result.images,
-                       "seed": result.seed, "report": str(report),
-                       "intake": plan.source.intake.as_json()})  # fmt: skip
-        else:
-            emit(result.model_path, print0=shown.print0)
-        if report.is_file() and not shown.quiet:
-            say(f"report: {report}")
-        say_command("next:", shell_line(["gentool", "sample", str(setup.out), "-n", "64"]))
+        _tell_end(plan, result, shown)
+
+
+def _tell_end(plan: "Plan", result: "TrainResult", shown: _Shown) -> None:
+    """Print the model, how far the run came, its scores in words, and the next commands."""
+    from gentool.training.ending import ending_of
+
+    if result.already_complete:
+        say(f"already complete: {result.images:,} images. Use a larger budget to continue")
+    ending, out = ending_of(plan, result.images), plan.setup.out
+    if shown.as_json:
+        emit_json({"model": str(result.model_path), "images": result.images,
+                   "usual_images": ending.usual, "seed": result.seed,
+                   "report": str(out / REPORT_NAME), "scores": ending.measured.scores(),
+                   "next": ending.commands, "intake": plan.source.intake.as_json()})  # fmt: skip
+    else:
+        emit(result.model_path, print0=shown.print0)
+    if shown.quiet:
+        return
+    for line in ending.words:
+        say(line)
+    say("next:")
+    for line in ending.commands:
+        say_command(" ", line)
 
 
 def _show(settings: "Mapping[str, Setting]", *, as_json: bool) -> None:

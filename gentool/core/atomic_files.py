@@ -6,13 +6,11 @@ also survives a power cut.
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -95,6 +93,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
 
 def _scratch_name(path: Path) -> str:
     """Return a temporary name, which is short even if the name of the result is very long."""
+    import hashlib  # not at module level: --help needs none
+
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
     return f".{digest}.{os.getpid()}.tmp"
 
@@ -219,6 +219,8 @@ def require_writable(path: Path) -> None:
     Raises:
         UsageError: Nothing can be written there.
     """
+    import tempfile  # not at module level: --help needs none
+
     try:
         folder = path if path.is_dir() else Path(os.path.realpath(path)).parent
         while not os.path.lexists(folder) and folder != folder.parent:

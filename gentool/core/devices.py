@@ -63,7 +63,9 @@ def select_precision(device: torch.device, name: str = "auto") -> torch.dtype:
     if name != "auto":
         return torch.float32 if name == "float32" else torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # GPUs before compute capability 8.0 only emulate it, and cuDNN has no convolutions for it.
+        own = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if own else torch.float32
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else torch.float32
 
 
@@ -79,6 +81,18 @@ def cpu_has_bfloat16() -> bool:
 def memory_format(device: torch.device) -> torch.memory_format:
     """Return channels_last, which is faster; on Apple GPUs, where it is wrong, contiguous."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on ``device``, without waiting for it where this is safe.
+
+    On CUDA a tensor of the CPU is copied from pinned memory, which torch keeps until the copy is
+    over. On other devices a copy without waiting could read memory that is already released: on
+    Apple GPUs this gives wrong numbers without an error (pytorch #189690).
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @contextlib.contextmanager

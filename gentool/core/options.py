@@ -7,7 +7,6 @@ out of bounds are refused. This module does not import torch.
 """
 
 import math
-import tomllib
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -285,6 +284,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: The file cannot be read or is not TOML; the message names the line.
     """
+    import tomllib  # not at module level: --help needs none
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -3,13 +3,16 @@
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress_bar import ProgressBar as RichBar
 from rich.table import Column
+from rich.text import Text
 
 from gentool.core.messages import say
 
@@ -17,6 +20,29 @@ if TYPE_CHECKING:
     from gentool.core.images import ImageShape
 
 _PLAIN_SECONDS = 10.0  # between plain lines
+_BAR, _NARROW_BAR, _WIDE = 16, 8, 100  # characters of the bar; from this width on it is longer
+_PERCENT = 4  # characters of 100%
+
+
+def clock(seconds: float) -> str:
+    """Return a time as ``h:mm:ss``."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def first_that_fits(lines: Sequence[str], room: int) -> str:
+    """Return the first line of at most ``room`` characters; empty if there is none."""
+    return next((line for line in lines if len(line) <= room), "")
+
+
+def bar_width(columns: int) -> int:
+    """Return the length of the bar on a terminal with so many characters per line."""
+    return _BAR if columns >= _WIDE else _NARROW_BAR
+
+
+def room_for_text(columns: int) -> int:
+    """Return how many characters of a line are left beside the bar and the percentage."""
+    return columns - bar_width(columns) - 1 - _PERCENT - 1
 
 
 class ProgressBar:
@@ -28,16 +54,14 @@ class ProgressBar:
     """
 
     def __init__(self, *, quiet: bool = False, transient: bool = False) -> None:
-        self.live = sys.stderr.isatty() and not quiet
+        console = Console(stderr=True)
+        self.live = sys.stderr.isatty() and not quiet and not console.is_dumb_terminal
         self._quiet = quiet
         self._bar = Progress(
-            _column("{task.description}"),
-            BarColumn(bar_width=16),
-            _column("{task.percentage:>3.0f}%"),
-            _column("{task.completed:,.0f} of {task.total:,.0f}"),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            _column("{task.fields[text]}", ratio=1),  # takes what is left of the line
-            console=Console(stderr=True),
+            _Bar(console),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
+            _Status(console),
+            console=console,
             disable=not self.live,
             transient=transient,
             expand=True,
@@ -57,15 +81,19 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def show(self, name: str, done: int, total: int) -> None:
-        """Show how much of a task is done, on a terminal."""
-        if name not in self._tasks:
-            self._tasks[name] = self._bar.add_task(name, total=total, text="")
-        self._bar.update(self._tasks[name], completed=done, total=total)
+    def show(self, name: str, done: int, total: int, lines: Sequence[str] = ()) -> None:
+        """Show how much of a task is done, on a terminal.
 
-    def annotate(self, name: str, text: str) -> None:
-        """Show a text behind a task that is shown."""
-        self._bar.update(self._tasks[name], text=text)
+        Args:
+            name: Name of the task.
+            done: What is done.
+            total: Of how much.
+            lines: What stands beside the bar, from the longest form to the shortest; the first that
+                fits into the line is shown. By default, name, numbers and the time left.
+        """
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total, lines=())
+        self._bar.update(self._tasks[name], completed=done, total=total, lines=lines)
 
     @property
     def shows_colours(self) -> bool:
@@ -102,6 +130,37 @@ class ProgressBar:
             say(f"{name}: {done:,} of {total:,}")
 
 
-def _column(text: str, ratio: int | None = None) -> TextColumn:
-    """Return a text column that is never wrapped; with a ratio it is cut when the line is full."""
-    return TextColumn(text, markup=False, table_column=Column(no_wrap=True, ratio=ratio))
+class _Bar(BarColumn):
+    """A bar that is shorter on a narrow terminal."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def render(self, task: Task) -> RichBar:
+        """Return the bar of a task."""
+        self.bar_width = bar_width(self._console.width)
+        return super().render(task)
+
+
+class _Status(ProgressColumn):
+    """The text beside the bar, in the longest form that fits; it is never wrapped."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(Column(no_wrap=True, ratio=1))
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        """Return the text of a task."""
+        lines = task.fields["lines"] or _counted(task)
+        text = first_that_fits(lines, room_for_text(self._console.width))
+        return Text(text, no_wrap=True, overflow="ellipsis", style="progress.remaining")
+
+
+def _counted(task: Task) -> list[str]:
+    """Return the name of a task, how much of it is done, and the time left."""
+    done = f"{task.completed:,.0f} of {task.total or 0:,.0f}"
+    left = task.time_remaining
+    named = f"{task.description}  {done}"
+    timed = [] if left is None else [f"{named}  {clock(left)} left"]
+    return [*timed, named, done]

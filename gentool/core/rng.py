@@ -168,15 +168,19 @@ class Draw:
         """Return standard normal noise, float32 (B, *shape)."""
         import torch  # not at module level: data and its worker processes start without torch
 
+        from gentool.core.devices import to_device
+
         values = normal(self.seed, f"{self.phase}/{purpose}", self.indices, int(np.prod(shape)))
-        return torch.from_numpy(values).view(-1, *shape).to(self.device, non_blocking=True)
+        return to_device(torch.from_numpy(values).view(-1, *shape), self.device)
 
     def uniform(self, purpose: str, *shape: int) -> "torch.Tensor":
         """Return uniform numbers in [0, 1), multiples of 2^-24, float32 (B, *shape)."""
         import torch
 
+        from gentool.core.devices import to_device
+
         size = int(np.prod(shape))
         values = uniform(self.seed, f"{self.phase}/{purpose}", self.indices, size)
         # Round down to the 24 bits of float32; rounding to nearest could give 1.
         rounded = (np.floor(values * 2.0**24) * 2.0**-24).astype(np.float32)
-        return torch.from_numpy(rounded).view(-1, *shape).to(self.device, non_blocking=True)
+        return to_device(torch.from_numpy(rounded).view(-1, *shape), self.device)

@@ -1,7 +1,7 @@
 """The prepared images of a source, as training and evaluation use them. Reads no files itself."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -62,6 +62,8 @@ class Dataset:
         stamp: When streaming, what changes with the files even if the fingerprint does not.
         with_empty: The same images with the classes that were left out, as no image has them; None
             if there are none. Older versions of gentool trained models on it.
+        older_fingerprint: When streaming, the fingerprint that older versions of gentool gave these
+            images, without a spot check of their contents.
         streamed: Whether an image is decoded each time it is read, which takes long. Otherwise
             the pixels are in memory or in a memory-mapped file.
     """
@@ -82,6 +84,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     stamp: str = ""
     with_empty: "Dataset | None" = None
+    older_fingerprint: str = ""
     streamed: bool = False
 
     def __len__(self) -> int:
@@ -109,12 +112,18 @@ class Dataset:
     def as_before(self, fingerprint: object) -> "Dataset":
         """Return the images as a data set with this fingerprint, or its beginning, if they can be.
 
-        That is ``with_empty`` where an older version of gentool used it, else the data set itself.
+        That is ``with_empty``, or the images with ``older_fingerprint``, where an older version of
+        gentool used it, else the data set itself.
         """
-        known = self.with_empty
-        if known is None or not isinstance(fingerprint, str) or not fingerprint:
+        if not isinstance(fingerprint, str) or not fingerprint:
             return self
-        return known if known.fingerprint.startswith(fingerprint) else self
+        found: Dataset | None = self
+        while found is not None:
+            for known in filter(None, (found.fingerprint, found.older_fingerprint)):
+                if known.startswith(fingerprint):
+                    return replace(found, fingerprint=known)
+            found = found.with_empty
+        return self
 
     def split(self, holdout: float, *, keep_classes: bool = True) -> "Split":
         """Return the training images and the held-out images.

@@ -1,8 +1,8 @@
-"""Deep images: grey with 16 or 32 bits or floating point, and 16-bit colour in PNG.
+"""Deep images: grey with 16 or 32 bits or floating point, 16-bit colour in PNG, and arrays.
 
 Pillow holds the grey ones in its modes ``I;16``, ``I`` and ``F``. Of 16-bit colour it decodes only
 the upper 8 bits of each value. ``remember_low_bits`` keeps the lower bits beside the image if the
-upper ones alone would be dark.
+upper ones alone would be dark. ``image_of_values`` does so for arrays.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED = 258, 339, 1  # TIFF 6.0
 _NO_DATA = 42113  # a tag of GDAL: the value of pixels that were not measured
 _WHITE = "gentool white"  # key in an image's info: the value that means white
 _EMPTY = "gentool empty"  # key in an image's info: the value of pixels that were not measured
-_DEEP_COLOUR = "gentool deep colour"  # key in an image's info: the values, uint16 (H, W, C)
+_DEEP_COLOUR = "gentool deep colour"  # key in an image's info: the values, (H, W, C)
 _WIDE = "gentool wide"  # key in an image's info: whether Pillow left out the lower 8 bits
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # Pillow's names of raw data
 _HALF = 128  # upper bytes below this use less than half of the range
@@ -116,6 +116,31 @@ def remember_low_bits(image: Image.Image, raw: str, data: bytes) -> None:
     image.info[_DEEP_COLOUR] = np.asarray(turned).astype(np.uint16) * 256 + np.asarray(lower)
 
 
+def image_of_values(values: NDArray[Any], white: float) -> Image.Image:
+    """Return a deep image with some values.
+
+    Args:
+        values: uint16, int32, uint32 or float32 (H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA).
+        white: The largest value of the type that the values were stored in; 0 for floating point.
+    """
+    if values.shape[2] > 1:
+        top = white or _white_of_floats(np.nanmax(values, initial=0.0))
+        image = Image.fromarray(_scaled(values, Levels(0.0, top)))
+        image.info.update({_DEEP_COLOUR: values, _WHITE: white})
+        return image
+    grey = np.ascontiguousarray(values[:, :, 0])
+    image = Image.fromarray(grey.view(np.int32) if grey.dtype == np.uint32 else grey)
+    if image.mode == "I":
+        image.info[_WHITE] = white
+    return image
+
+
+def deep_colour(image: Image.Image) -> NDArray[Any] | None:
+    """Return the values of a deep image of colours, (H, W, C); None for other images."""
+    found: NDArray[Any] | None = image.info.get(_DEEP_COLOUR)
+    return found
+
+
 def with_values_of(image: Image.Image, changed: Image.Image) -> Image.Image:
     """Return ``changed`` with what ``image`` knows about its values, which Pillow may drop."""
     keys = (_WHITE, _EMPTY, _DEEP_COLOUR, _WIDE)
@@ -134,12 +159,13 @@ def with_levels(image: Image.Image, levels: Levels | None) -> Image.Image:
     """
     if is_deep_grey(image):
         return _to_eight_bits(image, levels)
-    colour = image.info.get(_DEEP_COLOUR)
+    colour = deep_colour(image)
     if levels is None or colour is None:
         return image
-    alpha = colour[..., 3:] // 257
-    scaled = _scaled(colour[..., :3], levels)
-    return Image.fromarray(np.concatenate([scaled, alpha.astype(np.uint8)], axis=-1))
+    alpha = np.asarray(image)[..., 3:]
+    if colour.dtype == np.uint16:
+        alpha = (colour[..., 3:] // 257).astype(np.uint8)
+    return Image.fromarray(np.concatenate([_scaled(colour[..., :3], levels), alpha], axis=-1))
 
 
 def _to_eight_bits(image: Image.Image, levels: Levels | None) -> Image.Image:
@@ -157,7 +183,11 @@ def _white(image: Image.Image) -> float:
     """Return the value that means white in a deep grey image without levels."""
     if image.mode != "F":
         return float(image.info.get(_WHITE, 65535.0))
-    top = max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image))
+    return _white_of_floats(max(float(np.nanmax(rows, initial=0.0)) for rows in _bands(image)))
+
+
+def _white_of_floats(top: float) -> float:
+    """Return the value that means white in floating point whose largest value is ``top``."""
     return 1.0 if top <= 1 else 255.0
 
 
@@ -187,8 +217,8 @@ def deep_values(image: Image.Image) -> DeepValues | None:
     if is_deep_grey(image):
         white = 0.0 if image.mode == "F" else float(image.info.get(_WHITE, 65535.0))
         bands = _bands(image)
-    elif _DEEP_COLOUR in image.info:
-        white, bands = 65535.0, iter([image.info[_DEEP_COLOUR][..., :3]])
+    elif (colour := deep_colour(image)) is not None:
+        white, bands = float(image.info.get(_WHITE, 65535.0)), iter([colour[..., :3]])
     else:
         return None
     empty, found = image.info.get(_EMPTY), []

@@ -34,7 +34,8 @@ def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) ->
     place = np.zeros(len(dataset.classes), dtype=np.int64)
     place[kept] = np.arange(len(kept))
     classes = tuple(dataset.classes[k] for k in kept)
-    words = f"{dataset.fingerprint}|{json.dumps(classes)}"
+    prints = (dataset.fingerprint, dataset.older_fingerprint)
+    fingerprint, older = (_with_classes(known, classes) for known in prints)
     kept_words = f"{len(kept):,} {'class remains' if len(kept) == 1 else 'classes remain'}"
     gone = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
     told = told_of(gone, np.bincount(listed, minlength=len(dataset.classes))[counts == 0])
@@ -42,10 +43,17 @@ def without_empty_classes(dataset: Dataset, listed: NDArray[np.int32] | None) ->
         dataset,
         labels=place[dataset.labels],
         classes=classes,
-        fingerprint=hashlib.sha256(words.encode()).hexdigest(),
+        fingerprint=fingerprint,
+        older_fingerprint=older,
         notes=(*dataset.notes, *(f"{sentence}; {kept_words}" for sentence in told)),
         with_empty=dataset,
     )
+
+
+def _with_classes(fingerprint: str, classes: Sequence[str]) -> str:
+    """Return the fingerprint of images with only these classes; "" for ""."""
+    words = f"{fingerprint}|{json.dumps(classes)}"
+    return hashlib.sha256(words.encode()).hexdigest() if fingerprint else ""
 
 
 def told_of(classes: Sequence[str], before: Sequence[int] | NDArray[np.int64]) -> list[str]:

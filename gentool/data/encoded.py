@@ -13,14 +13,18 @@ from itertools import count
 
 from PIL import Image, ImageOps, JpegImagePlugin, TiffImagePlugin, features
 
+from gentool.data.avif_films import filled, whole_frames
 from gentool.data.decoder_warnings import ignored_decoder_warnings
-from gentool.data.kinds import HEAD_BYTES, ends_early, image_format, is_targa
+from gentool.data.icons import picture_in_icon
+from gentool.data.kinds import HEAD_BYTES, ends_early, image_format
 from gentool.data.metadata import is_progressive, without_metadata
+from gentool.data.targa import is_targa, without_alpha
 from gentool.data.tiff_tags import without_tags
 
 _OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000"}  # formats that not every Pillow decodes
 FORMATS = (
-    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "QOI", "DDS", "SGI", "PCX", "TGA",
+    "PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "QOI", "DDS", "SGI", "PCX", "TGA", "ICO",
+    "PSD",
     *(name for name, codec in _OPTIONAL.items() if features.check(codec)),
 )  # fmt: skip
 _MOST_PIXELS = 2**26  # 8192 x 8192: larger images need much memory and are mostly attacks
@@ -31,6 +35,7 @@ _MOST_FRAMES = 10**6
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255  # TIFF 6.0
 _AUXILIARY, _REDUCED = 1 | 4, 2  # a thumbnail or a mask; a thumbnail by the older tag
 _DESCRIBED, _FULL_SIZE = "gentool description", "gentool size"  # keys in an image's info
+_EXIF_KEYS = ("exif", "Raw profile type exif")  # in an image's info
 _SUB_IFDS = (34665, 34853, 40965)  # EXIF, GPS and interoperability directories (EXIF 2.32, 4.6.3)
 
 
@@ -114,6 +119,8 @@ def _count(image: Image.Image, data: bytes, kind: str) -> int:
         promised = int(getattr(image, "n_frames", 1))
     except Exception:  # a GIF that is cut inside of a header
         return _readable(image, range(_MOST_FRAMES)) + 1
+    if kind == "AVIF" and (whole := whole_frames(data)) is not None:
+        return whole + 1
     if kind == "WEBP" and ends_early(data):  # only its whole frames are given to the decoder
         return promised + 1
     if promised == 1 or not ends_early(data):
@@ -166,7 +173,8 @@ def open_encoded(data: bytes, frame: int | None = None) -> Image.Image:
     _check_size(image)
     has_frames = frame is None and _has_frames(image, data, kind)
     size = image.info.pop(_FULL_SIZE, image.size)
-    describe(image, Described(str(image.format), size, has_frames))
+    name = "ICO" if kind == "ICO" else image.format or ("TGA" if is_targa(data) else "")
+    describe(image, Described(name, size, has_frames))
     return image
 
 
@@ -174,12 +182,18 @@ def _open_frame(data: bytes, kind: str | None, frame: int) -> Image.Image:
     """Open a frame of an image; its metadata are removed, as far as no pixel needs them."""
     if kind == "TIFF":
         return _tiff(data, frame)
+    if kind == "ICO" and (picture := picture_in_icon(data)) is not None:
+        return _open_frame(picture, image_format(picture), 0)
+    if kind == "AVIF" and (whole := whole_frames(data)) is not None:
+        if frame >= whole:
+            raise EOFError
+        data = filled(data)
     plain = without_metadata(data)
     image = _open(plain.data, kind)
     if frame:
         image.seek(frame)
     image.info.update(plain.info)
-    return image
+    return image if kind or not without_alpha(data) else image.convert("RGB")
 
 
 def _tiff(data: bytes, page: int) -> TiffImagePlugin.TiffImageFile:
@@ -288,5 +302,18 @@ def _forget_directories(image: Image.Image) -> None:
 
 def turn_upright(image: Image.Image) -> None:
     """Turn a decoded image as its EXIF data say, unless they are damaged."""
+    if image.info.get("xmp"):  # has an orientation too, which counts if EXIF data have none
+        _forget_damaged_exif(image)
     with contextlib.suppress(Exception):  # damaged EXIF data raise almost anything
         ImageOps.exif_transpose(image, in_place=True)
+
+
+def _forget_damaged_exif(image: Image.Image) -> None:
+    """Remove EXIF data that cannot be read, as Pillow reads no XMP after an error in them."""
+    copy = Image.new("L", (1, 1))
+    copy.info = {key: image.info[key] for key in _EXIF_KEYS if key in image.info}
+    try:
+        copy.getexif()
+    except Exception:  # damaged EXIF data raise almost anything
+        for key in copy.info:
+            del image.info[key]

@@ -6,12 +6,13 @@ Opens no file.
 import re
 
 from gentool.core.image_parts import png_chunks
+from gentool.data.icons import is_icon
 
 HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_cut``
 _TAIL_BYTES = 1024
 
 UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, does not read
-    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psd", ".svg", ".ico", ".exr", ".hdr", ".eps",
+    ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psb", ".svg", ".cur", ".exr", ".hdr", ".eps",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf",
     ".rw2", ".dcm", ".nii", ".fits", ".xcf",
 })  # fmt: skip
@@ -21,8 +22,8 @@ _IMAGES = (
     ("PNG", b"\x89PNG\r\n\x1a\n"), ("JPEG", b"\xff\xd8\xff"), ("GIF", b"GIF8"), ("BMP", b"BM"),
     ("TIFF", b"II*\0"), ("TIFF", b"MM\0*"), ("JPEG2000", b"\0\0\0\x0cjP  \r\n"),
     ("JPEG2000", b"\xff\x4f\xff\x51"), ("QOI", b"qoif"), ("DDS", b"DDS "), ("SGI", b"\x01\xda"),
+    ("PSD", b"8BPS\0\1"),
 )  # fmt: skip
-_TARGA = b"TRUEVISION-XFILE.\0"  # the last bytes of a TGA (version 2), which has no first ones
 _PCX = re.compile(rb"\x0a[\x00\x02\x03\x05]\x01[\x01\x02\x04\x08]")
 _NETPBM = re.compile(rb"P[1-6][\s#]")
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC",
@@ -30,7 +31,7 @@ _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b
            b"msf1": "HEIC"}  # fmt: skip
 _OTHERS = (
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"8BPS", "a Photoshop document"), (b"\0\0\1\0", "an icon"),
+    (b"8BPS", "a Photoshop document"), (b"\0\0\2\0", "a cursor"),
     (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"), (b"gimp xcf", "a GIMP drawing"),
     (b"FUJIFILM", "a raw photo"), (b"SIMPLE  =", "a FITS image"), (b"%!PS", "a PostScript file"),
@@ -47,7 +48,9 @@ _OTHERS = (
     (b"SQLite format 3\0", "an SQLite database"),
 )  # fmt: skip
 _CUT_SHORT = re.compile(
-    r"truncated|cut short|unexpected end|reached EOF|expected to read", re.IGNORECASE
+    r"truncated|cut short|unexpected end|reached EOF|expected to read|not enough image data|"
+    r"buffer is not large enough",
+    re.IGNORECASE,
 )
 
 
@@ -67,12 +70,9 @@ def image_format(head: bytes) -> str | None:
         return "AVIF" if "AVIF" in known else next(iter(known), None)
     if _PCX.match(head):
         return "PCX"
+    if is_icon(head):
+        return "ICO"
     return "PPM" if _NETPBM.match(head) else None
-
-
-def is_targa(data: bytes) -> bool:
-    """Return whether a whole file ends as a TGA does; older ones cannot be recognised."""
-    return data.endswith(_TARGA)
 
 
 def _is_bitmap(head: bytes) -> bool:
@@ -91,7 +91,7 @@ def name_kind(head: bytes) -> str | None:
     if _ANNEX.match(head):
         return "a git-annex pointer instead of the file itself (fetch it with git annex get)"
     if kind := image_format(head):
-        article = "an" if kind[0] in "AH" else "a"
+        article = "an" if kind[0] in "AHI" else "a"
         return f"{article} {kind} image"
     for magic, words in _OTHERS:
         if head.startswith(magic):
@@ -137,7 +137,7 @@ def why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
     allowed = f"not a {', '.join(formats)} image"
     if words is None:
         return f"it is {allowed}"
-    advice = ": convert it" if kind or words.endswith(("image", "icon", "photo")) else ""
+    advice = ": convert it" if kind or words.endswith(("image", "cursor", "photo")) else ""
     return f"it is {words}, {allowed}{advice}"
 
 

@@ -33,6 +33,7 @@ from gentool.core.pil_images import lay_on, pil_mode
 from gentool.core.registry import name_error
 from gentool.data.decoder_warnings import ignored_decoder_warnings
 from gentool.data.deep_images import (
+    deep_colour,
     is_deep_grey,
     raw_mode,
     remember_low_bits,
@@ -248,7 +249,7 @@ class Probe:
     """Sizes and colours of a sample of images.
 
     Attributes:
-        sizes: (width, height) of each image, in pixels.
+        sizes: (width, height) of each image in its file, in pixels.
         mode: ``grey``, ``rgb`` or ``rgba``.
         reason: Why this mode was chosen, for a message.
     """
@@ -265,7 +266,7 @@ def probe(images: Iterable[Image.Image]) -> Probe:
     """
     sizes, kinds = [], Counter[str]()
     for image in images:
-        sizes.append(image.size)
+        sizes.append(description(image).size)
         if has_alpha(image):
             rgba = image.convert("RGBA")
             if np.asarray(rgba)[..., 3].min() < 255:
@@ -282,5 +283,6 @@ def probe(images: Iterable[Image.Image]) -> Probe:
 def _is_grey(image: Image.Image) -> bool:
     if image.mode in ("1", "L", "LA") or is_deep_grey(image):
         return True
-    rgb = np.asarray(image.convert("RGB"))
+    colour = deep_colour(image)
+    rgb = np.asarray(image.convert("RGB")) if colour is None else colour[..., :3]
     return bool((rgb == rgb[..., :1]).all())

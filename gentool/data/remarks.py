@@ -4,7 +4,7 @@ Counted are images far smaller than the training size, files with further frames
 and images that are nearly equal. Kept with a cache entry. Opens no file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from gentool.data.likeness import MOST_IMAGES, Likeness
 from gentool.data.preprocessing import Preprocessing
 
 ENLARGED = 4  # images that are enlarged by more than this are far smaller than the training size
+_ABOUT_LEVELS = "images that "
+_LEVELS_ADVICE = ". If that is not wanted, give --levels LOW:HIGH"
 _MAINLY = 0.5  # share of the files from which further frames are a note of training
 
 
@@ -132,10 +134,15 @@ def about_levels(count: int, levels: Levels | None, first: str) -> str:
         what = "use only the lowest part of the range of their type and become nearly black"
     else:
         what = f"have values outside the levels {levels}"
-    return (
-        f"images that {what}: {count:,}, the first {first:.80}. If that is not wanted, give "
-        "--levels LOW:HIGH"
-    )
+    return f"{_ABOUT_LEVELS}{what}: {count:,}, the first {first:.80}{_LEVELS_ADVICE}"
+
+
+def unsuited_notes(notes: Iterable[str]) -> list[str]:
+    """Return those notes of a data set that are on levels, without advice to choose others.
+
+    They are for images whose levels are those of a model.
+    """
+    return [note.removesuffix(_LEVELS_ADVICE) for note in notes if note.startswith(_ABOUT_LEVELS)]
 
 
 def is_far_smaller(size: tuple[int, int], shape: ImageShape) -> bool:

@@ -13,6 +13,7 @@ from gentool.core.images import (
     ImageShape,
     side_problem,
 )
+from gentool.data.encoded import description
 from gentool.data.fitting import better_size, given_words, lost_words, median_aspect, nearest_aspect
 from gentool.data.preprocessing import Probe, probe
 from gentool.data.reading import Sample
@@ -98,7 +99,8 @@ def about_given_size(sample: Sample, size: str | None, fit: str, largest_side: i
     if size is None or isinstance(sample.source, BuiltinSource):
         return []
     shape = parse_size(size)
-    return given_words([image.size for image in sample.images()], shape, fit, largest_side)
+    sizes = [description(image).size for image in sample.images()]
+    return given_words(sizes, shape, fit, largest_side)
 
 
 def _choose_size(found: Probe, largest_side: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from gentool.checkpoint import LoadedModel
 from gentool.core.errors import DataError
 from gentool.core.images import Pixels
 from gentool.data import Source, prepare
+from gentool.data.remarks import unsuited_notes
 from gentool.evaluation.latent_use import Scores
 from gentool.evaluation.metric_choice import FEWEST, OF_FEATURES, Wanted
 from gentool.evaluation.reference import Reference, make_extractor, make_reference
@@ -100,6 +101,7 @@ class Measuring:
             self._poll()
             self._score_model(scores, target, metrics)
         scores.notes += self._split.notes.get(path, [])
+        scores.notes += unsuited_notes(self._images.dataset.notes)
         return scores
 
     def _score_samples(self, scores: Scores, target: Target, metrics: Sequence[str]) -> Pixels:
@@ -113,6 +115,7 @@ class Measuring:
             found = prepare(
                 target, preprocessing, lambda done, total: self._poll(), max_bad=request.max_bad
             )
+            scores.notes += unsuited_notes(found.notes)
             images = found.whole.some(request.count).images
             if len(found) < FEWEST and not set(OF_FEATURES).isdisjoint(metrics):
                 raise DataError(

@@ -77,7 +77,22 @@ class Scorer:
         self._held_out = self._extractor.features(_some(held_out)) if enough else None
         reference = self._training if self._held_out is None else self._held_out
         self._moments = moments(reference.numpy())
+        self._real = self._distance_of_real(train)
         self._spread = mean_distance(reference)
+
+    def _distance_of_real(self, train: Subset) -> float | None:
+        """Return the distance that other images of the data have; None if there are too few.
+
+        With held-out images, these are compared with the training images; otherwise 2,000
+        training images are compared with up to 2,000 others. A model that is as good as the data
+        gets about this distance.
+        """
+        if self._held_out is not None:
+            return distance_between(moments(self._training.numpy()), self._moments)
+        others = _some(train, after=_SAMPLES)
+        if len(others) < _FEWEST_HELD_OUT:
+            return None
+        return distance_between(moments(self._extractor.features(others).numpy()), self._moments)
 
     def score(
         self,
@@ -106,7 +121,10 @@ class Scorer:
         distance = distance_between(moments(samples.numpy()), self._moments)
         # If all images are the same, the samples cannot be less diverse than the images.
         diversity = mean_distance(samples) / self._spread if self._spread else 1.0
-        record = {"fd_random": round(distance, 6), "diversity": round(diversity, 4)}
+        record = {"fd_random": round(distance, 6)}
+        if self._real is not None:
+            record["fd_random/real"] = round(self._real, 6)
+        record["diversity"] = round(diversity, 4)
         warnings = {}
         if diversity < _LOW_DIVERSITY:
             warnings["collapse"] = (
@@ -155,9 +173,15 @@ class Scorer:
         return torch.cat(found)
 
 
-def _some(images: Subset) -> Pixels:
-    """Return at most 2,000 of the images, uint8 (N, H, W, C), the same at every call."""
-    return images.images[data_order(0, 0, min(len(images), _SAMPLES), len(images))]
+def _some(images: Subset, after: int = 0) -> Pixels:
+    """Return at most 2,000 of the images, uint8 (N, H, W, C), the same at every call.
+
+    Args:
+        images: The images.
+        after: How many images of the same random order are passed over.
+    """
+    last = min(len(images), after + _SAMPLES)
+    return images.images[data_order(0, min(after, last), last - min(after, last), len(images))]
 
 
 def mean_distance(features: torch.Tensor) -> float:

@@ -111,6 +111,26 @@ def suited(model: Model, keys: Latents, *, loop: bool) -> str | list[str]:
     return methods[0] if len(set(methods)) == 1 else methods
 
 
+def between(model: Model, keys: Latents, at: float) -> Latents:
+    """Return one point of the path through key frames, by the methods of ``suited``.
+
+    Args:
+        model: The model.
+        keys: Key frames, at least two.
+        at: Position, from 0 at the first key to K - 1 at the last.
+    """
+    leg = min(int(at), len(keys) - 2)
+    pair = keys.rows(range(leg, leg + 2))
+    how = suited(model, pair, loop=False)
+    assert isinstance(how, str)
+    a, b = pair.values.flatten(1)
+    classes = model.latent_classes if keys.space == "z" else 0  # their sum must stay 1
+    end = len(a) - classes
+    move = slerp if how == "slerp" else lerp
+    found = torch.cat([move(a[:end], b[:end], at - leg), lerp(a[end:], b[end:], at - leg)])
+    return Latents(found.view(1, *keys.values.shape[1:]), keys.space)
+
+
 def plan_path(
     loaded: LoadedModel,
     keys: Latents,

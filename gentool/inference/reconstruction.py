@@ -16,9 +16,14 @@ import numpy as np
 from gentool.checkpoint import LoadedModel, exported_tensors, write_result
 from gentool.core.errors import NoEncoder, UsageError
 from gentool.core.images import Pixels, mean_squared_error, psnr
+from gentool.core.messages import WARNING
 from gentool.core.sheets import Layout, grid
 from gentool.core.signals import StopFlag
-from gentool.data import BadImage, Preprocessing, Source, decode, open_images
+from gentool.data import BadImage, Preprocessing, Source, open_images
+from gentool.data.deep_images import outside
+from gentool.data.preprocessing import convert, open_image
+from gentool.data.remarks import about_levels, unsuited_notes
+from gentool.data.sources.base import Loaded
 from gentool.inference.blocks import encode_blocks, posterior_blocks, prior_blocks
 from gentool.inference.held_out import fitted_record
 from gentool.inference.inversion import fit_weights, invert
@@ -59,11 +64,11 @@ class FoundImage(NamedTuple):
 
     Attributes:
         path: Its file; inside an archive, the archive's path with the member's name.
-        load: Reads the image and returns it prepared, uint8 (H, W, C); raises as ``Source.load``.
+        load: Reads the image and returns it prepared; raises as ``Source.load``.
     """
 
     path: Path
-    load: Callable[[Preprocessing], Pixels]
+    load: Callable[[Preprocessing], Loaded]
 
 
 def find_images(paths: Sequence[Path]) -> list[FoundImage]:
@@ -88,20 +93,26 @@ def find_images(paths: Sequence[Path]) -> list[FoundImage]:
     return found
 
 
-def _read_file(path: Path, preprocessing: Preprocessing) -> Pixels:
+def _read_file(path: Path, preprocessing: Preprocessing) -> Loaded:
     if path.exists() and not path.is_file():  # reading a pipe would block
         raise BadImage("it is not a regular file")
-    return decode(path.read_bytes(), preprocessing)
+    image = open_image(path.read_bytes())
+    return Loaded(convert(image, preprocessing), 0, outside(image, preprocessing.levels))
 
 
-def _load(source: Source, index: int, preprocessing: Preprocessing) -> Pixels:
-    return source.load(index, preprocessing).pixels
+def _load(source: Source, index: int, preprocessing: Preprocessing) -> Loaded:
+    return source.load(index, preprocessing)
 
 
 def read_images(
-    loaded: LoadedModel, wanted: Sequence[FoundImage]
+    loaded: LoadedModel, wanted: Sequence[FoundImage], tell: Callable[[str], None]
 ) -> tuple[dict[Path, Pixels], dict[Path, str]]:
     """Read images and prepare them for a model.
+
+    Args:
+        loaded: The model.
+        wanted: The images.
+        tell: Called with a sentence if the levels of the model do not suit some of them.
 
     Returns:
         The images by path, uint8 (H, W, C) in the model's shape; and for every image that could
@@ -109,14 +120,22 @@ def read_images(
     """
     good: dict[Path, Pixels] = {}
     bad: dict[Path, str] = {}
+    unsuited: list[Path] = []
     preprocessing = loaded.preprocessing
     for image in wanted:
         try:
-            good[image.path] = image.load(preprocessing)
+            found = image.load(preprocessing)
+            good[image.path] = found.pixels
+            unsuited += [image.path] if found.unsuited else []
         except BadImage as error:
             bad[image.path] = str(error)
         except OSError as error:
             bad[image.path] = error.strerror or str(error)
+    if unsuited:
+        (told,) = unsuited_notes(
+            [about_levels(len(unsuited), preprocessing.levels, str(unsuited[0]))]
+        )
+        tell(f"{WARNING}{told}. The model keeps the levels of its training images")
     return good, bad
 
 

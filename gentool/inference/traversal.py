@@ -8,8 +8,8 @@ can make.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
@@ -65,7 +65,7 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     space = natural_space(model)
     draws = _STYLES if space == "w" else pictures_needed(model)
     latents = prior_blocks(model, [(0, k) for k in range(draws)])
-    if latents.ndim != 2 or not latents.is_floating_point():
+    if not _are_vectors(latents):
         raise UsageError(
             "the latents of this model are not vectors of real numbers, so it has no directions"
         )
@@ -85,6 +85,15 @@ def find_directions(model: Model, method: str, count: int) -> Directions:
     deviations = (points.cpu().double() @ vectors.T).std(dim=0)
     device = model.device
     return Directions(vectors.float().to(device), deviations.float().to(device), space, method)
+
+
+def has_directions(model: Model) -> bool:
+    """Return whether the latents of a model are vectors of real numbers."""
+    return _are_vectors(prior_blocks(model, [(0, 0)]))
+
+
+def _are_vectors(latents: torch.Tensor) -> bool:
+    return latents.ndim == 2 and latents.is_floating_point()
 
 
 def pictures_needed(model: Model) -> int:
@@ -185,8 +194,32 @@ def traverse(
         uint8 (H, W, C), row by row.
     """
     moves = torch.tensor(offsets_of(steps, amount), device=start.values.device)
-    for number, vector in enumerate(directions.vectors):
-        step = torch.zeros_like(start.values[0])
-        step[..., : len(vector)] = vector * directions.deviations[number]  # class weights stay
+    for number in range(len(directions)):
+        step = _step(directions, number, start.values[0])
         points = start.values + moves.view(-1, *[1] * step.ndim) * step
         yield from decode(loaded.model, Latents(points, directions.space))
+
+
+def moved(start: Latents, directions: Directions, moves: Mapping[int, float]) -> Latents:
+    """Return points that are moved along directions.
+
+    Args:
+        start: Points in the space of ``directions``.
+        directions: Directions of the model.
+        moves: Number of a direction -> distance in standard deviations.
+    """
+    values = start.values
+    for number, deviations in sorted(moves.items()):
+        values = values + deviations * _step(directions, number, values[0])
+    return replace(start, values=values)
+
+
+def _step(directions: Directions, number: int, like: torch.Tensor) -> torch.Tensor:
+    """Return one standard deviation along a direction, in the shape of one point.
+
+    The class weights at the end of latents are not changed.
+    """
+    step = torch.zeros_like(like)
+    vector = directions.vectors[number]
+    step[..., : len(vector)] = vector * directions.deviations[number]
+    return step

@@ -180,6 +180,23 @@ def budget_of(name: str, device_kind: str, images: int) -> int | None:
     return most if preset.model == "gan" and most < own else None
 
 
+def usual_images(name: str, device_kind: str, images: int) -> int:
+    """Return how many images a finished run of a preset usually sees, with repetition.
+
+    It is the default budget of the preset on this kind of device, or that for few images
+    (``budget_of``). The defaults were chosen from measured runs, which are listed in the README
+    under "Measured": with about this number of images, samples show their subject, and more images
+    improve them only slowly.
+
+    Args:
+        name: Name of the preset.
+        device_kind: ``cpu``, ``cuda`` or ``mps``.
+        images: Number of training images.
+    """
+    own = int(get_preset(name).settings(device_kind)["images"])
+    return budget_of(name, device_kind, images) or own
+
+
 def largest_side(device_kind: str) -> int:
     """Return the largest side in pixels that ``train`` chooses by default."""
     return LARGEST_SIDE["cpu" if device_kind == "cpu" else "gpu"]

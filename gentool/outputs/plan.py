@@ -73,16 +73,18 @@ def recipe(loaded: LoadedModel, **what: object) -> dict[str, object]:
 def merged_recipe(plan: Plan) -> dict[str, object]:
     """Merge the recipes of a plan into one.
 
-    A value that is the same in all recipes is kept. Values that vary become a list; integers
-    become text such as ``0-63,70``; a list that is too long becomes a hash.
+    A value that is the same in all recipes is kept. Values that vary become a list, with None
+    where a recipe lacks the key; integers become text such as ``0-63,70``; a list that is too
+    long becomes a hash.
     """
     merged: dict[str, object] = {}
     varying: dict[str, list[object]] = {}
     for number, result in enumerate(plan.results()):
         merged = merged or dict(result.recipe)
-        for key, value in result.recipe.items():
-            if key not in varying and value != merged[key]:
-                varying[key] = [merged[key]] * number
+        for key in {*merged, *varying, *result.recipe}:
+            value = result.recipe.get(key)
+            if key not in varying and value != merged.get(key):
+                varying[key] = [merged.get(key)] * number
             if key in varying:
                 varying[key].append(value)
     return merged | {key: _short(values) for key, values in varying.items()}

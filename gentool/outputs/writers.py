@@ -241,7 +241,7 @@ class ArraySink(Sink):
         self._extra: dict[str, Any] = {
             key: np.fromiter((int(str(r.recipe[key])) for r in plan.results()), np.int64)
             for key in ("seed", "index")
-            if key in self._recipe
+            if all(key in r.recipe for r in plan.results())
         }
         self._count = 0
 

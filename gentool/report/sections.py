@@ -12,6 +12,7 @@ from gentool.report.health import examine
 from gentool.report.markup import command, image, name, paragraph, section, table, text
 from gentool.report.reading import RunView
 from gentool.report.series import Chart
+from gentool.training.ending import next_commands
 
 _STATES = {TRAINING: "in training", DONE: "done", STOPPED: "stopped", "diverged": "diverged"}
 _LEVELS = {"good": "Good", "note": "Note", "bad": "Warning"}
@@ -300,13 +301,9 @@ def _commands(run: RunView) -> list[tuple[str, str]]:
         if line:
             found.append((f"{line} {shell_line(['--out', folder])}", meaning))
     if run.model is not None:
-        found.append((shell_line(["gentool", "sample", folder, "-n", "64"]), "Draw 64 samples"))
-        line = shell_line(["gentool", "interpolate", folder, "--seeds", "0-4", "-o", "film.gif"])
-        found.append((line, "Make a film between five samples"))
-    data = run.setting("data")
-    words = ["gentool", "evaluate", folder, "--data", data or "IMAGES"]
-    if run.model is not None and " " not in data:
-        found.append((shell_line(words), "Compute all scores"))
+        data = run.setting("data")
+        several = " " in data  # the facts do not tell where a name ends
+        found += next_commands(run.folder, [data or "IMAGES"])[: 2 if several else 3]
     words = ["gentool", "report", folder]
     found.append((shell_line(words), "Write this report again, with all pictures"))
     return found

@@ -13,7 +13,8 @@ _MEANINGS = {
     "fd_random": (
         "Distance of samples to the images",
         "Frechet distance in the features of a fixed random network. Lower is better; 0 means that "
-        "samples and images have the same distribution.",
+        "samples and images have the same distribution. The line fd_random/real is the distance "
+        "that other images of the data have: the best that a model can reach.",
     ),
     "diversity": (
         "Diversity of samples",
@@ -33,6 +34,10 @@ _MEANINGS = {
     "elbo": ("Bound on log p(x)", "In nats per image. Higher is better."),
     "kl": ("Information in the latents (KL)", "In nats per image. Near 0, latents are not used."),
     "kl_largest_unit": ("KL of the latent with the most", "In nats per image."),
+    "psnr": (
+        "Reconstructions",
+        "Peak signal-to-noise ratio of reconstructed training images, in dB. Higher is better.",
+    ),
     "mse": ("Error of reconstructions", "Mean squared error of pixels. Lower is better."),
     "margin": (
         "Margin of the discriminator",

@@ -18,7 +18,6 @@ from gentool.core.signals import StopFlag
 from gentool.core.version import __version__
 from gentool.data import Dataset
 from gentool.data.intake import lines_of
-from gentool.models.presets import PRESETS, budget_of
 from gentool.outputs.ownership import is_report
 from gentool.outputs.places import hash_of_place
 from gentool.report.drawing import Deadline, Drawn, draw
@@ -260,15 +259,13 @@ def _facts_of(plan: "Plan") -> Facts:
     """Return what the plan says of the run."""
     setup, shown = plan.setup, plan.shown()
     kind, preset = setup.device.type, setup.preset or setup.model
-    count = round(len(plan.source) * (1 - setup.settings.holdout))
-    usual = budget_of(preset, kind, count) or PRESETS[preset].settings(kind)["images"]
     return Facts(
         preset=preset,
         settings=[(k, str(s.value), s.origin) for k, s in shown.items() if s.value is not None],
         notes=list(plan.notes),
         data=lines_of(plan.source.intake),
-        trained=count,
-        usual=int(usual or 0),
+        trained=plan.training_images,
+        usual=plan.usual_images,
         device=kind,
         threads=torch.get_num_threads(),
         command=command_of(preset, shown),

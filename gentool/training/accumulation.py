@@ -113,7 +113,7 @@ class Parts:
     def _accumulate(
         self, loss: PartLoss, weights: Sequence[torch.nn.Parameter]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        total, means = torch.zeros(()), dict[str, torch.Tensor]()
+        total, means = torch.zeros((), device=weights[0].device), dict[str, torch.Tensor]()
         count = self._count()
         for number in range(count):
             first, last = (self._rows * k // count for k in (number, number + 1))
@@ -121,7 +121,7 @@ class Parts:
             share = (last - first) / self._batch  # exactly 1.0 for a whole batch: no rounding
             part = terms.total.mean() * share
             part.backward()  # type: ignore[no-untyped-call]
-            total = total.to(part.device) + part.detach()
+            total = total + part.detach()
             for name, values in terms.parts.items():
                 means[name] = means.get(name, 0) + values.detach().mean() * share
         gradients = [w.grad for w in weights if w.grad is not None]

@@ -7,11 +7,12 @@ ahead, in a thread.
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from gentool.core.devices import memory_format
+from gentool.core.devices import memory_format, to_device
 from gentool.core.images import Pixels, to_unit
 from gentool.core.rng import Draw, data_order
 from gentool.data import Dataset, Rows, Subset
@@ -101,7 +102,8 @@ class Feeder:
         spare = (pixels.shape[1] - height, pixels.shape[2] - width)
         if spare == (0, 0):
             return pixels
-        places = draw.uniform("window", 2).cpu() * torch.tensor([spare[0] + 1, spare[1] + 1])
+        here = replace(draw, device=torch.device("cpu"))  # to read them would wait for the device
+        places = here.uniform("window", 2) * torch.tensor([spare[0] + 1, spare[1] + 1])
         windows = [
             image[top : top + height, left : left + width]
             for image, (top, left) in zip(pixels, places.long().tolist(), strict=True)
@@ -133,13 +135,15 @@ class Feeder:
 
     def _read(self, order: Rows) -> torch.Tensor:
         if self._resident is not None:
-            return self._resident[torch.from_numpy(order).to(self._device)]
+            return self._resident[to_device(torch.from_numpy(order), self._device)]
         return torch.from_numpy(self._dataset.stored[order])
 
     def _as_batch(self, pixels: torch.Tensor, order: Rows) -> Batch:
-        images = to_unit(pixels.to(self._device, non_blocking=True))
+        images = to_unit(to_device(pixels, self._device))
         labels = self._dataset.labels
-        chosen = None if labels is None else torch.from_numpy(labels[order]).to(self._device)
+        chosen = None
+        if labels is not None:
+            chosen = to_device(torch.from_numpy(labels[order]), self._device)
         return Batch(images.contiguous(memory_format=self._format), chosen)
 
 

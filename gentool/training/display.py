@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING
 
 from gentool.core.atomic_files import PREVIEWS_NAME, REPORT_NAME
 from gentool.core.messages import WARNING, say
-from gentool.core.progress_bar import ProgressBar
+from gentool.core.progress_bar import ProgressBar, clock
 from gentool.core.signals import StopFlag
+from gentool.training.outlook import (
+    PSNR,
+    REAL,
+    SCORE,
+    SPEED,
+    budget_words,
+    figure_of,
+    pace_words,
+    status_lines,
+)
 
 if TYPE_CHECKING:
     from gentool.data import Dataset
@@ -14,7 +24,8 @@ if TYPE_CHECKING:
     from gentool.training.plan import Plan
 
 _USED_NATS = 0.1  # per image, of a layer of latents that is in use
-_NOT_LOSSES = {"images", "seconds", "share", "images_per_second"}
+_NOT_LOSSES = {"images", "seconds", "share", SPEED}
+_LINES_TO_SPEED = 2  # lines of the log, of five seconds each, after which the speed is told
 
 
 def _layers(record: dict[str, float]) -> list[str]:
@@ -25,14 +36,11 @@ def _layers(record: dict[str, float]) -> list[str]:
 
 
 def _sizes(plan: "Plan") -> str:
-    """Return width, batch, learning rate and budget of a run in words."""
-    settings = plan.setup.settings
-    budget = f"{settings.images:,} images" if settings.images else f"{settings.minutes:g} minutes"
+    """Return size, colours, width, batch and learning rate of a run in words."""
+    settings, shape = plan.setup.settings, plan.setup.preprocessing.shape
     batch = "to be measured" if plan.batch_is_measured else f"{settings.batch}"
     width, lr = plan.setup.config.width, settings.lr
-    return (
-        f"width {width}, batch {batch}, lr {lr:g}, {budget} (--dry-run shows all settings, and why)"
-    )
+    return f"{shape}, width {width}, batch {batch}, lr {lr:g} (--dry-run shows all, and why)"
 
 
 class Display(ProgressBar):
@@ -52,10 +60,13 @@ class Display(ProgressBar):
         self._preview, self._plan = preview, None  # type: tuple[bool, Plan | None]
         self._stop, self._total = stop, total_images
         self._began: tuple[float, float] | None = None
-        self._share = 0.0
+        self._share, self._lines, self._losses = 0.0, 0, ""
+        self._speed: float | None = None
+        self._score: float | None = None
+        self._psnr: float | None = None
 
     def planned(self, plan: "Plan") -> None:
-        """Print what will be trained on what, and why."""
+        """Print what will be trained on what, for how long, and why."""
         setup, settings = plan.setup, plan.setup.settings
         self._plan = plan
         if self._preview and not self.shows_colours:
@@ -69,6 +80,7 @@ class Display(ProgressBar):
             if not self._quiet or note.startswith(WARNING):
                 self.note(note)
         if not self._quiet:
+            self.note(f"budget: {budget_words(settings.images, settings.minutes)}")
             self.note(f"report: {setup.out / REPORT_NAME}, written with each save")
         if plan.continued:
             say(plan.continued)
@@ -101,7 +113,8 @@ class Display(ProgressBar):
 
     def resumed(self, images: int) -> None:
         """Print that a run continues, and from how many images."""
-        say(f"continuing at {images:,} images")
+        total = f" of {self._total:,}" if self._total else ""
+        say(f"continuing at {images:,} images{total}")
 
     def progress(self, images: int, share: float) -> None:
         """Show the progress of the training; called after every step."""
@@ -109,29 +122,52 @@ class Display(ProgressBar):
         self._began = self._began or (now, share)
         self._share = share
         if self.live:
-            total = self._total or (round(images / share) if share > 0 else images)
-            self.show("training", images, max(total, images))
+            self._show(images, share)
 
     def logged(self, record: dict[str, float]) -> None:
         """Show a line of the log."""
         hidden = {k for k in record if k[:5] == "grad_" or "/" in k}  # a slash: one of many layers
-        hidden |= {k for k, v in record.items() if k[:8] == "skipped_" and not v}
-        shown = {k: v for k, v in record.items() if k not in hidden | _NOT_LOSSES}
-        losses = "  ".join([*(f"{k} {v:.4g}" for k, v in shown.items()), *_layers(record)])
-        speed = f"{record['images_per_second']:.0f} images/s"
-        if self.live:
-            self.annotate("training", f"{speed}  {losses}")
-        elif self.line_is_due() or (record["share"] >= 1 and not self._quiet):
-            total = (
-                f" of {self._total:,}" if self._total else f" ({record['share']:.0%} of the time)"
-            )
-            say(f"{record['images']:,.0f}{total} images  {speed}  {self._left()}  {losses}")
+        hidden |= {k for k in record if k.startswith("skipped_") and not record[k]}
+        shown = {k: v for k, v in record.items() if k not in _NOT_LOSSES | hidden}
+        losses = [f"{k} {v:.4g}" for k, v in shown.items() if k != PSNR]
+        self._losses = "  ".join([*losses, *_layers(record)])
+        self._speed, self._psnr = record[SPEED], record.get(PSNR, self._psnr)
+        self._count_lines(record["images"])
+        if self.live and record["share"] >= 1:
+            self._show(round(record["images"]), 1.0)
+        if not self.live and (self.line_is_due() or (record["share"] >= 1 and not self._quiet)):
+            done, left = record["share"] >= 1, self._left()
+            seen = f"{record['images']:,.0f} images ({record['share']:.0%} of the time)"
+            if self._total:
+                seen = f"{record['images']:,.0f} of {self._total:,} images"
+            rest = "" if done or left is None else f"{clock(left)} left"
+            pace = f"{self._speed:,.0f} images/s"
+            parts = (seen, pace, rest, self._figure()[0], self._losses)
+            say("  ".join(filter(None, parts)))
+
+    def _count_lines(self, images: float) -> None:
+        """Print how long the budget takes, once the speed is known.
+
+        The speed is that of the second line of the log, as the first steps are slower.
+        """
+        self._lines += 1
+        if self._lines != _LINES_TO_SPEED or self._quiet or self._plan is None or not self._speed:
+            return
+        if (left := self._left()) is not None:
+            settings = self._plan.setup.settings
+            told = pace_words(settings.images, settings.minutes, images, left, self._speed)
+            self.note(f"budget: {told}")
 
     def scored(self, images: int, score: "Score") -> None:
         """Print a score and its warnings."""
+        self._score = score.distance
         if not self._quiet:
-            words = "  ".join(f"{k} {v:.4g}" for k, v in score.record.items())
-            say(f"scored at {images:,} images: {words}")
+            others = {k: v for k, v in score.record.items() if k not in (SCORE, REAL)}
+            words = "  ".join(f"{k} {v:.4g}" for k, v in others.items())
+            real = score.record.get(REAL)
+            beside = "" if real is None else f"; real images get {real:.3g}"
+            long, _ = figure_of(score.distance, None)
+            say(f"scored at {images:,} images: {long}{beside}  {words}")
         for warning in score.warnings.values():
             self.warned(warning)
 
@@ -146,10 +182,20 @@ class Display(ProgressBar):
         """Print a warning, even when quiet."""
         say(f"{WARNING}{message}")
 
-    def _left(self) -> str:
-        """Return the time left, estimated from the speed of this command."""
+    def _show(self, images: int, share: float) -> None:
+        """Show the bar, with as much beside it as the line holds."""
+        total = images if share >= 1 else self._total or round(images / max(share, 1e-9))
+        left = None if share >= 1 else self._left()
+        lines = status_lines(images, self._speed, left, self._figure(), self._losses)
+        self.show("training", images, max(total, images), lines)
+
+    def _figure(self) -> tuple[str, str]:
+        """Return the number that tells most about the run, and a shorter form of it."""
+        return figure_of(self._score, self._psnr)
+
+    def _left(self) -> float | None:
+        """Return the seconds left, estimated from the speed of this command; None if unknown."""
         if self._began is None or self._share <= self._began[1]:
-            return "? left"
+            return None
         pace = (time.monotonic() - self._began[0]) / (self._share - self._began[1])
-        seconds = round(pace * max(0.0, 1 - self._share))
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+        return pace * max(0.0, 1 - self._share)

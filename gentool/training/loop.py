@@ -216,7 +216,6 @@ class Trainer:
             if self._save_is_due(late):
                 self.save()
                 self.budget.saved()
-        self.write_log(1.0)
         self.save(last=True)
         if (verdict := self.scores.verdict()) is not None and self.setup.keep.best:
             self.reporter.warned(verdict)
@@ -351,7 +350,9 @@ class Trainer:
         more_seconds = self.fit.fit_for_save(images, self.share())
         if not self.ranks.first:
             return
-        self.folder.write_previews(self.average, images)
+        self.scoring.write_previews(images)
+        if last:
+            self.write_log(1.0)
         self.budget.measure(time.monotonic() - began, more_seconds)
         if last and self.setup.keep.best:
             self.folder.complete_best(self.learner(), images)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from gentool.core.devices import select_device, select_precision
 from gentool.core.images import ImageShape
 from gentool.core.options import Scalar, from_json, from_words, refuse_idle, refuse_retired, to_json
-from gentool.data import Sample, Source, about_given_size, resolve_levels, resolve_shape
+from gentool.data import Dataset, Sample, Source, about_given_size, resolve_levels, resolve_shape
 from gentool.data.intake import lines_of
 from gentool.data.levels import FULL
 from gentool.models import MODELS
 from gentool.models.augmentation import open_augmentation
-from gentool.models.presets import PRESETS, budget_of, largest_side, of_large
+from gentool.models.presets import PRESETS, budget_of, largest_side, of_large, usual_images
 from gentool.training.continuing import continue_run, has_run
 from gentool.training.identity import state_of
 from gentool.training.layers import Layers, Setting, resolve
@@ -69,9 +69,25 @@ class Plan:
         return self.sample.source
 
     @property
+    def expected(self) -> tuple[str, ...]:
+        """The notes with one on the classes, of which preparing the images may leave some out."""
+        return (*self.notes, *about_classes(self.setup, self.source))
+
+    @property
     def batch_is_measured(self) -> bool:
         """Whether the batch is chosen by timing steps; until then it is the preset's."""
         return bool(self.values["batch"].value == AUTO)
+
+    @property
+    def training_images(self) -> int:
+        """Number of images to train on, before unreadable ones are known."""
+        return round(len(self.source) * (1 - self.setup.settings.holdout))
+
+    @property
+    def usual_images(self) -> int:
+        """How many images a finished run like this one usually sees."""
+        preset = self.setup.preset or self.setup.model
+        return usual_images(preset, self.setup.device.type, self.training_images)
 
     def shown(self) -> dict[str, Setting]:
         """Return every setting and option with its origin, as ``--dry-run`` prints them."""
@@ -165,7 +181,7 @@ def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) 
     told = lines_of(
         source.intake, brief=True, classes=not setup.settings.unconditional, learned=learned
     )
-    notes = [*told, *notes, *choices, *_classes(setup, source)]
+    notes = [*told, *notes, *choices]
     return Plan(
         setup, sample, tuple(notes), values, options,
         batch_is_open="batch" not in layers.values, random_seed=random_seed,
@@ -217,14 +233,19 @@ def small_batch_words(count: int, batch: int) -> str:
     return f"batch {count:,}: there are no more training images (otherwise {batch:,})"
 
 
-def _classes(setup: Setup, source: Source) -> list[str]:
-    """Return a sentence on the classes of the images: whether the model learns them, and why."""
-    if (count := classes_of(setup, source)) > 0:
-        origin = source.intake.classes_from
+def about_classes(setup: Setup, data: Dataset | Source) -> list[str]:
+    """Return a sentence on the classes of the images: whether the model learns them, and why.
+
+    Args:
+        setup: The setup of the run.
+        data: The images: a source, or the data set of those that can be read.
+    """
+    if (count := classes_of(setup, data)) > 0:
+        origin = data.intake.classes_from
         return [f"conditional on {count} classes from {origin} (--unconditional ignores them)"]
-    if setup.settings.unconditional or source.labels is None:
+    if setup.settings.unconditional or data.labels is None:
         return []
-    known = len(source.classes)
+    known = len(data.classes)
     why = setup.config.why_unconditional(known)
     return [f"the {known:,} classes are ignored: {why}"]
 

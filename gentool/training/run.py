@@ -18,8 +18,9 @@ from gentool.outputs.ownership import refuse_foreign_run
 from gentool.training.batch_search import choose_batch, with_batch
 from gentool.training.identity import IMAGES, SPLIT, state_of
 from gentool.training.loop import TrainResult, train
-from gentool.training.plan import Plan, small_batch_words
+from gentool.training.plan import Plan, about_classes, small_batch_words
 from gentool.training.reporter import Reporter
+from gentool.training.run_data import rewritten_since
 from gentool.training.run_lock import refuse_if_locked
 from gentool.training.setup import Setup
 
@@ -74,8 +75,11 @@ def execute(
         )  # fmt: skip
     plan.sample.forget()
     _refuse_one_class(dataset, settings.labels)
-    observer.prepared(dataset, len(source))
     images = _split(dataset, setup)
+    told = (*dataset.notes, *about_classes(setup, images.train.dataset))
+    observer.prepared(replace(dataset, notes=told), len(source))
+    if rewritten := rewritten_since(setup.out, images.train.dataset):
+        observer.note(rewritten)
     _check_sides(images, setup, ranks, observer)
     if plan.batch_is_open and len(images.train) < setup.settings.batch:
         observer.note(small_batch_words(len(images.train), setup.settings.batch))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.atomic_files import INTAKE_NAME, put
+from gentool.core.messages import WARNING
 from gentool.core.version import __version__
 from gentool.data import Dataset
 from gentool.data.intake import Intake
@@ -27,8 +28,8 @@ _MOST_LISTED = 10**7  # images; for more, the list would take long to write
 _DAMAGE = (ValueError, KeyError, IndexError, TypeError, OverflowError, AttributeError)
 _SAME = "the files are the same, but they are prepared or read in another way"
 _NOT_COMPARED = (
-    "no image came or went, but sizes or times of the files or the way of reading differ; the "
-    "contents of streamed images are not compared"
+    "no image came or went, but sizes, times or contents of the files or the way of reading "
+    "differ; the contents of streamed images are not compared one by one"
 )
 _NAME = 80  # most characters of a name in a message
 
@@ -100,8 +101,27 @@ def write_run_data(folder: Path, dataset: Dataset) -> None:
         put(notes, json.dumps(told, indent=1).encode())
     index = _open_list(folder)
     known = None if index is None else {"fingerprint": index.fingerprint}
+    if index is not None and index.stamp != (dataset.stamp or None):
+        known = {}
     if _may_write(listed, known, dataset) and len(dataset) <= _MOST_LISTED:
         _index_of(dataset).save(listed)
+
+
+def rewritten_since(folder: Path, dataset: Dataset) -> str:
+    """Return a sentence if the files of streamed images were written again since a run began.
+
+    Only a few of their contents are compared, so that other images may not have been noticed.
+    """
+    index = _open_list(folder)
+    if index is None or not dataset.streamed or index.fingerprint != dataset.fingerprint:
+        return ""
+    if index.stamp is None or index.stamp == dataset.stamp:
+        return ""
+    return (
+        f"{WARNING}files of {dataset.name:.80} were written or copied since the last command of "
+        "this run, with equal names, sizes and times. Of streamed images only a few are compared, "
+        "and these are the same; --cache disk compares all"
+    )
 
 
 def read_notes(folder: Path) -> dict[str, Any] | None:
@@ -181,7 +201,8 @@ def _index_of(dataset: Dataset) -> Index:
     names = Names.of(os.fsencode(name).replace(b"\0", b"?") for name in dataset.names())
     columns: dict[str, NDArray[Any]] = {"hashes": dataset.hashes.astype(np.uint32)}
     labels = None if dataset.labels is None else dataset.labels.astype(np.int32)
-    return Index(names, labels, dataset.classes, dataset.fingerprint, columns)
+    stamp = dataset.stamp or None
+    return Index(names, labels, dataset.classes, dataset.fingerprint, columns, stamp=stamp)
 
 
 def _rows(index: Index) -> Iterator[tuple[bytes, tuple[int, str]]]:

@@ -31,6 +31,7 @@ from gentool.checkpoint import (
 )
 from gentool.core.atomic_files import LOG_NAME, PREVIEWS_NAME, put, remove_scratch
 from gentool.core.errors import ModelFileError, NoEncoder, UsageError
+from gentool.core.images import mean_squared_error, psnr
 from gentool.core.picture_files import encode
 from gentool.core.sheets import grid
 from gentool.core.version import __version__
@@ -313,12 +314,16 @@ class RunFolder:
             return f"the files are the same, but they are prepared or read in another way{older}"
         return str(changes)
 
-    def write_previews(self, average: Model, images: int) -> None:
+    def write_previews(self, average: Model, images: int) -> float | None:
         """Write a grid of samples from fixed latents; with an encoder also one of reconstructions.
 
         Args:
             average: The averaged model, in eval mode.
             images: Images seen so far, for the file names.
+
+        Returns:
+            The mean PSNR of these reconstructions of training images, in dB; None without an
+            encoder, or if the encoder gives only the first guess of a search.
         """
         folder = self.path / PREVIEWS_NAME
         made = {
@@ -336,10 +341,15 @@ class RunFolder:
         try:
             codes = encode_blocks(average, originals)
         except NoEncoder:
-            return
-        pairs = np.stack([originals, decode_blocks(average, codes)], axis=1)
+            return None
+        rebuilt = decode_blocks(average, codes)
+        pairs = np.stack([originals, rebuilt], axis=1)
         sheet = grid(pairs.reshape(-1, *originals.shape[1:]), columns=8)
         _put_preview(folder / f"{images:09d}-reconstructions.png", encode(sheet, ".png", made))
+        if average.search_steps:
+            return None
+        errors = [mean_squared_error(a, b) for a, b in zip(originals, rebuilt, strict=True)]
+        return round(float(np.mean([psnr(error) for error in errors])), 2)
 
 
 def _put_preview(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from gentool.core.errors import Stopped
 from gentool.models.base import Model
 from gentool.training.average_fit import AverageFit
 from gentool.training.log import RunLog
+from gentool.training.outlook import PSNR
 from gentool.training.phase_spans import PhaseSpans
 from gentool.training.reporter import Reporter
 from gentool.training.run_folder import BEST_NAME, RunFolder
@@ -82,7 +83,17 @@ class Scoring:
         if not self._schedule.changes_samples(share):
             self._scores.rest()
         self._log.note(images, score.record)
-        self._folder.write_previews(self._average, images)
+        self.write_previews(images)
         self._reporter.scored(images, score)
         if self._scores.is_best(score) and self._folder.setup.keep.best:
             self._folder.write_model(self._average, images, BEST_NAME, score=score.record)
+
+    def write_previews(self, images: int) -> None:
+        """Write the previews, and log the error of their reconstructions with the next line.
+
+        Args:
+            images: Images seen.
+        """
+        error = self._folder.write_previews(self._average, images)
+        if error is not None:
+            self._log.hold(PSNR, error)

@@ -9,7 +9,6 @@ keyword of ``gentool.train``. To add a setting, add a field and use it.
 torch, so that a typo is answered at once.
 """
 
-import secrets
 from dataclasses import MISSING, Field, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -278,4 +277,6 @@ def record_of(settings: Settings, part: str) -> dict[str, object]:
 
 def draw_seed() -> int:
     """Return a seed that nobody could foresee, and that is easy to type again."""
+    import secrets  # not at module level: --help needs none, and it takes OpenSSL along
+
     return secrets.randbelow(2**32)

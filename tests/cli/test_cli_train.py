@@ -69,24 +69,63 @@ def resolved(*arguments: object, **more: object) -> dict[str, dict[str, Scalar]]
 @pytest.mark.parametrize(
     "model", [p if p in MODELS else pytest.param(p, marks=pytest.mark.slow) for p in PRESETS]
 )
-def test_stdout_holds_the_model_path_alone_and_stderr_ends_with_the_next_command(
+def test_stdout_holds_the_model_path_alone_and_stderr_ends_with_the_next_commands(
     model: str, image_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     done = train(model, image_folder, out, "--images", 64)
     assert done.code == 0, done.err
     assert done.out == f"{out / 'model.safetensors'}\n"
-    assert done.err.splitlines()[-1] == f"next: gentool sample {out} -n 64"
+    commands = [f"  {line}" for line in next_lines(out, image_folder)]
+    assert done.err.splitlines()[-4:] == ["next:", *commands]
     assert "\x1b" not in done.err
 
 
-def test_the_next_command_works_as_it_stands(image_folder: Path, tmp_path: Path) -> None:
-    done = train("vae", image_folder, tmp_path / "my run", "--images", 32)
-    last = done.err.splitlines()[-1]
-    assert last == f"next: gentool sample '{tmp_path / 'my run'}' -n 64"
-    after = gentool_command(*shlex.split(last.partition("gentool ")[2]), cwd=tmp_path)
-    assert after.code == 0, after.err
+def next_lines(out: Path, images: Path) -> list[str]:
+    """The commands that a run in ``out`` ends with."""
+    run = shlex.quote(str(out))
+    return [
+        f"gentool sample {run} -n 64",
+        f"gentool interpolate {run} --seeds 0-4 -o film.gif",
+        f"gentool evaluate {run} --data {images}",
+    ]
+
+
+def test_the_next_commands_work_as_they_stand(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my run"
+    done = train("vae", image_folder, out, "--images", 32)
+    lines = done.err.splitlines()[-3:]
+    assert lines == [f"  {line}" for line in next_lines(out, image_folder)]
+    for line in lines:
+        more = ("-n", "64") if "evaluate" in line else ()
+        after = gentool_command(*shlex.split(line)[1:], *more, cwd=tmp_path)
+        assert after.code == 0, after.err
     assert len(list((tmp_path / "samples").iterdir())) == 64
+    assert (tmp_path / "film.gif").is_file()
+
+
+def test_the_end_says_how_far_the_run_came(image_folder: Path, tmp_path: Path) -> None:
+    done = train("autoencoder", image_folder, tmp_path / "run", "--images", 64, "--score-every", 32)
+    told = done.err.splitlines()
+    (length,) = (line for line in told if line.startswith("64 of the 200,000 images that "))
+    assert "autoencoder usually needs: go on with --images 200000" in length
+    (score,) = (line for line in told if line.startswith("FD-random "))
+    assert "distance to the data: lower is better" in score
+    (rebuilt,) = (line for line in told if line.startswith("PSNR "))
+    assert rebuilt.endswith(" dB of reconstructed training images: higher is better")
+    again = train("autoencoder", image_folder, tmp_path / "run", "--images", 64)
+    assert again.err.splitlines()[-7:] == told[-7:]
+    quiet = train("autoencoder", image_folder, tmp_path / "run", "--images", 64, "--json", "-q")
+    scores = json.loads(quiet.out)["scores"]
+    assert scores.keys() == {"fd_random", "psnr"}
+    assert f"{scores['fd_random']:.3g}" in score and f"{scores['psnr']:.1f}" in rebuilt
+
+
+def test_a_stopped_run_names_its_report(image_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = train("autoencoder", image_folder, out, "--images", 64, "--stop-after", 32)
+    assert done.code == 75
+    assert f"report: {out / 'report.html'}" in done.err.splitlines()
 
 
 @pytest.mark.parametrize("model", PRESETS)
@@ -104,7 +143,7 @@ def test_log_lines_are_json_with_images_and_the_losses(
     assert gradients
     if after:
         assert gradients == {f"grad_{name}" for name in ("discriminator", "generator", "encoder")}
-    logged -= gradients
+    logged -= {*gradients, "psnr"}  # the error of reconstructions, where there is an encoder
     assert {"images", "seconds", "share", "images_per_second"} | LOSSES[model] | after == logged
     assert json.loads(lines[-1])["images"] == 320
     assert json.loads(lines[-1])["share"] == 1
@@ -181,12 +220,15 @@ def test_json_result(image_folder: Path, tmp_path: Path) -> None:
     answer = json.loads(done.out)
     assert answer.pop("intake")["classes_from"] == "the folders"
     assert answer.pop("report") == str(out / "report.html")
+    assert answer.pop("next") == next_lines(out, image_folder)
+    assert answer.pop("scores").keys() == {"psnr"}
+    assert answer.pop("usual_images") == 200_000
     assert answer == {"model": str(out / "model.safetensors"), "images": 32, "seed": 0}
 
 
-def test_quiet_says_the_next_command_alone(image_folder: Path, tmp_path: Path) -> None:
+def test_quiet_says_nothing(image_folder: Path, tmp_path: Path) -> None:
     done = train("autoencoder", image_folder, tmp_path / "run", "--images", 32, "--quiet")
-    assert done.err == f"next: gentool sample {tmp_path / 'run'} -n 64\n"
+    assert done.err == ""
 
 
 def test_choices_made_unasked_are_said(image_folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ from conftest import HELPERS, run_python
 from PIL import Image
 
 from gentool.core.images import ImageShape
-from gentool.data import BadImage, Preprocessing, decode, open_source
+from gentool.data import (
+    BadImage,
+    Preprocessing,
+    Sample,
+    about_given_size,
+    decode,
+    open_source,
+    resolve_shape,
+)
 from gentool.data.preprocessing import open_image
 
 HEIGHT, WIDTH = 6000, 12_000  # 72 million pixels
@@ -111,3 +119,12 @@ def test_the_result_does_not_depend_on_the_training_size(tmp_path: Path) -> None
     assert first.size == again.size == (WIDTH // 2, HEIGHT // 2)
     sizes = [source.load(0, Preprocessing(ImageShape(side, side, 1))).pixels for side in (16, 64)]
     assert np.abs(sizes[0].astype(int) - sizes[1][2::4, 2::4]).mean() < 20
+
+
+def test_notes_name_the_size_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "large.jpg").write_bytes(photo())
+    sample = Sample(open_source(str(tmp_path)))
+    _, notes = resolve_shape(sample, None, None, 64)
+    assert any(f"the images are {HEIGHT}x{WIDTH}" in note for note in notes)
+    (told,) = about_given_size(sample, "64", "crop", 64)
+    assert f"the images are {HEIGHT} high and {WIDTH} wide" in told

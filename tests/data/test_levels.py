@@ -314,3 +314,33 @@ def test_colour_with_12_bits_is_turned_upright() -> None:
     found = decode(turned, Preprocessing(shape, levels=Levels(0, 4095)))
     assert found[:, :SIDE].max() == 0
     assert found[:, SIDE:].min() == 255
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+@pytest.mark.parametrize("command", ["score", "reconstruct"])
+def test_images_that_do_not_suit_the_model_are_told(
+    command: str, place: str, model: Path, twelve_bits: Path, tmp_path: Path
+) -> None:
+    """The model has the levels 0:4095, and these images have 16 bits."""
+    other = write(tmp_path / "other", kept(60000, 0, "u2"), count=2, suffix="png")
+    given = {"folder": other, "file": other / "0.png"}[place]
+
+    def run(images: Path) -> str:
+        if command == "score":
+            return gentool_command("score", images, "--model", model, "--device", "cpu").err
+        sheet = ("-o", tmp_path / "sheet.png", "--overwrite")
+        return gentool_command("reconstruct", model, images, *sheet, "--device", "cpu").err
+
+    count = {"folder": 2, "file": 1}[place]
+    assert f"values outside the levels 0:4095: {count}, the first " in run(given)
+    assert "The model keeps the levels of its training images" in run(given)
+    assert "levels" not in run({"folder": twelve_bits, "file": twelve_bits / "0.png"}[place])
+
+
+def test_evaluate_notes_images_that_do_not_suit_the_model(model: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", kept(60000, 0, "u2"), suffix="png")
+    done = gentool_command(
+        "evaluate", model, "--data", other, "--metrics", "reconstruction", "--device", "cpu"
+    )
+    assert done.code == 0, done.err
+    assert "outside the levels 0:4095: 5" in done.out + done.err

@@ -218,6 +218,23 @@ def test_the_orientation_of_a_png_counts_wherever_it_is_written(place: str, afte
     assert np.array_equal(read(both), upright)
 
 
+@pytest.mark.parametrize(
+    "exif", [JUNK, b"", b"MM\0*\0\0\0\x08\xff\xff"], ids=["junk", "none", "cut"]
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_xmp_has_the_orientation_where_exif_data_are_damaged(kind: str, exif: bytes) -> None:
+    xmp = b'<x tiff:Orientation="6"/>'
+    if kind == "PNG":
+        extra = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp)
+        data = png_with(chunk(b"eXIf", exif) + extra)
+    else:
+        bodies = (b"Exif\0\0" + exif, b"http://ns.adobe.com/xap/1.0/\0" + xmp)
+        extra = b"".join(b"\xff\xe1" + struct.pack(">H", len(b) + 2) + b for b in bodies)
+        plain = encoded("JPEG")
+        data = plain[:2] + extra + plain[2:]
+    assert np.array_equal(read(data), np.rot90(read(encoded(kind)), -1))
+
+
 def test_own_pictures_are_recognised_beside_broken_metadata() -> None:
     recipe = {"gentool": "1", "made_by": "sample"}
     png = encode(draw(0), ".png", recipe)

@@ -253,7 +253,7 @@ BAD: dict[str, bytes] = {
     "header only": WHOLE[:40],
     "a web page": b"<!DOCTYPE html><html></html>",
     "a format that is not on the list": encoded(Image.fromarray(draw(0)).convert("P"), "BLP"),
-    "an icon": encoded(Image.fromarray(draw(0)), "ICO"),
+    "a cut icon": encoded(Image.fromarray(draw(0)), "ICO")[:-90],
     "a JPEG cut short": encoded(Image.fromarray(draw(0, side=64)), "JPEG")[:700],
     "a damaged checksum": WHOLE[:20] + bytes([WHOLE[20] ^ 255]) + WHOLE[21:],
     "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",

@@ -71,6 +71,15 @@ def test_copies_are_told_without_images_kept_out(digits: Dataset) -> None:
     assert "memorisation" not in fresh.warnings
 
 
+def test_real_images_have_a_score_of_their_own(digits: Dataset) -> None:
+    scorer, seen, unseen = _scorer(digits)
+    real = scorer.score(Replaying(unseen)).record["fd_random/real"]
+    assert 0 < real < 0.5 * scorer.score(Replaying(_part(unseen, 0, 5))).distance
+    without = _without_held_out(digits.whole).score(Replaying(unseen)).record
+    assert 0 < without["fd_random/real"] < 2 * real
+    assert "fd_random/real" not in _without_held_out(seen).score(Replaying(unseen)).record
+
+
 def test_nearness_is_the_share_of_pairs() -> None:
     torch.manual_seed(0)
     training, samples = torch.randn(30, 2), torch.randn(20, 2)

@@ -46,7 +46,7 @@ class Child:
     @property
     def out(self) -> str:
         """Stdout so far."""
-        return self._stdout.read_text() if self._stdout.exists() else ""
+        return self._stdout.read_text()
 
     def orphans(self) -> list[int]:
         """Processes that it started and that still run, by the mark in their environment."""
@@ -107,6 +107,8 @@ class ForkServer:
         """
         number = next(self._numbers)
         stdout, stderr = self._folder / f"{number}.out", self._folder / f"{number}.err"
+        stdout.touch()  # a process that is killed at once opens none of them
+        stderr.touch()
         mark = f"CHILD_OF_TESTS={os.getpid()}-{number}"
         name, value = mark.split("=")
         pid = self.ask({

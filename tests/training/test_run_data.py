@@ -1,6 +1,7 @@
 """What a run folder tells of the images of the run, and what is said when they differ."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,15 +112,25 @@ def test_a_run_without_a_list_says_that_it_is_not_known(
     assert (out / "images.index").read_bytes() == b"something else"  # no run wrote it
 
 
-def test_contents_of_streamed_images_are_not_compared(
+def test_of_streamed_images_some_are_compared(
     folder: Path, tmp_path: Path, own_cache: Path
 ) -> None:
+    """Of 64 images and fewer, all are."""
     out = tmp_path / "run"
     assert train(folder, out, 32, "--cache", "never").code == 0
-    files_of(folder)[2].touch()
+    file = files_of(folder)[2]
+    info, content = file.stat(), file.read_bytes()
+    file.write_bytes(content[:-1] + b"\xff")
+    os.utime(file, ns=(info.st_atime_ns, info.st_mtime_ns))
     done = train(folder, out, 64, "--cache", "never")
     assert done.code == 2
-    assert "no image came or went, but sizes or times of the files" in done.err
+    assert "no image came or went, but sizes, times or contents of the files" in done.err
+    file.write_bytes(content)
+    os.utime(file, ns=(info.st_atime_ns, info.st_mtime_ns))
+    again = train(folder, out, 64, "--cache", "never")
+    assert again.code == 0, again.err
+    assert "written or copied since the last command of this run" in again.err
+    assert "written or copied" not in train(folder, out, 96, "--cache", "never").err
     _adds(folder)
     assert "1 image came (bar/zz-new.png), 0 went. " in train(folder, out, 64).err  # from the cache
 

@@ -291,6 +291,8 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
             f"{why}{source.name} can be read only from start to end, not in random order. Use "
             "--cache disk, with GENTOOL_CACHE set to a folder with enough space"
         )
+    older = hashlib.sha256(b"streamed|" + task.key).hexdigest()
+    spots = source.spot_check()
     stored = StreamedImages(source, preprocessing, task.tolerance)
     streamed = Dataset(
         name=source.name,
@@ -300,7 +302,8 @@ def _streamed(task: _Task, notes: tuple[str, ...]) -> Dataset:
         classes=source.classes,
         preprocessing=preprocessing,
         hashes=np.empty(0, dtype=np.uint64),
-        fingerprint=hashlib.sha256(b"streamed|" + task.key).hexdigest(),
+        fingerprint=hashlib.sha256(f"{older}|{spots}".encode()).hexdigest() if spots else older,
+        older_fingerprint=older if spots else "",
         stamp=source.stamp or "",
         bad=stored.bad,
         describe=source.describe,

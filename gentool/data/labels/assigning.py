@@ -23,11 +23,13 @@ class Assigned(NamedTuple):
         classes: Class names.
         labels: Index into ``classes`` per image, int32 (N,); -1 for an image without a label.
         notes: What the user should know, one sentence each.
+        column: Name of the column of labels; "" if it has none.
     """
 
     classes: tuple[str, ...]
     labels: NDArray[np.int32]
     notes: tuple[str, ...]
+    column: str
 
 
 class Given(NamedTuple):
@@ -71,7 +73,8 @@ def assign(given: Given, names: Sequence[str], root: str, max_bad: float) -> Ass
     classes, labels = ranked(found)
     word = "class" if len(classes) == 1 else "classes"
     first = f"{len(classes):,} {word} from {file}, {_which(table, columns)}"
-    return Assigned(classes, labels, (first, *notes))
+    column = table.columns[columns.label] if table.named and not columns.marks else ""
+    return Assigned(classes, labels, (first, *notes), column)
 
 
 def _which(table: Table, columns: Columns) -> str:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gentool.core.errors import DataError
-from gentool.data.labels.columns import NoColumn, choose_columns
-from gentool.data.labels.json_tables import Nothing, read_table
+from gentool.data.labels.columns import NoColumn, choose_columns, find_column
+from gentool.data.labels.json_tables import OBJECTS, Nothing, ObjectsError, read_table
+from gentool.data.labels.lists import lists_classes
 from gentool.data.labels.tables import Table
+from gentool.data.labels.words import CAPTION_WORDS, fold_word
 from gentool.data.sources.base import MAX_FILE
 from gentool.data.sources.changes import stamp_of_file
 
@@ -15,10 +17,12 @@ LABEL_FILES = ("dataset.json", "labels.csv", "metadata.csv", "metadata.jsonl")  
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _PERHAPS = (".txt", ".json", ".dat", ".lst")  # if the name has one of these words
 _WORDS = ("label", "class", "attr", "annot", "ident", "categor", "target", "meta", "list", "gt",
-          "dataset", "train", "test", "val", "truth")  # fmt: skip
+          "dataset", "train", "test", "val", "truth", "caption", "prompt", "instances",
+          "coco")  # fmt: skip
 _READ = 2**26  # bytes of a file that is only looked at to say how to use it
 _TRIED = 8  # most such files that are looked at ...
 _NAMED = 3  # ... and named
+_FEWEST, _DISTINCT = 10, 0.8  # rows, and share of different values, from which they are no labels
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,17 @@ class LabelFile:
             DataError: it cannot be read, or is not a table of labels.
         """
         try:
-            return read_table(self.name, self.read(), asked)
+            return self.read_table(asked)
         except (ValueError, TypeError, RecursionError) as error:
             raise self.not_a_table(error) from error
+
+    def read_table(self, asked: str | None = None) -> Table | Nothing:
+        """Return its table.
+
+        Raises:
+            ValueError, TypeError, RecursionError: it is not a table of labels.
+        """
+        return read_table(self.name, self.read(), asked)
 
     def not_a_table(self, error: Exception) -> DataError:
         """Return the error for a file in another form."""
@@ -104,28 +116,78 @@ def splits_of(given: str) -> Iterator[tuple[str, str | None]]:
 
 
 def not_used(files: Sequence[LabelFile], names: Sequence[str]) -> list[str]:
-    """Return a sentence for each of these files that could serve as labels, with how to use it."""
+    """Return a sentence for each of these files that has to do with labels.
+
+    It says how to use it, or why it gives no classes.
+    """
     found: list[str] = []
     for file in [file for file in files if file.size <= _READ][:_TRIED]:
         if len(found) == _NAMED:
             break
-        ask = _how_to_ask(file, names)
-        if ask is not None:
-            found.append(f"{file.name} is not used for labels. To use it: --labels {ask}")
+        if told := _about(file, names):
+            found.append(f"{file.name} {told}")
     return found
 
 
-def _how_to_ask(file: LabelFile, names: Sequence[str]) -> str | None:
-    """Return the value of ``--labels`` that uses a file; None if it does not name the images."""
+def _about(file: LabelFile, names: Sequence[str]) -> str:
+    """Return what is said about a file that is not used; "" if it does not name the images."""
     try:
-        table = file.table()
+        if lists_classes(file.name, file.read()):
+            return "lists names of classes, but not which image has which"
+        table = file.read_table()
         if isinstance(table, Nothing):
-            return None
-        columns = choose_columns(file.name, table, names, None)
-    except NoColumn as error:
-        if not error.fits or not error.columns:
-            return None
-        return f"{file.asked_as}:COLUMN, where COLUMN is {' or '.join(error.columns)}"
-    except (DataError, ValueError):
-        return None
-    return file.asked_as if columns.fits else None
+            return ""
+        try:
+            columns = choose_columns(file.name, table, names, None)
+        except NoColumn as error:
+            return _about_columns(file, table, error.columns) if error.fits else ""
+    except ObjectsError:
+        return f"is not used for labels: {OBJECTS}"
+    except (DataError, ValueError, TypeError, RecursionError):
+        return ""
+    if not columns.fits:
+        return ""
+    name = table.columns[columns.label] if table.named else ""
+    if not columns.marks and (what := _no_class(table, columns.label, name)):
+        return f"is not used for labels: {what}"
+    return f"is not used for labels. To use it: --labels {file.asked_as}"
+
+
+def _about_columns(file: LabelFile, table: Table, columns: Sequence[str]) -> str:
+    """Return what is said about a table none of whose columns is the label without doubt.
+
+    Args:
+        file: The file.
+        table: Its table.
+        columns: The columns that may be asked for.
+    """
+    captions = [name for name in columns if _has_captions(file, table, name)]
+    able = [name for name in columns if name not in captions]
+    if able:
+        return (
+            "is not used for labels. To use it: --labels "
+            f"{file.asked_as}:COLUMN, where COLUMN is {' or '.join(able)}"
+        )
+    if captions:
+        return (
+            f"has captions ({captions[0]:.40}), from which gentool does not learn, and no classes"
+        )
+    return ""
+
+
+def _has_captions(file: LabelFile, table: Table, name: str) -> bool:
+    """Return whether a column has captions: by its name, unless many of them are equal."""
+    if fold_word(name) not in CAPTION_WORDS:
+        return False
+    column = find_column(file.name, table, name)
+    few = len(table.sample()) < _FEWEST
+    return few or bool(_no_class(table, column, name))
+
+
+def _no_class(table: Table, column: int, name: str) -> str:
+    """Return why a column cannot be meant as a label: nearly each row has another value."""
+    rows = [str(cells[column]) for _, cells in table.sample()]
+    which = f"the column {name:.40}" if name else f"column {column + 1}"
+    if len(rows) < _FEWEST or len(set(rows)) <= _DISTINCT * len(rows):
+        return ""
+    return f"{which} has another value for nearly each image, as captions and measurements do"

@@ -12,6 +12,13 @@ _PAIR = ("path", "label")
 _BOXES = frozenset({"annotations", "categories"})  # a file of the COCO data set has both
 
 
+OBJECTS = "it describes objects in images, not one class for each image. Write a CSV of path,label"
+
+
+class ObjectsError(ValueError):
+    """A JSON file has the boxes or outlines of objects."""
+
+
 class Nothing(Enum):
     """A JSON file that has no labels.
 
@@ -91,10 +98,7 @@ def _json_table(whole: object) -> Table | Nothing:
     if not isinstance(whole, dict):
         raise ValueError("it is one value, not a list of images")
     if whole.keys() >= _BOXES:
-        raise ValueError(
-            "it describes objects in images, not one class for each image. Write a CSV of "
-            "path,label"
-        )
+        raise ObjectsError(OBJECTS)
     columns = {fold_word(key) for key in whole}
     if columns & set(NAME_WORDS) and len(columns) > 1 and (table := _of_columns(whole)):
         return table

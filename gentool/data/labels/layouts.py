@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gentool.data.labels.words import MEASURE_WORDS, fold_word
+
 _TRAINING = frozenset({
     "train", "training", "trainset", "trainingset", "traindata", "trainimages", "trainimgs",
     "trainval", "trn", "traina", "trainb",
@@ -33,6 +35,9 @@ _FEW = 10  # images; a smaller class is suspicious beside a much larger one
 _MUCH_LARGER = 20
 _SUBJECTS = 10  # classes; so many with at most ...
 _OF_SUBJECT = 5  # ... this many images in the mean are probably no classes
+_OF_NUMBER = 10  # images; so few for each of many numbers mean that the numbers are no classes
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_OF_PERSONS = ("ident", "subject", "person", "patient")
 _SHOWN = 3  # names in a message
 _VOLUME = re.compile(r"[0-9]{5,}")  # FFHQ: 00000, 01000, ...; digits as classes are shorter
 _SAMPLE = 2000  # images whose folders inside the classes are looked at
@@ -66,9 +71,10 @@ def layout_of(folders: Sequence[str], common: str, place: Place) -> str:
     """
     plain = {name: _plain(name) for name in folders}
     shown = listed(sorted(folders))
-    if all(word in _PARTS for word in plain.values()):
+    parts = [word for word in plain.values() if word in _PARTS]
+    if len(parts) == len(plain) or (len(parts) > 1 and not _TRAINING.isdisjoint(parts)):
         first = next((n for n, word in plain.items() if word in _TRAINING), min(folders))
-        others = sorted(name for name in folders if name != first)
+        others = sorted(name for name in folders if name != first and plain[name] in _PARTS)
         return (
             f"{shown} look like the parts of a data set. Use {place.below(common, first)} "
             f"(and {others[0]} for evaluate), or --labels folders to take them as classes"
@@ -121,6 +127,31 @@ def suspicions(classes: Sequence[str], labels: NDArray[np.int32]) -> list[str]:
     return [
         f"very few images of {listed(named)}, against {largest:,} of the largest class: {advice}"
     ]
+
+
+def about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str) -> str:
+    """Return a sentence if classes are rather measurements, such as ages, else "".
+
+    Args:
+        classes: The classes of a file of labels, numbers in ascending order.
+        labels: The class of each image.
+        column: Name of the column that they are from.
+    """
+    word = fold_word(column)
+    if len(classes) < _SUBJECTS or not all(map(_NUMBER.fullmatch, classes)):
+        return ""
+    if word.endswith("id") or any(part in word for part in _OF_PERSONS):
+        return ""
+    fractions = any("." in name and float(name) % 1 for name in classes)
+    rare = len(labels) <= _OF_NUMBER * len(classes) and len(classes) >= 2 * _SUBJECTS
+    if not (fractions or rare or word in MEASURE_WORDS):
+        return ""
+    low, high = (f(classes, key=float) for f in (min, max))
+    return (
+        f"{len(classes):,} different numbers ({low} to {high}) for {len(labels):,} images become "
+        "as many classes, which have no order. If they are measurements, such as ages, write a "
+        "column of a few groups (20-29), or train with --unconditional"
+    )
 
 
 def common_folders(names: Iterable[str]) -> str:

@@ -181,7 +181,8 @@ def _find_separator(text: str) -> str:
             continue
         body = rows[1:] if len(rows[0]) == width - 1 else rows
         even = sum(len(_trimmed(row)) <= width <= len(row) for row in body) == len(body)
-        known = any(map(_is_known, rows[0])) and max(map(len, rows[1:] or rows)) > 1
+        known = any(map(_is_known, rows[0])) and not any(map(has_image_suffix, rows[0]))
+        known = known and max(map(len, rows[1:] or rows)) > 1
         names = sum(has_image_suffix(cell) for row in rows for cell in row)
         rank = (known, even, names, -order)
         if rank > best_rank:

@@ -18,11 +18,20 @@ LABEL_WORDS = frozenset({
 INDEX_WORDS = frozenset(
     {"", "index", "idx", "no", "nr", "number", "row", "rowid", "level0", "unnamed", "unnamed0"}
 )
+CAPTION_WORDS = frozenset({
+    "text", "texts", "caption", "captions", "prompt", "prompts", "negativeprompt", "description",
+    "descriptions", "alt", "alttext", "title",
+})  # fmt: skip
+MEASURE_WORDS = frozenset({
+    "age", "ages", "year", "score", "rating", "aesthetic", "aesthetics", "aestheticscore", "price",
+    "temperature", "angle", "weight", "bmi", "distance", "depth", "intensity", "brightness",
+    "confidence", "probability", "latitude", "longitude", "lat", "lon", "value",
+})  # fmt: skip
 # Columns that describe an image and are no class unless they are asked for by name.
-OTHER_WORDS = frozenset({
-    "text", "caption", "captions", "prompt", "negativeprompt", "description", "alt", "title", "url",
-    "link", "source", "author", "license", "width", "height", "size", "bytes", "format", "mode",
-    "md5", "sha1", "sha256", "hash", "seed", "split", "fold", "subset", "dataset", "usage", "date",
+OTHER_WORDS = CAPTION_WORDS | frozenset({
+    "url", "link", "source", "author", "license", "width", "height", "size", "bytes", "format",
+    "mode", "md5", "sha1", "sha256", "hash",
+    "seed", "split", "fold", "subset", "dataset", "usage", "date",
     "time", "timestamp", "bbox", "boxes", "objects", "xmin", "xmax", "ymin", "ymax", "x", "x1",
     "x2", "y1", "y2",
 })  # fmt: skip

@@ -14,6 +14,7 @@ from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.data.intake import Passed
 from gentool.data.kinds import HEAD_BYTES, UNREAD_SUFFIXES, image_format, name_kind
+from gentool.data.sources.array_header import HEADER_BYTES, is_single, parse_header
 
 _GENERAL = "Give a folder of images, or a .zip, .tar, .npy or .npz of images"
 _UNPACK = {
@@ -55,7 +56,7 @@ def advice_on(suffix: str, path: str) -> str:
     if suffix in UNREAD_SUFFIXES or suffix == ".pdf":
         return "Convert such files to PNG or JPEG"
     if suffix in _STORES:
-        return "Write its images as files, or as an array uint8 (N, H, W, C) with numpy.save"
+        return "Write its images as files, or as an array (N, H, W, C) with numpy.save"
     return ""
 
 
@@ -68,10 +69,30 @@ def advice_inside(rows: Iterable[Passed], folder: str, *, packed: bool) -> str:
         packed: Whether it is an archive.
     """
     for row in rows:
+        if (
+            row.reason == ".npy"
+            and not packed
+            and row.count > 1
+            and _is_one_image(folder, row.first)
+        ):
+            return (
+                'If each .npy is one image, join them to one array: python -c "from pathlib import '
+                "Path; import numpy; numpy.save('images.npy', numpy.stack([numpy.load(f) for f in "
+                f"sorted(Path('{folder}').rglob('*.npy'))]))\", and give images.npy"
+            )
         inside = row.first if packed else os.path.join(folder, row.first)  # noqa: PTH118
         if advice := advice_on(row.reason, inside):
             return f"Unpack {folder} first. {advice}" if packed else advice
     return _GENERAL
+
+
+def _is_one_image(folder: str, name: str) -> bool:
+    """Return whether an array file in a folder has the shape of a single image."""
+    try:
+        with open_regular(Path(folder, name)) as file:
+            return is_single(parse_header(file.read(HEADER_BYTES)).shape)
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return False
 
 
 def unusable_file(spec: str, path: Path, builtins: str) -> DataError:

@@ -1,28 +1,36 @@
 """Images of a ``.npy``, or of a ``.npz`` as ``sample -o samples.npz`` writes it.
 
-The images are one array uint8, (N, H, W, C) or (N, H, W). In a ``.npz`` it has one of the names in
-``_NAMES``, or is the only array of images; an array of labels beside it gives classes. Nothing is
-unpickled. An array is refused before it is
-unpacked if it claims more than 8 GiB, or if it is suspiciously larger than when packed.
+The images are one array of numbers, (N, H, W, C) or (N, H, W). Numbers of more than 8 bits are deep
+images, which ``--levels`` scales. In a ``.npz`` the array has one of the names in ``_NAMES``, or is
+the only array of images; an array of labels beside it gives classes. Nothing is unpickled. An array
+is refused before it is unpacked if it claims more than 8 GiB, or if it is suspiciously larger than
+when packed.
 """
 
 import hashlib
-import io
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
-from gentool.core.images import MODES, Pixels
+from gentool.core.images import MODES
 from gentool.core.pil_images import to_pil
+from gentool.data.deep_images import image_of_values
 from gentool.data.intake import Intake, Passed
 from gentool.data.labels.layouts import suspicions
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
-from gentool.data.sources.array_labels import MOST_BYTES, labels_beside, parse_labels
+from gentool.data.sources.array_header import HEADER_BYTES, MAGIC, Header, is_single, parse_header
+from gentool.data.sources.array_labels import (
+    MOST_BYTES,
+    NAME_ARRAYS,
+    Classes,
+    labels_beside,
+    parse_labels,
+    with_names,
+)
 from gentool.data.sources.base import Decoded, Source, image_hash
 from gentool.data.sources.selection import is_image
 from gentool.data.sources.zip import iterate_members, read_head, read_member
@@ -33,25 +41,8 @@ _MOST_BYTES = 2**33  # of all images, unpacked
 _SMALL = 2**26  # bytes up to which the ratio of unpacked to packed size does not matter
 _MOST_SIDE = 2**13
 _MOST_ARRAYS = 10_000
-_HEADER_BYTES = 2**12
-_MAGIC = b"\x93NUMPY"
+_MOST_ITEM = 8  # bytes of a number
 _RECIPE = "gentool"  # the array with the recipe, in files that gentool wrote
-
-
-class _Header(NamedTuple):
-    """The header of an array.
-
-    Attributes:
-        shape: Its shape.
-        by_columns: Whether it is in Fortran's order.
-        dtype: Its type.
-        size: Bytes of the header.
-    """
-
-    shape: tuple[int, ...]
-    by_columns: bool
-    dtype: np.dtype[Any]
-    size: int
 
 
 class ArraySource(Source):
@@ -73,11 +64,13 @@ class ArraySource(Source):
         with open_regular(path) as file:
             try:
                 self._images, self._others, found = _read(file)
+                self._kept, self._white = kept_as(self._images)
             except (ValueError, EOFError, SyntaxError, MemoryError) as error:
                 raise DataError(f"{path} contains no readable images: {error!s:.300}") from error
         self.paths = [f"{k:06d}" for k in range(len(self._images))]
         shape = "x".join(map(str, self._images.shape))
-        digest = hashlib.sha256(f"npz {shape}".encode())
+        kind = "" if self._images.dtype == np.uint8 else f" {self._images.dtype}"
+        digest = hashlib.sha256(f"npz {shape}{kind}".encode())
         digest.update(self._images.data)
         if found is not None:
             self.classes, self.labels = found
@@ -98,15 +91,19 @@ class ArraySource(Source):
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
-        image = to_pil(self._images[index])
+        values = self._images[index]
+        if values.dtype == np.uint8:
+            image = to_pil(values)
+            return Decoded(image, image_hash(image))
+        image = image_of_values(values.astype(self._kept), self._white)
         return Decoded(image, image_hash(image))
 
 
 def is_array_file(path: Path) -> bool:
     """Return whether a file is an array, or a zip of arrays without images, by its content."""
     with open_regular(path) as file:
-        head = file.read(len(_MAGIC))
-        if head == _MAGIC:
+        head = file.read(len(MAGIC))
+        if head == MAGIC:
             return True
         return head.startswith(b"PK\3\4") and bool(_arrays(file))
 
@@ -129,14 +126,14 @@ def _arrays(file: BinaryIO) -> dict[str, Stored]:
 
 def _read(
     file: BinaryIO,
-) -> tuple[Pixels, list[str], tuple[tuple[str, ...], NDArray[np.int32]] | None]:
-    """Return the array of images, uint8 (N, H, W, C), the names of other arrays, and the classes.
+) -> tuple[NDArray[Any], list[str], Classes | None]:
+    """Return the array of images, (N, H, W, C), the names of other arrays, and the classes.
 
     Raises:
         ValueError: there is no array of images, or it is damaged.
     """
     file.seek(0)
-    if file.read(len(_MAGIC)) == _MAGIC:
+    if file.read(len(MAGIC)) == MAGIC:
         file.seek(0)
         return _parse(file.read(_MOST_BYTES)), [], None
     arrays = _arrays(file)
@@ -150,8 +147,21 @@ def _read(
         if arrays[other][2] > MOST_BYTES:
             continue
         if (found := parse_labels(read_member(file, arrays[other]), len(images))) is not None:
-            return images, [rest for rest in others if rest != other], found
+            rest = [left for left in others if left != other]
+            return images, *_named(file, arrays, rest, found)
     return images, others, None
+
+
+def _named(
+    file: BinaryIO, arrays: dict[str, Stored], others: list[str], found: Classes
+) -> tuple[list[str], Classes]:
+    """Return the arrays that are still not used, and the classes with the names beside them."""
+    for other in others:
+        if other.lower() in NAME_ARRAYS and arrays[other][2] <= MOST_BYTES:
+            named = with_names(found, read_member(file, arrays[other]))
+            if named is not None:
+                return [left for left in others if left != other], named
+    return others, found
 
 
 def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:
@@ -162,7 +172,9 @@ def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:
     """
     if len(arrays) == 1:
         return next(iter(arrays))
-    good = [name for name, stored in arrays.items() if _is_of_images(file, stored)]
+    headers = {name: _header_in(file, stored) for name, stored in arrays.items()}
+    good = [name for name, header in headers.items() if header and _problem(header) is None]
+    good = [name for name in good if _is_of_bytes(headers[name])] or good
     usual = [name for name in _NAMES if name in good]
     if usual:
         return usual[0]
@@ -177,61 +189,79 @@ def _choose(file: BinaryIO, arrays: dict[str, Stored]) -> str:
     return named[0] if named else next(iter(arrays))  # to say what is wrong with it
 
 
-def _is_of_images(file: BinaryIO, stored: Stored) -> bool:
+def _header_in(file: BinaryIO, stored: Stored) -> Header | None:
     try:
-        header = _parse_header(read_head(file, stored, _HEADER_BYTES))
+        return parse_header(read_head(file, stored, HEADER_BYTES))
     except (ValueError, EOFError, SyntaxError):
-        return False
-    return _problem(header) is None
+        return None
 
 
-def _parse_header(data: bytes) -> _Header:
-    """Return the header at the start of an ``.npy`` file.
-
-    Raises:
-        ValueError, EOFError, SyntaxError: it is damaged.
-    """
-    stream = io.BytesIO(data)
-    version = npy.read_magic(stream)
-    header: Any = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(
-        version
-    )
-    if header is None:
-        raise ValueError(f"its array has the unknown format {version}")
-    shape, by_columns, dtype = header(stream)
-    return _Header(shape, by_columns, dtype, stream.tell())
+def _is_of_bytes(header: Header | None) -> bool:
+    return header is not None and header.dtype == np.uint8
 
 
-def _problem(header: _Header) -> str | None:
+def _problem(header: Header) -> str | None:
     """Return why an array is not one of images, with the next step, or None if it is."""
     shape, channels = header.shape, tuple(MODES.values())
     what = f"its array is {header.dtype} of shape {shape!s:.60}"
-    if len(shape) == 3 and shape[2] in channels:
-        return f"{what}, a single image; give an array (N, H, W, C) of several"
+    if is_single(shape):
+        flat = " or rows of pixels (then use .reshape)" if len(shape) == 2 else ""
+        return f"{what}, a single image{flat}; join several with numpy.stack to (N, H, W, C)"
     grey = len(shape) == 3
     sides = len(shape) in (3, 4) and all(1 <= side <= _MOST_SIDE for side in shape[1:3])
-    if header.dtype == np.uint8 and sides and shape[0] >= 1 and (grey or shape[3] in channels):
+    numbers = header.dtype.kind in "buif" and header.dtype.itemsize <= _MOST_ITEM
+    if numbers and sides and shape[0] >= 1 and (grey or shape[3] in channels):
         return None
-    allowed = "images are uint8 (N, H, W) or (N, H, W, C) with C 1, 3 or 4"
+    allowed = "images are numbers of shape (N, H, W) or (N, H, W, C) with C 1, 3 or 4"
     if len(shape) == 4 and shape[3] not in channels and shape[1] in channels:
         return f"{what}; {allowed}: move the channels with .transpose(0, 2, 3, 1)"
-    if header.dtype != np.uint8 and len(shape) in (3, 4):
-        return f"{what}; {allowed}: scale the values to 0...255 and use .astype('uint8')"
+    if header.dtype == object:
+        return f"{what}, as of images of different sizes; save them as files, or at one size"
     return f"{what}; {allowed}"
 
 
-def _parse(data: bytes) -> Pixels:
+def kept_as(images: NDArray[Any]) -> tuple[np.dtype[Any], float]:
+    """Return the type that the values of a deep image get, and the largest value of theirs.
+
+    It is 0 for floating point. Whole numbers of 64 bits get 32, as far as their values allow.
+
+    Raises:
+        ValueError: they do not.
+    """
+    dtype = images.dtype
+    if dtype.kind == "f" or dtype == np.uint8:
+        return np.dtype(np.float32 if dtype.kind == "f" else dtype), 0.0
+    if dtype.itemsize == np.int64().itemsize:
+        low, high = int(images.min()), int(images.max())
+        fits = (
+            t for t in (np.int32, np.uint32) if low >= np.iinfo(t).min <= high <= np.iinfo(t).max
+        )
+        found = next(fits, None)
+        if found is None:
+            raise ValueError(f"its values from {low} to {high} need more than 32 bits")
+        return np.dtype(found), float(np.iinfo(found).max)
+    kept = dtype if dtype in (np.uint16, np.uint32) else np.dtype(np.int32)
+    return kept, float(np.iinfo(dtype).max)
+
+
+def _parse(data: bytes) -> NDArray[Any]:
     """Return the images of an ``.npy`` file in memory, without copying them if in C order.
+
+    Truth values become 0 and 255.
 
     Raises:
         ValueError, EOFError, SyntaxError: it is damaged, or no array of images.
     """
-    header = _parse_header(data)
+    header = parse_header(data)
     if (problem := _problem(header)) is not None:
         raise ValueError(problem)
-    if int(np.prod(header.shape, dtype=object)) != len(data) - header.size:
+    size = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
+    if size != len(data) - header.size:
         raise ValueError("the length of its array does not match its header")
-    flat = np.frombuffer(data, dtype=np.uint8, offset=header.size)
+    flat = np.frombuffer(data, dtype=header.dtype, offset=header.size)
     order: Any = "F" if header.by_columns else "C"
-    images: Pixels = np.ascontiguousarray(flat.reshape(header.shape, order=order))
+    images: NDArray[Any] = np.ascontiguousarray(flat.reshape(header.shape, order=order))
+    if images.dtype == bool:
+        images = images * np.uint8(255)
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     return images if images.ndim == 4 else images[..., None]

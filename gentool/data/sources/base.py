@@ -6,7 +6,7 @@ pixels. This module opens no file itself.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.core.images import Pixels
-from gentool.data.deep_images import outside
+from gentool.data.deep_images import deep_colour, outside
 from gentool.data.encoded import Described, description
 from gentool.data.intake import Intake
 from gentool.data.origin import origin_of
 from gentool.data.preprocessing import Preprocessing, convert, open_image
 
 MAX_FILE = 2**30  # bytes of one image file; larger files are not read into memory
+_SPOTS = 64  # images whose contents a spot check reads
 Access = Literal["processes", "threads", "sequential"]
 
 
@@ -134,6 +135,13 @@ class Source(ABC):
         """Return when image ``index`` was last written, in seconds since 1970, if it is known."""
         return None
 
+    def spot_check(self) -> str:
+        """Return what changes with the contents of some images, where the fingerprint may not.
+
+        Streamed images are told apart by it, as their contents are not read in advance.
+        """
+        return ""
+
     def read_modes(self, images: Pixels) -> NDArray[np.int64] | None:
         """Return the mode that each image shows, int64 (N,), or None if the set has no rule for it.
 
@@ -167,10 +175,30 @@ class FileSource(Source):
         content = self.read(index)
         return Decoded(open_image(content), source_hash(content))
 
+    def spot_check(self) -> str:
+        """Return a hash of the contents of some files, spread evenly over the source."""
+        return hash_of_some(self.read, len(self))
+
     def proof(self, index: int) -> int | None:
         """Return the content hash of file ``index``; None if the file carries another hash."""
         content = self.read(index)
         return content_hash(content) if origin_of(content) is None else None
+
+
+def hash_of_some(read: Callable[[int], bytes], count: int) -> str:
+    """Return a hash of the contents of a few of ``count`` images, spread evenly.
+
+    Args:
+        read: Returns the bytes of an image; an image that it cannot read counts as empty.
+        count: The number of images.
+    """
+    digest = hashlib.sha256()
+    for index in sorted({k * (count - 1) // max(_SPOTS - 1, 1) for k in range(_SPOTS)}):
+        try:
+            digest.update(hashlib.sha256(read(index)).digest())
+        except Exception:  # whatever a broken file or a server raises
+            digest.update(b"bad")
+    return digest.hexdigest()
 
 
 def content_hash(content: bytes) -> int:
@@ -186,4 +214,6 @@ def source_hash(content: bytes) -> int:
 
 def image_hash(image: Image.Image) -> int:
     """Return ``content_hash`` of an image that has no file."""
-    return content_hash(f"{image.mode} {image.size} ".encode() + image.tobytes())
+    colour = deep_colour(image)
+    more = b"" if colour is None else colour.tobytes()
+    return content_hash(f"{image.mode} {image.size} ".encode() + image.tobytes() + more)

@@ -107,6 +107,10 @@ class JoinedSource(Source):
         source, inside = self.place(index)
         return source.time(inside)
 
+    def spot_check(self) -> str:
+        """Return the spot checks of all sources."""
+        return " ".join(source.spot_check() for source in self.sources).strip()
+
     def __reduce__(self) -> tuple[object, ...]:
         return JoinedSource, (self.sources, self.weights)
 

@@ -32,6 +32,7 @@ from gentool.data.labels.folders import Labels, Tops, alike, are_numbered, by_fo
 from gentool.data.labels.json_tables import Nothing
 from gentool.data.labels.layouts import (
     Place,
+    about_numbers,
     common_folders,
     inside_classes,
     layout_of,
@@ -184,7 +185,9 @@ class Labelling:
         except ValueError as error:
             raise file.not_a_table(error) from error
         mark = json.dumps(found.classes).encode()
-        return _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
+        kept = _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
+        told = about_numbers(found.classes, found.labels[found.labels >= 0], found.column)
+        return kept._replace(warnings=(told,)) if told else kept
 
     def _from_folders(self, names: Sequence[str]) -> Found:
         """Return the top folders as labels, or none and the reason.
@@ -289,6 +292,11 @@ def refuse_labels(spec: str, given: str | None) -> None:
     Raises:
         UsageError: labels are given.
     """
+    if given is not None and spec.endswith(".npy"):
+        raise UsageError(
+            f"{spec:.200} is an array; --labels works with a folder or an archive. Save images "
+            "and labels in one file: numpy.savez('set.npz', images=..., labels=...)"
+        )
     if given is not None:
         raise UsageError(
             f"{spec:.200} has its own labels; --labels works only with a folder or an archive"

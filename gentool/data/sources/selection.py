@@ -17,7 +17,7 @@ from gentool.data.sources.advice import advice_inside
 K = TypeVar("K", bound=Hashable)  # what stands for a file
 SUFFIXES = {
     "PNG": ".png .apng",
-    "JPEG": ".jpg .jpeg .jfif .jpe .jfi .jif .pjpeg .pjp",
+    "JPEG": ".jpg .jpeg .jfif .jpe .jfi .jif .pjpeg .pjp .mpo",
     "WEBP": ".webp",
     "BMP": ".bmp .dib",
     "GIF": ".gif",
@@ -29,6 +29,8 @@ SUFFIXES = {
     "SGI": ".sgi",
     "PCX": ".pcx",
     "TGA": ".tga",
+    "ICO": ".ico",
+    "PSD": ".psd",
     "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
 }
 IMAGE_SUFFIXES = frozenset(s for kind in FORMATS for s in SUFFIXES[kind].split())

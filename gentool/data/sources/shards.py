@@ -9,7 +9,6 @@ are read by number, so their order is the same for any number of workers and ran
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -29,14 +28,12 @@ from gentool.core.picture_files import encode
 from gentool.data.encoded import BadImage
 from gentool.data.paths import cache_folder
 from gentool.data.preprocessing import Preprocessing, open_image
-from gentool.data.sources.base import Decoded, Source, image_hash, source_hash
-from gentool.data.sources.changes import stamp_of, stamp_of_file
+from gentool.data.sources.base import Decoded, Source, hash_of_some, image_hash, source_hash
+from gentool.data.sources.shard_files import REMOTE, fetch, stamp_of_place
 
-REMOTE = ("s3://", "gs://", "azure://")
 CHUNK_BYTES = 2**26
 _ENCODED = {"bytes", "jpeg", *(f"image:{s}" for s in ("jpg", "jpeg", "png", "webp", "bmp", "gif"))}
 _LEAVES = {*_ENCODED, "pil", "str", "text", "int", "float", "bool"}
-_MAX_INDEX = 2**28
 _CHUNK_NAME = re.compile(r"\w[\w.-]{0,200}", re.ASCII)
 _LABELS = "labels.npy"
 _BATCH = 256  # images prepared between two calls of `progress`, which may raise to stop
@@ -52,6 +49,7 @@ class _Layout(NamedTuple):
         classes: Class names.
         labels: Whether there is a file of labels.
         digest: Hash of the index.
+        chunks: Names of the files with the images.
     """
 
     images: int
@@ -60,6 +58,7 @@ class _Layout(NamedTuple):
     classes: tuple[str, ...]
     labels: bool
     digest: str
+    chunks: tuple[str, ...]
 
 
 class ShardSource(Source):
@@ -80,15 +79,16 @@ class ShardSource(Source):
         self.place = place
         self.name = place.rstrip("/").rpartition("/")[2] or "shards"
         with tempfile.TemporaryDirectory() as scratch:
-            index = _fetch(place, "index.json", Path(scratch))
+            index = fetch(place, "index.json", Path(scratch))
             self._layout = _check_index(index, place)
             self.labels = None
             if self._layout.labels:
-                self.labels = _check_labels(_fetch(place, _LABELS, Path(scratch)), self._layout)
-            self._dataset = _open(place, self._layout.digest, Path(scratch))
+                self.labels = _check_labels(fetch(place, _LABELS, Path(scratch)), self._layout)
+            self.stamp = stamp_of_place(place, self._layout.chunks, Path(scratch))
+            mark = hashlib.sha256(f"{self._layout.digest} {self.stamp}".encode()).hexdigest()[:32]
+            self._dataset = _open(place, mark, Path(scratch))
         self.classes = self._layout.classes
         self.fingerprint = f"shards-{self._layout.digest}"
-        self.stamp = _stamp(place)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -104,6 +104,16 @@ class ShardSource(Source):
         if isinstance(image, bytes):
             return Decoded(open_image(image), source_hash(image) if mark is None else mark)
         return Decoded(image, image_hash(image))
+
+    def spot_check(self) -> str:
+        """Return the contents of some images, or what the server says about its files."""
+        if self.place.startswith(REMOTE):
+            return self.stamp or ""
+        return hash_of_some(self._bytes, len(self))
+
+    def _bytes(self, index: int) -> bytes:
+        image, _ = self._item(index)
+        return image if isinstance(image, bytes) else image.tobytes()
 
     def _item(self, index: int) -> tuple[bytes | Image.Image, int | None]:
         if not 0 <= index < len(self):
@@ -149,34 +159,6 @@ def open_shards(words: str, download: bool) -> ShardSource:
     return ShardSource(words)
 
 
-def _fetch(place: str, name: str, scratch: Path) -> bytes:
-    """Return the bytes of a file of the shards.
-
-    Raises:
-        DataError: it cannot be read, or the index is too large.
-    """
-    try:
-        if place.startswith(REMOTE):
-            from litdata.streaming.downloader import get_downloader
-
-            local = scratch / name
-            remote = f"{place.rstrip('/')}/{name}"
-            get_downloader(place, str(scratch), []).download_file(remote, str(local))
-        else:
-            local = Path(place).expanduser() / name
-        if name == "index.json" and local.stat().st_size > _MAX_INDEX:
-            raise DataError(f"the index of shards:{place:.200} is too large")
-        return local.read_bytes()
-    except DataError:
-        raise
-    except Exception as error:  # every kind of storage raises its own errors
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise DataError(
-            f"there are no shards at {place:.200}: {name} cannot be read ({reason:.200}). "
-            "Write shards with gentool data shards"
-        ) from error
-
-
 def _check_index(data: bytes, place: str) -> _Layout:
     """Return the layout from the bytes of an index; nothing else is opened yet.
 
@@ -213,7 +195,8 @@ def _check_index(data: bytes, place: str) -> _Layout:
         raise DataError(f"shards:{place:.200} contains no images, or several per item")
     mark = fields.index("hash") if own and "hash" in fields else None
     digest = hashlib.sha256(data).hexdigest()[:32]
-    return _Layout(count, (named or images)[0], mark, classes, bool(own.get("labels")), digest)
+    image, labels = (named or images)[0], bool(own.get("labels"))
+    return _Layout(count, image, mark, classes, labels, digest, tuple(names))
 
 
 def _fields(spec: str, count: int) -> list[str]:
@@ -238,15 +221,6 @@ def _fields(spec: str, count: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def _stamp(place: str) -> str | None:
-    """Return the stamp of the files in a folder of shards; None at a URL."""
-    if place.startswith(REMOTE):
-        return None
-    with os.scandir(Path(place).expanduser()) as entries:
-        files = sorted((entry.name, entry.stat()) for entry in entries if entry.is_file())
-    return stamp_of(f"{name} {stamp_of_file(info)}" for name, info in files)
-
-
 def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:
     try:
         labels = np.load(io.BytesIO(data), allow_pickle=False)
@@ -260,8 +234,14 @@ def _check_labels(data: bytes, layout: _Layout) -> NDArray[np.int32]:
     return checked
 
 
-def _open(place: str, digest: str, scratch: Path) -> Any:
-    """Open the data set with litdata, after its index was checked."""
+def _open(place: str, mark: str, scratch: Path) -> Any:
+    """Open the data set with litdata, after its index was checked.
+
+    Args:
+        place: A folder or a URL.
+        mark: Changes with the files; chunks from a URL are kept in a folder with this name.
+        scratch: A folder with the index.
+    """
     from litdata.streaming.serializers import BytesSerializer
 
     # Images stay encoded, since preprocessing decodes them; and nothing is ever unpickled.
@@ -270,7 +250,7 @@ def _open(place: str, digest: str, scratch: Path) -> Any:
     try:
         if not place.startswith(REMOTE):
             return litdata.StreamingDataset(str(Path(place).expanduser()), serializers=serializers)
-        local = cache_folder() / f"shards-{digest}"
+        local = cache_folder() / f"shards-{mark}"
         local.mkdir(parents=True, exist_ok=True)
         found = litdata.StreamingDataset(
             place, cache_dir=str(local), serializers=serializers, index_path=str(scratch)

@@ -165,10 +165,17 @@ def open_sources(
         )
     words = [str(spec) for spec in specs]
     parted = [(spec, 1.0) if _is_there(spec) else split_weight(spec) for spec in words]
-    sources = [
-        open_source(spec, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
-        for spec, _ in parted
-    ]
+    sources = []
+    for spec, _ in parted:
+        try:
+            source = open_source(
+                spec, download=download, labels=labels, refresh=refresh, max_bad=max_bad
+            )
+        except DataError as error:
+            if len(parted) == 1 or spec in str(error):
+                raise
+            raise DataError(f"{spec:.200}: {error}") from error
+        sources.append(source)
     if len(sources) == 1:
         return sources[0]
     return JoinedSource(sources, [weight for _, weight in parted])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gentool.core.rng import Draw
-from gentool.models.quantisers.codebook_statistics import Tally
+from gentool.models.quantisers.codebook_statistics import Tally, count_codes
 
 
 class Quantised(NamedTuple):
@@ -76,8 +76,7 @@ class Quantiser(nn.Module, ABC):
 
     def shares(self, indices: torch.Tensor) -> torch.Tensor:
         """Return the frequency of each code in ``indices`` of any shape, (words,), float32."""
-        counts = torch.bincount(indices.flatten(), minlength=self.words)
-        return counts.float() / indices.numel()
+        return count_codes(indices, self.words).float() / indices.numel()
 
     def observe(self, indices: torch.Tensor) -> None:
         """Store the frequency of each code in ``indices`` of any shape."""

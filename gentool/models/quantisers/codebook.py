@@ -83,25 +83,31 @@ class Codebook(Quantiser):
 
         The first part of a step updates the codebook by the statistics of the step before.
         """
-        if tally.step != draw.step:
-            if tally.step >= 0:
-                self._move(tally)
-            tally.clear(draw.step)
+        self._move(tally, (tally.step != draw.step) & (tally.step >= 0))
+        tally.clear(draw.step)
         rows = _rows(grid.float())
         halves = (draw.uniform("codebook", 2, *grid.shape[2:]) * 2**24).long()
         keys = halves[:, 0] * 2**24 + halves[:, 1]  # 48 random bits: equal keys are very unlikely
         tally.add(rows, nearest(rows, self.vectors), keys.flatten())
 
-    def _move(self, tally: Tally) -> None:
-        """Update the moving averages by a whole step, and restart unused codes."""
+    def _move(self, tally: Tally, whole: torch.Tensor) -> None:
+        """Update the moving averages by a whole step, and restart unused codes.
+
+        Args:
+            tally: Statistics of the step.
+            whole: Whether the step is over, bool (). Otherwise nothing changes. It is a tensor, as
+                a device would have to be waited for to read it.
+        """
         mean = tally.counts.sum() / self.words
         sums = DECAY * self.sums + (1 - DECAY) * tally.sums / mean
-        self.counts.mul_(DECAY).add_(tally.counts / mean, alpha=1 - DECAY)
-        self.vectors.copy_(sums / self.counts[:, None].clamp_min(1e-12))
-        rows = tally.drawn()
-        dead = (self.counts < _DEAD).nonzero().flatten()[: len(rows)]
-        self.vectors[dead] = rows[: len(dead)]
-        self.counts[dead] = 1
+        counts = (self.counts * DECAY).add_(tally.counts / mean, alpha=1 - DECAY)
+        vectors = sums / counts[:, None].clamp_min(1e-12)
+        dead = counts < _DEAD
+        place = (dead.cumsum(dim=0) - 1).clamp_min(0)  # of a dead code among the dead ones
+        restarted = dead & (place < tally.drawn_count())
+        vectors = torch.where(restarted[:, None], tally.rows[place], vectors)
+        self.vectors.copy_(torch.where(whole, vectors, self.vectors))
+        self.counts.copy_(torch.where(whole, torch.where(restarted, 1, counts), self.counts))
 
 
 def _rows(grid: torch.Tensor) -> torch.Tensor:

@@ -46,16 +46,17 @@ class Tally(nn.Module):
         self.register_buffer("keys", torch.full((words,), _NOTHING, dtype=torch.int64))
         self.register_buffer("rows", torch.zeros(words, size))
 
-    def drawn(self) -> torch.Tensor:
-        """Return the sampled vectors in random order, (at most K, L)."""
-        return self.rows[: int((self.keys < _NOTHING).sum())]
+    def drawn_count(self) -> torch.Tensor:
+        """Return how many rows are filled, int64 (): the first ones, which are in random order."""
+        return (self.keys < _NOTHING).sum()
 
     def clear(self, step: int) -> None:
-        """Reset the statistics for another step."""
+        """Reset the statistics if they are those of another step; the device is not waited for."""
+        kept = self.step == step
         self.step.fill_(step)
-        self.counts.zero_()
-        self.sums.zero_()
-        self.keys.fill_(_NOTHING)
+        self.counts.mul_(kept)
+        self.sums.mul_(kept)
+        self.keys.copy_(torch.where(kept, self.keys, _NOTHING))
 
     @torch.no_grad()
     def add(self, rows: torch.Tensor, indices: torch.Tensor, keys: torch.Tensor) -> None:
@@ -89,4 +90,15 @@ def totals(
         words: Number of codes.
     """
     sums = rows.new_zeros(words, rows.shape[1]).index_add_(0, indices, rows)
-    return torch.bincount(indices, minlength=words).to(rows), sums
+    return count_codes(indices, words).to(rows), sums
+
+
+def count_codes(indices: torch.Tensor, words: int) -> torch.Tensor:
+    """Return how often each code occurs, int64 (words,), without waiting for the device.
+
+    Args:
+        indices: Codes in [0, words), int64 of any shape.
+        words: Number of codes.
+    """
+    flat = indices.flatten()  # bincount would read the largest index
+    return flat.new_zeros(words).index_add_(0, flat, torch.ones_like(flat))

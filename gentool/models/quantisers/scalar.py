@@ -75,5 +75,9 @@ class FiniteScalar(Quantiser):
 
 
 def _column(values: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-    """Return one number per coordinate, (L, 1, 1)."""
-    return torch.tensor(values, device=like.device)[:, None, None]
+    """Return one number per coordinate, int64 (L, 1, 1), on the device of ``like``.
+
+    Each number is filled in on the device: a copy of them all would wait for it.
+    """
+    column = [torch.full((1, 1), value, device=like.device) for value in values]
+    return torch.stack(column)

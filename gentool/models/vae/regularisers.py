@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from gentool.core.devices import to_device
 from gentool.core.errors import UsageError
 from gentool.core.options import option
 from gentool.core.registry import Entry, Registry
@@ -88,7 +89,7 @@ def discrepancy(latents: torch.Tensor, wanted: torch.Tensor, indices: torch.Tens
 
 def _mmd(turn: CodeTurn) -> torch.Tensor:
     wanted = turn.draw.normal("mmd", turn.latents.shape[1])
-    indices = torch.from_numpy(turn.draw.indices).to(turn.latents.device)
+    indices = to_device(torch.from_numpy(turn.draw.indices), turn.latents.device)
     return discrepancy(turn.latents, wanted, indices)
 
 

@@ -1,6 +1,7 @@
 """Several sources as one: order of images, classes by name, weights."""
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -139,3 +140,12 @@ def test_what_cannot_be_joined(places: tuple[str, str, str]) -> None:
     with pytest.raises(DataError, match="nothing at nowhere"):
         open_sources([places[0], "nowhere@2"])
     assert open_sources(places[:2], labels="none").labels is None
+
+
+def test_the_source_without_folders_is_named(places: tuple[str, str, str]) -> None:
+    first, _, plain = places
+    for joined in ([first, plain], [plain, first]):
+        with pytest.raises(DataError, match=rf"^{re.escape(plain)}: --labels folders: all"):
+            open_sources(joined, labels="folders")
+    with pytest.raises(DataError, match=r"^--labels folders"):
+        open_sources([plain], labels="folders")

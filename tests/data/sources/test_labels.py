@@ -340,7 +340,7 @@ def test_metadata_of_the_hub_counts_unasked_if_it_has_labels(file: str, tmp_path
     assert told(open_source(str(written("label", ("old", "young"))))) == ["old", "young"]
     captions = open_source(str(written("text", ("a cat", "two dogs"))))
     assert told(captions) == ["cat", "dog"]
-    assert any(f"{file}:COLUMN, where COLUMN is text" in note for note in captions.notes)
+    assert any(f"{file} has captions (text)" in note for note in captions.notes)
 
 
 HUNDRED = tuple(f"{number:03}.png" for number in range(100))

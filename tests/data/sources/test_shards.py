@@ -287,7 +287,7 @@ class Store(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{start + len(data) - 1}/{whole}")
-        self.send_header("ETag", '"x"')
+        self.send_header("ETag", f'"{hashlib.sha256(file.read_bytes()).hexdigest()}"')
         self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
@@ -335,3 +335,25 @@ def test_shards_from_a_store(
     assert len(chunks) <= 3 * len(set(chunks))  # by the chunk, not by the image
     with pytest.raises(DataError, match="no shards at s3://bucket/nothing"):
         open_source("shards:s3://bucket/nothing")
+
+
+def test_other_files_in_a_store_are_seen_by_their_tags(
+    store: type[Store], written: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """Even if the index, in which litdata writes a time, is the same."""
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    place = written.rename(tmp_path / "store" / "bucket" / "toys")
+    before = open_source("shards:s3://bucket/toys")
+    pixels = before.load(0, PREPROCESSING).pixels
+    streamed = prepare(before, PREPROCESSING, cache="never")
+    assert open_source("shards:s3://bucket/toys").stamp == before.stamp is not None
+    chunk = min(place.glob("*.bin"))
+    data, picture = chunk.read_bytes(), encode(pixels, ".png")
+    assert data.count(picture) == 1
+    other = encode(255 - pixels, ".png")[: len(picture)].ljust(len(picture), b"\0")
+    chunk.write_bytes(data.replace(picture, other))
+    after = open_source("shards:s3://bucket/toys")
+    assert after.fingerprint == before.fingerprint
+    assert after.stamp != before.stamp
+    assert prepare(after, PREPROCESSING, cache="never").fingerprint != streamed.fingerprint
+    assert not np.array_equal(after.load(0, PREPROCESSING).pixels, pixels)  # not from the old files

@@ -1,0 +1,109 @@
+// Favourites: they become a sheet, a recipe and shell commands.
+
+import * as api from "./api.js";
+import { app, emit, on } from "./app.js";
+import { $, copyCanvas, icon, make, paint, saveFile, tell, when } from "./dom.js";
+import { copy, inWords, same } from "./pictures.js";
+import { onPath } from "./path.js";
+
+const KEY = "gentool-favourites";
+
+const list = new api.Latest(async () => {
+  if (!app.liked.length) return;
+  const { commands } = await api.post("/commands", { pictures: pictures() });
+  $("commands").textContent = commands.join("\n");
+  const needed = commands.some((line) => line.includes(" --like recipe.toml"));
+  $("commands-hint").textContent = needed
+    ? "The same images from a shell (the first command needs recipe.toml; the others draw samples without it):"
+    : "The same images from a shell:";
+});
+
+export function startFavourites() {
+  on("key-f", toggle);
+  on("steered", follow);
+  on("painted", follow);
+  when($("like"), "click", toggle);
+  when($("path-like"), "click", () => add(onPath(), null, $("path-view")));
+  when($("sheet"), "click", async () => saveFile(await api.file("/sheet", pictures())));
+  when($("recipe"), "click", async () => saveFile(await api.file("/recipe", pictures())));
+  when($("copy"), "click", copyCommands);
+  when($("forget"), "click", () => setLiked([]));
+}
+
+// Favourites of this tab, which a reload does not lose; drawn again, since the model may be newer.
+export async function restore() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
+    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: make("canvas") }));
+    await drawLiked();
+  } catch {
+    app.liked = []; // they were made with another model
+  }
+  build();
+}
+
+export async function drawLiked() {
+  const size = Math.max(1, app.state.block);
+  for (let start = 0; start < app.liked.length; start += size) {
+    const part = app.liked.slice(start, start + size);
+    const pixels = await api.draw(part.map((one) => one.picture));
+    if (pixels === null) return;
+    part.forEach((one, k) => paint(one.canvas, pixels, k, app.state));
+  }
+}
+
+const pictures = () => app.liked.map((one) => copy(one.picture));
+
+function toggle() {
+  const tile = app.chosen;
+  const others = app.liked.filter((one) => one.tile !== tile);
+  if (others.length < app.liked.length) setLiked(others, [tile]);
+  else add(tile.picture, tile, tile.canvas);
+}
+
+function add(picture, tile, shown) {
+  const canvas = make("canvas");
+  copyCanvas(shown, canvas);
+  setLiked([...app.liked, { picture: copy(picture), tile, canvas }], tile ? [tile] : []);
+}
+
+function setLiked(liked, touched = app.liked.map((one) => one.tile)) {
+  app.liked = liked;
+  for (const tile of touched) if (tile) emit("tile", tile);
+  build();
+  sessionStorage.setItem(KEY, JSON.stringify(pictures()));
+}
+
+// A tile that shows another picture now is no longer the favourite, which stays as it was.
+function follow(tile) {
+  const one = app.liked.find((other) => other.tile === tile);
+  if (one && !same(one.picture, tile.picture)) {
+    one.tile = null;
+    emit("tile", tile);
+  }
+}
+
+function build() {
+  $("favourites-tools").hidden = app.liked.length === 0;
+  $("favourites-hint").hidden = app.liked.length > 0;
+  $("liked").replaceChildren(...app.liked.map(item));
+  list.ask(null).catch((error) => {
+    $("commands").textContent = error.message;
+  });
+}
+
+function item(one) {
+  const words = inWords(one.picture);
+  const show = make("button", { type: "button", className: "show", label: `Favourite: ${words}`, title: words }, one.canvas);
+  show.addEventListener("click", () => emit("show", copy(one.picture)));
+  const away = make("button", { type: "button", className: "away", label: `Remove the favourite: ${words}`, text: "\u00d7" });
+  away.addEventListener("click", () => setLiked(app.liked.filter((other) => other !== one), [one.tile]));
+  return make("li", {}, show, away);
+}
+
+async function copyCommands() {
+  await navigator.clipboard.writeText($("commands").textContent);
+  tell("The commands are copied.");
+}
+
+export { icon };

@@ -1,0 +1,91 @@
+// The page of gentool explore: it loads the model's state, builds the controls, and follows a run.
+
+import * as api from "./api.js";
+import { app, emit, on } from "./app.js";
+import { buildControls, startControls } from "./controls.js";
+import { $, complain, copyCanvas, tell } from "./dom.js";
+import { drawLiked, restore, startFavourites } from "./favourites.js";
+import { buildPhotos, startPhotos } from "./photos.js";
+import { startPath } from "./path.js";
+import { copy } from "./pictures.js";
+import { buildStudio, findDirections, startStudio } from "./studio.js";
+import { startTheme } from "./theme.js";
+import { drawAll, fill, putFirst, startWall } from "./wall.js";
+
+const PULSE = 2000; // milliseconds
+
+const SAME = ["height", "width", "channels", "classes", "drawing", "methods", "encoder", "search"];
+
+async function load() {
+  const before = app.state;
+  app.state = await api.get("/state");
+  const { state } = app;
+  document.title = `${state.name} - gentool explore`;
+  $("name").textContent = state.name;
+  $("summary").textContent = state.summary;
+  for (const view of document.querySelectorAll(".view canvas")) {
+    view.width = state.width;
+    view.height = state.height;
+  }
+  const tile = Math.max(5.2, Math.min(11, state.width / 11));
+  document.documentElement.style.setProperty("--tile", `${tile}rem`);
+  document.documentElement.dataset.small = state.width <= 64;
+  if (before && SAME.every((key) => JSON.stringify(before[key]) === JSON.stringify(state[key]))) return false;
+  buildControls();
+  buildStudio();
+  buildPhotos();
+  return true;
+}
+
+async function start() {
+  startTheme();
+  history.replaceState(null, "", "/"); // the cookie holds the token; the address need not
+  startControls();
+  startWall();
+  startStudio();
+  startPath();
+  startFavourites();
+  startPhotos();
+  on("key-r", () => emit("anew"));
+  on("show", (picture) => putFirst(copy(picture)));
+  on("picks", () => {});
+  await load();
+  await fill();
+  await restore();
+  await findDirections(app.by);
+  document.documentElement.dataset.ready = "yes";
+  setTimeout(pulse, PULSE);
+}
+
+// Ask whether a new save of the run is there; a page that nobody sees does not ask.
+async function pulse() {
+  try {
+    if (!document.hidden) await follow(await api.get("/pulse"));
+    setTimeout(pulse, PULSE);
+  } catch (error) {
+    $("run").hidden = true;
+    complain(error);
+  }
+}
+
+async function follow({ generation, images, training, note }) {
+  const seen = images === null ? "" : `${images.toLocaleString("en")} images seen`;
+  $("run").hidden = !training && !seen;
+  $("run").classList.toggle("training", training);
+  $("run").textContent = [training ? "in training" : "", seen].filter(Boolean).join(", ");
+  if (note) complain(note);
+  if (generation === app.state.generation) return;
+  const other = await load();
+  if (other) {
+    location.reload();
+    return;
+  }
+  tell(`A new save of the model was loaded${seen ? ` (${seen})` : ""}. All pictures are drawn again with it.`);
+  await drawAll();
+  await drawLiked();
+  copyCanvas(app.chosen.canvas, $("big"));
+  emit("picks");
+  await findDirections(app.by);
+}
+
+start().catch(complain);

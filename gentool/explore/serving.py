@@ -1,0 +1,78 @@
+"""The server: it listens on this machine alone, in a thread, until it is asked to stop."""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from gentool.checkpoint import load_model
+from gentool.core.errors import GentoolError, UsageError
+from gentool.core.signals import StopFlag
+from gentool.explore.connections import Connection
+from gentool.explore.desk import Desk
+from gentool.explore.following import Watch
+from gentool.explore.guarding import Keys
+from gentool.explore.routes import make_app
+from gentool.explore.session import Session
+
+_HERE = "127.0.0.1"
+_POLL_SECONDS = 0.1
+_HEAD_BYTES = 16 * 2**10  # of a request
+_LAST_SECONDS = 2  # for requests that are running at the end
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on this machine; port 0 takes a free one.
+
+    Raises:
+        UsageError: the port cannot be used.
+    """
+    try:
+        return socket.create_server((_HERE, port))
+    except OSError as error:
+        raise UsageError(
+            f"port {port} of {_HERE} cannot be used: {error.strerror or error}. Give another "
+            "--port, or leave it out for a free one"
+        ) from error
+
+
+def serve(
+    path: Path,
+    device: str,
+    listener: socket.socket,
+    stop: StopFlag,
+    ready: Callable[[Keys], None],
+) -> None:
+    """Serve the page of a model until ``stop`` is asked for.
+
+    Args:
+        path: A model file or run folder.
+        device: Where the model computes.
+        listener: From ``listen``; it is closed at the end.
+        stop: Ends the server.
+        ready: Called with the secrets, once the page can be opened.
+    """
+    with listener:
+        watch = Watch.of(path)
+        session = Session(load_model(path, device))
+        keys = Keys(listener.getsockname()[1])
+        config = uvicorn.Config(
+            make_app(Desk(session, path, device, watch, stop), keys),
+            http=Connection, ws="none", loop="asyncio", lifespan="on", log_config=None,
+            log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+            timeout_graceful_shutdown=_LAST_SECONDS, h11_max_incomplete_event_size=_HEAD_BYTES,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        told = False
+        while thread.is_alive():
+            if server.started and not told:
+                ready(keys)
+                told = True
+            server.should_exit = server.should_exit or stop.asked is not None
+            thread.join(_POLL_SECONDS)
+    if not told:
+        raise GentoolError("the server of the page could not start. Run it again with --debug")
