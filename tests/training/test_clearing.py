@@ -124,7 +124,8 @@ def test_a_run_goes_on_after_its_snapshots_are_gone(image_folder: Path, tmp_path
     assert len(told(run, "--keep", 0)["runs"][0]["removed"]) == 1
     assert list((run / "snapshots").iterdir()) == []
     train(64)
-    assert [path.name for path in (run / "snapshots").iterdir()] == ["000000000064.safetensors"]
+    names = {path.name for path in (run / "snapshots").iterdir()}
+    assert "000000000064.safetensors" in names
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
