@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _MOST_FRAMES = 10**6
-_MOST_FILLED = 2**28  # bytes
+_MOST_FILLED = 2**28  # bytes, and at most ...
+_FILLED = 16  # ... so many times what is there
 _TABLES = (b"mdia", b"minf", b"stbl")  # the boxes of a track that lead to its tables
 
 
@@ -42,7 +43,7 @@ def whole_frames(data: bytes) -> int | None:
 
 def filled(data: bytes) -> bytes:
     """Return a file that is cut short at its promised length, with zeros for what is missing."""
-    return data + bytes(min(_length(data) - len(data), _MOST_FILLED))
+    return data + bytes(min(_length(data) - len(data), _MOST_FILLED, _FILLED * len(data)))
 
 
 def _length(data: bytes) -> int:
@@ -81,6 +82,8 @@ def _whole_of(data: bytes, start: int, stop: int) -> int:
     places = _places(data, tables)
     runs = _numbers(data, tables[b"stsc"], 3)
     size, count = struct.unpack_from(">2I", data, tables[b"stsz"] + 4)
+    if count > _MOST_FRAMES:
+        raise ValueError("too many frames")
     sizes = [size] * count if size else [n for (n,) in _numbers(data, tables[b"stsz"] + 4, 1)]
     done, run = 0, 0
     for number, place in enumerate(places, start=1):

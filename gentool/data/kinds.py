@@ -10,6 +10,7 @@ from gentool.data.icons import is_icon
 
 HEAD_BYTES = 1024  # of a file, which suffice for every function here but ``is_cut``
 _TAIL_BYTES = 1024
+_NAMED = 2  # formats that a message names
 
 UNREAD_SUFFIXES = frozenset({  # of images that gentool, or the Pillow here, does not read
     ".heic", ".heif", ".jxl", ".avif", ".jp2", ".psb", ".svg", ".cur", ".exr", ".hdr", ".eps",
@@ -134,7 +135,7 @@ def why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
     kind, words = image_format(head), name_kind(head)
     if kind in formats:
         return f"it is cut short: {words} of only {len(data):,} bytes, without a whole header"
-    allowed = f"not a {', '.join(formats)} image"
+    allowed = f"not a {', '.join(formats[:_NAMED])} or other image that can be read"
     if words is None:
         return f"it is {allowed}"
     advice = ": convert it" if kind or words.endswith(("image", "cursor", "photo")) else ""

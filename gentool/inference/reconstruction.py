@@ -105,7 +105,9 @@ def _load(source: Source, index: int, preprocessing: Preprocessing) -> Loaded:
 
 
 def read_images(
-    loaded: LoadedModel, wanted: Sequence[FoundImage], tell: Callable[[str], None]
+    loaded: LoadedModel,
+    wanted: Sequence[FoundImage],
+    tell: Callable[[str], None] = lambda words: None,
 ) -> tuple[dict[Path, Pixels], dict[Path, str]]:
     """Read images and prepare them for a model.
 

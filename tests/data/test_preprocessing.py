@@ -280,7 +280,8 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_decoded(side: int
 
 def test_random_damage_gives_an_image_or_a_reason() -> None:
     rng = np.random.default_rng(0)
-    files = [encoded(Image.fromarray(draw(k)), kind) for k, kind in enumerate(FORMATS)]
+    written = [kind for kind in FORMATS if kind != "PSD"]  # Pillow does not write it
+    files = [encoded(Image.fromarray(draw(k)), kind) for k, kind in enumerate(written)]
     for number in range(300):
         data = bytearray(files[number % len(files)])
         for place in rng.integers(0, len(data), 5).tolist():

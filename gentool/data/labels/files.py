@@ -22,6 +22,7 @@ _WORDS = ("label", "class", "attr", "annot", "ident", "categor", "target", "meta
 _READ = 2**26  # bytes of a file that is only looked at to say how to use it
 _TRIED = 8  # most such files that are looked at ...
 _NAMED = 3  # ... and named
+_LISTED = "lists names of classes, but not which image has which"
 _FEWEST, _DISTINCT = 10, 0.8  # rows, and share of different values, from which they are no labels
 
 
@@ -62,8 +63,15 @@ class LabelFile:
         """
         return read_table(self.name, self.read(), asked)
 
+    def only_lists(self) -> DataError | None:
+        """Return the error for a file that lists the names of classes; None for others."""
+        listed = lists_classes(self.name, self.read())
+        return DataError(f"{self.name} {_LISTED}. Give a CSV of path,label") if listed else None
+
     def not_a_table(self, error: Exception) -> DataError:
         """Return the error for a file in another form."""
+        if isinstance(error, ObjectsError):
+            return DataError(f"{self.name} gives no classes: {OBJECTS}")
         json = self.name.lower().endswith(".json")
         kind = "JSON in the format of StyleGAN or a list" if json else "a CSV of path,label"
         return DataError(f"{self.name} is not {kind}: {error!s:.200}")
@@ -133,7 +141,7 @@ def _about(file: LabelFile, names: Sequence[str]) -> str:
     """Return what is said about a file that is not used; "" if it does not name the images."""
     try:
         if lists_classes(file.name, file.read()):
-            return "lists names of classes, but not which image has which"
+            return _LISTED
         table = file.read_table()
         if isinstance(table, Nothing):
             return ""

@@ -70,20 +70,20 @@ def layout_of(folders: Sequence[str], common: str, place: Place) -> str:
         place: Where ``common`` is.
     """
     plain = {name: _plain(name) for name in folders}
-    shown = listed(sorted(folders))
-    parts = [word for word in plain.values() if word in _PARTS]
-    if len(parts) == len(plain) or (len(parts) > 1 and not _TRAINING.isdisjoint(parts)):
-        first = next((n for n, word in plain.items() if word in _TRAINING), min(folders))
-        others = sorted(name for name in folders if name != first and plain[name] in _PARTS)
+    parts = sorted(name for name, word in plain.items() if word in _PARTS)
+    training = [name for name in parts if plain[name] in _TRAINING]
+    if len(parts) == len(plain) or (training and len(parts) > 1):
+        first = training[0] if training else parts[0]
+        others = [name for name in parts if name != first]
         return (
-            f"{shown} look like the parts of a data set. Use {place.below(common, first)} "
+            f"{listed(parts)} look like the parts of a data set. Use {place.below(common, first)} "
             f"(and {others[0]} for evaluate), or --labels folders to take them as classes"
         )
     pictures = sorted(name for name, word in plain.items() if word in _PICTURES)
     related = all(word in _PICTURES | _ANNOTATIONS for word in plain.values())
     if related and pictures and len(pictures) < len(plain):
         return (
-            f"{shown} look like images and what belongs to them. Use "
+            f"{listed(sorted(folders))} look like images and what belongs to them. Use "
             f"{place.below(common, pictures[0])}, or --labels folders to take them as classes"
         )
     return ""
@@ -129,11 +129,23 @@ def suspicions(classes: Sequence[str], labels: NDArray[np.int32]) -> list[str]:
     ]
 
 
-def about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str) -> str:
+def doubts(classes: Sequence[str], labels: NDArray[np.int32], column: str = "") -> list[str]:
+    """Return sentences on suspicious classes that a file or an array gives.
+
+    Args:
+        classes: The classes.
+        labels: The class of each image.
+        column: Name of the column that they are from.
+    """
+    told = _about_numbers(classes, labels, column)
+    return [*([told] if told else suspicions(classes, labels)), *_about_several(classes)]
+
+
+def _about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str) -> str:
     """Return a sentence if classes are rather measurements, such as ages, else "".
 
     Args:
-        classes: The classes of a file of labels, numbers in ascending order.
+        classes: The classes.
         labels: The class of each image.
         column: Name of the column that they are from.
     """
@@ -152,6 +164,21 @@ def about_numbers(classes: Sequence[str], labels: NDArray[np.int32], column: str
         "as many classes, which have no order. If they are measurements, such as ages, write a "
         "column of a few groups (20-29), or train with --unconditional"
     )
+
+
+def _about_several(classes: Sequence[str]) -> list[str]:
+    """Return a warning if names of classes are several other classes in one, such as cat|dog."""
+    known = set(classes)
+    found = [
+        name
+        for name in classes
+        for sign in "|;,+"
+        if sign in name and all(part.strip() in known for part in name.split(sign))
+    ]
+    if not found:
+        return []
+    what = "is a class of its own" if len(found) == 1 else "are classes of their own"
+    return [f"{listed(found)} {what}, beside the classes in the name; an image has one class"]
 
 
 def common_folders(names: Iterable[str]) -> str:

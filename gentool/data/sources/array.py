@@ -20,7 +20,7 @@ from gentool.core.images import MODES
 from gentool.core.pil_images import to_pil
 from gentool.data.deep_images import image_of_values
 from gentool.data.intake import Intake, Passed
-from gentool.data.labels.layouts import suspicions
+from gentool.data.labels.layouts import doubts
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
 from gentool.data.sources.array_header import HEADER_BYTES, MAGIC, Header, is_single, parse_header
 from gentool.data.sources.array_labels import (
@@ -74,7 +74,7 @@ class ArraySource(Source):
         digest.update(self._images.data)
         if found is not None:
             self.classes, self.labels = found
-            self._suspicions = tuple(suspicions(*found))
+            self._suspicions = tuple(doubts(*found))
             digest.update(repr(self.classes).encode() + found[1].tobytes())
         self.fingerprint = digest.hexdigest()
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gentool.core.errors import UsageError
 from gentool.data.intake import Intake, joined
 from gentool.data.labels.folders import one_spelling
-from gentool.data.labels.layouts import suspicions
+from gentool.data.labels.layouts import doubts, suspicions
 from gentool.data.preprocessing import Preprocessing
 from gentool.data.sources.base import Access, Decoded, Loaded, Source
 from gentool.data.sources.changes import stamp_of
@@ -63,7 +63,8 @@ class JoinedSource(Source):
         if self.labels is None:
             return found
         origins = dict.fromkeys(intake.classes_from for intake in several)
-        warnings = tuple(suspicions(self.classes, self.labels))
+        of_folders = any(origin == "the folders" for origin in origins)
+        warnings = tuple((suspicions if of_folders else doubts)(self.classes, self.labels))
         return replace(found, classes_from=" and ".join(origins), class_warnings=warnings)
 
     def place(self, index: int) -> tuple[Source, int]:

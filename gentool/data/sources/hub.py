@@ -271,7 +271,11 @@ def _why_no_classes(
     """Return a sentence on columns that look like labels and are not used."""
     if label is None:
         like = [name for name in features if fold_word(name) in LABEL_WORDS]
-        return (f"no classes: the column {like[0]:.60} is no ClassLabel",) if like else ()
+        return tuple(
+            f"no classes: the column {name:.60} is no ClassLabel (in datasets, "
+            f"class_encode_column('{name:.60}') makes it one)"
+            for name in like[:1]
+        )
     without = int((told < 0).sum())
     if not without:
         return ()

@@ -32,8 +32,8 @@ from gentool.data.labels.folders import Labels, Tops, alike, are_numbered, by_fo
 from gentool.data.labels.json_tables import Nothing
 from gentool.data.labels.layouts import (
     Place,
-    about_numbers,
     common_folders,
+    doubts,
     inside_classes,
     layout_of,
     suspicions,
@@ -156,7 +156,13 @@ class Labelling:
         if self.wish == FROM_FOLDERS:
             return self._from_folders(names)
         if self.wish is not None:
-            return self._from_file(self.files[0], names)
+            file = self.files[0]
+            try:
+                return self._from_file(file, names)
+            except DataError as error:
+                if (told := file.only_lists()) is not None:
+                    raise told from error
+                raise
         found, used = self._found(names)
         unused = [file for file in self.root.listed() if file.name != used]
         return found._replace(notes=(*found.notes, *not_used(unused, names)))
@@ -186,8 +192,8 @@ class Labelling:
             raise file.not_a_table(error) from error
         mark = json.dumps(found.classes).encode()
         kept = _kept(Labels(found.classes, found.labels), mark, found.notes, file.name)
-        told = about_numbers(found.classes, found.labels[found.labels >= 0], found.column)
-        return kept._replace(warnings=(told,)) if told else kept
+        told = doubts(found.classes, found.labels[found.labels >= 0], found.column)
+        return kept._replace(warnings=tuple(told))
 
     def _from_folders(self, names: Sequence[str]) -> Found:
         """Return the top folders as labels, or none and the reason.

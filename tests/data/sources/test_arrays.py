@@ -9,7 +9,14 @@ from conftest import gentool_command
 from numpy.typing import NDArray
 
 from gentool.core.errors import DataError, UsageError
-from gentool.data import Dataset, Sample, open_dataset, open_source, resolve_levels
+from gentool.data import (
+    Dataset,
+    Sample,
+    open_dataset,
+    open_source,
+    open_sources,
+    resolve_levels,
+)
 
 COUNT, SIDE = 6, 16
 
@@ -171,3 +178,12 @@ def test_the_model_of_an_array_knows_its_levels(tmp_path: Path, own_cache: Path)
     checked = gentool_command("data", "check", tmp_path / "set.npy")
     assert "levels 0:4095" in checked.out
     assert "duplicates       none" in checked.out
+
+
+def test_ages_beside_the_images_are_not_called_subjects(tmp_path: Path, own_cache: Path) -> None:
+    """Also where two arrays are joined."""
+    photos = np.zeros((40, SIDE, SIDE, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=photos, labels=np.arange(40) % 30 + 18)
+    for specs in ([tmp_path / "set.npz"], [tmp_path / "set.npz"] * 2):
+        (told,) = open_sources(specs).intake.class_warnings
+        assert "If they are measurements, such as ages" in told

@@ -8,6 +8,7 @@ import pytest
 from conftest import draw
 from PIL import Image
 
+from gentool.core.errors import DataError
 from gentool.data import open_source
 
 COUNT = 24
@@ -110,3 +111,37 @@ def test_measurements_are_not_called_subjects(kind: str, tmp_path: Path) -> None
     assert len(told) <= 1
     if kind in ("persons", "names"):
         assert "as of a folder per subject" in told[0]
+
+
+def test_several_classes_in_one_name_are_told(tmp_path: Path) -> None:
+    folder = images(tmp_path / "set")
+    values = ["cat", "dog", "cat|dog", "fox, red"]
+    lines = [f'{n},"{values[k % 4]}"\n' for k, n in enumerate(NAMES)]
+    (folder / "labels.csv").write_text(f"file,label\n{''.join(lines)}")
+    (told,) = open_source(str(folder)).intake.class_warnings
+    assert told.startswith("cat|dog is a class of its own")
+
+
+@pytest.mark.parametrize(("folders", "wanted"), [
+    (("train", "test", "docs"), "test and train look like the parts of a data set"),
+    (("train", "bus", "car"), None), (("test", "val", "cat"), None),
+])  # fmt: skip
+def test_parts_of_a_set_beside_another_folder(
+    folders: tuple[str, ...], wanted: str | None, tmp_path: Path
+) -> None:
+    for folder in folders:
+        images(tmp_path / folder)
+    source = open_source(str(tmp_path))
+    assert (source.labels is None) == (wanted is not None)
+    assert wanted is None or wanted in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["annotations.json", "classes.json", "id2label.json", "classes.txt"]
+)
+def test_asked_for_they_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    text, wanted = LIKE_LABELS[name]
+    folder = images(tmp_path / "set")
+    (folder / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name} .*{wanted}.* a CSV of path,label"):
+        open_source(str(folder), labels=name)
