@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("networks", "metrics")),
     (4, ("models",)),
     (5, ("checkpoint",)),
-    (5, ("outputs",)),
+    (5, ("outputs", "trackers")),
     (6, ("inference",)),
     (6, ("evaluation",)),
     (6, ("training",)),
@@ -46,7 +46,8 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors"}
 # What answers --help, usage errors and settings.
 LIGHT = {
     "__init__", "__main__", "core/options", "core/errors", "core/escapes", "core/registry",
-    "core/signals", "core/version", "models/presets", "training/layers", "training/settings", "cli",
+    "core/signals", "core/version", "models/presets", "training/layers", "training/settings",
+    "trackers/table", "cli",
 }  # fmt: skip
 
 
@@ -355,6 +356,7 @@ DANGEROUS: dict[str, set[str]] = {
         "gentool.diagnostics.doctor",
         "gentool.networks",
         "gentool.core.registry",
+        "gentool.trackers.table",  # only asks whether a library is installed
     },
 }
 NEVER = {

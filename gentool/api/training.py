@@ -30,6 +30,7 @@ from gentool.training.layers import Layers, Setting, collect
 from gentool.training.plan import Plan, make_plan
 from gentool.training.run import Observer, execute
 from gentool.training.settings import DECLARED, kind_of
+from gentool.training.tracking import tracking
 
 Progress = Callable[[int, float], object]
 
@@ -146,7 +147,8 @@ def _executed(plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, s
         shown = progress if ranks.first else False
         with (
             _observer(shown, stop, plan.setup.settings.images) as told,
-            reporting(told, plan, stop, first=ranks.first) as observer,
+            reporting(told, plan, stop, first=ranks.first) as reported,
+            tracking(reported, plan, first=ranks.first) as observer,
         ):
             result, bad = execute(plan, observer, stop, ranks, strict=strict)
         if isinstance(told, Display):

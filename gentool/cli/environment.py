@@ -49,7 +49,7 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
     (None, "as_json", None, ("print0",)),
 )  # fmt: skip
 # (option, other option): from the environment, the option is ignored without the other one.
-_NEEDS = (("crossover", "mix"),)
+_NEEDS = (("crossover", "mix"), ("runtime", "page"), ("trust_runtime", "page"))
 
 
 def _is_film(suffix: str) -> bool:

@@ -56,8 +56,8 @@ def command(
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
     browser = PageOptions(page, runtime, trust_runtime)
-    _check_names(onnx, torch, hub, push, page)
     browser.check()
+    _check_names(onnx, torch, hub, push, page)
     from gentool.checkpoint import load_model, locate
     from gentool.export.graphs import parts_of
     from gentool.export.hub_folder import push as upload

@@ -1,6 +1,7 @@
 """The command ``gentool gc``: remove what runs do not need any more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,16 @@ from gentool.core.errors import PartialSuccess, UsageError
 from gentool.core.signals import StopFlag
 
 if TYPE_CHECKING:
-    from gentool.training.clearing import Clearing
+    from gentool.training.clearing import Clearing, Removable
 
 
 def command(
     folders: list[Path] = typer.Argument(
         help="Run folders, or folders of runs.", metavar="RUN...", readable=False
     ),
-    keep: int = typer.Option(
-        1, "--keep", min=0, max=10**6, metavar="N",
-        help="Number of the newest snapshots of each run that stay.",
+    keep: str = typer.Option(
+        "1", "--keep", metavar="N",
+        help="Number of the newest snapshots of each run that stay; or all.",
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Only list what would be removed."
@@ -39,43 +40,81 @@ def command(
     gentool did not write, everything behind a link, and every file of a run that is being trained.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.training.clearing import Removable, clear, plan_clearing
+    from gentool.training.snapshots import parse_keep
 
+    newest = 0 if keep == "0" else parse_keep(keep).numbered
     rows: list[dict[str, object]] = []
     failed: list[tuple[Path, str]] = []
     total = 0
     with StopFlag() as stop:
         for run in _runs(folders):
-            plan = plan_clearing(run, keep)
-            gone: list[Removable] = list(plan.remove) if dry_run else []
 
-            def removed(file: Removable, gone: list[Removable] = gone) -> None:
-                gone.append(file)
+            def removed(file: "Removable") -> None:
+                if not as_json:
+                    emit(file.path, print0=print0)
 
-            def poll() -> None:
-                stop.poll("stopped; every file that was not listed is still there")
-
-            if plan.remove and not dry_run:
-                failed += clear(run, keep, poll, removed)
+            plan, gone, unremoved = _clear(run, newest, stop, removed, dry_run=dry_run)
+            failed += unremoved
             freed = sum(file.bytes for file in gone)
             total += freed
-            rows.append({
-                "run": str(run), "bytes": freed, "busy": plan.busy or None,
-                "removed": [{**vars(file), "path": str(file.path)} for file in gone],
-                "left": [{"path": str(path), "reason": why} for path, why in plan.left],
-            })  # fmt: skip
+            rows.append(_row(plan, gone, freed))
             if not as_json:
-                for file in gone:
-                    emit(file.path, print0=print0)
                 _tell(plan, len(gone), freed, dry_run=dry_run)
     for path, why in failed:
         say(f"error: {path}: {why}")
     if as_json:
-        emit_json({"dry_run": dry_run, "keep": keep, "bytes": total, "runs": rows})
+        emit_json(
+            {
+                "dry_run": dry_run,
+                "keep": keep if keep == "all" else int(newest),
+                "bytes": total,
+                "runs": rows,
+            }
+        )
     else:
         say(f"{total:,} bytes {'would be' if dry_run else 'were'} freed in {len(rows)} runs")
     if failed:
         raise PartialSuccess(f"{len(failed)} files could not be removed")
+
+
+def _clear(
+    run: Path, keep: float, stop: StopFlag, removed: "Callable[[Removable], None]", *, dry_run: bool
+) -> "tuple[Clearing, list[Removable], list[tuple[Path, str]]]":
+    """Remove what a run does not need, or only find it.
+
+    Returns:
+        The plan, the files that are gone (or would be), and those that could not be removed.
+    """
+    from gentool.training.clearing import clear, plan_clearing
+
+    plan = plan_clearing(run, keep)
+    gone: list[Removable] = []
+
+    def note(file: "Removable") -> None:
+        gone.append(file)
+        removed(file)
+
+    def poll() -> None:
+        stop.poll("stopped; the files that are listed above are gone, and all others are there")
+
+    if dry_run:
+        for file in plan.remove:
+            note(file)
+        return plan, gone, []
+    try:
+        failed = clear(run, keep, poll, note) if plan.remove else []
+    except UsageError as error:  # a training has begun meanwhile
+        return replace(plan, busy=str(error)), gone, []
+    return plan, gone, failed
+
+
+def _row(plan: "Clearing", gone: "Sequence[Removable]", freed: int) -> dict[str, object]:
+    """Return what ``--json`` says of a run."""
+    return {
+        "run": str(plan.folder), "bytes": freed, "busy": plan.busy or None,
+        "removed": [{**vars(file), "path": str(file.path)} for file in gone],
+        "left": [{"path": str(path), "reason": why} for path, why in plan.left],
+    }  # fmt: skip
 
 
 def _runs(folders: Sequence[Path]) -> list[Path]:

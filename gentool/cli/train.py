@@ -179,13 +179,17 @@ def _train(plan: "Plan", stop: StopFlag, shown: _Shown, *, strict: bool) -> None
     from gentool.report.writing import reporting
     from gentool.training.display import Display
     from gentool.training.run import execute
+    from gentool.training.tracking import tracking
 
     setup = plan.setup
     with joined(setup.device) as ranks, ranks.only_first_speaks():
         how = {"quiet": shown.quiet, "preview": shown.preview}
         with Display(stop, setup.settings.images, **how) as display:
             try:
-                with reporting(display, plan, stop, first=ranks.first) as observer:
+                with (
+                    reporting(display, plan, stop, first=ranks.first) as reported,
+                    tracking(reported, plan, first=ranks.first) as observer,
+                ):
                     result, listed = execute(plan, observer, stop, ranks, strict=strict)
             except Stopped as error:
                 error.again = shown.again

@@ -17,7 +17,10 @@ from rich.text import Text
 from gentool.core.messages import say
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from gentool.core.images import ImageShape
+    from gentool.core.terminal_pictures import Renderer
 
 _PLAIN_SECONDS = 10.0  # between plain lines
 _BAR, _NARROW_BAR, _WIDE = 16, 8, 100  # characters of the bar; from this width on it is longer
@@ -51,9 +54,12 @@ class ProgressBar:
     Args:
         quiet: Whether nothing is shown.
         transient: Whether the bar disappears from the terminal at the end.
+        pictures: Whether ``show_picture`` will be called.
     """
 
-    def __init__(self, *, quiet: bool = False, transient: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, transient: bool = False, pictures: bool = False
+    ) -> None:
         console = Console(stderr=True)
         self.live = sys.stderr.isatty() and not quiet and not console.is_dumb_terminal
         self._quiet = quiet
@@ -68,6 +74,11 @@ class ProgressBar:
         )
         self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
+        self._renderer: Renderer | None = None
+        if pictures and self.shows_colours:
+            from gentool.core.terminal_pictures import find_renderer  # imports PIL
+
+            self._renderer = find_renderer()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -108,7 +119,20 @@ class ProgressBar:
 
         console = self._bar.console
         with contextlib.suppress(OSError), Image.open(file, formats=["PNG"]) as sheet:
-            console.print(half_blocks(corner_of(sheet, tile, console.width), console.width), end="")
+            corner = corner_of(sheet, tile, console.width)
+            if not self._shows_pixels(corner):
+                console.print(half_blocks(corner, console.width), end="")
+
+    def _shows_pixels(self, picture: "Image") -> bool:
+        """Show a picture with real pixels; return whether the terminal could."""
+        if self._renderer is None:
+            return False
+        try:
+            self._bar.console.print(self._renderer(picture.convert("RGB")))
+        except Exception:  # a terminal that does not say how large its characters are
+            self._renderer = None
+            return False
+        return True
 
     def remove(self, name: str) -> None:
         """Remove a task from the terminal, if it is shown."""

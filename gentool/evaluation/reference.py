@@ -93,12 +93,32 @@ def make_reference(extractor: Extractor, images: Subset, trained: Subset) -> Ref
 
 
 def _cached_features(extractor: Extractor, images: Subset) -> torch.Tensor:
+    features = read_features(extractor, images)
+    if features is None:
+        features = extractor.features(images.images[:])
+        write_features(extractor, images, features)
+    return features
+
+
+def read_features(extractor: Extractor, images: Subset) -> torch.Tensor | None:
+    """Return the features of images (N, D) from the cache; None if they are not there."""
+    try:
+        return read_file(_place_of_features(extractor, images))[1]["features"]
+    except (ModelFileError, KeyError):
+        return None
+
+
+def write_features(extractor: Extractor, images: Subset, features: torch.Tensor) -> None:
+    """Keep the features of images (N, D) in the cache.
+
+    Raises:
+        OSError: the disk is full or the cache cannot be written.
+    """
+    place = _place_of_features(extractor, images)
+    write_file(place, {"features": features}, {"kind": "features"})
+
+
+def _place_of_features(extractor: Extractor, images: Subset) -> Path:
     words = f"{images.dataset.version}|{extractor.name}|{extractor.hash}|".encode()
     words += images.rows.tobytes()
-    path = cache_folder() / f"features-{hashlib.sha256(words).hexdigest()[:16]}"
-    try:
-        return read_file(path)[1]["features"]
-    except (ModelFileError, KeyError):
-        features = extractor.features(images.images[:])
-        write_file(path, {"features": features}, {"kind": "features"})
-        return features
+    return cache_folder() / f"features-{hashlib.sha256(words).hexdigest()[:16]}"

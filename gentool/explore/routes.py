@@ -44,7 +44,9 @@ def make_app(desk: Desk, keys: Keys) -> ASGIApp:
         following.cancel()
 
     handlers: dict[Any, Any] = {HTTPException: _unknown}
-    return Guard(Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers), keys)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return Guard(app, keys)
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

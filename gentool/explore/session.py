@@ -176,7 +176,7 @@ class Session:
             raise UsageError(f"this photo cannot be read: {error}") from error
         name = hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
         if name not in self._photos:
-            self._photos[name] = _Dropped(pixels)
+            self._photos[name] = _Dropped(np.array(pixels))  # the decoder gives read-only ones
         self._photos.move_to_end(name)
         self._latents_of(name)
         while len(self._photos) > _MOST_PHOTOS:

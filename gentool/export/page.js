@@ -111,7 +111,7 @@ const draw = async (seed, index, label, knob, slides) => {
 const put = (canvas, image) => {
   canvas.width = width;
   canvas.height = height;
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
 };
 
 // --- what is shown --------------------------------------------------------------------------

@@ -16,6 +16,18 @@ from gentool.core.errors import UsageError
 SCRIPT_NAME, WASM_NAME = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 # Version: SHA-256 of the script and of the WebAssembly. The newest is the last.
 PINNED: dict[str, tuple[str, str]] = {
+    "1.24.3": (
+        "be0e129949062ad50290ef94683fac8be5bb6156f709e030b7a5f1661a2f6c17",
+        "9f716d6e3c4280dcced6f0fcb9814c1d7630de83d8177880a2ef445fe48ca913",
+    ),
+    "1.27.0": (
+        "d1ab1b94b16a65b29d710d0b587b29e7bed336827577623913479b8afe8113e6",
+        "1db5e1c5cd2b860eed85e6eeff23e2aaa7cffcc407f67093bcc888f631b94ba9",
+    ),
+    "1.29.0": (
+        "ec8580a9d7b9476ceee52e10a7f94124e4dc71a019d666ed6d4726697c109a4d",
+        "7a3913dc5c7a9c3ad1144f5fbfecd402bc5013bcc886bc67664b18d8a15ab298",
+    ),
     "1.30.0": (
         "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
         "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
@@ -114,8 +126,8 @@ def _module(data: bytes, path: Path) -> tuple[str, str]:
     """
     text = data.decode("utf-8", "replace")
     found = _EXPORTS.search(text)
-    pairs = dict(re.findall(r"([\w$]+) as ([\w$]+)", found[1])) if found else {}
-    own = {outer: inner for inner, outer in pairs.items()}
+    pairs = re.findall(r"([\w$]+) as ([\w$]+)", found[1]) if found else []
+    own = {outer: inner for inner, outer in pairs}
     if found is None or not set(_NAMES) <= own.keys() or re.search(r"</script|<!--", text, re.I):
         raise UsageError(
             f"--runtime {path}: {SCRIPT_NAME} has a form that gentool does not know. {HOW_TO_GET}"

@@ -21,6 +21,8 @@ from gentool.core.sheets import strip_columns
 from gentool.core.signals import StopFlag
 from gentool.inference.interpolation import METHODS, interpolate, mixing_sheet
 from gentool.inference.latents import SPACES, Latents, decode, draw, read_latents
+from gentool.inference.picks import Pick, Point, SampleOf, draw_picks, hash_of_point
+from gentool.inference.recipe_files import read_recipe_file
 from gentool.inference.reconstruction import (
     Method,
     find_images,
@@ -117,7 +119,8 @@ class Redrawer:
         if cut:
             raise NotRedrawn(f"its recipe was too long for the file, so {cut[0]:.40} is missing")
         self.loaded.model.drawing = self.loaded.model.Drawing()
-        self.loaded.model.draw_with(**self._draws(recipe))
+        if "point_sha256" not in recipe:  # else each image has its own options
+            self.loaded.model.draw_with(**self._draws(recipe))
         return kinds[made_by](recipe)
 
     def _draws(self, recipe: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -127,7 +130,7 @@ class Redrawer:
 
     def _sample(self, recipe: Mapping[str, Any]) -> Redrawn:
         if "point_sha256" in recipe:
-            raise NotRedrawn("it shows a point of the explorer, which only its recipe.toml holds")
+            return self._picked(recipe)
         indices = numbers_in(recipe, "index")
         if "latents_sha256" in recipe:
             file = self._file(recipe["latents_sha256"], "the file of latents")
@@ -146,6 +149,35 @@ class Redrawer:
             labels = SheetLabels(tuple(str(kind) for kind, _ in per_class))
             arrangements.append(Arrangement(per_class[0][1], labels))
         return Redrawn(self._drawn(rows), count, tuple(arrangements))
+
+    def _picked(self, recipe: Mapping[str, Any]) -> Redrawn:
+        """Draw images of which some are points that only a file of recipes holds."""
+        told = recipe["point_sha256"]
+        digests = told if isinstance(told, list) else [told]
+        points: dict[str, Pick] = {}
+        for file in self.files:
+            if file.suffix.lower() == ".toml":
+                for pick in read_recipe_file(file, self.loaded).picks:
+                    if isinstance(pick, Point):
+                        points[hash_of_point(pick.latents)] = pick
+        options = {key: _listed(recipe, key, len(digests)) for key in self._draws(recipe)}
+        seeds, indices, names = (
+            _listed(recipe, key, len(digests)) for key in ("seed", "index", "class")
+        )
+        picks: list[Pick] = []
+        for k, digest in enumerate(digests):
+            if digest is not None and str(digest) not in points:
+                raise NotRedrawn("it also needs its recipe.toml. Give it with --with FILE")
+            if digest is not None:
+                picks.append(points[str(digest)])
+                continue
+            seed, index = number_in({"seed": seeds[k]}, "seed"), number_in({"i": indices[k]}, "i")
+            drawing = {key: row[k] for key, row in options.items() if row[k] is not None}
+            kind = None if names[k] is None else str(names[k])
+            picks.append(SampleOf(seed, index, kind, drawing))
+        self.loaded.model.drawing = self.loaded.model.Drawing()
+        images = (image.pixels for image in draw_picks(self.loaded, picks))
+        return Redrawn(images, len(picks))
 
     def _drawn(self, rows: Sequence[tuple[str | None, int, int]]) -> Iterator[Pixels]:
         """Yield the samples of (class, seed, index)."""
@@ -236,7 +268,7 @@ class Redrawer:
             raise NotRedrawn("it was made with weights that were fitted to the original")
         wanted = recipe.get("original_sha256")
         digests = list(map(str, wanted if isinstance(wanted, list) else [wanted]))
-        found, _ = read_images(self.loaded, find_images(self.files))
+        found, _ = read_images(self.loaded, find_images(self.files), self.tell)
         own = {hash_of_original(pixels): (path, pixels) for path, pixels in found.items()}
         missing = [k for k, digest in enumerate(digests) if digest not in own]
         if missing:
@@ -302,6 +334,21 @@ def numbers_in(recipe: Mapping[str, Any], key: str) -> list[int]:
             raise NotRedrawn(f"its recipe is damaged, or has over {_MOST_IMAGES:,} images ({key})")
         found += range(begin, end + 1)
     return found
+
+
+def _listed(recipe: Mapping[str, Any], key: str, count: int) -> list[Any]:
+    """Return the values of a key for each image, None where an image has none.
+
+    Raises:
+        NotRedrawn: their number is another.
+    """
+    value = recipe.get(key)
+    if key in ("seed", "index") and isinstance(value, str):
+        value = numbers_in(recipe, key)
+    values = value if isinstance(value, list) else [value] * count
+    if len(values) != count:
+        raise NotRedrawn("its recipe is damaged (values that vary)")
+    return values
 
 
 def _repeated(values: Sequence[Any], count: int) -> Sequence[Any]:

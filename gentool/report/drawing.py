@@ -5,11 +5,13 @@ They take seconds: within a run they are drawn only at its end, in a bounded tim
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gentool.checkpoint import LoadedModel
 from gentool.core.errors import GentoolError, NoEncoder
@@ -17,6 +19,7 @@ from gentool.core.images import Pixels, mean_squared_error, psnr
 from gentool.core.pil_images import to_pil
 from gentool.core.sheets import grid
 from gentool.data import Dataset, Subset
+from gentool.evaluation.reference import read_features, write_features
 from gentool.inference.blocks import (
     block_size,
     decode_blocks,
@@ -30,27 +33,14 @@ from gentool.inference.traversal import find_directions, pictures_needed, traver
 from gentool.metrics.extractors import BLOCK, RandomExtractor
 from gentool.metrics.neighbours import several_nearest
 from gentool.report.film import Frame, encode_small
+from gentool.report.keeping import Part, Picture, place_of, read_parts, write_parts
 
 _COLUMNS = 8
 _NEIGHBOURS, _DIRECTIONS, _STEPS, _AMOUNT = 3, 4, 7, 2.0
 _MOST_CLASSES = 12
 _SHEET_BYTES, _ROW_BYTES = 50_000, 15_000
+_MOST_KEPT = 2**16  # images whose features are kept in the cache: 92 MB
 _LATE = "it would take too long here; gentool report RUN draws it"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture for the page.
-
-    Attributes:
-        frame: The picture.
-        alt: What it shows, for those who cannot see it.
-        label: A short text beside it, such as the name of a class; may be empty.
-    """
-
-    frame: Frame
-    alt: str
-    label: str = ""
 
 
 @dataclass
@@ -61,11 +51,13 @@ class Drawn:
         pictures: Section -> its pictures.
         notes: Section -> what is told about them, or why there are none.
         summary: What samples of the model are, in words.
+        cut: Sections that the time allowed only in part.
     """
 
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     summary: str = ""
+    cut: set[str] = field(default_factory=set)
 
 
 class Deadline:
@@ -107,7 +99,7 @@ def _images_of(loaded: LoadedModel, dataset: Dataset) -> _Images:
 
 
 def draw(loaded: LoadedModel, dataset: Dataset | None, deadline: Deadline) -> Drawn:
-    """Draw all pictures that the model and the time allow.
+    """Draw all pictures that the model and the time allow; those that were drawn before are kept.
 
     Args:
         loaded: The model.
@@ -115,24 +107,49 @@ def draw(loaded: LoadedModel, dataset: Dataset | None, deadline: Deadline) -> Dr
         deadline: When to leave the rest out.
     """
     drawn = Drawn(summary=loaded.model.summary())
+    place = place_of(loaded, dataset)
+    kept = read_parts(place)
+    for section, part in kept.items():
+        drawn.pictures[section] = part.pictures
+        if part.note:
+            drawn.notes[section] = part.note
+    sections = ["classes", "traversal"]
+    sections += [] if dataset is None else ["reconstructions", "neighbours"]
+    if missing := [section for section in sections if section not in kept]:
+        _draw(loaded, dataset, deadline, drawn, missing)
+    if dataset is None:
+        unknown = "the images are not known; gentool report RUN --data SPEC draws it"
+        drawn.notes |= {"neighbours": unknown}
+    done = [s for s in sections if drawn.notes.get(s) != _LATE and s not in drawn.cut]
+    if set(done) - kept.keys():
+        parts = {s: Part(drawn.pictures.get(s, []), drawn.notes.get(s, "")) for s in done}
+        write_parts(place, parts)
+    return drawn
+
+
+def _draw(
+    loaded: LoadedModel,
+    dataset: Dataset | None,
+    deadline: Deadline,
+    drawn: Drawn,
+    wanted: Sequence[str],
+) -> None:
+    """Add these sections to ``drawn``, as far as the time allows."""
     began = time.monotonic()
     samples = decode_blocks(loaded.model, prior_blocks(loaded.model, _draws(_COLUMNS)))
     per_block = time.monotonic() - began
-    work: list[tuple[str, float, Callable[[], list[Picture]]]] = [
-        ("classes", per_block * loaded.model.classes, lambda: _classes(loaded, drawn)),
-    ]
+    work: dict[str, tuple[float, Callable[[], list[Picture]]]] = {
+        "classes": (per_block * loaded.model.classes, lambda: _classes(loaded, drawn)),
+    }
     if dataset is not None:
         images = _images_of(loaded, dataset)
-        work += [
-            ("reconstructions", per_block, lambda: _reconstructions(loaded, images, drawn)),
-            ("neighbours", 0.5, lambda: _neighbours(samples, images, drawn, deadline)),
-        ]
-    else:
-        unknown = "the images are not known; gentool report RUN --data SPEC draws it"
-        drawn.notes |= {"neighbours": unknown}
+        work["reconstructions"] = (per_block, lambda: _reconstructions(loaded, images, drawn))
+        work["neighbours"] = (0.5, lambda: _neighbours(samples, images, drawn, deadline))
     blocks = pictures_needed(loaded.model) / block_size(loaded.model.shape) + 1
-    work.append(("traversal", per_block * blocks, lambda: _traversal(loaded, drawn)))
-    for section, seconds, make in work:
+    work["traversal"] = (per_block * blocks, lambda: _traversal(loaded, drawn))
+    for section, (seconds, make) in work.items():
+        if section not in wanted:
+            continue
         if not deadline.allows(seconds):
             drawn.notes[section] = _LATE
             continue
@@ -140,7 +157,6 @@ def draw(loaded: LoadedModel, dataset: Dataset | None, deadline: Deadline) -> Dr
             drawn.pictures[section] = make()
         except GentoolError as error:
             drawn.notes[section] = str(error)
-    return drawn
 
 
 def _draws(count: int) -> list[tuple[int, int]]:
@@ -178,19 +194,12 @@ def _neighbours(
     samples: Pixels, images: _Images, drawn: Drawn, deadline: Deadline
 ) -> list[Picture]:
     """Draw each sample above its nearest training images, as far as the time allows."""
-    extractor = RandomExtractor()
-    several = images.some
-    order = np.random.default_rng(0).permutation(len(several))
-    features, taken = [], []
-    for start in range(0, len(order), BLOCK):
-        if start and not deadline.allows():
-            break
-        block = Subset(several.dataset, several.rows[np.sort(order[start : start + BLOCK])])
-        taken.append(block.rows)
-        features.append(extractor.features(block.images[:]))
-    rows = np.concatenate(taken)
+    extractor, several = RandomExtractor(), images.some
+    rows, features = _features(extractor, several, deadline)
+    if len(rows) < len(several):
+        drawn.cut.add("neighbours")
     count = min(_NEIGHBOURS, len(rows))
-    found = several_nearest(extractor.features(samples), torch.cat(features), count).numpy()
+    found = several_nearest(extractor.features(samples), features, count).numpy()
     lines = [samples, *(several.dataset.images[rows[found[:, k]]] for k in range(count))]
     some = f"{len(rows):,}" + (f" of {len(several):,}" if len(rows) < len(several) else "")
     drawn.notes["neighbours"] = (
@@ -201,6 +210,35 @@ def _neighbours(
     sheet = grid(np.concatenate(lines), columns=len(samples))
     alt = f"{len(samples)} samples, each above its {count} nearest {images.word}"
     return [Picture(_frame(sheet), alt)]
+
+
+def _features(
+    extractor: RandomExtractor, images: Subset, deadline: Deadline
+) -> tuple[NDArray[np.int64], torch.Tensor]:
+    """Return rows (N,) of the data set and the features (N, D) of these images.
+
+    They are all of the images, or a random choice of them if the time is short. The features of
+    all are kept in the cache, for other runs on the same images.
+    """
+    kept = read_features(extractor, images)
+    if kept is not None:
+        return images.rows, kept
+    order = np.random.default_rng(0).permutation(len(images))
+    taken, found = [], []
+    for start in range(0, len(order), BLOCK):
+        if start and not deadline.allows():
+            break
+        taken.append(np.sort(order[start : start + BLOCK]))  # the order of the file
+        block = Subset(images.dataset, images.rows[taken[-1]])
+        found.append(extractor.features(block.images[:]))
+    numbers, features = np.concatenate(taken), torch.cat(found)
+    if len(numbers) < len(order):
+        return images.rows[numbers], features
+    features = features[np.argsort(numbers)]
+    if len(features) <= _MOST_KEPT:
+        with suppress(OSError):
+            write_features(extractor, images, features)
+    return images.rows, features
 
 
 def _traversal(loaded: LoadedModel, drawn: Drawn) -> list[Picture]:

@@ -20,6 +20,7 @@ from gentool.core.strict_json import parse_json
 from gentool.core.version import __version__
 from gentool.outputs.ownership import is_facts
 from gentool.training.layers import Setting
+from gentool.training.settings import DECLARED, kind_of
 
 _MOST_BYTES = 4 * 2**20
 _MOST_WARNINGS = 100
@@ -157,6 +158,8 @@ def command_of(preset: str, shown: Mapping[str, Setting], longer: int = 1) -> st
             continue
         if name.startswith("-o "):
             words += ["-o", f"{name.removeprefix('-o ')}={setting.value}"]
+        elif name in DECLARED and DECLARED[name].metadata["choices"] and kind_of(name) is list:
+            words += [word for chosen in setting.value.split() for word in (_flag(name), chosen)]
         elif setting.value is True:
             words.append(_flag(name))
         elif setting.value is not False:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from gentool.core.escapes import shell_line
 from gentool.report import markup
-from gentool.report.drawing import Drawn, Picture
+from gentool.report.drawing import Drawn
 from gentool.report.facts import DONE, STOPPED, TRAINING
 from gentool.report.film import Frame, Preview
 from gentool.report.health import examine
+from gentool.report.keeping import Picture
 from gentool.report.markup import command, image, name, paragraph, section, table, text
 from gentool.report.reading import RunView
 from gentool.report.series import Chart

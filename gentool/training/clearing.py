@@ -60,12 +60,13 @@ class Clearing:
         return sum(file.bytes for file in self.remove)
 
 
-def plan_clearing(folder: Path, keep: int) -> Clearing:
+def plan_clearing(folder: Path, keep: float) -> Clearing:
     """Return what can go from a run folder.
 
     Args:
         folder: The run folder.
-        keep: Number of the newest snapshots that stay. At least one stays if there is no model.
+        keep: Number of the newest snapshots that stay; infinity for all. At least one stays if
+            there is no model.
     """
     try:
         refuse_if_locked(folder)
@@ -75,7 +76,7 @@ def plan_clearing(folder: Path, keep: int) -> Clearing:
 
 
 def clear(
-    folder: Path, keep: int, poll: Callable[[], None], gone: Callable[[Removable], None]
+    folder: Path, keep: float, poll: Callable[[], None], gone: Callable[[Removable], None]
 ) -> list[tuple[Path, str]]:
     """Remove from a run folder what ``plan_clearing`` returns, while no training can begin there.
 
@@ -109,7 +110,7 @@ def clear(
     return failed
 
 
-def _plan(folder: Path, keep: int) -> Clearing:
+def _plan(folder: Path, keep: float) -> Clearing:
     snapshots, previews = folder / SNAPSHOTS_NAME, folder / PREVIEWS_NAME
     left: list[tuple[Path, str]] = []
     own: list[Path] = []
@@ -124,7 +125,8 @@ def _plan(folder: Path, keep: int) -> Clearing:
                 own.append(path)
     if not (folder / MODEL_NAME).is_file():
         keep = max(keep, 1)
-    older, kept = own[: max(len(own) - keep, 0)], own[max(len(own) - keep, 0) :]
+    newest = int(min(keep, len(own)))
+    older, kept = own[: len(own) - newest], own[len(own) - newest :]
     places = [place for place in (folder, previews, snapshots) if not place.is_symlink()]
     scratch = [path for place in (folder, *places[1:]) for path in scratch_files(place)]
     listed = [*((path, SNAPSHOT) for path in older), *((path, LEFTOVER) for path in scratch)]

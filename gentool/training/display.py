@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _USED_NATS = 0.1  # per image, of a layer of latents that is in use
 _NOT_LOSSES = {"images", "seconds", "share", SPEED}
 _LINES_TO_SPEED = 2  # lines of the log, of five seconds each, after which the speed is told
+_LEAST_LEFT = 10.0  # seconds left from which it is worth telling
 
 
 def _layers(record: dict[str, float]) -> list[str]:
@@ -56,7 +57,7 @@ class Display(ProgressBar):
     def __init__(
         self, stop: StopFlag, total_images: int | None, *, quiet: bool, preview: bool = False
     ) -> None:
-        super().__init__(quiet=quiet)
+        super().__init__(quiet=quiet, pictures=preview)
         self._preview, self._plan = preview, None  # type: tuple[bool, Plan | None]
         self._stop, self._total = stop, total_images
         self._began: tuple[float, float] | None = None
@@ -153,7 +154,7 @@ class Display(ProgressBar):
         self._lines += 1
         if self._lines != _LINES_TO_SPEED or self._quiet or self._plan is None or not self._speed:
             return
-        if (left := self._left()) is not None:
+        if (left := self._left()) is not None and left >= _LEAST_LEFT:
             settings = self._plan.setup.settings
             told = pace_words(settings.images, settings.minutes, images, left, self._speed)
             self.note(f"budget: {told}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from gentool.core.errors import UsageError
 from gentool.core.options import Scalar, read_toml
-from gentool.core.registry import unknown_name
+from gentool.core.registry import name_error, unknown_name
 from gentool.models.presets import get_preset
 from gentool.training.settings import DECLARED, DEFAULTS, NAMES, OF_MODEL, flag_of, kind_of
 
@@ -156,6 +156,11 @@ def _check_words(key: str, value: object) -> list[str]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"{key} takes text or a list of texts, not {value!r:.80}")
+    choices = DECLARED[key].metadata["choices"]
+    for word in words:
+        if choices is not None and word not in choices:
+            names = list(choices)
+            raise name_error(f"{key} target", word, names, f"choices: {', '.join(names)}")
     return words
 
 

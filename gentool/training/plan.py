@@ -22,11 +22,12 @@ from gentool.data.levels import FULL
 from gentool.models import MODELS
 from gentool.models.augmentation import open_augmentation
 from gentool.models.presets import PRESETS, budget_of, largest_side, of_large, usual_images
+from gentool.trackers.table import refuse_missing
 from gentool.training.continuing import continue_run, has_run
 from gentool.training.identity import state_of
 from gentool.training.layers import Layers, Setting, resolve
 from gentool.training.loop import classes_of
-from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed
+from gentool.training.settings import AS_WORDS, AUTO, RANDOM, Settings, draw_seed, kind_of
 from gentool.training.setup import Setup
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Plan:
         }
         values = {**found, **self.values}
         chosen = {"device": self.setup.device.type, "precision": settings.precision}
-        chosen["data"] = " ".join(settings.data)
+        several = {k: getattr(settings, k) for k in values if kind_of(k) is list}
+        chosen |= {k: " ".join(words) for k, words in several.items()}
         values |= {k: Setting(v, values[k].origin) for k, v in chosen.items()}
         return values | {f"-o {name}": setting for name, setting in self.options.items()}
 
@@ -145,6 +147,7 @@ def make_plan(
 
 def _plan(layers: Layers, opened: Callable[[], Sample], limits: dict[str, Any]) -> Plan:
     """Return the plan of a new run with these settings."""
+    refuse_missing(layers.get("log") or ())
     device = select_device(layers.get("device"))
     values, options = resolve(layers, device.type)
     config, options = _configure(layers.preset, options)
@@ -270,7 +273,7 @@ def _settings(
         value["batch"] = PRESETS[preset].settings(device.type)["batch"]
     precision = select_precision(device, value["precision"])
     known = {
-        "data": tuple(value.get("data", ())),
+        **{k: tuple(v) for k, v in value.items() if isinstance(v, list)},
         "out": out,
         "size": f"{shape.height}x{shape.width}",
         "mode": shape.mode,

@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gentool.core.options import option
+from gentool.trackers.table import TRACKERS
 
 AUTO = "auto"  # for batch: measured before the first step
 RANDOM = "random"  # for seed: drawn before the first step
@@ -185,6 +186,13 @@ class Settings:
         "or all saved models, in snapshots/.",
         panel=TRAINING,
         metavar="WHICH",
+    )
+    log: tuple[str, ...] = option(
+        (),
+        "Also log to tensorboard, trackio or wandb; repeat for several.",
+        choices=TRACKERS,
+        panel=TRAINING,
+        metavar="NAME",
     )
     unconditional: bool = option(False, "Ignore class folders.", panel=TRAINING, identity=True)
     seed: int = option(

@@ -118,6 +118,13 @@ class Chromium:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def until(self, script: str, seconds: float = _SECONDS) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + seconds
+        while not self.value(script):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
+
     def press(self, key: str, code: int = 0, text: str = "", modifiers: int = 0) -> None:
         """Press and release a key."""
         told = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}

@@ -12,6 +12,9 @@ from PIL import Image, PngImagePlugin
 
 import gentool
 from gentool.core.picture_files import comment_of_recipe, read_recipe
+from gentool.inference.latents import Latents
+from gentool.inference.picks import Pick, Point, SampleOf
+from gentool.inference.recipe_files import recipe_text
 
 
 def proved(*arguments: object) -> list[dict[str, Any]]:
@@ -91,6 +94,21 @@ def test_files_of_latents_and_photos_are_named_with_with(vae: Path, tmp_path: Pa
     assert [row["result"] for row in proved(*pictures, vae)] == ["not", "not"]
     rows = proved(*pictures, vae, "--with", kept, "--with", key)
     assert [row["result"] for row in rows] == ["identical", "identical"]
+
+
+def test_favourites_of_the_explorer_need_their_file(gan: Path, tmp_path: Path) -> None:
+    loaded, file = gentool.load(gan, "cpu").loaded, tmp_path / "recipe.toml"
+    point = Latents(loaded.model.prior(np.arange(1), 9))
+    picks: list[Pick] = [SampleOf(3, 1), Point(point), SampleOf(3, 2, drawing={"truncation": 0.5})]
+    file.write_text(recipe_text(loaded, picks))
+    done = gentool_command("sample", gan, "--like", file, "-o", tmp_path / "sheet.png")
+    done = gentool_command("sample", gan, "--like", file, "-o", tmp_path / "folder")
+    assert done.code == 0, done.err
+    pictures = [*done.lines, tmp_path / "sheet.png"]
+    results = [row["result"] for row in proved(*pictures, gan)]
+    assert results == ["identical", "not", "identical", "not"]
+    rows = proved(*pictures, gan, "--with", file)
+    assert {row["result"] for row in rows} == {"identical"}
 
 
 def test_other_pictures_are_not_what_the_model_makes(gan: Path, vae: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 def test_the_log_gives_the_last_scores_and_the_middle_speed() -> None:
-    records = [
+    records: list[dict[str, object]] = [
         {"images": 16, "images_per_second": 3.0, "seconds": 5.0, "psnr": 12.0},
         {"images": 32, "images_per_second": 20.0, "seconds": 9.0},
         {"images": 32, "fd_random": 0.5, "fd_random/real": 0.02, "diversity": 0.9},

@@ -18,7 +18,7 @@ from gentool.data.cache.locks import free as free_to_change
 from gentool.data.cache.store import IMAGES, JOURNAL
 from gentool.data.paths import cache_folder
 
-_FILES = ("classifier", "features", "index")  # kinds of single files, named KIND-HASH
+_FILES = ("classifier", "drawn", "features", "index")  # kinds of single files, named KIND-HASH
 _DOWNLOADS = "torchvision-"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 

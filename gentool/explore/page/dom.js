@@ -15,10 +15,14 @@ export function make(tag, props = {}, ...inside) {
   return element;
 }
 
+// A canvas for eyes alone; what stands around it has the words.
+export const silent = () => make("canvas", { "aria-hidden": "true" });
+
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
   use.setAttribute("href", `#i-${name}`);
+  svg.setAttribute("aria-hidden", "true");
   svg.append(use);
   return svg;
 }

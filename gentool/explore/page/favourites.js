@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
-import { $, copyCanvas, icon, make, paint, saveFile, tell, when } from "./dom.js";
+import { $, complain, copyCanvas, make, paint, saveFile, silent, tell, when } from "./dom.js";
 import { copy, inWords, same } from "./pictures.js";
 import { onPath } from "./path.js";
 
@@ -34,7 +34,7 @@ export function startFavourites() {
 export async function restore() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: make("canvas") }));
+    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: silent() }));
     await drawLiked();
   } catch {
     app.liked = []; // they were made with another model
@@ -58,13 +58,15 @@ function toggle() {
   const tile = app.chosen;
   const others = app.liked.filter((one) => one.tile !== tile);
   if (others.length < app.liked.length) setLiked(others, [tile]);
-  else add(tile.picture, tile, tile.canvas);
+  else add(tile.picture, tile, tile.canvas).catch(complain);
 }
 
-function add(picture, tile, shown) {
-  const canvas = make("canvas");
-  copyCanvas(shown, canvas);
-  setLiked([...app.liked, { picture: copy(picture), tile, canvas }], tile ? [tile] : []);
+async function add(picture, tile, shown) {
+  const one = { picture: copy(picture), tile, canvas: silent() };
+  copyCanvas(shown, one.canvas);
+  setLiked([...app.liked, one], tile ? [tile] : []);
+  const pixels = await api.draw([one.picture]); // what is shown may be a step behind
+  if (pixels) paint(one.canvas, pixels, 0, app.state);
 }
 
 function setLiked(liked, touched = app.liked.map((one) => one.tile)) {
@@ -105,5 +107,3 @@ async function copyCommands() {
   await navigator.clipboard.writeText($("commands").textContent);
   tell("The commands are copied.");
 }
-
-export { icon };

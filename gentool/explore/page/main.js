@@ -29,7 +29,6 @@ async function load() {
   }
   const tile = Math.max(5.2, Math.min(11, state.width / 11));
   document.documentElement.style.setProperty("--tile", `${tile}rem`);
-  document.documentElement.dataset.small = state.width <= 64;
   if (before && SAME.every((key) => JSON.stringify(before[key]) === JSON.stringify(state[key]))) return false;
   buildControls();
   buildStudio();
@@ -48,7 +47,6 @@ async function start() {
   startPhotos();
   on("key-r", () => emit("anew"));
   on("show", (picture) => putFirst(copy(picture)));
-  on("picks", () => {});
   await load();
   await fill();
   await restore();
@@ -57,10 +55,10 @@ async function start() {
   setTimeout(pulse, PULSE);
 }
 
-// Ask whether a new save of the run is there; a page that nobody sees does not ask.
+// Ask whether a new save of the run is there.
 async function pulse() {
   try {
-    if (!document.hidden) await follow(await api.get("/pulse"));
+    await follow(await api.get("/pulse"));
     setTimeout(pulse, PULSE);
   } catch (error) {
     $("run").hidden = true;

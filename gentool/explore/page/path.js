@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
-import { $, copyCanvas, make, paint, when } from "./dom.js";
+import { $, copyCanvas, make, paint, silent, when } from "./dom.js";
 import { between } from "./pictures.js";
 import { choose, putFirst } from "./wall.js";
 
@@ -60,7 +60,7 @@ function build() {
 }
 
 function key(tile, k) {
-  const canvas = make("canvas");
+  const canvas = silent();
   copyCanvas(tile.canvas, canvas);
   const button = make("button", { type: "button", label: `Go to picked image ${k + 1}` }, canvas);
   button.addEventListener("click", () => {

@@ -1,7 +1,7 @@
 // Photos: dropped or opened, reconstructed by the encoder, and improved by a search where there is one.
 
 import * as api from "./api.js";
-import { app, emit, on } from "./app.js";
+import { app, on } from "./app.js";
 import { $, paint, tell, when } from "./dom.js";
 import { ofPhoto } from "./pictures.js";
 import { drawAll, putFirst } from "./wall.js";
@@ -90,5 +90,3 @@ async function search() {
     $("search").textContent = "Search for a closer image";
   }
 }
-
-export { emit };

@@ -2,8 +2,8 @@
 
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
-import { $, copyCanvas, make, paint, saveFile, when } from "./dom.js";
-import { copy, distance, inWords, isMoved, isSample, withMove, withoutMoves } from "./pictures.js";
+import { $, copyCanvas, make, paint, saveFile, silent, when } from "./dom.js";
+import { copy, distance, inWords, isMoved, withMove, withoutMoves } from "./pictures.js";
 
 const FURTHEST = 4; // standard deviations to each side
 const GLANCE = 2.5; // distance of the small pictures beside a slider
@@ -19,7 +19,6 @@ const steer = new api.Latest(async ({ tile, exact }) => {
   paint(tile.canvas, pixels, 0, app.state);
   copyCanvas(tile.canvas, $("big"));
   $("big").dataset.frames = Number($("big").dataset.frames ?? 0) + 1;
-  $("big").dataset.exact = exact && asked === tile.picture;
 });
 
 const glance = new api.Latest(async (tile) => {
@@ -102,7 +101,7 @@ function direction(k) {
   return { element, input, output, less, more };
 }
 
-const small = (label) => make("button", { type: "button", label }, make("canvas"));
+const small = (label) => make("button", { type: "button", label }, silent());
 
 function move(k, value, exact) {
   const tile = app.chosen;
@@ -172,5 +171,3 @@ async function save() {
 }
 
 const signed = (value) => (value ? (value > 0 ? "+" : "\u2212") + Math.abs(value).toFixed(1) : "0");
-
-export { isSample };

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { app, emit, on } from "./app.js";
 import { className, count, drawn, seed, setSeed } from "./controls.js";
-import { $, complain, icon, make, paint } from "./dom.js";
+import { $, complain, icon, make, paint, silent } from "./dom.js";
 import { inWords, isSample, sample } from "./pictures.js";
 
 let drawingNow = null;
@@ -57,7 +57,7 @@ export function choose(tile) {
 }
 
 function addTile(picture, first = false) {
-  const canvas = make("canvas");
+  const canvas = silent();
   canvas.width = app.state.width;
   canvas.height = app.state.height;
   const marks = make("span", { className: "marks" });
