@@ -1,5 +1,6 @@
 """The server: it listens on this machine alone, in a thread, until it is asked to stop."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -29,13 +30,20 @@ def listen(port: int) -> socket.socket:
     Raises:
         UsageError: the port cannot be used.
     """
+    # With the protocol named, asyncio sends small answers at once; else each waits for 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((_HERE, port))
+        if os.name == "posix":  # a port that was just left can be taken again
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HERE, port))
+        listener.listen()
     except OSError as error:
+        listener.close()
         raise UsageError(
             f"port {port} of {_HERE} cannot be used: {error.strerror or error}. Give another "
             "--port, or leave it out for a free one"
         ) from error
+    return listener
 
 
 def serve(

@@ -106,12 +106,15 @@ const small = (label) => make("button", { type: "button", label }, silent());
 function move(k, value, exact) {
   const tile = app.chosen;
   tile.picture = withMove(tile.picture, app.by, k, value);
-  tile.locked = tile.locked || isMoved(tile.picture); // so that it is not drawn anew by accident
   rows[k].output.textContent = signed(value);
-  describe(tile);
-  emit("tile", tile);
+  if (!tile.locked && isMoved(tile.picture)) {
+    tile.locked = true; // so that it is not drawn anew by accident
+    emit("tile", tile);
+  }
   steer.ask({ tile, exact }).catch(complainLater);
   if (exact) {
+    describe(tile);
+    emit("tile", tile);
     emit("steered", tile);
     glanceSoon(tile);
   }
