@@ -152,7 +152,7 @@ def _executed(plan: Plan, progress: bool | Progress | None, stop: StopFlag, *, s
         ):
             result, bad = execute(plan, observer, stop, ranks, strict=strict)
         if isinstance(told, Display):
-            for line in ending_of(plan, result.images).words:
+            for line in ending_of(plan, result.images, python=True).words:
                 say(line)
     return Run(result.model_path, result.images, result.seed, result.already_complete, bad)
 

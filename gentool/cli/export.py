@@ -93,8 +93,7 @@ def command(
         rows.append(_row(path, part, found))
         if not as_json:
             emit(path, print0=print0)
-            say(f"  {part.name}: {' and '.join(part.inputs)} to {part.output}, largest difference "
-                f"from the model {found:.2g}")  # fmt: skip
+            say(_in_words(part, found))
     written = None if web is None else browser.write(loaded, web, guard)
     if page is not None and written is not None and not as_json:
         emit(page, print0=print0)
@@ -137,6 +136,14 @@ def _file_of(target: Path, part: "Part") -> Path:
     if part.name == "decoder":
         return target
     return target.with_name(f"{target.stem}.{part.name}{target.suffix}")
+
+
+def _in_words(part: "Part", difference: float) -> str:
+    """Return what is printed of a file."""
+    return (
+        f"  {part.name}: {' and '.join(part.inputs)} to {part.output}, largest difference from the "
+        f"model {difference:.2g}"
+    )
 
 
 def _row(path: Path, part: "Part", difference: float) -> dict[str, object]:

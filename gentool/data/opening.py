@@ -12,7 +12,13 @@ from gentool.data.preprocessing import make_preprocessing
 from gentool.data.reading import Sample
 from gentool.data.shape import resolve_shape
 from gentool.data.sources.frames import FramesSource
-from gentool.data.sources.table import Source, open_source, open_sources
+from gentool.data.sources.table import (
+    FileSource,
+    JoinedSource,
+    Source,
+    open_source,
+    open_sources,
+)
 
 
 def open_dataset(
@@ -73,6 +79,23 @@ def open_joined(
     """
     source = open_sources(specs, download=download, labels=labels, refresh=refresh, max_bad=max_bad)
     if all_frames:
-        source = FramesSource(source, lambda done, total: poll("stopped while counting frames"))
+        source = _frames_of(source, lambda done, total: poll("stopped while counting frames"))
     source.reread = refresh
     return source
+
+
+def _frames_of(source: Source, progress: Progress) -> Source:
+    """Return a source of every frame of the files of a source; of joined ones, if they are files.
+
+    Raises:
+        UsageError: no image of the source is a file.
+    """
+    if not isinstance(source, JoinedSource) or not any(
+        isinstance(one, FileSource) for one in source.sources
+    ):
+        return FramesSource(source, progress)
+    parts = [
+        FramesSource(one, progress) if isinstance(one, FileSource) else one
+        for one in source.sources
+    ]
+    return JoinedSource(parts, source.weights)

@@ -94,6 +94,7 @@ def _html(
         "shape": [shape.height, shape.width, shape.channels],
     }  # fmt: skip
     title = loaded.header["training"].get("name") or f"{loaded.header['model']}, {shape}"
+    summary = loaded.model.summary()
     data = "\n".join(_block(key, content) for key, content in blocks.items())
     return (
         f'{PAGE_START}<head>\n<meta charset="utf-8">\n{recipe_in_html(recipe)}\n'
@@ -104,7 +105,7 @@ def _html(
         '<a class="skip" href="#main">Skip to the content</a>\n'
         f'<header><div class="head"><h1>{name(title)}</h1>'
         '<button type="button" id="theme">Dark theme</button></div>'
-        f'<p class="model">{text(loaded.model.summary())}. Images: {text(shape)}. '
+        f'<p class="model">{text(summary[:1].upper() + summary[1:])}. Images: {text(shape)}. '
         "Everything is computed in this page.</p></header>\n"
         f'<main id="main">\n{_body(told)}\n</main>\n{_footer(loaded, runtime)}\n'
         f"{data_block('data-of-page', told)}\n{data}\n"
@@ -130,6 +131,7 @@ def _body(told: Mapping[str, object]) -> str:
     height, width, channels = shape
     checks = ' class="checks"' if channels == 4 else ""  # behind what is transparent
     canvas = f'width="{width}" height="{height}"{checks}'
+    note = "<p>Browsers round the colours of pixels that are nearly transparent.</p>"
     wall = "".join(
         f'<li><button type="button"><canvas {canvas}></canvas></button></li>' for _ in range(_WALL)
     )
@@ -138,6 +140,7 @@ def _body(told: Mapping[str, object]) -> str:
         '<h2 id="picture-title">Picture</h2>'
         f'<canvas id="picture" role="img" {canvas} aria-label="No picture yet"></canvas>'
         '<p id="caption"></p><p id="status" role="status">Opening the model ...</p>'
+        f"{note if checks else ''}"
         '<p><button type="button" id="save">Save as PNG</button></p>'
         '<h3>The same picture with gentool</h3><div class="command"><pre tabindex="0">'
         '<code id="command"></code></pre><button type="button" id="copy">Copy</button></div>'

@@ -28,18 +28,19 @@ class Ending:
     measured: Measured
 
 
-def ending_of(plan: Plan, images: int) -> Ending:
+def ending_of(plan: Plan, images: int, *, python: bool = False) -> Ending:
     """Return what is told at the end of a run.
 
     Args:
         plan: The plan of the run.
         images: Images seen.
+        python: Whether the run was started from Python.
     """
     setup, settings = plan.setup, plan.setup.settings
     measured = read_measured(RunLog(setup.out / LOG_NAME).records())
     usual, preset = plan.usual_images, setup.preset or setup.model
     in_minutes = settings.minutes is not None
-    words = [length_words(preset, images, usual, measured, in_minutes=in_minutes)]
+    words = [length_words(preset, images, usual, measured, in_minutes=in_minutes, python=python)]
     words += score_words(measured)
     report = setup.out / REPORT_NAME
     if report.is_file():

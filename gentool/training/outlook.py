@@ -160,8 +160,9 @@ def status_lines(
 
 
 def length_words(
-    preset: str, images: int, usual: int, measured: Measured, *, in_minutes: bool
-) -> str:
+    preset: str, images: int, usual: int, measured: Measured, *, in_minutes: bool,
+    python: bool = False,
+) -> str:  # fmt: skip
     """Return how many images the run saw of those that such a run usually sees, and how to go on.
 
     Args:
@@ -170,16 +171,19 @@ def length_words(
         usual: Images that a finished run usually sees; see ``presets.usual_images``.
         measured: The time and the speed of the run.
         in_minutes: Whether the budget of the run is in minutes.
+        python: Whether settings are named as arguments of ``gentool.train``, not as flags.
     """
+    in_words = "{}={}" if python else "--{} {}"
     if images >= _ENOUGH * usual:
         return f"{images:,} images seen; {preset} usually needs {usual:,} for such a set"
     told = f"{images:,} of the {usual:,} images that {preset} usually needs"
     if measured.speed is None:
-        return f"{told}: go on with --images {usual}"
+        return f"{told}: go on with {in_words.format('images', usual)}"
     more = (usual - images) / measured.speed
     if not in_minutes or measured.seconds is None:
-        return f"{told}: go on with --images {usual} ({about_time(more)})"
-    return f"{told}: go on with --minutes {_round_up((measured.seconds + more) / 60)}"
+        return f"{told}: go on with {in_words.format('images', usual)} ({about_time(more)})"
+    minutes = _round_up((measured.seconds + more) / 60)
+    return f"{told}: go on with {in_words.format('minutes', minutes)}"
 
 
 def _round_up(minutes: float) -> int:

@@ -60,7 +60,7 @@ class StrictDevice(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Check one operation, then run it."""
         kwargs = kwargs or {}
-        name = func._schema.name
+        name = func.name().partition(".")[0]
         given = list(_tensors((args, kwargs)))
         on_device = [t for t in given if t.is_meta]
         if on_device and name in self._refused:

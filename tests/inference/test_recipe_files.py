@@ -105,7 +105,11 @@ def test_a_name_that_is_no_text_is_refused(loaded: LoadedModel) -> None:
 
 
 def test_recipes_with_other_keys_are_merged() -> None:
-    rows = [{"seed": 1, "index": 0}, {"seed": 1, "index": 1, "class": "a"}, {"point": "x"}]
+    rows: list[dict[str, object]] = [
+        {"seed": 1, "index": 0},
+        {"seed": 1, "index": 1, "class": "a"},
+        {"point": "x"},
+    ]
     planned = [Planned(str(k), row) for k, row in enumerate(rows)]
     assert merged_recipe(Plan(lambda: planned, 3, ImageShape(16, 16, 3))) == {
         "seed": [1, 1, None], "index": [0, 1, None], "class": [None, "a", None],

@@ -88,6 +88,8 @@ def test_the_end_says_how_to_go_on() -> None:
     assert told == "11,000 of the 300,000 images that gan usually needs: go on with --minutes 30"
     told = length_words("gan", 11_000, 300_000, measured, in_minutes=False)
     assert told.endswith("go on with --images 300000 (about 19 minutes)")
+    told = length_words("gan", 11_000, 300_000, measured, in_minutes=True, python=True)
+    assert told.endswith("go on with minutes=30")
     told = length_words("gan", 64, 300_000, Measured(), in_minutes=True)
     assert told.endswith("go on with --images 300000")
     told = length_words("gan", 290_000, 300_000, measured, in_minutes=True)

@@ -46,7 +46,8 @@ class FramesSource(FileSource):
         self._first = np.array([found[0] for found in numbers], dtype=np.int32)
         self.name, self.classes, self.access = files.name, files.classes, files.access
         self.notes = files.notes
-        self.paths = _FramePaths(files.paths, self._file, self._frame)
+        self.paths = _FramePaths(files.paths, self._file, self._frame) if files.paths else ()
+        self._last = (-1, b"")  # of a stream, which would begin again for each further frame
         self.labels = None if files.labels is None else files.labels[self._file]
         self.repeats = None if files.repeats is None else files.repeats[self._file]
         self.fingerprint = hashlib.sha256(f"frames|{files.fingerprint}".encode()).hexdigest()
@@ -57,9 +58,22 @@ class FramesSource(FileSource):
         """What was taken and passed over, of the files."""
         return replace(self._files.intake, taken=len(self))
 
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def describe(self, index: int) -> str:
+        """Return the name of image ``index`` for messages."""
+        file, frame = int(self._file[index]), int(self._frame[index])
+        return _named(self._files.describe(file), frame)
+
     def read(self, index: int) -> bytes:
         """Return the bytes of the file that contains image ``index``."""
-        return self._files.read(int(self._file[index]))
+        file = int(self._file[index])
+        if self.access != "sequential":
+            return self._files.read(file)
+        if self._last[0] != file:
+            self._last = (file, self._files.read(file))
+        return self._last[1]
 
     def open(self, index: int) -> Decoded:
         """Return image ``index``, not prepared."""
@@ -86,6 +100,10 @@ def _hash_of_frame(content: bytes, frame: int) -> int:
     return content_hash(content + frame.to_bytes(4, "little"))
 
 
+def _named(path: str, frame: int) -> str:
+    return f"{path}#{frame}" if frame else path
+
+
 class _FramePaths(Sequence[str]):
     """Names of frames such as ``cat.gif``, ``cat.gif#1``, ``cat.gif#2``, made on demand."""
 
@@ -103,7 +121,7 @@ class _FramePaths(Sequence[str]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         path, frame = self._paths[int(self._file[index])], self._frame[index]
-        return f"{path}#{frame}" if frame else path
+        return _named(path, int(frame))
 
 
 def _frames(files: FileSource, progress: Progress) -> list[Sequence[int]]:

@@ -12,6 +12,7 @@ import pytest
 from conftest import draw, gentool_command
 from PIL import Image, TiffImagePlugin
 
+from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.data import Preprocessing, open_source, prepare
 from gentool.data.encoded import frame_numbers
@@ -162,3 +163,19 @@ def test_what_check_calls_good_is_what_training_takes(tmp_path: Path) -> None:
         assert found["readable"] == len(dataset)
         assert [(row["image"], row["reason"]) for row in found["bad"]] == list(dataset.bad)
         assert (len(dataset) > 6) == frames
+
+
+def test_frames_of_joined_sets(tmp_path: Path, own_cache: Path) -> None:
+    """Also beside a set that is no files."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "film.webp").write_bytes(film("WEBP", pictures()))
+    np.save(tmp_path / "c.npy", np.zeros((3, SIDE, SIDE, 3), np.uint8))
+    specs = [str(tmp_path / "a"), str(tmp_path / "b@2"), str(tmp_path / "c.npy")]
+    source = open_joined(specs, all_frames=True)
+    assert len(source) == 2 * FRAMES + 3
+    assert source.repeats is not None
+    assert source.repeats.tolist() == [1] * FRAMES + [2] * FRAMES + [1] * 3
+    assert len(prepare(source, RGB)) == len(source)
+    with pytest.raises(UsageError, match="no frames"):
+        open_joined([specs[2], specs[2]], all_frames=True)

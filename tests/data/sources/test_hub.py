@@ -25,6 +25,7 @@ from gentool.core.images import ImageShape, Pixels
 from gentool.core.picture_files import encode
 from gentool.data import Preprocessing, Sample, open_source, prepare, resolve_shape
 from gentool.data.encoded import BadImage
+from gentool.data.opening import open_joined
 from gentool.data.sources.hub import HubSource
 
 PREPROCESSING = Preprocessing(ImageShape(16, 16, 3))
@@ -480,3 +481,18 @@ def test_files_rewritten_with_equal_sizes_and_times_are_seen(
         found.append(source.fingerprint)
     assert sizes[0] == sizes[1]
     assert found[0] == found[1]
+
+
+def test_all_frames_of_a_stream(tmp_path: Path, own_cache: Path) -> None:
+    """Images of the hub have no paths."""
+    buffer = io.BytesIO()
+    film = [Image.fromarray(draw(k)) for k in range(3)]
+    film[0].save(buffer, "WEBP", save_all=True, append_images=film[1:], lossless=True)
+    images = [{"bytes": data, "path": None} for data in (*files(1), buffer.getvalue(), *files(1))]
+    place = write_parquet(tmp_path / "f", datasets.Features(image=datasets.Image()), image=images)
+    source = open_joined([f"hub:{place}"], all_frames=True)
+    assert len(source) == 5
+    assert [name.rpartition(" ")[2] for name in source.names()] == ["0", "1", "1#1", "1#2", "2"]
+    found = prepare(source, PREPROCESSING)
+    assert found.bad == ()
+    assert np.array_equal(found.images[1:4], np.stack([draw(k) for k in range(3)]))
