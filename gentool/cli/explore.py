@@ -24,7 +24,7 @@ def command(
     ),
     open_page: bool = typer.Option(
         None, "--open/--no-open",
-        help="Open the page in the browser; default: if a person sits at this machine.",
+        help="Open the page in the browser; default: on a machine with a screen.",
     ),
     device: options.Device = "auto",
 ) -> None:  # fmt: skip
@@ -34,9 +34,12 @@ def command(
 
     gentool explore runs/vae-faces --port 8000 --no-open
 
-    The page shows samples, and sliders for directions that change them; it takes photos, goes from
-    picture to picture, and keeps favourites. It follows a run in training. Only this machine can
-    open it, with the address that is printed. Ctrl-C ends it.
+    The page shows samples, and sliders for directions that change them.
+
+    It takes photos, goes from picture to picture, and keeps favourites.
+
+    It follows a run in training. Only this machine can open it, with the
+    address that is printed. Ctrl-C ends it.
     """
     _require_server()
     from gentool.core.devices import select_device
