@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.data.encoded import open_encoded, turn_upright
+from gentool.data.encoded import BadImage, open_encoded, turn_upright
 from gentool.data.levels import Levels
 
 _BAND = 2**22  # pixels that are scaled at once
@@ -230,6 +230,19 @@ def deep_values(image: Image.Image) -> DeepValues | None:
         return None
     lows, highs, some = zip(*found, strict=True)
     return DeepValues(float(min(lows)), float(max(highs)), white, np.concatenate(some))
+
+
+def require_values(image: Image.Image) -> None:
+    """Check that a deep image has a value to be shown; it would be black without a note.
+
+    Raises:
+        BadImage: it has none.
+    """
+    colour = deep_colour(image)
+    floating = image.mode == "F" or (colour is not None and colour.dtype.kind == "f")
+    gaps = is_deep_grey(image) and _EMPTY in image.info
+    if (floating or gaps) and deep_values(image) is None:
+        raise BadImage("it has no values: all are NaN, infinite or marked as missing")
 
 
 def outside(image: Image.Image, levels: Levels | None) -> bool:

@@ -38,6 +38,7 @@ from gentool.data.deep_images import (
     raw_mode,
     remember_low_bits,
     remember_white,
+    require_values,
     with_levels,
     with_values_of,
 )
@@ -176,6 +177,7 @@ def open_image(data: bytes, frame: int | None = None) -> Image.Image:
             described, raw = description(image), raw_mode(image)
             image.load()
             remember_white(image)
+            require_values(image)
             if not frame:
                 remember_low_bits(image, raw, data)
             turn_upright(image)

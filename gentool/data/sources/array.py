@@ -18,7 +18,7 @@ from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
 from gentool.core.images import MODES
 from gentool.core.pil_images import to_pil
-from gentool.data.deep_images import image_of_values
+from gentool.data.deep_images import image_of_values, require_values
 from gentool.data.intake import Intake, Passed
 from gentool.data.labels.layouts import doubts
 from gentool.data.sources.archive_index import MAX_RATIO, Stored
@@ -96,6 +96,7 @@ class ArraySource(Source):
             image = to_pil(values)
             return Decoded(image, image_hash(image))
         image = image_of_values(values.astype(self._kept), self._white)
+        require_values(image)
         return Decoded(image, image_hash(image))
 
 

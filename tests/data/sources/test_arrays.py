@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import gentool_command
 from numpy.typing import NDArray
+from PIL import Image
 
 from gentool.core.errors import DataError, UsageError
 from gentool.data import (
@@ -187,3 +188,22 @@ def test_ages_beside_the_images_are_not_called_subjects(tmp_path: Path, own_cach
     for specs in ([tmp_path / "set.npz"], [tmp_path / "set.npz"] * 2):
         (told,) = open_sources(specs).intake.class_warnings
         assert "If they are measurements, such as ages" in told
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_without_a_number_is_broken_and_not_black(channels: int, tmp_path: Path) -> None:
+    images = unit(channels).astype(np.float32)
+    images[2] = np.nan
+    images[3, 1:] = np.inf  # one row has numbers
+    np.save(tmp_path / "a.npy", images)
+    ((name, reason),) = opened(tmp_path / "a.npy", max_bad=0.5).bad
+    assert name == "000002"
+    assert "all are NaN" in reason
+
+
+def test_a_file_without_a_number_is_broken_and_not_black(tmp_path: Path) -> None:
+    values = unit(1)[..., 0].astype(np.float32)
+    values[0] = np.nan
+    for number, image in enumerate(values):
+        Image.fromarray(image).save(tmp_path / f"{number}.tif")
+    assert [name for name, _ in opened(tmp_path, max_bad=0.5).bad] == ["0.tif"]
