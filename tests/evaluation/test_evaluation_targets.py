@@ -102,7 +102,7 @@ def _claiming(shape: tuple[int, ...]) -> bytes:
 
 
 ARRAYS: dict[str, bytes] = {
-    "floats": _npy(np.zeros((3, 16, 16, 3))),
+    "complex numbers": _npy(np.zeros((3, 16, 16, 3), np.complex64)),
     "objects": _npy(np.array([[None]], dtype=object)),
     "flat": _npy(np.zeros((3, 16), np.uint8)),
     "two channels": _npy(np.zeros((3, 16, 16, 2), np.uint8)),
