@@ -1,12 +1,14 @@
 """What the page shows for a model: its controls follow from what the model can do."""
 
+import hashlib
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from gentool.checkpoint import LoadedModel
-from gentool.explore.session import has_encoder, model_name
-from gentool.inference.blocks import block_size
+from gentool.explore.session import model_name
+from gentool.inference.blocks import block_size, has_encoder
 from gentool.inference.traversal import has_directions
 
 _MOST_CLASSES = 1000
@@ -23,11 +25,12 @@ def describe_model(loaded: LoadedModel, path: Path) -> dict[str, Any]:
     """
     model, shape = loaded.model, loaded.model.shape
     names = [str(name) for name in loaded.header["classes"]][: model.classes]
-    encoder = has_encoder(loaded)
+    encoder = has_encoder(model)
     pixels = shape.height * shape.width
     return {
         "name": model_name(loaded.path),
         "path": str(path),
+        "key": _key(loaded.path),
         "model": str(loaded.header["model"]),
         "summary": f"{shape} images; {model.summary()}",
         "height": shape.height,
@@ -43,6 +46,11 @@ def describe_model(loaded: LoadedModel, path: Path) -> dict[str, Any]:
         "block": block_size(shape),
         "images": images_seen(loaded),
     }
+
+
+def _key(path: Path) -> str:
+    """Return a name for what the browser keeps of a model; it is the same after a new save."""
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
 
 
 def images_seen(loaded: LoadedModel) -> int | None:

@@ -16,7 +16,8 @@ from gentool.explore.following import Watch
 from gentool.explore.session import Session
 from gentool.inference.latents import Latents
 
-_FOLLOW_SECONDS = 1.0
+RETRY_SECONDS = 10.0  # after a save that could not be loaded
+FOLLOW_SECONDS = 1.0  # from one check of the file to the next
 _POLL_SECONDS = 0.2
 _T = TypeVar("_T")
 
@@ -75,16 +76,27 @@ class Desk:
                 raise ClientDisconnect from error
 
     async def follow(self) -> None:
-        """Load the model again whenever its file is replaced."""
+        """Load the model again whenever its file is replaced.
+
+        A save that cannot be loaded is tried again, since a lack of memory, for example, may pass.
+        """
         while True:
-            await asyncio.sleep(_FOLLOW_SECONDS)
-            if not await asyncio.to_thread(self.watch.changed):
-                continue
+            await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                loaded = await asyncio.to_thread(load_model, self.path, self.device)
-            except GentoolError as error:
-                self.note = f"The new save cannot be used: {error}"
-                continue
-            async with self._computing:
-                self.session.replace(loaded)
-                self.note = ""
+                await self._load_if_new()
+            except Exception as error:
+                known = isinstance(error, GentoolError)
+                why = f"{error}" if known else f"{type(error).__name__}: {error}"
+                self.note = f"The new save cannot be used: {why}"
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _load_if_new(self) -> None:
+        """Load the model if its file is not the one whose model is shown."""
+        stamp = await asyncio.to_thread(self.watch.changed)
+        if stamp is None:
+            self.note = ""
+            return
+        loaded = await asyncio.to_thread(load_model, self.path, self.device)
+        async with self._computing:
+            self.session.replace(loaded)
+            self.watch.seen, self.note = stamp, ""

@@ -10,6 +10,7 @@ from gentool.core.escapes import shell_line
 from gentool.core.picture_files import encode, save
 from gentool.core.sheets import Layout, Sheet
 from gentool.inference.picks import Pick, SampleOf, draw_picks, plan_picks
+from gentool.inference.sampling import EVERY_CLASS
 from gentool.outputs.plan import merged_recipe
 
 _FOLDER, RECIPE_NAME = "favourites", "recipe.toml"
@@ -36,8 +37,9 @@ def picture_of(loaded: LoadedModel, pick: Pick) -> tuple[str, bytes]:
 def commands(path: Path, picks: Sequence[Pick]) -> list[str]:
     """Return shell commands that make the pictures again.
 
-    Samples need only their seeds and indices. If there are other pictures, the first command makes
-    all of them from a file of recipes.
+    Samples need only their seeds and indices, unless their class has the name by which ``sample``
+    means every class. If there are other pictures, the first command makes all of them from a file
+    of recipes.
 
     Args:
         path: The model as the user named it.
@@ -45,7 +47,9 @@ def commands(path: Path, picks: Sequence[Pick]) -> list[str]:
     """
     words = ["gentool", "sample", str(path)]
     end = ["-o", _FOLDER]
-    samples = [pick for pick in picks if isinstance(pick, SampleOf)]
+    samples = [
+        pick for pick in picks if isinstance(pick, SampleOf) and pick.class_name != EVERY_CLASS
+    ]
     lines = []
     if len(samples) < len(picks):
         lines.append([*words, "--like", RECIPE_NAME, *end])

@@ -27,13 +27,10 @@ class Watch:
         """Return a watch that takes the file as it is now for the one that is shown."""
         return cls(path, _stamp(path))
 
-    def changed(self) -> bool:
-        """Return whether a new file is there since the last call."""
+    def changed(self) -> Stamp | None:
+        """Return the stamp of a file that is not ``seen``, which the caller sets; or None."""
         now = _stamp(self.path)
-        if now is None or now == self.seen:
-            return False
-        self.seen = now
-        return True
+        return None if now == self.seen else now
 
     def in_training(self) -> bool:
         """Return whether a process trains in the run folder now.

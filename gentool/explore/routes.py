@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from gentool.inference.recipe_files import recipe_text
 
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript",
           ".svg": "image/svg+xml"}  # fmt: skip
+_LONGEST_NAME = 120  # letters of the name of a file, without its ending
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -178,8 +180,8 @@ async def _search(desk: Desk, request: Request) -> Response:
     def keep() -> Response:
         if session.generation != generation:
             raise UsageError("the model changed during the search. Search again")
-        session.keep(name, latents)
-        return _json({"photo": name, "psnr": round(session.likeness(name), 2)})
+        found = session.keep(name, latents)
+        return _json({"photo": found, "psnr": round(session.likeness(found), 2)})
 
     return await desk.compute(request, keep)
 
@@ -217,9 +219,11 @@ async def _commands(desk: Desk, request: Request) -> Response:
 
 
 def _file(name: str, data: bytes) -> Response:
-    """Return a file to save; its name is made of safe letters alone."""
-    kind = "image/png" if name.endswith(".png") else "application/toml"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    """Return a file to save; in its name, all but safe letters become an underscore."""
+    stem, dot, ending = name.rpartition(".")
+    kind = "image/png" if ending == "png" else "application/toml"
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", stem)[:_LONGEST_NAME] or "image"
+    headers = {"Content-Disposition": f'attachment; filename="{safe}{dot}{ending}"'}
     return Response(data, media_type=kind, headers=headers)
 
 

@@ -61,6 +61,9 @@ def serve(
         listener: From ``listen``; it is closed at the end.
         stop: Ends the server.
         ready: Called with the secrets, once the page can be opened.
+
+    Raises:
+        GentoolError: the server could not start, or ended though nobody asked for it.
     """
     with listener:
         watch = Watch.of(path)
@@ -73,6 +76,8 @@ def serve(
             timeout_graceful_shutdown=_LAST_SECONDS, h11_max_incomplete_event_size=_HEAD_BYTES,
         )  # fmt: skip
         server = uvicorn.Server(config)
+        if stop.asked is not None:  # while the model was loaded
+            return
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         told = False
@@ -82,5 +87,6 @@ def serve(
                 told = True
             server.should_exit = server.should_exit or stop.asked is not None
             thread.join(_POLL_SECONDS)
-    if not told:
-        raise GentoolError("the server of the page could not start. Run it again with --debug")
+    if stop.asked is None:
+        what = "ended by itself" if server.started else "could not start"
+        raise GentoolError(f"the server of the page {what}. Run it again with --debug")

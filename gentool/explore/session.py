@@ -21,7 +21,14 @@ from gentool.explore.pictures import Between, Photo, Picture, Sample
 from gentool.inference.blocks import encode_blocks
 from gentool.inference.interpolation import between
 from gentool.inference.latents import Latents, images_at, join, natural_space, of_images, to_styles
-from gentool.inference.picks import Pick, Point, SampleOf, decode_points, points_of
+from gentool.inference.picks import (
+    Pick,
+    Point,
+    SampleOf,
+    bytes_of_point,
+    decode_points,
+    points_of,
+)
 from gentool.inference.reconstruction import find_latents
 from gentool.inference.traversal import Directions, find_directions, moved
 
@@ -179,8 +186,7 @@ class Session:
             self._photos[name] = _Dropped(np.array(pixels))  # the decoder gives read-only ones
         self._photos.move_to_end(name)
         self._latents_of(name)
-        while len(self._photos) > _MOST_PHOTOS:
-            self._photos.popitem(last=False)
+        self._forget_oldest()
         return name
 
     def original(self, name: str) -> Pixels:
@@ -201,7 +207,7 @@ class Session:
         return psnr(mean_squared_error(self._photo(name).pixels, rebuilt))
 
     def search(self, name: str, stop: StopFlag) -> Latents:
-        """Search for better latents of a photo; ``keep`` uses them.
+        """Search for better latents of a photo; ``keep`` keeps them.
 
         Raises:
             UsageError: the photo is no longer kept.
@@ -210,13 +216,23 @@ class Session:
         pixels = self._photo(name).pixels
         return find_latents(self.loaded, pixels[None], None, 0, stop)
 
-    def keep(self, name: str, latents: Latents) -> None:
-        """Use these latents for a photo.
+    def keep(self, name: str, latents: Latents) -> str:
+        """Keep a photo with these latents beside the one that has others, and return its name.
 
         Raises:
             UsageError: the photo is no longer kept.
         """
-        self._photo(name).latents = latents
+        pixels = self._photo(name).pixels
+        digest = hashlib.sha256(pixels.tobytes() + bytes_of_point(latents)).hexdigest()
+        found = digest[:16]
+        self._photos[found] = _Dropped(pixels, latents)
+        self._photos.move_to_end(found)
+        self._forget_oldest()
+        return found
+
+    def _forget_oldest(self) -> None:
+        while len(self._photos) > _MOST_PHOTOS:
+            self._photos.popitem(last=False)
 
     def _photo(self, name: str) -> _Dropped:
         if name not in self._photos:
@@ -229,20 +245,6 @@ class Session:
             model = self.loaded.model
             photo.latents = of_images(model, encode_blocks(model, photo.pixels[None]))
         return photo.latents
-
-
-def has_encoder(loaded: LoadedModel) -> bool:
-    """Return whether the model finds latents of photos by itself."""
-    from gentool.core.errors import NoEncoder
-
-    shape = loaded.model.shape
-    try:
-        encode_blocks(
-            loaded.model, np.zeros((1, shape.height, shape.width, shape.channels), np.uint8)
-        )
-    except NoEncoder:
-        return False
-    return True
 
 
 def _samples(pictures: Sequence[Picture]) -> Iterator[Sample]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gentool.core.errors import GentoolError, NoEncoder
+from gentool.core.errors import GentoolError
+from gentool.inference.blocks import has_encoder
 from gentool.models.base import Model
 
 MOST_IMAGES = 4096  # largest batch of an exported program
@@ -107,7 +108,7 @@ def parts_of(model: Model[Any, Any]) -> list[Part]:
         function = Function(model, lambda normal, uniform: draw(normal, uniform, None))
         found.append(Part("prior", function, ("noise", "uniform"), "latents",
                           lambda count: example_noise(count, size)))  # fmt: skip
-    if _has_encoder(model):
+    if has_encoder(model):
         found.append(Part("encoder", Function(model, model.encode), ("images",), "latents",
                           lambda count: (_images(model, count),)))  # fmt: skip
     return found
@@ -130,12 +131,3 @@ def _images(model: Model[Any, Any], count: int) -> torch.Tensor:
     smooth = torch.rand(count, shape.channels, 4, 4, generator=generator) * 2 - 1
     size = (shape.height, shape.width)
     return nn.functional.interpolate(smooth, size, mode="bilinear", align_corners=False)
-
-
-def _has_encoder(model: Model[Any, Any]) -> bool:
-    try:
-        with torch.no_grad():
-            model.encode(_images(model, 1))
-    except NoEncoder:
-        return False
-    return True

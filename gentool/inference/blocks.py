@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
+from gentool.core.errors import NoEncoder
 from gentool.core.images import ImageShape, Pixels, pad_rows, to_pixels, to_unit
 from gentool.core.rng import Draw
 from gentool.models.base import Model
@@ -76,6 +77,17 @@ def encode_blocks(model: Model, pixels: Pixels) -> torch.Tensor:
     size = block_size(model.shape)
     rows = torch.from_numpy(np.array(pixels)).to(model.device)  # a cache may be read-only
     return torch.cat(list(_map(lambda block: model.encode(to_unit(block)), rows, size)))
+
+
+@torch.no_grad()
+def has_encoder(model: Model) -> bool:
+    """Return whether the model finds latents of images by itself."""
+    shape = model.shape
+    try:
+        model.encode(torch.zeros(1, shape.channels, shape.height, shape.width, device=model.device))
+    except NoEncoder:
+        return False
+    return True
 
 
 @torch.inference_mode()

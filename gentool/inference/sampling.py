@@ -20,6 +20,8 @@ from gentool.inference.blocks import block_size
 from gentool.inference.latents import Latents, LatentsFile, decode, draw
 from gentool.outputs.plan import NamedImage, Plan, Planned, recipe
 
+EVERY_CLASS = "all"  # given in place of the name of a class
+
 
 def sample_images(
     loaded: LoadedModel,
@@ -148,10 +150,10 @@ def classes_of(loaded: LoadedModel, wanted: str | None) -> list[str] | None:
     For ``all`` these are all classes of a conditional model. For another model it is ``all``
     itself, and an error is raised later, as for any class name.
     """
-    if wanted != "all":
+    if wanted != EVERY_CLASS:
         return None if wanted is None else [wanted]
     names: list[str] = loaded.header["classes"]
-    return names if loaded.model.classes else ["all"]
+    return names if loaded.model.classes else [EVERY_CLASS]
 
 
 def rows_of(file: LatentsFile, path: Path, start: int, count: int | None) -> range:

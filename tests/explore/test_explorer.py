@@ -1,23 +1,34 @@
 """What the page of a model gets: its state, pictures, directions, photos, favourites."""
 
+import asyncio
 import io
 import json
+import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from conftest import draw as draw_photo
 from conftest import gentool_command, start_gentool
 from explorer import Explorer, moved, sample
 from PIL import Image
 
 import gentool
+from gentool.checkpoint import read_file, write_file
+from gentool.core.errors import GentoolError
 from gentool.core.picture_files import read_recipe
+from gentool.core.signals import StopFlag
+from gentool.explore import desk
+from gentool.explore.following import Stamp, Watch
+from gentool.explore.serving import listen, serve
+from gentool.explore.session import Session
 
 FAMILIES = ["gan", "vae", "autoencoder", "fsq", "hvae", "stylegan2"]
 
@@ -157,9 +168,16 @@ def test_a_photo_is_reconstructed_and_can_be_walked_from(of_vae: Explorer, vae: 
 
 def test_a_search_brings_a_photo_nearer(of_gan: Explorer) -> None:
     before = send_photo(of_gan, photo(5))
+    old = {"start": {"photo": before["photo"]}}
+    drawn = of_gan.draw(old)
     after = of_gan.told("/search", photo=before["photo"])
     assert after["psnr"] > before["psnr"]
-    answer, body = of_gan.post("/recipe", pictures=[{"start": {"photo": before["photo"]}}])
+    new = {"start": {"photo": after["photo"]}}
+    assert np.array_equal(of_gan.draw(old), drawn)  # a favourite stays what it shows
+    assert not np.array_equal(of_gan.draw(new), drawn)
+    originals = [of_gan.post("/original", **one["start"])[1] for one in (old, new)]
+    assert originals[0] == originals[1]
+    answer, body = of_gan.post("/recipe", pictures=[new])
     assert answer.status == 200
     assert b"made_from" in body
 
@@ -185,6 +203,99 @@ def test_a_new_save_of_the_run_is_followed(
             time.sleep(0.1)
         assert "cannot be used" in explorer.told("/pulse")["note"]
         assert explorer.draw(sample(0, 0)).shape == (1, 16, 16, 3)  # the old model goes on
+
+
+class ChangingFile(Watch):
+    """A watch that finds a new file until a model was loaded from it."""
+
+    def changed(self) -> Stamp | None:
+        """Return one stamp, until it is the one that is shown."""
+        return (1, 1, 1) if self.seen is None else None
+
+
+def test_a_save_that_cannot_be_loaded_is_tried_again(
+    gan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = gentool.load(gan, "cpu").loaded
+    answers: list[Any] = [MemoryError("of the device"), OSError("gone"), loaded]
+    notes = []
+
+    def load(path: Path, device: str) -> Any:
+        notes.append(at.note)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def follow() -> None:
+        following = asyncio.create_task(at.follow())
+        while at.session.generation == 0 and not following.done():
+            await asyncio.sleep(0.02)
+        following.cancel()
+
+    monkeypatch.setattr(desk, "load_model", load)
+    monkeypatch.setattr(desk, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(desk, "FOLLOW_SECONDS", 0.01)
+    at = desk.Desk(Session(loaded), gan, "cpu", ChangingFile(gan, None), StopFlag())
+    asyncio.run(asyncio.wait_for(follow(), 20))
+    assert notes == [
+        "", "The new save cannot be used: MemoryError: of the device",
+        "The new save cannot be used: OSError: gone",
+    ]  # fmt: skip
+    assert (at.session.generation, at.note, at.watch.seen) == (1, "", (1, 1, 1))
+
+
+def test_a_stop_during_loading_is_no_error(gan: Path) -> None:
+    stop = StopFlag()
+    told: list[object] = []
+    stop.asked = signal.SIGINT
+    serve(gan, "cpu", listen(0), stop, told.append)
+    assert told == []
+
+
+def test_a_server_that_ends_by_itself_is_an_error(
+    gan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(server: uvicorn.Server) -> None:
+        server.should_exit = True
+
+    monkeypatch.setattr(uvicorn.Server, "main_loop", end)
+    with pytest.raises(GentoolError, match="ended by itself"):
+        serve(gan, "cpu", listen(0), StopFlag(), lambda keys: None)
+
+
+@pytest.fixture(scope="module")
+def odd_names(gan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose classes have names that are hard for headers and for commands."""
+    header, tensors = read_file(gan / "model.safetensors")
+    path = tmp_path_factory.mktemp("odd") / "model.safetensors"
+    write_file(path, tensors, {**header, "classes": ["\u732b", "all"]})
+    return path
+
+
+def test_odd_names_of_classes_become_safe_names_of_files(odd_names: Path) -> None:
+    with Explorer(odd_names) as explorer:
+        for name in ("\u732b", "all"):
+            answer, body = explorer.post("/picture", pictures=[sample(0, 0, name)])
+            assert answer.status == 200, body
+            told = answer.headers["Content-Disposition"]
+            assert re.fullmatch(r'attachment; filename="[A-Za-z0-9_-]+\.png"', told)
+
+
+def test_a_class_named_all_is_made_again_from_the_recipe(odd_names: Path, tmp_path: Path) -> None:
+    with Explorer(odd_names) as explorer:
+        pictures = [sample(0, 1, "\u732b"), sample(0, 1, "all")]
+        commands = explorer.told("/commands", pictures=pictures)["commands"]
+        assert [line.partition(odd_names.name)[2] for line in commands] == [
+            " --like recipe.toml -o favourites",
+            " --seed 0 --start 1 -n 1 --class '\u732b' -o favourites",
+        ]
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_bytes(explorer.file("/recipe", *pictures))
+        done = gentool_command("sample", odd_names, "--like", recipe, "-o", tmp_path / "out")
+        assert done.code == 0, done.err
+        found = [np.asarray(Image.open(path)) for path in done.lines]
+        assert np.array_equal(found, explorer.draw(*pictures))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")

@@ -85,6 +85,12 @@ def until_shown(
         time.sleep(0.05)
 
 
+def stored(browser: Chromium) -> Any:
+    """The favourites that the browser keeps for this tab."""
+    (kept,) = browser.value("Object.values({...sessionStorage})")
+    return json.loads(kept)
+
+
 def tile(number: int) -> str:
     return f".tile:nth-child({number + 1})"
 
@@ -321,6 +327,69 @@ def test_a_new_save_is_shown_at_once(browser: Chromium, vae: Path, tmp_path: Pat
         browser.until(_CALM)
         assert "320 images seen" in browser.value("document.getElementById('run').textContent")
         check(browser, explorer)
+
+
+def test_a_favourite_stays_what_it_shows(browser: Chromium, vae: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(vae, tmp_path / "run"))
+    Image.fromarray(draw_photo(3, 48)).save(tmp_path / "photo.png")
+    said = "document.getElementById('search-state').textContent"
+    with Explorer(run) as explorer:
+        open_page(browser, explorer)
+        root = browser.call("DOM.getDocument")["root"]["nodeId"]
+        field = browser.call("DOM.querySelector", nodeId=root, selector="#photo-file")["nodeId"]
+        browser.call("DOM.setFileInputFiles", nodeId=field, files=[str(tmp_path / "photo.png")])
+        browser.until(f"/^now .* dB$/.test({said})")
+        first = browser.value(said)
+        browser.click("#like")
+        (kept,) = stored(browser)
+        browser.click("#search")
+        browser.until(f"/^now .* dB$/.test({said}) && {said} !== {json.dumps(first)}")
+        browser.until(_CALM)
+        assert stored(browser) == [kept]
+        before = explorer.draw(kept)[0]
+        until_shown(browser, "#liked canvas", before)
+        assert not np.array_equal(pixels(browser, f"{tile(0)} canvas"), before)
+        assert "favourite" not in browser.value(f"{_TILES}[0].getAttribute('aria-label')")
+        new = run / "new.safetensors"
+        shutil.copy(run / "model.safetensors", new)
+        new.replace(run / "model.safetensors")
+        browser.until("document.getElementById('news').textContent.includes('A new save')")
+        browser.until(f"{said} === ''")
+        browser.until(_CALM)
+        until_shown(browser, f"{tile(0)} canvas", before)  # from the encoder of the new save
+        check(browser, explorer)
+
+
+def test_favourites_that_cannot_be_drawn_are_not_lost(page: Chromium, of_vae: Explorer) -> None:
+    page.click(tile(2))
+    page.click("#like")
+    gone = {"start": {"photo": "0" * 16}, "moves": []}
+    page.value(
+        "(() => { const key = Object.keys(sessionStorage)[0];"
+        "sessionStorage.setItem(key, JSON.stringify("
+        f"[{json.dumps(gone)}, ...JSON.parse(sessionStorage.getItem(key))])); }})()"
+    )
+    open_page(page, of_vae)
+    until_shown(page, "#liked canvas", of_vae.draw(sample(0, 2))[0])
+    assert "1 favourite cannot be drawn now (this photo is no longer kept here" in page.value(
+        "document.getElementById('news').textContent"
+    )
+    page.click(tile(3))
+    page.click("#like")
+    assert [one["start"].get("index") for one in stored(page)] == [2, 3, None]
+    page.click("#forget")
+    assert stored(page) == []
+    page.events.clear()  # the refusals of what cannot be drawn
+
+
+def test_following_goes_on_after_a_pulse_that_failed(page: Chromium) -> None:
+    page.value(
+        "(() => { const real = window.fetch; window.fetch = () => {"
+        "window.fetch = real; return Promise.reject(new TypeError('lost')); }; })()"
+    )
+    trouble = "document.getElementById('trouble')"
+    page.until(f"{trouble}.textContent.includes('does not answer')")
+    page.until(f"{trouble}.hidden")
 
 
 def test_names_in_the_model_are_only_text(browser: Chromium, gan: Path, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ export const original = (photo) => pixels("/original", { photo });
 // A file to save: {blob, name}.
 export async function file(path, pictures) {
   const answer = await ask(path, asJson({ pictures }));
-  const name = /filename="([\w.-]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
+  const told = answer.headers.get("Content-Disposition") ?? "";
+  const name = /filename="([^"]+)"/.exec(told)?.[1] ?? "gentool-explore";
   return { blob: await answer.blob(), name };
 }
 

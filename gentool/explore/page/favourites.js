@@ -6,7 +6,9 @@ import { $, complain, copyCanvas, make, paint, saveFile, silent, tell, when } fr
 import { copy, inWords, same } from "./pictures.js";
 import { onPath } from "./path.js";
 
-const KEY = "gentool-favourites";
+let apart = []; // pictures that cannot be drawn now; they stay stored
+
+const key = () => `gentool-favourites-${app.state.name}-${app.state.key}`;
 
 const list = new api.Latest(async () => {
   if (!app.liked.length) return;
@@ -27,28 +29,50 @@ export function startFavourites() {
   when($("sheet"), "click", async () => saveFile(await api.file("/sheet", pictures())));
   when($("recipe"), "click", async () => saveFile(await api.file("/recipe", pictures())));
   when($("copy"), "click", copyCommands);
-  when($("forget"), "click", () => setLiked([]));
+  when($("forget"), "click", () => {
+    apart = [];
+    setLiked([]);
+  });
 }
 
 // Favourites of this tab, which a reload does not lose; drawn again, since the model may be newer.
 export async function restore() {
-  try {
-    const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
-    app.liked = kept.map((picture) => ({ picture, tile: null, canvas: silent() }));
-    await drawLiked();
-  } catch {
-    app.liked = []; // they were made with another model
-  }
+  app.liked = [...stored().map((picture) => ({ picture, tile: null, canvas: silent() })), ...app.liked];
+  await drawLiked();
   build();
 }
 
+function stored() {
+  try {
+    return JSON.parse(sessionStorage.getItem(key()) ?? "[]");
+  } catch {
+    return []; // the browser keeps nothing, or not what this page wrote
+  }
+}
+
+// Draw all favourites. Those that cannot be drawn now are set apart, so that the others can be used.
 export async function drawLiked() {
   const size = Math.max(1, app.state.block);
-  for (let start = 0; start < app.liked.length; start += size) {
-    const part = app.liked.slice(start, start + size);
+  const all = app.liked;
+  const failed = new Map();
+  for (let start = 0; start < all.length; start += size) await drawPart(all.slice(start, start + size), failed);
+  const lost = app.liked.filter((one) => failed.has(one));
+  if (!lost.length) return;
+  apart = [...apart, ...lost.map((one) => one.picture)];
+  setLiked(app.liked.filter((one) => !failed.has(one)), lost.map((one) => one.tile));
+  const words = lost.length === 1 ? "1 favourite cannot" : `${lost.length} favourites cannot`;
+  const why = failed.get(lost[0]).message;
+  tell(`${words} be drawn now (${why}). The page keeps what is missing; reload it to try again.`);
+}
+
+// Draw favourites together; if that fails, one by one, to find those that cannot be drawn.
+async function drawPart(part, failed) {
+  try {
     const pixels = await api.draw(part.map((one) => one.picture));
-    if (pixels === null) return;
-    part.forEach((one, k) => paint(one.canvas, pixels, k, app.state));
+    if (pixels) part.forEach((one, k) => paint(one.canvas, pixels, k, app.state));
+  } catch (error) {
+    if (part.length === 1) failed.set(part[0], error);
+    else for (const one of part) await drawPart([one], failed);
   }
 }
 
@@ -73,7 +97,7 @@ function setLiked(liked, touched = app.liked.map((one) => one.tile)) {
   app.liked = liked;
   for (const tile of touched) if (tile) emit("tile", tile);
   build();
-  sessionStorage.setItem(KEY, JSON.stringify(pictures()));
+  sessionStorage.setItem(key(), JSON.stringify([...pictures(), ...apart]));
 }
 
 // A tile that shows another picture now is no longer the favourite, which stays as it was.

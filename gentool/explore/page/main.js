@@ -5,7 +5,7 @@ import { app, emit, on } from "./app.js";
 import { buildControls, startControls } from "./controls.js";
 import { $, complain, copyCanvas, tell } from "./dom.js";
 import { drawLiked, restore, startFavourites } from "./favourites.js";
-import { buildPhotos, startPhotos } from "./photos.js";
+import { buildPhotos, forgetErrors, startPhotos } from "./photos.js";
 import { startPath } from "./path.js";
 import { copy } from "./pictures.js";
 import { buildStudio, findDirections, startStudio } from "./studio.js";
@@ -13,6 +13,8 @@ import { startTheme } from "./theme.js";
 import { drawAll, fill, putFirst, startWall } from "./wall.js";
 
 const PULSE = 2000; // milliseconds
+
+let noted = ""; // what the last pulse complained about
 
 const SAME = ["height", "width", "channels", "classes", "drawing", "methods", "encoder", "search"];
 
@@ -58,20 +60,29 @@ async function start() {
 // Ask whether a new save of the run is there.
 async function pulse() {
   try {
-    await follow(await api.get("/pulse"));
-    setTimeout(pulse, PULSE);
+    const told = await api.get("/pulse");
+    report(told.note);
+    await follow(told);
   } catch (error) {
     $("run").hidden = true;
-    complain(error);
+    report(error.message);
+  } finally {
+    setTimeout(pulse, PULSE);
   }
 }
 
-async function follow({ generation, images, training, note }) {
+// Show a trouble that the pulse found; the one before, if it is still shown, has passed.
+function report(words) {
+  if (words) complain(words);
+  else if (noted && $("trouble").textContent === noted) complain(null);
+  noted = words;
+}
+
+async function follow({ generation, images, training }) {
   const seen = images === null ? "" : `${images.toLocaleString("en")} images seen`;
   $("run").hidden = !training && !seen;
   $("run").classList.toggle("training", training);
   $("run").textContent = [training ? "in training" : "", seen].filter(Boolean).join(", ");
-  if (note) complain(note);
   if (generation === app.state.generation) return;
   const other = await load();
   if (other) {
@@ -79,6 +90,7 @@ async function follow({ generation, images, training, note }) {
     return;
   }
   tell(`A new save of the model was loaded${seen ? ` (${seen})` : ""}. All pictures are drawn again with it.`);
+  forgetErrors();
   await drawAll();
   await drawLiked();
   copyCanvas(app.chosen.canvas, $("big"));

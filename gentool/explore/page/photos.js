@@ -1,8 +1,8 @@
 // Photos: dropped or opened, reconstructed by the encoder, and improved by a search where there is one.
 
 import * as api from "./api.js";
-import { app, on } from "./app.js";
-import { $, paint, tell, when } from "./dom.js";
+import { app, emit, on } from "./app.js";
+import { $, complain, paint, tell, when } from "./dom.js";
 import { ofPhoto } from "./pictures.js";
 import { drawAll, putFirst } from "./wall.js";
 
@@ -34,6 +34,12 @@ export function buildPhotos() {
   $("photo-field").hidden = !app.state.encoder;
   originals.clear();
   errors.clear();
+}
+
+// After a new save, what was said about the old one is no longer true.
+export function forgetErrors() {
+  errors.clear();
+  if (app.chosen) show(app.chosen).catch(complain);
 }
 
 async function dropped(event) {
@@ -73,15 +79,16 @@ async function show(tile) {
 }
 
 async function search() {
-  const { photo } = app.chosen.picture.start;
+  const tile = app.chosen;
+  const { photo } = tile.picture.start;
   searching = new AbortController();
   $("search").textContent = "Stop the search";
   $("search-state").textContent = `searching, ${app.state.search} steps`;
   try {
-    const { psnr } = await api.post("/search", { photo }, searching.signal);
-    errors.set(photo, psnr);
-    $("search-state").textContent = `now ${psnr} dB`;
-    await drawAll();
+    const found = await api.post("/search", { photo }, searching.signal);
+    $("search-state").textContent = "";
+    errors.set(found.photo, found.psnr);
+    replaced(tile, photo, found.photo);
   } catch (error) {
     $("search-state").textContent = error.name === "AbortError" ? "stopped" : "";
     throw error;
@@ -89,4 +96,16 @@ async function search() {
     searching = null;
     $("search").textContent = "Search for a closer image";
   }
+  await drawAll();
+}
+
+// The image that was found is a photo of its own, so that favourites of the other one stay as they are.
+function replaced(tile, photo, found) {
+  if (tile.picture.start.photo !== photo || !app.tiles.includes(tile)) {
+    putFirst(ofPhoto(found));
+    return;
+  }
+  tile.picture = { ...tile.picture, start: { photo: found } };
+  emit("tile", tile);
+  emit("steered", tile);
 }
