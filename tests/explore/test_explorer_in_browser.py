@@ -329,8 +329,8 @@ def test_a_new_save_is_shown_at_once(browser: Chromium, vae: Path, tmp_path: Pat
         check(browser, explorer)
 
 
-def test_a_favourite_stays_what_it_shows(browser: Chromium, vae: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(vae, tmp_path / "run"))
+def test_a_favourite_stays_what_it_shows(browser: Chromium, gan: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(gan, tmp_path / "run"))
     Image.fromarray(draw_photo(3, 48)).save(tmp_path / "photo.png")
     said = "document.getElementById('search-state').textContent"
     with Explorer(run) as explorer:
@@ -384,7 +384,8 @@ def test_favourites_that_cannot_be_drawn_are_not_lost(page: Chromium, of_vae: Ex
 
 def test_following_goes_on_after_a_pulse_that_failed(page: Chromium) -> None:
     page.value(
-        "(() => { const real = window.fetch; window.fetch = () => {"
+        "(() => { const real = window.fetch; window.fetch = (path, how) => {"
+        "if (path !== '/pulse') return real(path, how);"
         "window.fetch = real; return Promise.reject(new TypeError('lost')); }; })()"
     )
     trouble = "document.getElementById('trouble')"
