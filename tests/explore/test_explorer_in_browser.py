@@ -361,6 +361,7 @@ def test_a_favourite_stays_what_it_shows(browser: Chromium, gan: Path, tmp_path:
 
 
 def test_favourites_that_cannot_be_drawn_are_not_lost(page: Chromium, of_vae: Explorer) -> None:
+    open_page(page, of_vae)  # without the favourites of another test
     page.click(tile(2))
     page.click("#like")
     gone = {"start": {"photo": "0" * 16}, "moves": []}
