@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gentool.checkpoint import LoadedModel
+from gentool.core.errors import UsageError
 from gentool.core.images import ImageShape
 from gentool.core.options import from_json, to_json
 from gentool.export.page import make_page
@@ -254,7 +255,21 @@ def test_a_page_of_another_model_is_refused_before_the_work(
 
 
 @pytest.mark.parametrize(("classes", "listed", "each"), [(3, 3, 32), (900, 896, 1)])
-def test_a_table_holds_images_of_all_listed_classes(classes: int, listed: int, each: int) -> None:
+def test_a_table_holds_images_of_all_listed_classes(
+    classes: int, listed: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the drawing of the latents and the programs, which take minutes."""
+
+    def nothing_found(*_: object) -> None:
+        raise UsageError("no directions")
+
+    place = "gentool.export.page"
+    monkeypatch.setattr(
+        f"{place}_graphs.prior_blocks", lambda _, draws, __: torch.zeros(len(draws), 4)
+    )
+    monkeypatch.setattr(f"{place}_graphs.find_directions", nothing_found)
+    monkeypatch.setattr(f"{place}.onnx_bytes", lambda *_: b"")
+    monkeypatch.setattr(f"{place}.difference", lambda *_: 0.0)
     kind: Any = MODELS.get(PRESETS["fsq"].model)
     known = to_json(kind.Config())
     options = {k: v for k, v in PRESETS["fsq"].cpu.items() if k in known}
@@ -262,7 +277,7 @@ def test_a_table_holds_images_of_all_listed_classes(classes: int, listed: int, e
     model = kind(from_json(kind.Config, {**options, "width": 8}), ImageShape(16, 16, 3), classes)
     header = {"model": "vae", "classes": [f"c{k}" for k in range(classes)], "training": {}}
     loaded = LoadedModel(model, header, "0" * 64, Path("x"))
-    words = make_page(loaded, WebRuntime(None, "", "", b"", ()), {}).content.decode()
+    words = make_page(loaded, WebRuntime(None, "", "", b"", ("", "")), {}).content.decode()
     assert words.count("<option ") == 1 + listed
     assert (f"first {listed} of {classes} classes" in words) == (listed < classes)
     found = re.search(r'"parts": ?(\[\[.*?\]\])', words)
