@@ -32,7 +32,7 @@ _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b
            b"msf1": "HEIC"}  # fmt: skip
 _OTHERS = (
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"8BPS", "a Photoshop document"), (b"\0\0\2\0", "a cursor"),
+    (b"8BPS", "a Photoshop document"), (b"\0\0\2\0\1\0", "a cursor"),
     (b"\x76\x2f\x31\x01", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"), (b"gimp xcf", "a GIMP drawing"),
     (b"FUJIFILM", "a raw photo"), (b"SIMPLE  =", "a FITS image"), (b"%!PS", "a PostScript file"),

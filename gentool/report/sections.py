@@ -304,7 +304,8 @@ def _commands(run: RunView) -> list[tuple[str, str]]:
     if run.model is not None:
         data = run.setting("data")
         several = " " in data  # the facts do not tell where a name ends
-        found += next_commands(run.folder, [data or "IMAGES"])[: 2 if several else 3]
+        labels = run.setting("labels") or None
+        found += next_commands(run.folder, [data or "IMAGES"], labels)[: 2 if several else 3]
     words = ["gentool", "report", folder]
     found.append((shell_line(words), "Write this report again, with all pictures"))
     return found

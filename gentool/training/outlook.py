@@ -175,7 +175,7 @@ def length_words(
     """
     in_words = "{}={}" if python else "--{} {}"
     if images >= _ENOUGH * usual:
-        return f"{images:,} images seen; {preset} usually needs {usual:,} for such a set"
+        return f"{images:,} images seen, enough: {preset} usually needs {usual:,} for such a set"
     told = f"{images:,} of the {usual:,} images that {preset} usually needs"
     if measured.speed is None:
         return f"{told}: go on with {in_words.format('images', usual)}"

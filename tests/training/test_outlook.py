@@ -93,7 +93,7 @@ def test_the_end_says_how_to_go_on() -> None:
     told = length_words("gan", 64, 300_000, Measured(), in_minutes=True)
     assert told.endswith("go on with --images 300000")
     told = length_words("gan", 290_000, 300_000, measured, in_minutes=True)
-    assert told == "290,000 images seen; gan usually needs 300,000 for such a set"
+    assert told == "290,000 images seen, enough: gan usually needs 300,000 for such a set"
 
 
 def test_a_score_comes_with_its_direction_and_that_of_real_images() -> None:

@@ -6,12 +6,14 @@ Says what is there, and the next step.
 import difflib
 import glob
 import itertools
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from gentool.core.atomic_files import open_regular
 from gentool.core.errors import DataError
+from gentool.core.escapes import shell_line
 from gentool.data.intake import Passed
 from gentool.data.kinds import HEAD_BYTES, UNREAD_SUFFIXES, image_format, name_kind
 from gentool.data.sources.array_header import HEADER_BYTES, is_single, parse_header
@@ -75,10 +77,14 @@ def advice_inside(rows: Iterable[Passed], folder: str, *, packed: bool) -> str:
             and row.count > 1
             and _is_one_image(folder, row.first)
         ):
+            code = (
+                'from pathlib import Path; import numpy; numpy.save("images.npy", '
+                "numpy.stack([numpy.load(f) for f in "
+                f'sorted(Path({json.dumps(folder)}).rglob("*.npy"))]))'
+            )
             return (
-                'If each .npy is one image, join them to one array: python -c "from pathlib import '
-                "Path; import numpy; numpy.save('images.npy', numpy.stack([numpy.load(f) for f in "
-                f"sorted(Path('{folder}').rglob('*.npy'))]))\", and give images.npy"
+                "If each .npy is one image, join them to one array: "
+                f"{shell_line(['python', '-c', code])}, and give images.npy"
             )
         inside = row.first if packed else os.path.join(folder, row.first)  # noqa: PTH118
         if advice := advice_on(row.reason, inside):

@@ -43,7 +43,11 @@ def fetch(place: str, name: str, scratch: Path) -> bytes:
 
 
 def stamp_of_place(place: str, chunks: Sequence[str], scratch: Path) -> str | None:
-    """Return the stamp of the files with the images; None where a server tells none."""
+    """Return the stamp of the files with the images; None where a server tells none.
+
+    Raises:
+        DataError: the server does not answer.
+    """
     if place.startswith(REMOTE):
         return _tags(place, chunks, scratch)
     with os.scandir(Path(place).expanduser()) as entries:
@@ -54,7 +58,12 @@ def stamp_of_place(place: str, chunks: Sequence[str], scratch: Path) -> str | No
 def _tags(place: str, chunks: Sequence[str], scratch: Path) -> str | None:
     """Return a hash of what a server says about files: the ETag, else the time of the last change.
 
-    Of very many files, some are asked for, spread evenly.
+    Of very many files, some are asked for, spread evenly. None means that this server never tells,
+    for example because it may not be asked. A server that does not answer now is an error: without
+    its tags, a run that continues would seem to have other images.
+
+    Raises:
+        DataError: the server does not answer.
     """
     from litdata.streaming.downloader import get_downloader
 
@@ -72,5 +81,10 @@ def _tags(place: str, chunks: Sequence[str], scratch: Path) -> str | None:
 
         with ThreadPoolExecutor(_ASKING) as pool:
             return stamp_of(pool.map(tag, some))
-    except Exception:  # every kind of storage raises its own errors; the images are read later
-        return None
+    except Exception as error:  # every kind of storage raises its own errors
+        if type(error).__name__ != "GenericError":
+            return None
+        raise DataError(
+            f"shards:{place:.200} does not answer ({str(error).partition(chr(10))[0]:.200}). "
+            "Repeat the command later"
+        ) from error

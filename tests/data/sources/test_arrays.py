@@ -1,5 +1,8 @@
 """Arrays of numbers as images: types, shapes, levels, and labels beside them."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +158,20 @@ def test_what_is_no_array_of_images_says_why(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_advice_on_a_folder_of_single_arrays_works(tmp_path: Path, own_cache: Path) -> None:
-    (tmp_path / "in").mkdir()
+    folder = tmp_path / 'it\'s $(touch bad) "so"'
+    folder.mkdir()
     for k, values in enumerate(unit()):
-        np.save(tmp_path / "in" / f"{k}.npy", values)
+        np.save(folder / f"{k}.npy", values)
     with pytest.raises(DataError, match=r"numpy\.stack") as refused:
-        open_source(str(tmp_path / "in"))
-    line = str(refused.value).partition('python -c "')[2].partition('"')[0]
-    exec(line.replace("'images.npy'", repr(str(tmp_path / "images.npy"))), {})
+        open_source(str(folder))
+    line = str(refused.value).partition("to one array: ")[2].partition(", and give")[0]
+    line = line.replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, check=True)
     assert levels_of(tmp_path / "images.npy") == "0:1"
-    np.save(tmp_path / "in" / "0.npy", unit())  # a set, which is advised itself
+    assert not (tmp_path / "bad").exists()
+    np.save(folder / "0.npy", unit())  # a set, which is advised itself
     with pytest.raises(DataError, match=r"Give --data .*0\.npy"):
-        open_source(str(tmp_path / "in"))
+        open_source(str(folder))
 
 
 def test_labels_for_an_array_name_the_way(tmp_path: Path) -> None:

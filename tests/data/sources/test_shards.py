@@ -357,3 +357,25 @@ def test_other_files_in_a_store_are_seen_by_their_tags(
     assert after.stamp != before.stamp
     assert prepare(after, PREPROCESSING, cache="never").fingerprint != streamed.fingerprint
     assert not np.array_equal(after.load(0, PREPROCESSING).pixels, pixels)  # not from the old files
+
+
+def test_a_store_that_does_not_answer_is_an_error_and_one_that_may_not_is_none(
+    store: type[Store], written: Path, tmp_path: Path, own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Without the tags, a run that continues would seem to have other images."""
+    obstore = pytest.importorskip("obstore")
+    (tmp_path / "store" / "bucket").mkdir(parents=True)
+    written.rename(tmp_path / "store" / "bucket" / "toys")
+
+    def failing(error: type[Exception]) -> None:
+        def head(*args: object) -> None:
+            raise error("no answer")
+
+        monkeypatch.setattr(obstore, "head", head)
+
+    failing(obstore.exceptions.PermissionDeniedError)
+    assert open_source("shards:s3://bucket/toys").stamp is None
+    failing(obstore.exceptions.GenericError)
+    with pytest.raises(DataError, match="does not answer"):
+        assert open_source("shards:s3://bucket/toys").stamp
