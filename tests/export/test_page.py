@@ -139,7 +139,7 @@ def test_the_page_draws_the_samples_of_gentool(
 
 def test_classes_and_styles(runtime: Path, browser: Chromium, tmp_path: Path) -> None:
     """A conditional model with styles: class, truncation and directions in w."""
-    for kind in ("it's <b>", "b"):
+    for kind in ("it's <b>", "all"):
         write_images(tmp_path / "data" / kind, 24)
     model, page = tmp_path / "run", tmp_path / "page.html"
     done = gentool_command("train", "stylegan2", "--data", tmp_path / "data", "--images", 64,
@@ -150,12 +150,17 @@ def test_classes_and_styles(runtime: Path, browser: Chromium, tmp_path: Path) ->
     browser.open(page)
     drawn(browser)
     names = browser.value("[...document.querySelectorAll('#class option')].map(o => o.textContent)")
-    assert names == ["any", "b", "it's <b>"]
+    assert names == ["any", "all", "it's <b>"]
     found = choose(browser, seed=4, knob=0.6, **{"class": 1})
     more = ("--seed", 4, "--truncation", 0.6, "--class", "it's <b>")
     assert apart(found, sampled(model, tmp_path / "s", *more)) <= 1
     command = browser.value("document.getElementById('command').textContent")
     assert command == r"gentool sample MODEL -n 1 --seed 4 --class 'it'\''s <b>' --truncation 0.6"
+    choose(browser, **{"class": 0})
+    assert browser.value("document.getElementById('command').textContent") == ""
+    assert browser.value("document.getElementById('copy').disabled")
+    note = browser.value("document.getElementById('command-note').textContent")
+    assert "means every class" in note
     assert apart(choose(browser, knob=1, **{"class": -1}),
                  sampled(model, tmp_path / "s", "--seed", 4)) <= 1  # fmt: skip
     assert apart(choose(browser, d1=3), choose(browser, d1=-3)) > 1
