@@ -48,6 +48,9 @@ _RIVALS: tuple[tuple[str | None, str, str | None, tuple[str, ...]], ...] = (
     (None, "per_unit", "-", ("as_json",)),
     (None, "as_json", None, ("print0",)),
 )  # fmt: skip
+# (command, option, values): from the environment, these values are ignored by the command, since
+# they are for the option of the same name of another command.
+_OF_OTHERS = (("gc", "keep", ("best", "last")),)
 # (option, other option): from the environment, the option is ignored without the other one.
 _NEEDS = (("crossover", "mix"), ("runtime", "page"), ("trust_runtime", "page"))
 
@@ -167,6 +170,9 @@ def _idle(context: Any) -> Iterator[str]:
         if given(option, _FLAG, value):
             yield from (name for name in others if given(name, _ENVIRONMENT))
         if any(given(name, _FLAG) for name in others) and given(option, _ENVIRONMENT, value):
+            yield option
+    for of, option, foreign in _OF_OTHERS:
+        if verb == of and any(given(option, _ENVIRONMENT, value) for value in foreign):
             yield option
     for option, needed in _NEEDS:
         if given(option, _ENVIRONMENT) and values.get(needed) is None:

@@ -77,8 +77,7 @@ def command(
     if hub is not None:
         guard.allow(hub, HUB, "--hub")
         guard.allow_recipe(hub, HUB, {"content_sha256": loaded.header["content_sha256"]})
-    if page is not None:
-        guard.allow(page, EXPORTED, "--page")
+    browser.allow(loaded, web, guard)
     files = [
         (_file_of(target, part), part, write)
         for target, write in ((onnx, write_onnx), (torch, write_program)) if target is not None

@@ -1,5 +1,6 @@
 """The command ``gentool gc``: remove what runs do not need any more."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +41,7 @@ def command(
     gentool did not write, everything behind a link, and every file of a run that is being trained.
     """
     refuse_unfit_stdout(as_json=as_json, print0=print0)
-    from gentool.training.snapshots import parse_keep
-
-    newest = 0 if keep == "0" else parse_keep(keep).numbered
+    newest = _newest(keep)
     rows: list[dict[str, object]] = []
     failed: list[tuple[Path, str]] = []
     total = 0
@@ -75,6 +74,22 @@ def command(
         say(f"{total:,} bytes {'would be' if dry_run else 'were'} freed in {len(rows)} runs")
     if failed:
         raise PartialSuccess(f"{len(failed)} files could not be removed")
+
+
+def _newest(keep: str) -> float:
+    """Return how many snapshots of each run stay; infinity for all.
+
+    Raises:
+        UsageError: it is no such number; ``best`` and ``last`` are only for ``train``.
+    """
+    if keep == "all":
+        return math.inf
+    if keep.isdecimal() and len(keep) < 8:
+        return int(keep)
+    raise UsageError(
+        f"--keep {keep:.40}: write the number of the newest snapshots that stay (0 or more), or "
+        "all. The model and the best model stay in any case"
+    )
 
 
 def _clear(

@@ -77,6 +77,19 @@ class PageOptions:
 
         return None if self.runtime is None else read_runtime(self.runtime, trusted=self.trusted)
 
+    def allow(self, loaded: "LoadedModel", web: "WebRuntime | None", guard: "Guard") -> None:
+        """Check before the work that the page may be written.
+
+        Raises:
+            UsageError: the file may not be replaced, or cannot be written.
+        """
+        from gentool.outputs.marks import EXPORTED
+
+        if self.page is None or web is None:
+            return
+        guard.allow(self.page, EXPORTED, "--page")
+        guard.allow_recipe(self.page, EXPORTED, _recipe(loaded, web))
+
     def write(self, loaded: "LoadedModel", web: "WebRuntime", guard: "Guard") -> dict[str, object]:
         """Write the page, and return what ``--json`` says of it.
 
@@ -89,7 +102,6 @@ class PageOptions:
 
         assert self.page is not None
         recipe = _recipe(loaded, web)
-        guard.allow_recipe(self.page, EXPORTED, recipe)
         made = make_page(loaded, web, recipe)
         guard.allow_recipe(self.page, EXPORTED, recipe)  # again: the file may exist now
         write_bytes(self.page, made.content)

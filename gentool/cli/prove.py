@@ -39,9 +39,9 @@ def command(
 
     gentool prove out/me.png runs/vae-faces --with me.jpg
 
-    identical: every pixel is the same. near: the largest difference is so small that another
-    processor or number of threads explains it. not: anything else, with the reason. The exit code
-    is 0 if no picture is "not", 7 if some are and 3 if all are.
+    identical: every pixel is the same, and in a film every time. near: the largest difference is so
+    small that another processor or number of threads explains it. not: anything else, with the
+    reason. The exit code is 0 if no picture is "not", 7 if some are and 3 if all are.
     """
     from gentool.checkpoint import load_model
     from gentool.core.devices import select_device

@@ -25,7 +25,7 @@ INTAKE_NAME = "intake.json"  # in a run folder
 LOG_START = b'{"images": '  # start of every line of a log
 _CHUNK_BYTES = 4 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file too large
-_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.[0-9]+\.tmp")  # names that _scratch_name returns
+_SCRATCH = re.compile(r"\.[0-9a-f]{16}\.([0-9]+)\.tmp")  # names that _scratch_name returns
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 
 
@@ -125,15 +125,33 @@ def append(path: Path, line: str) -> None:
 
 
 def remove_scratch(folder: Path) -> None:
-    """Remove the temporary files of killed processes; no process may be writing in the folder."""
+    """Remove the temporary files of killed processes; those of running processes stay."""
     for scratch in scratch_files(folder):
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+        if writer_of(scratch) is None:
+            with contextlib.suppress(OSError):
+                scratch.unlink()
 
 
 def scratch_files(folder: Path) -> list[Path]:
-    """Return the temporary files of killed processes in a folder, sorted."""
+    """Return the temporary files in a folder, of killed and of running processes, sorted."""
     return sorted(f for f in folder.glob(".*.tmp") if _SCRATCH.fullmatch(f.name))
+
+
+def writer_of(scratch: Path) -> int | None:
+    """Return the number of the other process here that may be writing a temporary file, or None.
+
+    None does not prove that nobody writes it: its process may be on another machine.
+    """
+    found = _SCRATCH.fullmatch(scratch.name)
+    if found is None or os.name != "posix" or int(found[1]) in (0, os.getpid()):
+        return None
+    try:
+        os.kill(int(found[1]), 0)  # sends nothing
+    except PermissionError:  # of another user
+        return int(found[1])
+    except (OSError, OverflowError):
+        return None
+    return int(found[1])
 
 
 def free_bytes(folder: Path) -> int:

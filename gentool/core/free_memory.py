@@ -45,12 +45,15 @@ def _of_container() -> int | None:
     return max(0, most - used + cached)
 
 
-def require_memory(needed_bytes: int, what: str) -> None:
+def require_memory(
+    needed_bytes: int, what: str, instead: str = "Write fewer images, or write them into a folder"
+) -> None:
     """Check that there is enough free memory for the work.
 
     Args:
         needed_bytes: Bytes that the work will need.
         what: Name of the work in the error, such as ``a sheet of 100x100 pixels``.
+        instead: What the user can do, in the error.
 
     Raises:
         UsageError: There is too little memory.
@@ -59,5 +62,5 @@ def require_memory(needed_bytes: int, what: str) -> None:
     if free is not None and needed_bytes > free:
         raise UsageError(
             f"{what} needs {needed_bytes / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB "
-            "are free. Write fewer images, or write them into a folder"
+            f"are free. {instead}"
         )

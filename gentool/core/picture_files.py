@@ -10,13 +10,13 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import GifImagePlugin, Image, PngImagePlugin, WebPImagePlugin
+from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from gentool.core.errors import UsageError
 from gentool.core.image_parts import (
@@ -31,7 +31,7 @@ from gentool.core.image_parts import (
 from gentool.core.images import Pixels
 from gentool.core.pil_images import lay_on, to_pil
 from gentool.core.strict_json import parse_json
-from gentool.core.video_files import VIDEO_SUFFIXES, comment_of_video
+from gentool.core.video_files import VIDEO_SUFFIXES, comment_of_video, suffix_of_video
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILM_SUFFIXES = (".gif", ".webp", *VIDEO_SUFFIXES)
@@ -172,6 +172,37 @@ def check_sides(suffix: str, width: int, height: int) -> None:
             f"{suffix} allows at most {longest:,} pixels per side; this picture has "
             f"{width:,}x{height:,} (width x height). Write a .png, fewer images, or a folder"
         )
+
+
+def suffix_of(head: bytes) -> str | None:
+    """Return the suffix of a picture or film by its first 16 bytes; None for other files.
+
+    The name of a file may have another suffix, or none.
+    """
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return ".webp"
+    stills = {PNG_MAGIC: ".png", JPEG_MAGIC: ".jpg", b"GIF8": ".gif"}
+    found = next((suffix for magic, suffix in stills.items() if head.startswith(magic)), None)
+    return found or suffix_of_video(head)
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Open a PNG, JPEG, GIF or WebP of any size; the caller bounds the memory.
+
+    ``Image.open`` would refuse large sheets.
+
+    Raises:
+        UsageError: It is none of these.
+        Exception: A decoder of Pillow refused a damaged file.
+    """
+    plugins: dict[str | None, Callable[[io.BytesIO], Image.Image]] = {
+        ".png": PngImagePlugin.PngImageFile, ".jpg": JpegImagePlugin.JpegImageFile,
+        ".gif": GifImagePlugin.GifImageFile, ".webp": WebPImagePlugin.WebPImageFile,
+    }  # fmt: skip
+    plugin = plugins.get(suffix_of(data[:16]))
+    if plugin is None:
+        raise UsageError("it is no PNG, JPEG, GIF or WebP")
+    return plugin(io.BytesIO(data))
 
 
 def may_hold_recipe(head: bytes) -> bool:

@@ -108,6 +108,11 @@ class VideoWriter:
         return stream
 
 
+def suffix_of_video(data: Any) -> str | None:
+    """Return the suffix of a video by its first bytes; None for other files."""
+    return ".mp4" if data[4:8] == _MP4 else ".webm" if data[:4] == _WEBM else None
+
+
 def comment_of_video(data: Any, first: bytes) -> bytes | None:
     """Return the comment of a video file from its first word on; None for other files.
 
@@ -117,7 +122,7 @@ def comment_of_video(data: Any, first: bytes) -> bytes | None:
         data: The bytes of the file, which may be a memory map.
         first: The first word of the comment, with the space behind it.
     """
-    if data[4:8] != _MP4 and data[:4] != _WEBM:
+    if suffix_of_video(data) is None:
         return None
     place = data.find(first + b"{")
     if place < 0:

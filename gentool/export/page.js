@@ -15,6 +15,11 @@ const fail = (error) => {
   document.body.dataset.state = "failed";
 };
 
+const succeed = () => {
+  $("status").classList.remove("failed");
+  document.body.dataset.state = "ready";
+};
+
 const unpack = async (id) => { // a block of the page: base64 of data compressed with gzip
   const text = atob($(`data-${id}`).textContent);
   const bytes = new Uint8Array(text.length);
@@ -119,7 +124,8 @@ const put = (canvas, image) => {
 const nameOf = (label) => (label < 0 ? "" : told.classes[label]);
 const quoted = (word) => (/^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-const commandOf = () => {
+const commandOf = () => { // empty if gentool has none: its class "all" means every class
+  if (nameOf(shown.label) === "all") return "";
   const words = ["gentool", "sample", "MODEL", "-n", "1", "--seed", String(shown.seed)];
   if (shown.index) words.push("--start", String(shown.index));
   if (shown.label >= 0) words.push("--class", quoted(nameOf(shown.label)));
@@ -136,7 +142,11 @@ const describe = () => {
   $("picture").setAttribute("aria-label", words);
   $("caption").textContent = words;
   $("command").textContent = commandOf();
-  $("command-note").hidden = !moved();
+  $("copy").disabled = !commandOf();
+  $("command-note").hidden = !moved() && commandOf() !== "";
+  $("command-note").textContent = commandOf() === ""
+    ? "No command draws only this class: for gentool, the class all means every class."
+    : "The command makes the picture before the sliders changed it.";
 };
 
 let wallShown = "";
@@ -177,7 +187,7 @@ const refresh = async () => {
       await breathe();
       if (turn === wanted) await drawWall(turn);
     }
-    document.body.dataset.state = "ready";
+    succeed();
   } catch (error) { fail(error); } finally { working = false; }
 };
 

@@ -144,8 +144,7 @@ def _body(told: Mapping[str, object]) -> str:
         '<p><button type="button" id="save">Save as PNG</button></p>'
         '<h3>The same picture with gentool</h3><div class="command"><pre tabindex="0">'
         '<code id="command"></code></pre><button type="button" id="copy">Copy</button></div>'
-        '<p id="command-note" hidden>The command makes the picture before the sliders changed it.'
-        "</p></section>\n"
+        '<p id="command-note" hidden></p></section>\n'
         '<section id="controls" aria-labelledby="controls-title">'
         f'<h2 id="controls-title">Controls</h2>{_which(told)}{_knob(told)}{_sliders(told)}'
         "</section>\n</div>\n"
@@ -170,6 +169,9 @@ def _which(told: Mapping[str, object]) -> str:
         )
     classes = told["classes"]
     assert isinstance(classes, list)
+    if isinstance(table, dict) and len(classes) > (there := len(table["parts"]) - 1):
+        seed += f"<p>It holds only the first {there:,} of {len(classes):,} classes.</p>"
+        classes = classes[:there]
     options = "".join(
         f'<option value="{k}">{text(kind)}</option>' for k, kind in enumerate(classes)
     )

@@ -25,6 +25,7 @@ from gentool.models.capabilities import CHOICE_PURPOSE, NOISE_PURPOSE, NoiseMap,
 
 _DIRECTIONS = 8
 _TABLE, _TABLE_OF_A_CLASS, _MOST_ROWS = 128, 32, 1024  # drawn latents that a page holds
+_MOST_CLASSES = _MOST_ROWS - _TABLE  # in the table: one row of each
 _ANY_CLASS = -1
 
 
@@ -144,10 +145,12 @@ def _table(model: Model[Any, Any]) -> tuple[dict[str, object], NDArray[np.float3
     """Return the drawn latents of a model whose samples no program draws.
 
     Returns:
-        The class and the count of each part of the table, and the latents of seed 0, (rows, L).
+        The class and the count of each part of the table, and the latents of seed 0, (rows, L). Of
+        more classes than the table has room for, the first ones are in it.
     """
-    each = min(_TABLE_OF_A_CLASS, (_MOST_ROWS - _TABLE) // max(model.classes, 1))
-    counts = {_ANY_CLASS: _TABLE, **{k: each for k in range(model.classes) if each}}
+    classes = min(model.classes, _MOST_CLASSES)
+    each = min(_TABLE_OF_A_CLASS, (_MOST_ROWS - _TABLE) // max(classes, 1))
+    counts = {_ANY_CLASS: _TABLE, **dict.fromkeys(range(classes), each)}
     rows = [
         prior_blocks(model, [(0, k) for k in range(count)], None if kind < 0 else kind)
         for kind, count in counts.items()

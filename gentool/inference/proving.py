@@ -1,23 +1,32 @@
 """Prove a picture: draw its recipe again with the model, and compare the pixels.
 
 What is drawn is written as the command wrote it, in the same format, and read again. So a JPEG, a
-GIF or a video is compared with what its own encoder makes of the new images.
+GIF or a video is compared with what its own encoder makes of the new images. The format is that of
+the content, whatever the name of the file.
 """
 
 import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import ImageSequence
 
-from gentool.core.errors import GentoolError, UsageError
+from gentool.core.errors import DeviceError, GentoolError, OutputClosed, Stopped
+from gentool.core.free_memory import require_memory
 from gentool.core.images import ImageShape, Pixels
-from gentool.core.picture_files import FILM_SUFFIXES, encode, read_recipe
+from gentool.core.picture_files import (
+    FILM_SUFFIXES,
+    encode,
+    open_picture,
+    read_recipe,
+    suffix_of,
+)
 from gentool.core.video_files import VIDEO_SUFFIXES, require_video
 from gentool.inference.redrawing import Arrangement, NotRedrawn, Redrawer, Redrawn
 from gentool.outputs.destination import parse_destination
@@ -27,17 +36,30 @@ from gentool.outputs.plan import NamedImage, Plan, Planned
 from gentool.outputs.writers import SheetSink
 
 IDENTICAL, NEAR, NOT = "identical", "near", "not"
-_EXACT_SUFFIXES = (".png",)
 _NEAR, _NEAR_LOSSY = 4, 16  # largest differences, of 255; a lossy format enlarges them
 _SAME_TO_THE_EYE = 30  # dB; above it a picture was probably compressed once more
 _SPREAD = 0.3  # share of pixels that differ after a compression of the whole picture
 _MOST_FRAMES = 20_000
+_BYTES_PER_PIXEL = 24  # two pictures, and what is computed to compare them
+_SAME_TIME = 0.5  # ms
 _CAUSE = (
     "probably another number of threads, processor, device or version of torch; 'gentool info "
     "MODEL' shows with which the model was trained"
 )
 
 Frames = NDArray[np.uint8]  # (frames, H, W, 4)
+
+
+class Shown(NamedTuple):
+    """What a picture or film shows.
+
+    Attributes:
+        frames: The pixels of each frame.
+        times: Milliseconds of each frame; None where the file holds no time.
+    """
+
+    frames: Frames
+    times: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,8 @@ def prove(picture: Path, redrawer: Redrawer) -> Verdict:
 
     Raises:
         Stopped: the user asked for a stop.
+        DeviceError: the device is out of memory.
+        OutputClosed: nobody reads the output.
     """
     recipe = read_recipe(picture) if picture.is_file() else None
     if recipe is None:
@@ -70,14 +94,16 @@ def prove(picture: Path, redrawer: Redrawer) -> Verdict:
     if (other := _other_model(recipe, redrawer)) is not None:
         return Verdict(picture, NOT, reason=other)
     try:
-        there = _frames(picture)
+        suffix, there = _open(picture)
         found = [
-            _compare(there, drawn, exact=picture.suffix.lower() in _EXACT_SUFFIXES)
-            for drawn in _candidates(picture, recipe, redrawer.redraw(recipe))
+            _compare(there, drawn, exact=suffix == ".png")
+            for drawn in _candidates(suffix, recipe, redrawer.redraw(recipe))
         ]
     except NotRedrawn as error:
         return Verdict(picture, NOT, reason=str(error))
-    except UsageError as error:
+    except (Stopped, DeviceError, OutputClosed):
+        raise
+    except GentoolError as error:
         return Verdict(picture, NOT, reason=f"its recipe cannot be drawn: {error}")
     order = (IDENTICAL, NEAR, NOT)
     result, largest, reason = min(found, key=lambda f: (order.index(f[0]), f[1] is None, f[1]))
@@ -97,10 +123,9 @@ def _other_model(recipe: Mapping[str, Any], redrawer: Redrawer) -> str | None:
     )
 
 
-def _candidates(picture: Path, recipe: Mapping[str, Any], drawn: Redrawn) -> Iterator[Frames]:
+def _candidates(suffix: str, recipe: Mapping[str, Any], drawn: Redrawn) -> Iterator[Shown]:
     """Yield what the picture may be: the image, one of several, a sheet, or a film."""
     images = np.stack(list(drawn.images))
-    suffix = picture.suffix.lower()
     if "milliseconds" in recipe:
         yield _film(suffix, images, recipe)
         return
@@ -118,7 +143,7 @@ def _plan(images: Pixels) -> Plan:
     return Plan(lambda: results, count, ImageShape(height, width, channels))
 
 
-def _sheet(suffix: str, images: Pixels, arranged: Arrangement) -> Frames:
+def _sheet(suffix: str, images: Pixels, arranged: Arrangement) -> Shown:
     """Return a sheet as it is read from its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"sheet{suffix}"
@@ -126,10 +151,10 @@ def _sheet(suffix: str, images: Pixels, arranged: Arrangement) -> Frames:
         for k, pixels in enumerate(images):
             sink.add(NamedImage(str(k), pixels, {}))
         sink.close()
-        return _frames(path)
+        return _open(path)[1]
 
 
-def _film(suffix: str, images: Pixels, recipe: Mapping[str, Any]) -> Frames:
+def _film(suffix: str, images: Pixels, recipe: Mapping[str, Any]) -> Shown:
     """Return the frames of a film as they are read from its file."""
     time, enlarge = recipe["milliseconds"], recipe.get("enlarge", 1)
     if not isinstance(time, int | float) or not time > 0 or enlarge not in range(1, 65):
@@ -141,46 +166,66 @@ def _film(suffix: str, images: Pixels, recipe: Mapping[str, Any]) -> Frames:
         for k, pixels in enumerate(images):
             sink.add(NamedImage(str(k), pixels, {}))
         sink.close()
-        return _frames(path)
+        return _open(path)[1]
 
 
-def _frames(path: Path) -> Frames:
-    """Return all frames of a picture or film.
+def _open(path: Path) -> tuple[str, Shown]:
+    """Return the suffix of the format of a picture or film, and what it shows.
 
     Raises:
         NotRedrawn: it cannot be decoded.
+        UsageError: there is too little memory.
     """
     try:
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            return _video(path)
-        return _read(path.read_bytes())
+        data = path.read_bytes()
+        suffix = suffix_of(data)
+        if suffix is None:
+            raise NotRedrawn("it is no picture or film of a format that gentool writes")
+        return suffix, _video(path, suffix) if suffix in VIDEO_SUFFIXES else _read(data)
     except GentoolError:
         raise
     except Exception as error:  # decoders raise many types of errors on damaged files
         raise NotRedrawn(f"it cannot be decoded: {error!s:.100}") from error
 
 
-def _read(data: bytes) -> Frames:
-    with Image.open(io.BytesIO(data)) as image:
-        frames = [np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(image)]
-    return np.stack(frames)
+def _read(data: bytes) -> Shown:
+    frames: list[NDArray[np.uint8]] = []
+    times: list[float | None] = []
+    with open_picture(data) as image:
+        count = getattr(image, "n_frames", 1)
+        require_memory(
+            _BYTES_PER_PIXEL * count * image.width * image.height,
+            f"a comparison of {count:,} x {image.width}x{image.height} pixels",
+            "Prove it where more memory is free",
+        )
+        for frame in ImageSequence.Iterator(image):
+            frames.append(np.asarray(frame.convert("RGBA")))
+            times.append(image.info.get("duration"))
+    return Shown(np.stack(frames), times)
 
 
-def _video(path: Path) -> Frames:
-    require_video(path.suffix.lower())
+def _video(path: Path, suffix: str) -> Shown:
+    require_video(suffix)
     import av
 
     frames: list[NDArray[np.uint8]] = []
+    starts: list[float | None] = []
     with av.open(str(path)) as file:
         for frame in file.decode(video=0):
             if len(frames) >= _MOST_FRAMES:
                 raise NotRedrawn(f"it has over {_MOST_FRAMES:,} frames")
             frames.append(frame.to_ndarray(format="rgba").astype(np.uint8, copy=False))
-    return np.stack(frames)
+            starts.append(frame.time)
+    times = [
+        None if now is None or later is None else 1000 * (later - now)
+        for now, later in pairwise([*starts, None])
+    ]
+    return Shown(np.stack(frames), times)
 
 
-def _compare(there: Frames, drawn: Frames, *, exact: bool) -> tuple[str, int | None, str]:
+def _compare(found: Shown, wanted: Shown, *, exact: bool) -> tuple[str, int | None, str]:
     """Return the result, the largest difference, and why the picture is not identical."""
+    there, drawn = found.frames, wanted.frames
     if there.shape[1:3] != drawn.shape[1:3]:
         sizes = [f"{f.shape[2]}x{f.shape[1]}" for f in (there, drawn)]
         return (
@@ -190,8 +235,10 @@ def _compare(there: Frames, drawn: Frames, *, exact: bool) -> tuple[str, int | N
         )
     if len(there) != len(drawn):
         return NOT, None, f"it has {len(there)} frames, and its recipe makes {len(drawn)}"
-    apart = np.abs(there.astype(np.int16) - drawn)
+    apart = np.maximum(there, drawn) - np.minimum(there, drawn)
     largest = int(apart.max())
+    if largest <= (_NEAR if exact else _NEAR_LOSSY) and (why := _other_times(found, wanted)):
+        return NOT, largest, why
     if largest == 0:
         return IDENTICAL, 0, ""
     if largest <= (_NEAR if exact else _NEAR_LOSSY):
@@ -199,11 +246,20 @@ def _compare(there: Frames, drawn: Frames, *, exact: bool) -> tuple[str, int | N
     return NOT, largest, _where(apart)
 
 
-def _where(apart: NDArray[np.int16]) -> str:
+def _other_times(found: Shown, wanted: Shown) -> str:
+    """Return which frame is shown for another time than the recipe says; empty if none is."""
+    for number, (there, own) in enumerate(zip(found.times, wanted.times, strict=True), start=1):
+        if (there is None) != (own is None) or abs((there or 0) - (own or 0)) > _SAME_TIME:
+            times = ["no time" if time is None else f"{time:g} ms" for time in (there, own)]
+            return f"it shows frame {number} for {times[0]}, and its recipe for {times[1]}"
+    return ""
+
+
+def _where(apart: NDArray[np.uint8]) -> str:
     """Return in words which pixels differ too much."""
     per_pixel = apart.max(axis=-1)
     share = float((per_pixel > 0).mean())
-    noise = float(np.mean((apart / 255.0) ** 2))
+    noise = float(np.square(apart, dtype=np.uint16).mean(dtype=np.float64)) / 255.0**2
     if share > _SPREAD and -10 * np.log10(noise) > _SAME_TO_THE_EYE:
         return f"{share:.0%} of its pixels differ a little, as if it had been compressed again"
     rows, columns = np.nonzero((per_pixel > _NEAR).any(axis=0))

@@ -39,7 +39,7 @@ _MOST_STEPS = 10**6  # of a search for latents
 _AT_ONCE = 256  # images that are decoded and held in memory at once
 _LONG_HASH = "sha256:"  # start of a value that was too long for a recipe
 _RANGES = re.compile(r"\d{1,19}(-\d{1,19})?(,\d{1,19}(-\d{1,19})?)*")
-_RECORDED_DIGITS = 4  # of the deviations in a recipe of ``traverse``
+_RECORDED_DIGITS = 4  # of the deviations in a recipe of ``traverse`` of an older gentool
 
 
 class NotRedrawn(UsageError):
@@ -154,12 +154,7 @@ class Redrawer:
         """Draw images of which some are points that only a file of recipes holds."""
         told = recipe["point_sha256"]
         digests = told if isinstance(told, list) else [told]
-        points: dict[str, Pick] = {}
-        for file in self.files:
-            if file.suffix.lower() == ".toml":
-                for pick in read_recipe_file(file, self.loaded).picks:
-                    if isinstance(pick, Point):
-                        points[hash_of_point(pick.latents)] = pick
+        points, unfit = self._points()
         options = {key: _listed(recipe, key, len(digests)) for key in self._draws(recipe)}
         seeds, indices, names = (
             _listed(recipe, key, len(digests)) for key in ("seed", "index", "class")
@@ -167,7 +162,7 @@ class Redrawer:
         picks: list[Pick] = []
         for k, digest in enumerate(digests):
             if digest is not None and str(digest) not in points:
-                raise NotRedrawn("it also needs its recipe.toml. Give it with --with FILE")
+                raise NotRedrawn(f"it also needs its recipe.toml. Give it with --with FILE{unfit}")
             if digest is not None:
                 picks.append(points[str(digest)])
                 continue
@@ -178,6 +173,25 @@ class Redrawer:
         self.loaded.model.drawing = self.loaded.model.Drawing()
         images = (image.pixels for image in draw_picks(self.loaded, picks))
         return Redrawn(images, len(picks))
+
+    def _points(self) -> tuple[dict[str, Pick], str]:
+        """Return the points in the given files of recipes, by hash.
+
+        Returns:
+            The points; and, for a message, which file does not fit the model, or nothing.
+        """
+        points: dict[str, Pick] = {}
+        unfit = ""
+        for file in self.files:
+            if file.suffix.lower() != ".toml":
+                continue
+            try:
+                picks = read_recipe_file(file, self.loaded).picks
+            except UsageError as error:  # it may be for another picture
+                unfit = f". One that was given does not fit: {error}"
+                continue
+            points |= {hash_of_point(p.latents): p for p in picks if isinstance(p, Point)}
+        return points, unfit
 
     def _drawn(self, rows: Sequence[tuple[str | None, int, int]]) -> Iterator[Pixels]:
         """Yield the samples of (class, seed, index)."""
@@ -234,10 +248,7 @@ class Redrawer:
             at = 3 * rows[0] + (2 if offsets[0] > 0 else 0 if offsets[0] < 0 else 1)
             return Redrawn(iter(pictures[at : at + 1]), 1)
         amount, steps = max(offsets), len(offsets) // (max(rows) + 1)
-        if (
-            steps < 2
-            or [round(o, _RECORDED_DIGITS) for o in offsets_of(steps, amount)] != (offsets[:steps])
-        ):
+        if steps < 2 or _recorded(offsets_of(steps, amount)) != _recorded(offsets[:steps]):
             raise NotRedrawn("its recipe is damaged (deviations)")
         images = traverse(self.loaded, start, found, steps, amount)
         labels = label_sheet(found, steps, amount)
@@ -349,6 +360,11 @@ def _listed(recipe: Mapping[str, Any], key: str, count: int) -> list[Any]:
     if len(values) != count:
         raise NotRedrawn("its recipe is damaged (values that vary)")
     return values
+
+
+def _recorded(offsets: Sequence[float]) -> list[float]:
+    """Return deviations as an older gentool recorded them."""
+    return [round(offset, _RECORDED_DIGITS) for offset in offsets]
 
 
 def _repeated(values: Sequence[Any], count: int) -> Sequence[Any]:

@@ -151,7 +151,7 @@ def plan_traversal(
         )  # fmt: skip
         for number in range(len(directions)):
             for k, offset in enumerate(offsets_of(steps, amount)):
-                row = {**told, "direction": number, "deviations": round(offset, 4)}
+                row = {**told, "direction": number, "deviations": offset}
                 yield Planned(f"{start_name}-direction{number:03d}-{k:03d}", row)
 
     return Plan(planned, len(directions) * steps, loaded.model.shape)

@@ -6,18 +6,20 @@ did not write, everything behind a link, and every file of a run that is being t
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gentool.core.atomic_files import MODEL_NAME, PREVIEWS_NAME, scratch_files
+from gentool.core.atomic_files import MODEL_NAME, PREVIEWS_NAME, scratch_files, writer_of
 from gentool.core.errors import UsageError
 from gentool.outputs.marks import MODEL, read_mark
 from gentool.training.run_lock import locked, refuse_if_locked
 from gentool.training.snapshots import SNAPSHOTS_NAME, numbered_snapshots
 
 SNAPSHOT, LEFTOVER = "snapshot", "leftover"
+_LEAST_AGE = 3600.0  # seconds; a younger temporary file may be written on another machine
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Clearing:
         folder: The run folder.
         remove: Files that can go, the oldest first.
         kept: Snapshots that stay.
-        left: (path, reason) of what looks like a snapshot and is not touched.
+        left: (path, reason) of what looks like a snapshot or a leftover and is not touched.
         busy: Why nothing is removed; empty if something may be.
     """
 
@@ -127,8 +129,14 @@ def _plan(folder: Path, keep: float) -> Clearing:
         keep = max(keep, 1)
     newest = int(min(keep, len(own)))
     older, kept = own[: len(own) - newest], own[len(own) - newest :]
-    places = [place for place in (folder, previews, snapshots) if not place.is_symlink()]
-    scratch = [path for place in (folder, *places[1:]) for path in scratch_files(place)]
+    places = [folder, *(place for place in (previews, snapshots) if not place.is_symlink())]
+    scratch: list[Path] = []
+    for path in (path for place in places for path in scratch_files(place)):
+        why = _why_written(path, time.time())
+        if why:
+            left.append((path, why))
+        else:
+            scratch.append(path)
     listed = [*((path, SNAPSHOT) for path in older), *((path, LEFTOVER) for path in scratch)]
     return Clearing(folder, tuple(_sized(listed)), tuple(kept), tuple(left))
 
@@ -139,6 +147,18 @@ def _why_not(path: Path) -> str:
         return "it is a link"
     mark = read_mark(path)
     return "" if mark is not None and mark.kind == MODEL else "gentool did not write it, or damaged"
+
+
+def _why_written(scratch: Path, now: float) -> str:
+    """Return why a temporary file may still be written; empty if a killed command left it."""
+    writer = writer_of(scratch)
+    if writer is not None:
+        return f"process {writer}, which is running, may be writing it"
+    try:
+        age = now - scratch.lstat().st_mtime
+    except OSError:  # it has been finished meanwhile
+        return "it was just finished"
+    return "" if age >= _LEAST_AGE else "it is less than an hour old"
 
 
 def _sized(listed: Iterable[tuple[Path, str]]) -> list[Removable]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -12,13 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from chromium import Chromium, find_chromium
 from conftest import TINY, gentool_command, write_images
 from numpy.typing import NDArray
 from PIL import Image
 
-from gentool.export.web_runtime import PINNED, SCRIPT_NAME, WASM_NAME, read_runtime
-from gentool.outputs.marks import EXPORTED, read_mark
+from gentool.checkpoint import LoadedModel
+from gentool.core.errors import UsageError
+from gentool.core.images import ImageShape
+from gentool.core.options import from_json, to_json
+from gentool.export.page import make_page
+from gentool.export.web_runtime import PINNED, SCRIPT_NAME, WASM_NAME, WebRuntime, read_runtime
+from gentool.models import MODELS
+from gentool.models.presets import PRESETS
+from gentool.outputs.marks import EXPORTED, PAGE_START, read_mark, recipe_in_html
 
 pytest.importorskip("onnxruntime")
 VERSION = next(reversed(PINNED))
@@ -130,7 +139,7 @@ def test_the_page_draws_the_samples_of_gentool(
 
 def test_classes_and_styles(runtime: Path, browser: Chromium, tmp_path: Path) -> None:
     """A conditional model with styles: class, truncation and directions in w."""
-    for kind in ("it's <b>", "b"):
+    for kind in ("it's <b>", "all"):
         write_images(tmp_path / "data" / kind, 24)
     model, page = tmp_path / "run", tmp_path / "page.html"
     done = gentool_command("train", "stylegan2", "--data", tmp_path / "data", "--images", 64,
@@ -141,12 +150,17 @@ def test_classes_and_styles(runtime: Path, browser: Chromium, tmp_path: Path) ->
     browser.open(page)
     drawn(browser)
     names = browser.value("[...document.querySelectorAll('#class option')].map(o => o.textContent)")
-    assert names == ["any", "b", "it's <b>"]
+    assert names == ["any", "all", "it's <b>"]
     found = choose(browser, seed=4, knob=0.6, **{"class": 1})
     more = ("--seed", 4, "--truncation", 0.6, "--class", "it's <b>")
     assert apart(found, sampled(model, tmp_path / "s", *more)) <= 1
     command = browser.value("document.getElementById('command').textContent")
     assert command == r"gentool sample MODEL -n 1 --seed 4 --class 'it'\''s <b>' --truncation 0.6"
+    choose(browser, **{"class": 0})
+    assert browser.value("document.getElementById('command').textContent") == ""
+    assert browser.value("document.getElementById('copy').disabled")
+    note = browser.value("document.getElementById('command-note').textContent")
+    assert "means every class" in note
     assert apart(choose(browser, knob=1, **{"class": -1}),
                  sampled(model, tmp_path / "s", "--seed", 4)) <= 1  # fmt: skip
     assert apart(choose(browser, d1=3), choose(browser, d1=-3)) > 1
@@ -231,6 +245,49 @@ def test_an_unknown_runtime_needs_trust(forged: Path) -> None:
         assert found.version is None and found.wasm == b"\0asm"
         assert found.names == "{InferenceSession: a, Tensor: a, env: b}"
         assert found.script.endswith("const a = 1, b = 2;")
+
+
+def test_a_page_of_another_model_is_refused_before_the_work(
+    gan: Path, forged: Path, tmp_path: Path
+) -> None:
+    page, program = tmp_path / "old.html", tmp_path / "a.onnx"
+    other = {"made_by": "export", "model": "vae", "model_sha256": "0" * 64, "part": "page"}
+    page.write_text(f"{PAGE_START}<head>{recipe_in_html(other)}</head></html>")
+    done = gentool_command("export", gan, "--onnx", program, "--page", page, "--runtime",
+                           forged / "dist", "--trust-runtime")  # fmt: skip
+    assert done.code == 2 and "old.html with other settings" in done.err
+    assert not program.exists()
+
+
+@pytest.mark.parametrize(("classes", "listed", "each"), [(3, 3, 32), (900, 896, 1)])
+def test_a_table_holds_images_of_all_listed_classes(
+    classes: int, listed: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the drawing of the latents and the programs, which take minutes."""
+
+    def nothing_found(*_: object) -> None:
+        raise UsageError("no directions")
+
+    place = "gentool.export.page"
+    monkeypatch.setattr(
+        f"{place}_graphs.prior_blocks", lambda _, draws, __: torch.zeros(len(draws), 4)
+    )
+    monkeypatch.setattr(f"{place}_graphs.find_directions", nothing_found)
+    monkeypatch.setattr(f"{place}.onnx_bytes", lambda *_: b"")
+    monkeypatch.setattr(f"{place}.difference", lambda *_: 0.0)
+    kind: Any = MODELS.get(PRESETS["fsq"].model)
+    known = to_json(kind.Config())
+    options = {k: v for k, v in PRESETS["fsq"].cpu.items() if k in known}
+    torch.manual_seed(0)
+    model = kind(from_json(kind.Config, {**options, "width": 8}), ImageShape(16, 16, 3), classes)
+    header = {"model": "vae", "classes": [f"c{k}" for k in range(classes)], "training": {}}
+    loaded = LoadedModel(model, header, "0" * 64, Path("x"))
+    words = make_page(loaded, WebRuntime(None, "", "", b"", ("", "")), {}).content.decode()
+    assert words.count("<option ") == 1 + listed
+    assert (f"first {listed} of {classes} classes" in words) == (listed < classes)
+    found = re.search(r'"parts": ?(\[\[.*?\]\])', words)
+    assert found is not None
+    assert json.loads(found[1]) == [[-1, 128], *([k, each] for k in range(listed))]
 
 
 @pytest.mark.parametrize("script", ["no exports", "export{a as env};", "</script>"])

@@ -1,6 +1,7 @@
 """``gentool prove`` draws the recipes in pictures again and says how they compare."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from conftest import gentool_command, write_images
 from PIL import Image, PngImagePlugin
 
 import gentool
+from gentool.core.errors import DataError, DeviceError, GentoolError, ModelFileError, NoEncoder
 from gentool.core.picture_files import comment_of_recipe, read_recipe
+from gentool.core.signals import StopFlag
 from gentool.inference.latents import Latents
 from gentool.inference.picks import Pick, Point, SampleOf
+from gentool.inference.proving import Verdict, prove
 from gentool.inference.recipe_files import recipe_text
+from gentool.inference.redrawing import Redrawer
+from gentool.inference.traversal import offsets_of
 
 
 def proved(*arguments: object) -> list[dict[str, Any]]:
@@ -147,6 +153,95 @@ def test_other_pictures_are_not_what_the_model_makes(gan: Path, vae: Path, tmp_p
     own = gentool.load(gan, "cpu").loaded.sha256, gentool.load(vae, "cpu").loaded.sha256
     assert row["result"] == "not"
     assert own[0][:12] in row["reason"] and own[1][:12] in row["reason"]
+
+
+def test_the_name_of_a_file_does_not_matter(gan: Path, tmp_path: Path) -> None:
+    gentool_command("sample", gan, "-n", 4, "-o", tmp_path / "a.png")
+    gentool_command("sample", gan, "-n", 4, "-o", tmp_path / "b.webp")
+    copies = tmp_path / "a.png.bak", tmp_path / "bare", tmp_path / "a.mp4", tmp_path / "b.jpg"
+    for copy, source in zip(copies, ("a.png", "a.png", "a.png", "b.webp"), strict=True):
+        shutil.copy(tmp_path / source, copy)
+    assert [row["result"] for row in proved(*copies, gan)] == ["identical"] * 4
+
+
+def test_large_sheets_are_compared(
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets = tmp_path / "sheet.png", tmp_path / "sheet.jpg"
+    for sheet in sheets:
+        gentool_command("sample", gan, "-n", 4, "-o", sheet)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert [row["result"] for row in proved(*sheets, gan)] == ["identical"] * 2
+    monkeypatch.setattr("gentool.core.free_memory.free_memory_bytes", lambda: 1_000)
+    (row, _) = proved(*sheets, gan)
+    assert row["result"] == "not" and "memory" in row["reason"]
+
+
+@pytest.mark.parametrize("error", [DataError, NoEncoder, ModelFileError])
+def test_an_error_of_one_picture_does_not_end_the_others(
+    error: type[GentoolError], gan: Path, tmp_path: Path
+) -> None:
+    picture, loaded = tmp_path / "a.png", gentool.load(gan, "cpu").loaded
+    gentool_command("interpolate", gan, "--seeds", "1,2", "--steps", 2, "-o", picture)
+
+    def find(raised: type[GentoolError]) -> Verdict:
+        def fail(_: object) -> Latents:
+            raise raised("no way")
+
+        return prove(picture, Redrawer(loaded, (), fail, StopFlag(), print))
+
+    found = find(error)
+    assert found.result == "not" and "no way" in found.reason
+    with pytest.raises(DeviceError, match="no way"):
+        find(DeviceError)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_films_with_other_times_are_not_identical(suffix: str, gan: Path, tmp_path: Path) -> None:
+    film, slow = tmp_path / f"film{suffix}", tmp_path / f"slow{suffix}"
+    gentool_command("interpolate", gan, "--seeds", "1,4", "--steps", 2, "-o", film)
+    content, wanted = film.read_bytes(), 60
+    if suffix == ".gif":
+        before = b"\x21\xf9\x04", (wanted // 10).to_bytes(2, "little")
+        place = content.index(before[0]) + 4
+        assert content[place : place + 2] == before[1]
+        changed = content[:place] + b"\x60\0" + content[place + 2 :]
+    else:
+        place = content.index(b"ANMF") + 8 + 12
+        assert content[place : place + 3] == wanted.to_bytes(3, "little")
+        changed = content[:place] + b"\xc0\x03\0" + content[place + 3 :]
+    slow.write_bytes(changed)
+    same, other = proved(film, slow, gan)
+    assert same["result"] == "identical"
+    assert other["result"] == "not" and other["largest_difference"] == 0
+    assert "frame 1 for 960 ms" in other["reason"] and "60 ms" in other["reason"]
+
+
+def test_foreign_files_beside_the_right_recipes_are_skipped(
+    gan: Path, vae: Path, tmp_path: Path
+) -> None:
+    loaded = gentool.load(gan, "cpu").loaded
+    own, other, broken = (tmp_path / f"{name}.toml" for name in ("own", "other", "broken"))
+    own.write_text(recipe_text(loaded, [Point(Latents(loaded.model.prior(np.arange(1), 9)))]))
+    other.write_text("title = 'of another program'")
+    broken.write_text("=")
+    picture = tmp_path / "a.png"
+    done = gentool_command("sample", gan, "--like", own, "-o", picture)
+    assert done.code == 0, done.err
+    for files in ((other, own, broken), (own,)):
+        (row,) = proved(picture, gan, *(word for file in files for word in ("--with", file)))
+        assert row["result"] == "identical"
+    (row,) = proved(picture, gan, "--with", other)
+    assert row["result"] == "not" and "other.toml" in row["reason"]
+
+
+def test_single_pictures_of_a_traversal_are_identical(vae: Path, tmp_path: Path) -> None:
+    done = gentool_command("traverse", vae, "--directions", 1, "--steps", 7, "--amount", 1.7,
+                           "-o", tmp_path / "out")  # fmt: skip
+    assert done.code == 0, done.err
+    assert {row["result"] for row in proved(*done.lines, vae)} == {"identical"}
+    told = [read_recipe(Path(line)) or {} for line in done.lines]
+    assert [recipe["deviations"] for recipe in told] == offsets_of(7, 1.7)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_run_killed_at_its_very_last_file_is_swept(
 ) -> None:
     out = tmp_path / "run"
     assert fork_server.run(*arguments(image_folder, out)).code == 0
-    (out / "samples" / ".0123456789abcdef.4711.tmp").write_bytes(b"half")
+    (out / "samples" / ".0123456789abcdef.99999999.tmp").write_bytes(b"half")
     assert same_end(fork_server, image_folder, out, alone)
 
 

@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TINY, gentool_command
 
+from gentool.core.atomic_files import remove_scratch
 from gentool.training.clearing import clear, plan_clearing
 from gentool.training.run_lock import locked
 
@@ -29,6 +33,15 @@ def run(gan: Path, tmp_path: Path) -> Path:
 
 def everything(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.name not in (".lock",)}
+
+
+def leftover(folder: Path, process: int = 99_999_999, hours: float = 2) -> Path:
+    """A temporary file that a command began to write; the default process does not exist."""
+    path = folder / f".0123456789abcdef.{process}.tmp"
+    path.write_bytes(b"half")
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
+    return path
 
 
 def told(*arguments: object) -> dict[str, Any]:
@@ -73,8 +86,7 @@ def test_foreign_files_links_and_damaged_files_stay(run: Path, tmp_path: Path) -
     (snapshots / NAMES[1]).symlink_to(outside)
     (snapshots / "notes.txt").write_text("mine")
     (snapshots / "best.safetensors").write_bytes(outside.read_bytes())
-    scratch = run / "samples" / ".0123456789abcdef.77.tmp"
-    scratch.write_bytes(b"half")
+    scratch = leftover(run / "samples")
     row = told(run, "--keep", 0)["runs"][0]
     assert {Path(file["path"]).name for file in row["removed"]} == {
         NAMES[2], NAMES[3], scratch.name
@@ -84,11 +96,48 @@ def test_foreign_files_links_and_damaged_files_stay(run: Path, tmp_path: Path) -
     assert (snapshots / "notes.txt").is_file() and (snapshots / "best.safetensors").is_file()
 
 
+def test_temporary_files_that_may_still_be_written_stay(run: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        live, young, old = (
+            leftover(run, other.pid),
+            leftover(run, hours=0.9),
+            leftover(run / "samples"),
+        )
+        row = told(run, "--keep", "all")["runs"][0]
+        other.communicate(b"\n")
+    assert [file["path"] for file in row["removed"]] == [str(old)]
+    reasons = {file["path"]: file["reason"] for file in row["left"]}
+    assert set(reasons) == {str(live), str(young)}
+    assert str(other.pid) in reasons[str(live)] and "hour" in reasons[str(young)]
+    assert live.is_file() and young.is_file()
+
+
+def test_training_removes_temporary_files_of_killed_commands_only(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        live, _ = leftover(tmp_path, other.pid), leftover(tmp_path, hours=0)
+        remove_scratch(tmp_path)
+        other.communicate(b"\n")
+    assert list(tmp_path.iterdir()) == [live]
+
+
+@pytest.mark.parametrize("word", ["best", "last", "-1", "1.5", "9" * 8])
+def test_keep_is_a_number_or_all(word: str, run: Path) -> None:
+    before = everything(run)
+    done = gentool_command("gc", run, "--keep", word)
+    assert done.code == 2 and "or all" in done.err
+    assert everything(run) == before
+
+
+def test_a_word_for_train_in_the_environment_keeps_the_newest(run: Path) -> None:
+    done = gentool_command("gc", run, env={"GENTOOL_KEEP": "best"})
+    assert done.code == 0, done.err
+    assert [path.name for path in (run / "snapshots").iterdir()] == [NAMES[-1]]
+
+
 def test_a_folder_of_snapshots_behind_a_link_stays(run: Path, tmp_path: Path) -> None:
     (run / "snapshots").rename(tmp_path / "elsewhere")
     (run / "snapshots").symlink_to(tmp_path / "elsewhere")
-    scratch = tmp_path / "elsewhere" / ".0123456789abcdef.77.tmp"
-    scratch.write_bytes(b"half")
+    leftover(tmp_path / "elsewhere")
     row = told(run, "--keep", 0)["runs"][0]
     assert row["removed"] == [] and row["left"][0]["reason"] == "it is a link"
     assert len(list((tmp_path / "elsewhere").iterdir())) == 5
