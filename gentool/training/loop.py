@@ -208,7 +208,7 @@ class Trainer:
             self.take_step(share)
             self.reporter.progress(self.counters.images, min(self.share(), 1.0))
             now = time.monotonic()
-            if now >= next_log:
+            if now >= next_log and self.share() < 1:  # the last line is written with the last save
                 self.write_log(share)
                 next_log = now + _LOG_SECONDS
             self.scoring.score_if_due(self.counters.images, self.share(), stop.poll)
