@@ -45,7 +45,7 @@ class Keys:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie."""
+        """Name of the cookie that holds the token."""
         return f"gentool-{self.port}"
 
     def address(self, token: str) -> str:
@@ -65,7 +65,7 @@ class Guard:
         self._app, self._keys, self._running = app, keys, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one HTTP request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -126,12 +126,12 @@ class ReportWriter:
         self._saved = False
 
     def planned(self, plan: "Plan") -> None:
-        """Pass on; the plan may have another seed now."""
+        """Pass the plan on to the inner reporter, and keep it: its seed may be a new one."""
         self._facts = _facts_of(plan)
         self._inner.planned(plan)
 
     def intake(self, done: int, total: int) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.intake(done, total)
 
     def prepared(self, dataset: Dataset, total: int) -> None:
@@ -156,7 +156,7 @@ class ReportWriter:
         self._inner.progress(images, share)
 
     def logged(self, record: dict[str, float]) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.logged(record)
 
     def scored(self, images: int, score: "Score") -> None:

@@ -37,13 +37,13 @@ class Tracker(Protocol):
     """Passes values and pictures on to another program; the step is the number of images seen."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass on numbers by name."""
+        """Record the value of each named number at this step."""
 
     def picture(self, step: int, name: str, file: Path) -> None:
-        """Pass on a picture in a PNG file."""
+        """Record the picture in a PNG file at this step."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write all values that are not written yet, and close the tracker."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Row:
     file: str
 
     def start(self, start: Start) -> Tracker:
-        """Begin to track a run."""
+        """Return a tracker of a run that begins or continues."""
         begin: Callable[[Start], Tracker] = at(self.file, "start")()
         return begin(start)
 

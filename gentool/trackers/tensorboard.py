@@ -40,10 +40,10 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the event files."""
         self._writer.close()
 
 
 def start(start: Start) -> TensorBoard:
-    """Begin to track a run."""
+    """Return a tracker of a run that begins or continues."""
     return TensorBoard(start)

@@ -52,5 +52,5 @@ class Trackio:
 
 
 def start(start: Start) -> Trackio:
-    """Begin to track a run."""
+    """Return a tracker of a run that begins or continues."""
     return Trackio(start)

@@ -54,5 +54,5 @@ class Wandb:
 
 
 def start(start: Start) -> Wandb:
-    """Begin to track a run."""
+    """Return a tracker of a run that begins or continues."""
     return Wandb(start)

@@ -52,20 +52,20 @@ class Tracking:
         self._images = 0
 
     def planned(self, plan: "Plan") -> None:
-        """Pass on; the plan may have another seed now."""
+        """Pass the plan on to the inner reporter, and keep it: its seed may be a new one."""
         self._plan = plan
         self._inner.planned(plan)
 
     def intake(self, done: int, total: int) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.intake(done, total)
 
     def prepared(self, dataset: "Dataset", total: int) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.prepared(dataset, total)
 
     def note(self, message: str) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.note(message)
 
     def resumed(self, images: int) -> None:
@@ -74,7 +74,7 @@ class Tracking:
         self._inner.resumed(images)
 
     def progress(self, images: int, share: float) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.progress(images, share)
 
     def logged(self, record: dict[str, float]) -> None:
@@ -89,12 +89,12 @@ class Tracking:
         self._pictures(images)
 
     def saved(self, images: int) -> None:
-        """Log the newest pictures."""
+        """Pass the newest pictures on to the tracker."""
         self._inner.saved(images)
         self._pictures(images)
 
     def warned(self, message: str) -> None:
-        """Pass on."""
+        """Pass this on to the inner reporter."""
         self._inner.warned(message)
 
     def _scalars(self, images: int, values: Mapping[str, float]) -> None:

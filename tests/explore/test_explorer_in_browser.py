@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import Chromium, find_chromium
+from chromium import Chromium, browser_or_skip
 from conftest import draw as draw_photo
 from explorer import Explorer, sample
 from numpy.typing import NDArray
@@ -27,10 +27,7 @@ _LABEL = "document.activeElement.getAttribute('aria-label')"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """A browser; the tests are skipped where there is none."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here (apt-get install chromium)")
-    with Chromium(path, tmp_path_factory.mktemp("profile")) as started:
+    with browser_or_skip(tmp_path_factory.mktemp("profile")) as started:
         yield started
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chromium import Chromium, find_chromium
+from chromium import Chromium, browser_or_skip
 from conftest import TINY, gentool_command, write_images
 from numpy.typing import NDArray
 from PIL import Image
@@ -56,10 +56,7 @@ def runtime(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     """A browser without a network; the tests are skipped where there is none."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here (apt-get install chromium)")
-    with Chromium(path, tmp_path_factory.mktemp("profile")) as started:
+    with browser_or_skip(tmp_path_factory.mktemp("profile")) as started:
         started.call("Network.emulateNetworkConditions", offline=True, latency=0,
                      downloadThroughput=0, uploadThroughput=0)  # fmt: skip
         yield started

@@ -1,14 +1,18 @@
 """Headless Chromium over its debugging pipe: pages, keys, clicks and screenshots."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _SECONDS = 60.0
@@ -17,6 +21,16 @@ _SECONDS = 60.0
 def find_chromium() -> str | None:
     """Return the path of a Chromium or Chrome; None if there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def browser_or_skip(profile: Path) -> "Iterator[Chromium]":
+    """Start a browser with an empty profile; the test is skipped where there is none."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium here (apt-get install chromium)")
+    with Chromium(path, profile) as started:
+        yield started
 
 
 class Chromium:
